@@ -185,7 +185,9 @@ class Pyramid:
                 if min(image.shape[:2]) < 2:
                     break
                 image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
-                image = (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / 4
+                image = np.asarray(
+                    (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / 4, np.float32
+                )
 
     @property
     def texels(self) -> int:
