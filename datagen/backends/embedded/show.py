@@ -109,7 +109,7 @@ def plan_of(backend: EmbeddedBackend, info: SceneInfo, size: int) -> RGB:
         info.bounds_max[0] + margin,
         info.bounds_max[1] + margin,
     )
-    frame = backend.render_top_down(region, size, ("rgb",))
+    frame = backend.render_top_down(region, size, {"rgb"})
     assert frame.rgb is not None
     pixels = frame.rgb.astype(np.float32)
     columns, rows = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
@@ -148,7 +148,6 @@ def show(config: ShowConfig) -> None:
     """Make the scene, draw its sheet, write the PNG and name it."""
     chosen = EmbeddedConfig(preset=config.preset, renderer=config.renderer, scene_file=config.scene_file)
     with EmbeddedBackend(chosen) as backend:
-        assert isinstance(backend, EmbeddedBackend)
         info = backend.load(backend.scenes(config.split)[0 if config.scene_file else config.seed])
         write_bytes(Path(config.output), encode_image(contact_sheet(backend, info, config)))
         names = sorted({thing.category for thing in backend.objects() if not thing.is_structure})
