@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -256,7 +256,7 @@ class SceneBackend(ABC):
                 f"(it offers: {', '.join(sorted(self.capabilities))})"
             )
 
-    def __enter__(self) -> SceneBackend:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: Any) -> None:

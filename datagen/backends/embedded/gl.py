@@ -35,6 +35,7 @@ def prepare_gl() -> str | None:
         os.environ[PROBED] = probe() or NO_PLATFORM
     platform = os.environ[PROBED]
     if platform == NO_PLATFORM:
+        os.environ["MUJOCO_GL"] = "disabled"  # so that models can still be read
         return None
     os.environ["MUJOCO_GL"] = platform
     return platform

@@ -179,13 +179,13 @@ class Pyramid:
         self.emission = material.emission
         self.levels: list[Floats32] = []
         if material.texture is not None:
-            image = material.texture.astype(np.float32) / 255
+            image: Floats32 = material.texture.astype(np.float32) / 255
             while True:
                 self.levels.append(image)
                 if min(image.shape[:2]) < 2:
                     break
                 image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
-                image = (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / 4
+                image = (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / np.float32(4)
 
     @property
     def texels(self) -> int:
