@@ -1,0 +1,106 @@
+"""Files that are whole or absent: atomic writes, and folders whose manifest is written last.
+
+A reader trusts a folder only if its manifest is there; the manifest lists every file with its size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MANIFEST = "manifest.json"
+
+
+class CorruptFile(ValueError):
+    """A file is missing, truncated or altered; the message names it and says what to do."""
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file beside ``path`` and move it there, synced to disk, only if the block succeeds.
+
+    On any failure the target is untouched and the partial file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_writer(path) as stream:
+        stream.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as readable JSON with sorted keys, atomically; NaN and infinity are errors."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; ``CorruptFile`` names it if that fails."""
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CorruptFile(f"{path} is not valid JSON ({error}); delete it and run the command again") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in chunks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, files: Sequence[str], content: Mapping[str, Any]) -> None:
+    """Seal ``folder``: list ``files`` (relative names) with size and SHA-256, together with ``content``."""
+    entries = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in files}
+    write_json(folder / MANIFEST, {**content, "files": entries})
+
+
+def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
+    """The manifest of a sealed folder. Sizes are always checked, digests only if ``verify``.
+
+    Raises ``FileNotFoundError`` where there is no manifest (the folder was never finished) and ``CorruptFile`` where a
+    listed file is missing or differs.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} has no {MANIFEST}: it is not a finished folder; run the command that writes it again"
+        )
+    manifest: dict[str, Any] = read_json(path)
+    for name, entry in manifest["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise CorruptFile(f"{file} is listed in {path} but missing; write the folder again")
+        size = file.stat().st_size
+        if size != entry["bytes"]:
+            raise CorruptFile(f"{file} has {size} bytes, {path} says {entry['bytes']}; write the folder again")
+        if verify and sha256_file(file) != entry["sha256"]:
+            raise CorruptFile(f"{file} does not match its SHA-256 in {path}; write the folder again")
+    return manifest
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable; a no-op where folders cannot be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
