@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.backends.base import Frame
-from ipt.samples.camera import Camera
+from ipt.samples.camera import Camera, CameraPose
 
 Floats = NDArray[np.float64]
 
@@ -54,14 +55,6 @@ class InstanceStats:
         return np.flatnonzero(self.area >= min_area)
 
 
-def names_seen(indices: Iterable[int], names: Sequence[str]) -> dict[str, list[int]]:
-    """Instances by noun."""
-    found: dict[str, list[int]] = {}
-    for index in indices:
-        found.setdefault(names[index], []).append(int(index))
-    return found
-
-
 def inside(centre: Floats, margin: float) -> NDArray[np.bool_]:
     """Whether image positions (..., 2), as fractions, keep ``margin`` from every edge; NaN is outside."""
     return np.all((centre >= margin) & (centre <= 1 - margin), axis=-1)
@@ -72,6 +65,19 @@ def fractions(camera: Camera, points: Floats) -> Floats:
     pixels, depth = camera.project(points)
     scaled = pixels / np.array([camera.width, camera.height])
     return np.where((depth > camera.near)[..., None], scaled, np.nan)
+
+
+def seen_from(eyes: Floats, yaw: float, pitch: float, vertical_fov_deg: float, points: Floats) -> Floats:
+    """Where square pinhole cameras at ``eyes`` (m, 3), all heading one way, see points (n, 3): fractions (m, n, 2).
+
+    The same as :meth:`Camera.project` for each camera, in one product. NaN behind a camera.
+    """
+    axes = CameraPose((0, 0, 0), yaw, pitch).camera_to_world[:3, :3]
+    local = (points - eyes[:, None]) @ axes
+    depth = -local[..., 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        offset = local[..., :2] / depth / (2 * math.tan(math.radians(vertical_fov_deg) / 2))
+    return np.where(depth > 0, 0.5 + offset * [1, -1], np.nan)
 
 
 def box_extent(camera: Camera, corners: Floats) -> tuple[float, float]:

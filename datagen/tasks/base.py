@@ -31,12 +31,16 @@ from ipt.samples.sample import SampleImage, Task
 
 @dataclass(frozen=True, slots=True)
 class ViewFilter:
-    """When a first-person view is worth showing; areas are fractions of the image, distances metres."""
+    """When a first-person view is worth showing; areas are fractions of the image, distances metres.
+
+    Floors may fill the view; walls and ceilings (``max_structure_area``) and things (``max_instance_area``) may not.
+    """
 
     min_median_depth_m: float = 1.2
     min_instances: int = 3
     min_instance_area: float = 0.005
     max_instance_area: float = 0.5
+    max_structure_area: float = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +177,12 @@ class SceneView:
         """The view quality filter: no wall, floor or lamp fills the frame, and there is something to see."""
         view = self.config.view
         seen = stats.area >= view.min_instance_area
-        solid = [index for index in np.flatnonzero(seen) if index not in self.floor_like]
+        solid = [int(index) for index in np.flatnonzero(seen) if index not in self.floor_like]
+        limits = [view.max_instance_area if index in self.candidates else view.max_structure_area for index in solid]
         return (
             yields.check(f"{stage}.median_depth", stats.median_depth >= view.min_median_depth_m)
             and yields.check(f"{stage}.instances", int(seen.sum()) >= view.min_instances)
-            and yields.check(f"{stage}.dominant_instance", all(stats.area[solid] <= view.max_instance_area))
+            and yields.check(f"{stage}.dominant_instance", all(stats.area[solid] <= limits))
         )
 
 

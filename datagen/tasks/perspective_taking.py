@@ -32,10 +32,10 @@ from datagen.tasks.base import (
     resized,
     rounded,
 )
-from datagen.visibility import InstanceStats, floor_points, fractions, inside, names_seen
+from datagen.visibility import InstanceStats, floor_points, inside, seen_from
 from datagen.yields import Yields
 from ipt.common.registry import unknown_name
-from ipt.samples.camera import Camera
+from ipt.samples.camera import Camera, wrap_angle
 from ipt.samples.prompts import TEMPLATES, word
 from ipt.samples.sample import Task
 
@@ -70,7 +70,7 @@ class PerspectiveTakingConfig(TaskConfig):
     pitch_deg: float = -15.0
     arrow: str = "without"
     cameras_per_scene: int = 32
-    targets_per_camera: int = 6
+    targets_per_camera: int = 12
     tries_per_answer: int = 3
     objects_per_question: int = 4
     min_area: float = 0.004
@@ -91,11 +91,23 @@ class PerspectiveTakingConfig(TaskConfig):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """A scanned first view: its low-resolution camera and measures, floor targets (n, 3) and askable objects."""
+class Shot:
+    """A camera and what it shows."""
 
     camera: Camera
     stats: InstanceStats
+
+    def copies(self, scene: SceneView, index: int) -> int:
+        """How many instances in the frame share an object's name."""
+        seen = np.flatnonzero(self.stats.pixels)
+        return sum(scene.names[other] == scene.names[index] for other in seen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A scanned first view, the floor points (n, 3) to step on, and the objects to ask about."""
+
+    shot: Shot
     targets: Floats
     objects: tuple[int, ...]
 
@@ -117,7 +129,7 @@ class Search:
     scene: SceneView
     views: list[View]
     moves: dict[tuple[str, str, str], dict[str, list[Move]]]
-    after: dict[tuple[int, int, str], tuple[Camera, InstanceStats | None]] = field(default_factory=dict)
+    after: dict[tuple[int, int, str], Shot | None] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
 
 
@@ -134,10 +146,11 @@ class PerspectiveTaking(SpatialTask):
         views = self._scan(scene, rng, yields)
         search = Search(scene, views, self._moves(scene, views))
         candidates: list[Candidate] = []
+        start = int(rng.integers(len(KINDS)))
         for slot in range(self.config.samples_per_scene):
-            kind = tuple(KINDS)[slot % len(KINDS)]
-            turn = tuple(TURNS)[int(rng.integers(2))]
-            move = self._draw(search, kind, turn, rng, yields)
+            kind = tuple(KINDS)[(start + slot) % len(KINDS)]
+            turns = [tuple(TURNS)[index] for index in rng.permutation(len(TURNS))]
+            move = next((found for turn in turns if (found := self._draw(search, kind, turn, rng, yields))), None)
             if yields.check("both_answers_possible", move is not None) and move is not None:
                 candidate = self._finish(search, kind, move, f"{len(candidates):02d}", rng, yields)
                 if candidate is not None:
@@ -151,39 +164,40 @@ class PerspectiveTaking(SpatialTask):
         """First views that pass the quality filter and show at least one askable object and floor to step on."""
         config, size = self.config, scene.search_size
         places = scene.backend.sample_navigable(config.cameras_per_scene, rng, config.clearance_m)
-        yaws = rng.uniform(-math.pi, math.pi, len(places))
         pitch = math.radians(config.pitch_deg)
-        cameras = [scene.camera(place[:2], float(yaw), pitch, size) for place, yaw in zip(places, yaws, strict=True)]
+        cameras = [scene.camera(place[:2], self._aim(scene, place, rng), pitch, size) for place in places]
         views = []
         for camera, frame in zip(cameras, scene.render(cameras, ("depth", "instance")), strict=True):
-            stats = scene.stats(frame)
-            if not scene.acceptable(stats, yields, "first_view"):
+            shot = Shot(camera, scene.stats(frame))
+            if not scene.acceptable(shot.stats, yields, "first_view"):
                 continue
-            objects = tuple(index for index in self._askable(scene, camera, stats, yields, "first_view"))
+            seen = [int(index) for index in np.flatnonzero(shot.stats.pixels) if index in scene.candidates]
+            objects = tuple(index for index in seen if self._askable(scene, shot, index, yields, "first_view"))
             targets = self._targets(scene, frame, rng)
             if yields.check("first_view.floor_target", len(targets) > 0) and objects:
-                views.append(View(camera, stats, targets, objects))
+                views.append(View(shot, targets, objects))
         return views
 
-    def _askable(
-        self, scene: SceneView, camera: Camera, stats: InstanceStats, yields: Yields, stage: str
-    ) -> list[int]:
-        """Objects large, near and central enough whose name is unique in the frame."""
-        config = self.config
-        visible = [index for index in np.flatnonzero(stats.pixels) if index in scene.candidates]
-        by_name = names_seen(visible, scene.names)
-        eye = np.asarray(camera.pose.position)
-        askable = []
-        for index in visible:
-            distance = float(np.linalg.norm(scene.objects[index].centre - eye))
-            if (
-                yields.check(f"{stage}.area", bool(stats.area[index] >= config.min_area))
-                and yields.check(f"{stage}.distance", distance <= config.max_distance_m)
-                and yields.check(f"{stage}.edge_margin", bool(inside(stats.centre[index], config.edge_margin)))
-                and yields.check(f"{stage}.unique_name", len(by_name[scene.names[index]]) == 1)
-            ):
-                askable.append(int(index))
-        return askable
+    def _aim(self, scene: SceneView, place: Floats, rng: np.random.Generator) -> float:
+        """A heading with some object of the neighbourhood in view, or any heading where there is none."""
+        spread = math.radians(self.config.vertical_fov_deg) / 3
+        offsets = np.array([scene.objects[index].centre[:2] - place[:2] for index in sorted(scene.candidates)])
+        near = offsets[np.linalg.norm(offsets, axis=1) <= self.config.max_distance_m] if len(offsets) else offsets
+        if not len(near):
+            return float(rng.uniform(-math.pi, math.pi))
+        x, y = near[int(rng.integers(len(near)))]
+        return wrap_angle(math.atan2(y, x) + float(rng.uniform(-spread, spread)))
+
+    def _askable(self, scene: SceneView, view: Shot, index: int, yields: Yields, stage: str) -> bool:
+        """Whether an object is large, near and central enough and no other of its name is in the frame."""
+        config, stats = self.config, view.stats
+        distance = float(np.linalg.norm(scene.objects[index].centre - np.asarray(view.camera.pose.position)))
+        return (
+            yields.check(f"{stage}.area", bool(stats.area[index] >= config.min_area))
+            and yields.check(f"{stage}.distance", distance <= config.max_distance_m)
+            and yields.check(f"{stage}.edge_margin", bool(inside(stats.centre[index], config.edge_margin)))
+            and yields.check(f"{stage}.unique_name", view.copies(scene, index) == 1)
+        )
 
     def _targets(self, scene: SceneView, frame: Frame, rng: np.random.Generator) -> Floats:
         """Free floor points (n, 3) in view, within reach, away from the edges of the image."""
@@ -202,19 +216,19 @@ class PerspectiveTaking(SpatialTask):
         centres = np.array([item.centre for item in scene.objects])
         for number, view in enumerate(views):
             chosen = centres[list(view.objects)]
-            before = np.linalg.norm(chosen - np.asarray(view.camera.pose.position), axis=1)
-            for target in range(len(view.targets)):
-                for turn in TURNS:
-                    camera = self._camera_after(scene, view, target, turn)
-                    there = fractions(camera, chosen)
-                    after = np.linalg.norm(chosen - np.asarray(camera.pose.position), axis=1)
-                    shown = inside(there, self.config.edge_margin / 2) & (after <= self.config.max_distance_m)
-                    for row in np.flatnonzero(shown):
-                        index = view.objects[row]
-                        sides = self._side(view.stats.centre[index, 0]), self._side(float(there[row, 0]))
-                        for kind, answer in answers(sides, float(after[row] - before[row]), self.config):
-                            entry = moves.setdefault((kind, turn, scene.names[index]), {})
-                            entry.setdefault(answer, []).append(Move(number, target, turn, index))
+            pose = view.shot.camera.pose
+            before = np.linalg.norm(chosen - np.asarray(pose.position), axis=1)
+            eyes = view.targets + [0, 0, pose.position[2] - scene.info.floor_z]
+            after = np.linalg.norm(chosen - eyes[:, None], axis=2)
+            for turn, angle in TURNS.items():
+                there = seen_from(eyes, pose.turned(angle).yaw, pose.pitch, self.config.vertical_fov_deg, chosen)
+                shown = inside(there, self.config.edge_margin / 2) & (after <= self.config.max_distance_m)
+                for target, row in np.argwhere(shown):
+                    index = view.objects[row]
+                    sides = self._side(view.shot.stats.centre[index, 0]), self._side(float(there[target, row, 0]))
+                    for kind, answer in answers(sides, float(after[target, row] - before[row]), self.config):
+                        entry = moves.setdefault((kind, turn, scene.names[index]), {})
+                        entry.setdefault(answer, []).append(Move(number, int(target), turn, index))
         return moves
 
     def _side(self, u: float) -> str | None:
@@ -224,8 +238,8 @@ class PerspectiveTaking(SpatialTask):
         return "left" if u < 0.5 else "right"
 
     def _camera_after(self, scene: SceneView, view: View, target: int, turn: str) -> Camera:
-        yaw = view.camera.pose.turned(TURNS[turn]).yaw
-        return scene.camera(view.targets[target], yaw, view.camera.pose.pitch, view.camera.width)
+        pose = view.shot.camera.pose
+        return scene.camera(view.targets[target], pose.turned(TURNS[turn]).yaw, pose.pitch, view.shot.camera.width)
 
     def _draw(self, search: Search, kind: str, turn: str, rng: np.random.Generator, yields: Yields) -> Move | None:
         """A move whose answer was drawn after both answers were found possible for its object, or None."""
@@ -249,50 +263,43 @@ class PerspectiveTaking(SpatialTask):
         fresh = [move for move in moves if move.view not in search.used]
         for number in rng.permutation(len(fresh))[: self.config.tries_per_answer]:
             move = fresh[number]
-            view = search.views[move.view]
-            camera, stats = self._look(search, move, yields)
-            if stats is None:
+            after = self._look(search, move, yields)
+            if after is None:
                 continue
-            facts = self._measure(search.scene, (view.camera, view.stats), (camera, stats), move, yields, "second_view")
+            facts = self._measure(search.scene, search.views[move.view].shot, after, move, yields, "second_view")
             if facts is not None and yields.check("second_view.answer", (kind, answer) in facts["answers"]):
                 return move
         return None
 
-    def _look(self, search: Search, move: Move, yields: Yields) -> tuple[Camera, InstanceStats | None]:
+    def _look(self, search: Search, move: Move, yields: Yields) -> Shot | None:
         """The low-resolution second view of a move; None where the quality filter rejects it."""
         key = (move.view, move.target, move.turn)
         if key not in search.after:
             camera = self._camera_after(search.scene, search.views[move.view], move.target, move.turn)
             stats = search.scene.stats(search.scene.render([camera], ("depth", "instance"))[0])
             good = search.scene.acceptable(stats, yields, "second_view")
-            search.after[key] = (camera, stats if good else None)
+            search.after[key] = Shot(camera, stats) if good else None
         return search.after[key]
 
     def _measure(
-        self,
-        scene: SceneView,
-        before: tuple[Camera, InstanceStats],
-        after: tuple[Camera, InstanceStats],
-        move: Move,
-        yields: Yields,
-        stage: str,
+        self, scene: SceneView, before: Shot, after: Shot, move: Move, yields: Yields, stage: str
     ) -> dict[str, Any] | None:
         """What the two views say about the object, or None where a filter rejects it in either."""
-        for camera, stats in (before, after):
-            if move.object not in self._askable(scene, camera, stats, yields, stage):
-                return None
-        centre = scene.objects[move.object].centre
-        distances = [float(np.linalg.norm(centre - np.asarray(camera.pose.position))) for camera, _ in (before, after)]
-        sides = (self._side(before[1].centre[move.object, 0]), self._side(after[1].centre[move.object, 0]))
+        index = move.object
+        if not all(self._askable(scene, shot, index, yields, stage) for shot in (before, after)):
+            return None
+        centre = scene.objects[index].centre
+        distances = [float(np.linalg.norm(centre - np.asarray(s.camera.pose.position))) for s in (before, after)]
+        sides = (self._side(before.stats.centre[index, 0]), self._side(after.stats.centre[index, 0]))
         return {
             "answers": answers(sides, distances[1] - distances[0], self.config),
             "distance_before_m": round(distances[0], 4),
             "distance_after_m": round(distances[1], 4),
-            "position_before": rounded(before[1].centre[move.object]),
-            "position_after": rounded(after[1].centre[move.object]),
-            "area_before": round(float(before[1].area[move.object]), 6),
-            "area_after": round(float(after[1].area[move.object]), 6),
-            "visible_after": scene_words(scene, after[1], self.config.min_area),
+            "position_before": rounded(before.stats.centre[index]),
+            "position_after": rounded(after.stats.centre[index]),
+            "area_before": round(float(before.stats.area[index]), 6),
+            "area_after": round(float(after.stats.area[index]), 6),
+            "visible_after": scene_words(scene, after.stats, self.config.min_area),
         }
 
     def _finish(
@@ -302,12 +309,12 @@ class PerspectiveTaking(SpatialTask):
         scene, view = search.scene, search.views[move.view]
         search.used.add(move.view)
         cameras = [
-            resized(view.camera, scene.image_size),
+            resized(view.shot.camera, scene.image_size),
             resized(self._camera_after(scene, view, move.target, move.turn), scene.image_size),
         ]
         first, second = scene.render(cameras, ("rgb", "depth", "instance"))
-        stats = [scene.stats(first), scene.stats(second)]
-        measured = self._measure(scene, (cameras[0], stats[0]), (cameras[1], stats[1]), move, yields, "final")
+        shots = [Shot(frame.camera, scene.stats(frame)) for frame in (first, second)]
+        measured = self._measure(scene, shots[0], shots[1], move, yields, "final")
         if measured is None:
             return None
         answer = dict(measured.pop("answers")).get(kind)
