@@ -223,7 +223,14 @@ def leaf(length: float, width: float, thickness: float = 0.006) -> Mesh:
     """A flat eight-sided blade from the origin along +x: leaves (two coplanar sides would flicker)."""
     mid = 0.45 * length
     points = np.array(
-        [[0, 0, 0], [mid, -width / 2, 0], [length, 0, 0], [mid, width / 2, 0], [mid, 0, thickness], [mid, 0, -thickness]],
+        [
+            [0, 0, 0],
+            [mid, -width / 2, 0],
+            [length, 0, 0],
+            [mid, width / 2, 0],
+            [mid, 0, thickness],
+            [mid, 0, -thickness],
+        ],
         np.float32,
     )
     corners = [[a, b, 4] for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))] + [[b, a, 5] for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))]  # fmt: skip

@@ -74,7 +74,9 @@ def colour_fields(rng: Rng, size: int = 128) -> Picture:
     picture = blank(size, hue(base, 0.5, 0.45))
     for low, high in ((0.08, 0.42), (0.47, 0.68), (0.73, 0.92)):
         edge = np.minimum.reduce([row - low, high - row, column - 0.08, 0.92 - column])
-        picture = mix(picture, hue(base + rng.uniform(-50, 50), 0.65, rng.uniform(0.55, 0.95)), np.clip(edge * 25 + 0.5, 0, 1))
+        picture = mix(
+            picture, hue(base + rng.uniform(-50, 50), 0.65, rng.uniform(0.55, 0.95)), np.clip(edge * 25 + 0.5, 0, 1)
+        )
     return picture * (0.9 + 0.1 * cloud(rng, size, 8))[..., None]
 
 
@@ -136,7 +138,9 @@ def books(rng: Rng, size: int = 256) -> Picture:
     left = 0
     while left < size:
         width = int(rng.integers(9, 22))
-        colour = np.asarray(hue(rng.choice([0, 15, 30, 45, 120, 200, 215, 230, 350]), rng.uniform(0.1, 0.75), rng.uniform(0.25, 0.9)))
+        colour = np.asarray(
+            hue(rng.choice([0, 15, 30, 45, 120, 200, 215, 230, 350]), rng.uniform(0.1, 0.75), rng.uniform(0.25, 0.9))
+        )
         picture[:, left : left + width] = colour
         label = slice(int(size * rng.uniform(0.15, 0.3)), int(size * rng.uniform(0.35, 0.6)))
         picture[label, left + 2 : left + width - 2] = colour * 0.6 + 0.35 * rng.random()
@@ -153,8 +157,15 @@ def desktop(rng: Rng, size: int = 128) -> Picture:
         inside = (column > left) & (column < left + width) & (row > top) & (row < top + height)
         picture = mix(picture, rgb, inside.astype(np.float32))
         length = rng.random(size) * 0.6 + 0.3
-        text = inside & (np.floor(row * 40) % 2 == 0) & (row > top + 0.07) & (column - left - 0.03 < width * length[:, None])
-        picture = mix(picture, hue(rng.uniform(0, 360), 0.5, 0.6), (text & (column > left + 0.03)).astype(np.float32) * 0.8)
+        text = (
+            inside
+            & (np.floor(row * 40) % 2 == 0)
+            & (row > top + 0.07)
+            & (column - left - 0.03 < width * length[:, None])
+        )
+        picture = mix(
+            picture, hue(rng.uniform(0, 360), 0.5, 0.6), (text & (column > left + 0.03)).astype(np.float32) * 0.8
+        )
     return mix(picture, (0.1, 0.1, 0.12), (row > 0.93).astype(np.float32))
 
 
@@ -162,7 +173,9 @@ def broadcast(rng: Rng, size: int = 128) -> Picture:
     """Television picture: a landscape with a caption bar."""
     row, column = coordinates(size)
     picture = landscape(rng, size) * 0.9
-    return mix(picture, hue(rng.uniform(0, 360), 0.7, 0.5), ((row > 0.82) & (row < 0.92) & (column < 0.6)).astype(np.float32))
+    return mix(
+        picture, hue(rng.uniform(0, 360), 0.7, 0.5), ((row > 0.82) & (row < 0.92) & (column < 0.6)).astype(np.float32)
+    )
 
 
 def window_view(rng: Rng, size: int = 256, kind: str = "trees") -> Picture:
@@ -178,7 +191,9 @@ def window_view(rng: Rng, size: int = 256, kind: str = "trees") -> Picture:
             colour = paint(np.where(lit, 0.95, 0.7), hue(rng.uniform(200, 240), 0.12, 0.72 - 0.16 * layer))
             picture = mix(picture, colour, towers.astype(np.float32))
         return picture
-    picture = mix(picture, hue(215, 0.3, 0.75), (row > 0.55 + 0.2 * (noise(rng, size, (1, 3))[0] - 0.5)).astype(np.float32))
+    picture = mix(
+        picture, hue(215, 0.3, 0.75), (row > 0.55 + 0.2 * (noise(rng, size, (1, 3))[0] - 0.5)).astype(np.float32)
+    )
     ragged = 0.62 + 0.22 * (noise(rng, size, (1, 9))[0] - 0.5) + 0.06 * (noise(rng, size, (1, 48))[0] - 0.5)
     green = paint(0.6 + 0.5 * cloud(rng, size, 16), hue(110, 0.5, 0.42 if kind == "trees" else 0.6))
     picture = mix(picture, green, (row > (ragged if kind == "trees" else ragged + 0.06)).astype(np.float32))
@@ -259,7 +274,9 @@ def basketball_skin(rng: Rng, size: int = 128) -> Picture:
     """Orange with dark seams."""
     row, column = coordinates(size)
     seam = (np.abs(row - 0.5) < 0.02) | (np.abs((column * 4) % 1 - 0.5) < 0.05)
-    return mix(paint(0.85 + 0.15 * noise(rng, size, (64, 64)), (0.88, 0.43, 0.14)), (0.1, 0.08, 0.07), seam.astype(np.float32))
+    return mix(
+        paint(0.85 + 0.15 * noise(rng, size, (64, 64)), (0.88, 0.43, 0.14)), (0.1, 0.08, 0.07), seam.astype(np.float32)
+    )
 
 
 def cardboard(rng: Rng, size: int = 128) -> Picture:

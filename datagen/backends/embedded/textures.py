@@ -180,7 +180,9 @@ def leather(rng: Rng, size: int = 128) -> Picture:
 def marble(rng: Rng, size: int = 256, depth: float = 0.3) -> Picture:
     """Pale stone with dark veins."""
     warp = cloud(rng, size, 3, 4)
-    veins = np.exp(-((np.abs(warp - 0.5) * 28) ** 2)) + 0.5 * np.exp(-((np.abs(cloud(rng, size, 5, 3) - 0.5) * 40) ** 2))
+    veins = np.exp(-((np.abs(warp - 0.5) * 28) ** 2)) + 0.5 * np.exp(
+        -((np.abs(cloud(rng, size, 5, 3) - 0.5) * 40) ** 2)
+    )
     return paint(1 - depth * np.clip(veins, 0, 1) - 0.05 * warp)
 
 
@@ -200,7 +202,9 @@ def terrazzo(rng: Rng, size: int = 256) -> Picture:
 def wicker(rng: Rng, size: int = 128, strands: int = 16) -> Picture:
     """Basket work."""
     row, column = coordinates(size)
-    bulge = np.abs(np.sin(np.pi * row * strands)) * np.abs(np.sin(np.pi * (column * strands / 2 + 0.5 * np.floor(row * strands))))
+    bulge = np.abs(np.sin(np.pi * row * strands)) * np.abs(
+        np.sin(np.pi * (column * strands / 2 + 0.5 * np.floor(row * strands)))
+    )
     return paint(0.55 + 0.45 * bulge * (0.8 + 0.2 * rng.random((size, size), dtype=np.float32)), (1, 0.95, 0.85))
 
 
