@@ -37,11 +37,11 @@ _NARROWEST = {"hallway": 1.35, "bathroom": 1.9, "office": 2.5}
 # How willingly other rooms open onto a room of this kind.
 _HUB = {"hallway": 6, "living room": 5, "dining room": 3, "kitchen": 2, "office": 1, "bedroom": 1, "bathroom": 0}
 _MIXES: dict[int, tuple[tuple[str, ...], ...]] = {
-    1: (("living room",), ("bedroom",), ("kitchen",), ("office",), ("dining room",), ("bathroom",)),
-    2: (("living room", "kitchen"), ("living room", "bedroom"), ("bedroom", "bathroom"), ("living room", "dining room"), ("kitchen", "dining room"), ("living room", "office")),
+    1: (("living room",), ("bedroom",), ("kitchen",), ("living room",), ("office",), ("kitchen",), ("bathroom",), ("dining room",)),
+    2: (("living room", "kitchen"), ("living room", "bedroom"), ("bedroom", "bathroom"), ("living room", "kitchen"), ("kitchen", "dining room"), ("living room", "office")),
     3: (("living room", "kitchen", "bedroom"), ("living room", "bedroom", "bathroom"), ("living room", "kitchen", "dining room"), ("hallway", "bedroom", "bathroom"), ("living room", "kitchen", "office"), ("hallway", "living room", "kitchen")),
     4: (("living room", "kitchen", "bedroom", "bathroom"), ("hallway", "living room", "bedroom", "bathroom"), ("living room", "kitchen", "dining room", "bedroom"), ("hallway", "living room", "kitchen", "bedroom"), ("living room", "kitchen", "office", "bathroom")),
-    5: (("hallway", "living room", "kitchen", "bedroom", "bathroom"), ("living room", "kitchen", "dining room", "bedroom", "bathroom"), ("hallway", "living room", "kitchen", "bedroom", "office"), ("living room", "kitchen", "bedroom", "bedroom", "bathroom"), ("hallway", "living room", "dining room", "bedroom", "bathroom"), ("hallway", "bedroom", "bedroom", "office", "bathroom")),
+    5: (("hallway", "living room", "kitchen", "bedroom", "bathroom"), ("living room", "kitchen", "dining room", "bedroom", "bathroom"), ("hallway", "living room", "kitchen", "bedroom", "office"), ("living room", "kitchen", "bedroom", "bedroom", "bathroom"), ("hallway", "living room", "dining room", "bedroom", "bathroom"), ("hallway", "living room", "kitchen", "bedroom", "bathroom")),
 }  # fmt: skip
 
 

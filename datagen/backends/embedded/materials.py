@@ -55,7 +55,7 @@ FINISHES: dict[str, Finish] = {
     "metal": Finish(specular=0.7),
     "glass": Finish(specular=0.6, emission=0.12),
     "glow": Finish(emission=0.85),
-    "ceiling": Finish(textures.plaster, 2.0, emission=0.25),
+    "ceiling": Finish(textures.plaster, 2.0, emission=0.4),
     "wood": Finish(textures.wood_grain, 0.9, specular=0.1, grain=True),
     "weave": Finish(textures.weave, 0.25),
     "tweed": Finish(partial(textures.weave, threads=64, depth=0.35), 0.3),
@@ -116,11 +116,11 @@ FLOORS: dict[str, Draw] = {
 
 WALLS: dict[str, Draw] = {
     "plaster": textures.plaster,
-    "stripes": partial(textures.stripes, depth=0.06),
-    "dots": partial(textures.motif, depth=0.07),
-    "diamonds": partial(textures.motif, depth=0.08, kind="diamonds"),
-    "leaves": partial(textures.motif, depth=0.09, kind="leaves"),
-    "rings": partial(textures.motif, depth=0.07, kind="rings"),
+    "stripes": partial(textures.stripes, depth=0.045),
+    "dots": partial(textures.motif, depth=0.05),
+    "diamonds": partial(textures.motif, depth=0.05, kind="diamonds"),
+    "leaves": partial(textures.motif, depth=0.055, kind="leaves"),
+    "rings": partial(textures.motif, depth=0.045, kind="rings"),
     "brick": partial(textures.bricks, size=128, rows=8, columns=4, rgb=(0.74, 0.42, 0.33)),
     "white brick": partial(textures.bricks, size=128, rows=8, columns=4, grout=0.86),
     "wall tiles": partial(textures.tiles, size=128, count=4, grout=0.8, spread=0.04),
@@ -228,8 +228,8 @@ def shaded_floor(
         bright = bright + 0.13 * np.exp(-((x - light_x) ** 2 + (y - light_y) ** 2) / 1.6)
     shade = (bright * (1 - 0.55 * dark)).astype(np.float32)[::-1]
     height, width = round((y1 - y0) * FLOOR_PIXELS_PER_METRE), round((x1 - x0) * FLOOR_PIXELS_PER_METRE)
-    fine = (_stretch(rows, height) @ shade @ _stretch(columns, width).T * 256).astype(np.uint16)
+    fine = (_stretch(rows, height) @ shade @ _stretch(columns, width).T * 128).astype(np.uint16)
     tile = _floor_tile(style)
     repeats = (-(-height // len(tile)), -(-width // len(tile)), 1)
     picture = np.tile(tile, repeats)[-height:, :width]
-    return Material(name, texture=np.minimum((picture * fine[..., None]) >> 8, 255).astype(np.uint8), specular=0.08)
+    return Material(name, texture=np.minimum((picture * fine[..., None]) >> 7, 255).astype(np.uint8), specular=0.08)

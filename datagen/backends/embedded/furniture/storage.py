@@ -46,7 +46,7 @@ def tv_stand(kit: Kit, width: float = 0.0) -> Model:
         model.box(wood, (depth - 0.03, bay - 0.02, height - foot - 0.04), (0.0, y, foot + 0.02))
         model.box(front, (0.02, bay - 0.03, height - foot - 0.07), (depth / 2 - 0.019, y, foot + 0.035))
         model.box(kit.metal(), (0.018, 0.012, 0.1), (depth / 2 - 0.006, y - side * (bay / 2 - 0.05), foot + 0.13))
-    model.surface((depth - 0.06, width - 0.06), height)
+    model.surface((depth - 0.06, width - 0.06), height, headroom=1.2)
     model.surface((depth - 0.14, bay - 0.1), foot + 0.025, (0.02, 0), height - foot - 0.08, "shelf")
     return model
 
