@@ -10,7 +10,6 @@ import numpy as np
 
 from datagen.backends.base import Floats, Path, SceneError
 from datagen.tasks.base import SceneView
-from datagen.visibility import InstanceStats
 from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
 
@@ -18,7 +17,7 @@ SIDES = ("left", "right")
 BINS = ("short", "medium", "long")
 STRAIGHT_M, STRAIGHT_DEG = 0.25, 35.0  # M1 lies on a stretch this straight, so that its heading means something
 TRIES_PER_WALK = 8
-PLANNED_SHARE = 0.4  # of the wished walks may be planned around obstacles: planning costs 20 times a straight line
+PLANS_PER_WALK = 2  # around obstacles, for each wished walk
 SCAN_FOV_DEG, SCAN_PITCH = 90.0, math.radians(-10)
 MIN_BEARING_DEG, MAX_BEARING_DEG = 25.0, 155.0  # off the heading: neither ahead nor behind
 MAX_SIGHT_M = 6.0
@@ -58,7 +57,7 @@ def find_walks(
     edges = [*bins, math.inf]
     found: list[Walk] = []
     for number, name in enumerate(BINS):
-        wanted, plans = len(found) + per_bin, math.ceil(PLANNED_SHARE * per_bin)
+        wanted, plans = len(found) + per_bin, PLANS_PER_WALK * per_bin
         for _ in range(TRIES_PER_WALK * per_bin):
             if len(found) == wanted:
                 break
@@ -130,24 +129,18 @@ def sights(scene: SceneView, walk: Walk, min_area: float) -> tuple[Sight, Sight]
         for turn in turns
     ]
     stats = [scene.stats(frame) for frame in scene.render(cameras, ("depth", "instance"))]
-    halves = {"left": stats[:2], "right": stats[2:]}
-    seen = {
-        side: frozenset(scene.names[index] for shot in shots for index in np.flatnonzero(shot.pixels))
-        for side, shots in halves.items()
-    }
+    pixels = {"left": stats[0].pixels + stats[1].pixels, "right": stats[2].pixels + stats[3].pixels}
+    areas = {"left": np.maximum(stats[0].area, stats[1].area), "right": np.maximum(stats[2].area, stats[3].area)}
     found = []
     for side, other in (SIDES, SIDES[::-1]):
-        best = best_instances(scene, walk, side, halves[side], min_area)
-        clear = {name: index for name, index in best.items() if name not in seen[other]}
-        found.append(Sight(walk, side, clear, seen[side]))
+        only_here = np.where(pixels[other] == 0, areas[side], 0)
+        nouns = frozenset(scene.names[index] for index in np.flatnonzero(pixels[side]))
+        found.append(Sight(walk, side, best_instances(scene, walk, side, only_here, min_area), nouns))
     return found[0], found[1]
 
 
-def best_instances(
-    scene: SceneView, walk: Walk, side: str, shots: Sequence[InstanceStats], min_area: float
-) -> dict[str, int]:
-    """The best seen instance of each noun that stands clearly on one side of M1."""
-    area = np.max([shot.area for shot in shots], axis=0)
+def best_instances(scene: SceneView, walk: Walk, side: str, area: Floats, min_area: float) -> dict[str, int]:
+    """The instance of each noun with the largest ``area`` (n,) that stands clearly on one side of M1."""
     best: dict[str, int] = {}
     for index in sorted(scene.candidates, key=lambda index: -area[index]):
         if area[index] < min_area:
