@@ -37,7 +37,7 @@ from datagen.tasks.base import (
     rounded,
 )
 from datagen.tasks.distractors import Asked, draw_distractors
-from datagen.tasks.paths import BINS, SIDES, Sight, Walk, along, bearing_of, find_walks, sights
+from datagen.tasks.paths import BINS, SIDES, Sight, Walk, along, bearing_of, find_walks, seen_from_above, sights
 from datagen.visibility import InstanceStats, box_extent, fractions, inside
 from datagen.yields import Yields
 from ipt.common.registry import unknown_name
@@ -65,6 +65,7 @@ class PathTracingConfig(TaskConfig):
 
     ``variants``: which inputs to make, drawn per sample (see ``VARIANTS``); the paper trains on ``td_ego_dir``.
     ``most_per_bin``: questions per scene and distance bin; long walks are rare, for they need large homes.
+    ``min_map_area_m2``: of the object asked for, seen from above: a curtain cannot be found on a map.
     ``min_coverage``: of the side view by the object asked for. ``map_margin_m``: around the path on the map.
     """
 
@@ -82,6 +83,7 @@ class PathTracingConfig(TaskConfig):
     sweep_offset_m: tuple[float, ...] = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
     sweep_pitch_deg: tuple[float, ...] = (-20.0, -10.0, 0.0)
     min_scan_area: float = 0.004
+    min_map_area_m2: float = 0.02
     min_coverage: float = 0.0015
     min_ego_depth_m: float = 0.6
     map_margin_m: float = 3.0
@@ -116,7 +118,8 @@ class PathTracing(SpatialTask):
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         config = self.config
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
-        pairs = [sights(scene, walk, config.min_scan_area) for walk in walks]
+        on_map = seen_from_above(scene, config.min_map_area_m2)
+        pairs = [sights(scene, walk, config.min_scan_area, on_map) for walk in walks]
         puzzles = draw_puzzles(pairs, rng)
         yields.check("scene.has_puzzles", bool(puzzles))
         candidates: list[Candidate] = []

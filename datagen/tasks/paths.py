@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ PLANS_PER_WALK = 2  # around obstacles, for each wished walk
 SCAN_FOV_DEG, SCAN_PITCH = 90.0, math.radians(-10)
 MIN_BEARING_DEG, MAX_BEARING_DEG = 25.0, 155.0  # off the heading: neither ahead nor behind
 MAX_SIGHT_M = 6.0
+SCAN_MAP_SIZE = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +119,19 @@ def within(point: Floats, polygon: Floats) -> bool:
     return bool(np.count_nonzero(crosses & (point[0] < x)) % 2)
 
 
-def sights(scene: SceneView, walk: Walk, min_area: float) -> tuple[Sight, Sight]:
-    """What the left and the right of M1 show: four low-resolution views cover the full circle."""
+def seen_from_above(scene: SceneView, min_area_m2: float) -> frozenset[int]:
+    """Objects of which a top-down map of the whole scene shows at least ``min_area_m2`` square metres."""
+    (x0, y0, _), (x1, y1, _) = scene.info.bounds_min, scene.info.bounds_max
+    frame = scene.backend.render_top_down((x0, y0, x1, y1), SCAN_MAP_SIZE, ("depth", "instance"))
+    area = scene.stats(frame).pixels * frame.camera.metres_per_pixel**2
+    return frozenset(index for index in scene.candidates if area[index] >= min_area_m2)
+
+
+def sights(scene: SceneView, walk: Walk, min_area: float, on_map: Collection[int]) -> tuple[Sight, Sight]:
+    """What the left and the right of M1 show: four low-resolution views cover the full circle.
+
+    Only objects ``on_map`` are clear enough to be asked for.
+    """
     z = scene.info.floor_z + scene.config.eye_height_m
     position = (float(walk.midpoint[0]), float(walk.midpoint[1]), z)
     turns = [math.pi / 4, 3 * math.pi / 4, -math.pi / 4, -3 * math.pi / 4]
@@ -135,7 +147,8 @@ def sights(scene: SceneView, walk: Walk, min_area: float) -> tuple[Sight, Sight]
     for side, other in (SIDES, SIDES[::-1]):
         only_here = np.where(pixels[other] == 0, areas[side], 0)
         nouns = frozenset(scene.names[index] for index in np.flatnonzero(pixels[side]))
-        found.append(Sight(walk, side, best_instances(scene, walk, side, only_here, min_area), nouns))
+        clear = best_instances(scene, walk, side, only_here, min_area)
+        found.append(Sight(walk, side, {noun: index for noun, index in clear.items() if index in on_map}, nouns))
     return found[0], found[1]
 
 
