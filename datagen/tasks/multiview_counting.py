@@ -47,19 +47,23 @@ FRAMES = 4
 OPTIONS = 4
 #: Kinds of things of which homes have several, although of each category only one or two.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "seat": ("chair", "armchair", "sofa", "stool", "bar stool", "office chair", "bench", "ottoman", "toilet"),
+    "seat": ("chair", "armchair", "sofa", "stool", "bar stool", "office chair", "bench", "ottoman"),
     "table": ("dining table", "coffee table", "side table", "console table", "desk", "nightstand"),
     "storage unit": ("cabinet", "wardrobe", "bookshelf", "dresser", "tv stand", "nightstand", "shoe rack"),
     "kitchen appliance": ("stove", "fridge", "microwave", "toaster", "kettle", "dishwasher", "coffee machine"),
     "lamp": ("table lamp", "floor lamp", "ceiling lamp"),
+    "bathroom fixture": ("toilet", "bathtub", "shower", "bathroom sink", "washing machine"),
+    "electronic device": ("television", "monitor", "laptop", "keyboard", "speaker"),
     "container": ("trash bin", "basket", "laundry basket", "box", "suitcase", "backpack"),
 }
 #: Nouns that do not say what one piece of them is.
-UNCOUNTABLE = ("books", "kitchen counter", "wall cabinet", "toy blocks", "curtain", "shower")
+UNCOUNTABLE = ("books", "kitchen counter", "wall cabinet", "toy blocks", "curtain")
 FAINT = 0.0002  # of a picture: what shows less is not seen, what shows more but not enough is a reason to refuse
 CROP_SHARES = (1.0, 0.8, 0.65, 0.5, 0.4)  # of the largest crop radius, tried in turn
 SCAN_MAP_SIZE = 256
 POOL = 40
+PLACES = 200  # tried for a square walk
+RARE = 3  # a scene that shows no more of anything gives one place only
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,11 @@ class MultiviewCountingConfig(TaskConfig):
     """
 
     name: str = "mvc"
-    samples_per_scene: int = 4
+    samples_per_scene: int = 5
     vertical_fov_deg: float = 90.0
     pitch_deg: float = -12.0
     movements: tuple[str, ...] = MOVEMENTS
-    spots_per_scene: int = 24
+    spots_per_scene: int = 16
     square_side_m: tuple[float, float] = (0.8, 1.6)
     crop_radius_rotation_m: float = 5.0
     crop_radius_square_m: float = 4.0
@@ -142,10 +146,9 @@ class MultiviewCounting(SpatialTask):
         counts = self._counts(scene, spots, nouns, yields)
         candidates: list[Candidate] = []
         for view in range(self.config.samples_per_scene):
-            if not counts:
+            if not counts or (view and max(len(count.instances) for count in counts) < RARE):
                 break
-            number = self._wanted(counts, rng)
-            chosen = counts[number]
+            chosen = self._wanted(counts, rng)
             same = [count for count in counts if count.spot == chosen.spot and count.region == chosen.region]
             counts = [count for count in counts if count.spot != chosen.spot]
             candidates += self._finish(scene, spots[chosen.spot], same, nouns, f"{view:02d}", chosen, yields)
@@ -154,21 +157,21 @@ class MultiviewCounting(SpatialTask):
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
         return MultiviewCountingSelector(count, self.config.max_noun_share, rng)
 
-    def _wanted(self, counts: Sequence[Count], rng: np.random.Generator) -> int:
-        """Index of a count whose number, then noun, is drawn evenly: high numbers are rare and decide the yield."""
-        numbers = sorted({len(count.instances) for count in counts})
-        number = numbers[int(rng.integers(len(numbers)))]
+    def _wanted(self, counts: Sequence[Count], rng: np.random.Generator) -> Count:
+        """A count whose number is drawn first, high ones more often: they are rare and decide the yield."""
+        numbers = np.array(sorted({len(count.instances) for count in counts}))
+        number = int(rng.choice(numbers, p=numbers**2 / (numbers**2).sum()))
         nouns = sorted({count.noun for count in counts if len(count.instances) == number})
         noun = nouns[int(rng.integers(len(nouns)))]
-        fitting = [i for i, count in enumerate(counts) if (len(count.instances), count.noun) == (number, noun)]
+        fitting = [count for count in counts if (len(count.instances), count.noun) == (number, noun)]
         return fitting[int(rng.integers(len(fitting)))]
 
     def _spots(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Spot]:
         """Places whose four frames pass the quality filter."""
         spots = []
-        for place in scene.backend.sample_navigable(self.config.spots_per_scene, rng, self.config.clearance_m):
+        for _ in range(self.config.spots_per_scene):
             movement = self.config.movements[int(rng.integers(len(self.config.movements)))]
-            cameras = self._cameras(scene, place[:2], movement, rng)
+            cameras = self._cameras(scene, movement, rng)
             if not yields.check(f"spot.{movement}_is_free", cameras is not None) or cameras is None:
                 continue
             stats = [scene.stats(frame) for frame in scene.render(cameras, ("depth", "instance"))]
@@ -178,23 +181,22 @@ class MultiviewCounting(SpatialTask):
                 spots.append(Spot(movement, tuple(cameras), clear, seen))
         return spots
 
-    def _cameras(
-        self, scene: SceneView, place: Floats, movement: str, rng: np.random.Generator
-    ) -> list[Camera] | None:
-        """Four cameras that turn by 90 degrees, at one place or at the corners of a square walk; None if not free."""
-        start = float(rng.uniform(-math.pi, math.pi))
-        side = float(rng.uniform(*self.config.square_side_m)) if movement == "square" else 0.0
-        corners, yaws, position = [], [], np.array(place, dtype=np.float64)
-        for number in range(FRAMES):
-            yaw = wrap_angle(start + number * math.pi / 2)
-            corners.append(position.copy())
-            yaws.append(yaw)
-            position += side * np.array([math.cos(yaw), math.sin(yaw)])
-        if not scene.backend.is_free(np.array(corners), self.config.clearance_m).all():
+    def _cameras(self, scene: SceneView, movement: str, rng: np.random.Generator) -> list[Camera] | None:
+        """Four cameras that turn by 90 degrees, at one place or at the corners of a square walk; None if none is free."""
+        tries = PLACES if movement == "square" else 1
+        places = scene.backend.sample_navigable(tries, rng, self.config.clearance_m)[:, :2]
+        starts = rng.uniform(-math.pi, math.pi, tries)
+        sides = rng.uniform(*self.config.square_side_m, tries) if movement == "square" else np.zeros(tries)
+        yaws = starts[:, None] + np.arange(FRAMES) * math.pi / 2
+        steps = sides[:, None, None] * np.stack([np.cos(yaws), np.sin(yaws)], axis=-1)
+        corners = places[:, None] + np.cumsum(steps, axis=1) - steps
+        free = scene.backend.is_free(corners.reshape(-1, 2), self.config.clearance_m).reshape(tries, FRAMES).all(axis=1)
+        if not free.any():
             return None
-        pitch = math.radians(self.config.pitch_deg)
+        number, pitch = int(np.argmax(free)), math.radians(self.config.pitch_deg)
         return [
-            scene.camera(corner, yaw, pitch, scene.search_size) for corner, yaw in zip(corners, yaws, strict=True)
+            scene.camera(corner, wrap_angle(float(yaw)), pitch, scene.search_size)
+            for corner, yaw in zip(corners[number], yaws[number], strict=True)
         ]
 
     def _counts(
@@ -259,9 +261,10 @@ class MultiviewCounting(SpatialTask):
             return annotate.draw(frame, scene.info.floor_z, marks, labels)
 
         imagination = scene.encode(decorated(bev), "bev", top)
-        map_counts = Counter(scene.names[index] for index in above.visible(self.config.min_area) if index in scene.candidates)
+        on_map = [int(index) for index in above.visible(self.config.min_area) if index in scene.candidates]
         candidates = []
         for count in counts:
+            others = [index for index in on_map if index not in count.instances]
             facts = {
                 "answer": str(len(count.instances)),
                 "count": len(count.instances),
@@ -272,7 +275,7 @@ class MultiviewCounting(SpatialTask):
                 "region": [round(value, 3) for value in count.region.box],
                 "instances": [scene.objects[index].id for index in sorted(count.instances)],
                 "instances_per_frame": self._per_frame(scene, stats, count),
-                "map_counts": dict(sorted(map_counts.items())),
+                "also_on_map": dict(sorted(Counter(scene.objects[i].category for i in others).items())),
                 "room": self._room(scene, spot),
             }
             if verify.agrees("mvc", facts, {**named, "bev": bev}, scene.objects, yields):
@@ -301,9 +304,9 @@ def countable(scene: SceneView, groups: bool) -> dict[str, frozenset[int]]:
             found.setdefault(category, set()).add(index)
     categories = dict(found)
     for noun, members in GROUPS.items() if groups else ():
-        present = [member for member in members if member in categories]
-        if len(present) > 1:
-            found[noun] = set().union(*(categories[member] for member in present))
+        joined = set().union(*(categories.get(member, set()) for member in members))
+        if joined:
+            found[noun] = joined
     return {noun: frozenset(found[noun]) for noun in sorted(found)}
 
 
