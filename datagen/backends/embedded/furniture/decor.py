@@ -32,11 +32,11 @@ def potted_plant(kit: Kit, scale: float = 0.0) -> Model:
         for index in range(5):
             angle, reach = 2 * pi * index / 4, 0.1 * scale * (index < 4)
             model.ball(Look("foliage", shade(green.rgb, kit.between(0.85, 1.15))), 0.17 * scale, (reach * cos(angle), reach * sin(angle), base + (0.12 + 0.07 * (index % 2) + 0.16 * (index == 4)) * scale), 8, 1.1)  # fmt: skip
-        model.rod(Look("wood", (0.4, 0.3, 0.2)), 0.02 * scale, 0.25 * scale, (0, 0, base))
+        model.rod(Look("wood", (0.4, 0.3, 0.2)), 0.02 * scale, 0.26 * scale, (0, 0, base - 0.01))
         return model
     trunk = 0.0 if kind == "rosette" else kit.between(0.35, 0.6) * scale
     if trunk:
-        model.rod(Look("wood", (0.45, 0.34, 0.22)), 0.03 * scale, trunk + 0.02, (0, 0, base), top=0.02 * scale)
+        model.rod(Look("wood", (0.45, 0.34, 0.22)), 0.03 * scale, trunk + 0.03, (0, 0, base - 0.01), top=0.02 * scale)
     for ring, (pitch, length) in enumerate(((78, 0.62), (55, 0.58), (28, 0.5)) if not trunk else ((70, 0.4), (35, 0.5), (-5, 0.45))):
         for index in range(6):
             yaw = 60 * index + 25 * ring + kit.between(-8, 8)
