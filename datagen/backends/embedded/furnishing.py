@@ -48,7 +48,7 @@ def _ceiling_lamp(space: RoomSpace) -> None:
     if space.of("ceiling lamp") or not space.wants("ceiling lamp", 0.85):
         return
     x0, y0, x1, y1 = space.room.inner
-    item = Placed(build("ceiling lamp", space.kit), (x0 + x1) / 2, (y0 + y1) / 2, space.height - 0.004, 0.0)
+    item = Placed(build("ceiling lamp", space.kit), (x0 + x1) / 2, (y0 + y1) / 2, space.height - 0.005, 0.0)
     if space.fits(item, ignore_blocked=True):
         space.add(item)
 

@@ -94,7 +94,7 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int) -> None:
         space.lay_rug([table, *placed], (0.15, 0.15))
     if space.wants("ceiling lamp", 0.7):
         lamp = build("ceiling lamp", space.kit, drop=space.height - 1.65)
-        item = Placed(lamp, table.x, table.y, space.height - 0.004, 0.0)
+        item = Placed(lamp, table.x, table.y, space.height - 0.005, 0.0)
         if space.fits(item, ignore_blocked=True):
             space.add(item)
     scatter(space, table, ("fruit bowl", "vase", "plate", "cup", "bottle", "bowl"), 3)
@@ -298,8 +298,8 @@ def curtains(space: RoomSpace) -> None:
             continue
         width = float(space.rng.uniform(0.24, 0.36))
         panel = build("curtain", space.kit, width=width, height=min(space.height - 0.1, opening.high + 0.15))
-        for along in (opening.start - width / 2 + 0.02, opening.end + width / 2 - 0.02):
-            item = space.wall_pose(opening.side, panel, along, 0.014 - 0.009)
+        for along in (opening.start - width / 2 - 0.045, opening.end + width / 2 + 0.045):
+            item = space.wall_pose(opening.side, panel, along)
             item.relation = "on wall"
             own = [zone for zone in space.blocked if zone[2] > 0.3]
             others = [zone for zone in space.blocked if zone not in own]

@@ -20,7 +20,8 @@ from datagen.backends.embedded.style import Kit, Style
 
 Box = tuple[float, float, float, float, float, float]
 
-WALL_GAP = 0.02  # clears the 12 mm baseboard
+WALL_GAP = 0.02
+BASEBOARD = 0.015  # thickness of the skirting and a little air
 CONTACT = 0.001  # things rest this far above what carries them, so that no two faces coincide
 DOOR_DEPTH = 0.75
 
@@ -115,7 +116,9 @@ class RoomSpace:
 
     def _opening_zone(self, opening) -> list[Box]:  # type: ignore[no-untyped-def]
         if opening.kind == "window":
-            return [self._strip(opening.side, opening.start - 0.08, opening.end + 0.08, 0.3, opening.low + 0.05, opening.high + 0.08)]
+            pane = self._strip(opening.side, opening.start - 0.03, opening.end + 0.03, 0.3, opening.low + 0.05, opening.high + 0.05)
+            sill = self._strip(opening.side, opening.start - 0.045, opening.end + 0.045, 0.055, opening.low - 0.04, opening.high)
+            return [pane, sill]
         return [self._strip(opening.side, opening.start - 0.1, opening.end + 0.1, DOOR_DEPTH, 0.0, opening.high + 0.1)]
 
     def _leaf_zone(self, hinge: float, towards: int, side: SideName) -> Box:
@@ -142,7 +145,8 @@ class RoomSpace:
         """Whether ``item`` stands free; it may reach under or over the pieces ``around`` it, and into their zones."""
         x0, y0, x1, y1 = self.room.inner
         b, friends = item.bounds, tuple(around)
-        if b[0] < x0 or b[1] < y0 or b[3] > x1 or b[4] > y1 or b[5] > self.height - 0.004:
+        margin = BASEBOARD if b[2] < 0.1 else 0.0
+        if b[0] < x0 + margin or b[1] < y0 + margin or b[3] > x1 - margin or b[4] > y1 - margin or b[5] > self.height - 0.004:
             return False
         if not ignore_blocked and any(overlap(b, zone) for zone in self.blocked):
             return False

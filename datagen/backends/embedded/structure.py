@@ -131,9 +131,9 @@ def baseboard(room: PlannedRoom, rgb: Rgb) -> StructurePiece:
         start, end, low = start + inset, end - inset, -0.012 if frame.level else -0.01
         reach = start
         for opening in sorted((o for o in room.openings if o.side == side and o.kind != "window"), key=lambda o: o.start):
-            if opening.start - 0.058 > reach:
-                solids.append(frame.box(reach, opening.start - 0.058, -_SUNK, thick, low, tall - 0.001 * frame.level))
-            reach = opening.end + 0.058
+            if opening.start - 0.0585 > reach:
+                solids.append(frame.box(reach, opening.start - 0.0585, -_SUNK, thick, low, tall - 0.001 * frame.level))
+            reach = opening.end + 0.0585
         if end > reach:
             solids.append(frame.box(reach, end, -_SUNK, thick, low, tall - 0.001 * frame.level))
     piece = StructurePiece("baseboard", room.id)

@@ -135,7 +135,7 @@ def office_chair(kit: Kit) -> Model:
         model.ball(black, 0.027, (0.265 * cos(2 * pi * spoke / 5), 0.265 * sin(2 * pi * spoke / 5), 0.001), 6)
     model.rod(steel, 0.028, 0.34, (0, 0, 0.075))
     model.soft(cloth, (0.46, 0.48, 0.09), (0.02, 0, 0.41), 0.04, 0.3)
-    model.box(black, (0.05, 0.08, 0.34), (-0.235, 0, 0.43), rotation("y", -6), (-0.235, 0, 0.43))
+    model.box(black, (0.05, 0.08, 0.34), (-0.24, 0, 0.43), rotation("y", -6), (-0.235, 0, 0.43))
     model.soft(cloth, (0.07, 0.44, kit.between(0.42, 0.58)), (-0.225, 0, 0.55), 0.035, 0.3, rotation("y", -6), (-0.235, 0, 0.43))
     if kit.chance(0.7):
         for y in (-0.262, 0.262):
