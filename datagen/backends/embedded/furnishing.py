@@ -39,9 +39,48 @@ def requested(space: RoomSpace) -> None:
                     break
 
 
-_FLOOR_EXTRAS = frozenset({"stool", "ottoman", "trash bin", "box", "basket", "laundry basket", "potted plant", "floor lamp", "fan", "guitar", "basketball", "backpack", "suitcase", "toy blocks", "armchair", "coat rack", "speaker"})  # fmt: skip
+_FLOOR_EXTRAS = frozenset(
+    {
+        "stool",
+        "ottoman",
+        "trash bin",
+        "box",
+        "basket",
+        "laundry basket",
+        "potted plant",
+        "floor lamp",
+        "fan",
+        "guitar",
+        "basketball",
+        "backpack",
+        "suitcase",
+        "toy blocks",
+        "armchair",
+        "coat rack",
+        "speaker",
+    }
+)
 _WALL_EXTRAS = frozenset({"painting", "mirror", "clock", "wall shelf", "towel"})
-_TOP_EXTRAS = frozenset({"books", "vase", "bowl", "cup", "plate", "bottle", "fruit bowl", "table lamp", "teddy bear", "laptop", "kettle", "toaster", "microwave", "pot", "coffee machine", "knife block"})  # fmt: skip
+_TOP_EXTRAS = frozenset(
+    {
+        "books",
+        "vase",
+        "bowl",
+        "cup",
+        "plate",
+        "bottle",
+        "fruit bowl",
+        "table lamp",
+        "teddy bear",
+        "laptop",
+        "kettle",
+        "toaster",
+        "microwave",
+        "pot",
+        "coffee machine",
+        "knife block",
+    }
+)
 
 
 def _ceiling_lamp(space: RoomSpace) -> None:
@@ -100,7 +139,15 @@ def living_room(space: RoomSpace) -> None:
     if space.wants("armchair", 0.35):
         space.in_corner("armchair")
     _plants(space, 0.6)
-    for category, chance in (("floor lamp", 0.3), ("guitar", 0.2), ("ottoman", 0.3), ("basket", 0.25), ("fan", 0.1), ("toy blocks", 0.15), ("basketball", 0.12)):  # fmt: skip
+    for category, chance in (
+        ("floor lamp", 0.3),
+        ("guitar", 0.2),
+        ("ottoman", 0.3),
+        ("basket", 0.25),
+        ("fan", 0.1),
+        ("toy blocks", 0.15),
+        ("basketball", 0.12),
+    ):
         if space.wants(category, chance):
             space.in_corner(category) if category in ("floor lamp", "guitar", "fan") else space.freestanding(category)
     _pictures(space, 0.6)
@@ -117,7 +164,19 @@ def kitchen(space: RoomSpace) -> None:
     """The run first; appliances and food on its worktops; a table where there is room."""
     run = groups.kitchen_run(space)
     counters = [item for item in run if item.furniture.surfaces and item.category not in ("fridge", "stove")]
-    appliances = ("microwave", "kettle", "toaster", "coffee machine", "knife block", "fruit bowl", "bottle", "bowl", "pot", "cup", "plate")  # fmt: skip
+    appliances = (
+        "microwave",
+        "kettle",
+        "toaster",
+        "coffee machine",
+        "knife block",
+        "fruit bowl",
+        "bottle",
+        "bowl",
+        "pot",
+        "cup",
+        "plate",
+    )
     chances = (0.6, 0.8, 0.6, 0.5, 0.4, 0.4, 0.6, 0.4, 0.2, 0.5, 0.4)
     for category, chance in zip(appliances, chances, strict=True):
         if counters and space.wants(category, chance):
@@ -193,7 +252,18 @@ def bedroom(space: RoomSpace) -> None:
     if bed and space.wants("rug", 0.55):
         _bedside_rug(space, bed)
     _plants(space, 0.4, 1)
-    for category, chance in (("laundry basket", 0.4), ("ottoman", 0.15), ("backpack", 0.25), ("suitcase", 0.12), ("toy blocks", 0.12), ("basketball", 0.15), ("guitar", 0.12), ("floor lamp", 0.15), ("fan", 0.1), ("box", 0.1)):  # fmt: skip
+    for category, chance in (
+        ("laundry basket", 0.4),
+        ("ottoman", 0.15),
+        ("backpack", 0.25),
+        ("suitcase", 0.12),
+        ("toy blocks", 0.12),
+        ("basketball", 0.15),
+        ("guitar", 0.12),
+        ("floor lamp", 0.15),
+        ("fan", 0.1),
+        ("box", 0.1),
+    ):
         if space.wants(category, chance):
             space.freestanding(category, margin=0.05)
     _pictures(space, 0.45, 2)
@@ -270,7 +340,15 @@ def office(space: RoomSpace) -> None:
             groups.scatter(space, item, ("books", "vase", "box", "table lamp"), 2)
     if space.wants("armchair", 0.45):
         space.in_corner("armchair")
-    for category, chance in (("trash bin", 0.7), ("box", 0.4), ("floor lamp", 0.35), ("guitar", 0.15), ("backpack", 0.3), ("fan", 0.15), ("basketball", 0.08)):  # fmt: skip
+    for category, chance in (
+        ("trash bin", 0.7),
+        ("box", 0.4),
+        ("floor lamp", 0.35),
+        ("guitar", 0.15),
+        ("backpack", 0.3),
+        ("fan", 0.15),
+        ("basketball", 0.08),
+    ):
         if space.wants(category, chance):
             space.in_corner(category) if category in ("floor lamp", "guitar") else space.freestanding(category)
     _plants(space, 0.55, 1)

@@ -38,12 +38,48 @@ _NARROWEST = {"hallway": 1.3, "bathroom": 1.75, "office": 2.4, "kitchen": 2.35, 
 # How willingly other rooms open onto a room of this kind.
 _HUB = {"hallway": 6, "living room": 5, "dining room": 3, "kitchen": 2, "office": 1, "bedroom": 1, "bathroom": 0}
 _MIXES: dict[int, tuple[tuple[str, ...], ...]] = {
-    1: (("living room",), ("bedroom",), ("kitchen",), ("living room",), ("office",), ("kitchen",), ("bathroom",), ("dining room",)),
-    2: (("living room", "kitchen"), ("living room", "bedroom"), ("bedroom", "bathroom"), ("living room", "kitchen"), ("kitchen", "dining room"), ("living room", "office")),
-    3: (("living room", "kitchen", "bedroom"), ("living room", "bedroom", "bathroom"), ("living room", "kitchen", "dining room"), ("hallway", "bedroom", "bathroom"), ("living room", "kitchen", "office"), ("hallway", "living room", "kitchen")),
-    4: (("living room", "kitchen", "bedroom", "bathroom"), ("hallway", "living room", "bedroom", "bathroom"), ("living room", "kitchen", "dining room", "bedroom"), ("hallway", "living room", "kitchen", "bedroom"), ("living room", "kitchen", "office", "bathroom")),
-    5: (("hallway", "living room", "kitchen", "bedroom", "bathroom"), ("living room", "kitchen", "dining room", "bedroom", "bathroom"), ("hallway", "living room", "kitchen", "bedroom", "office"), ("living room", "kitchen", "bedroom", "bedroom", "bathroom"), ("hallway", "living room", "dining room", "bedroom", "bathroom"), ("hallway", "living room", "kitchen", "bedroom", "bathroom")),
-}  # fmt: skip
+    1: (
+        ("living room",),
+        ("bedroom",),
+        ("kitchen",),
+        ("living room",),
+        ("office",),
+        ("kitchen",),
+        ("bathroom",),
+        ("dining room",),
+    ),
+    2: (
+        ("living room", "kitchen"),
+        ("living room", "bedroom"),
+        ("bedroom", "bathroom"),
+        ("living room", "kitchen"),
+        ("kitchen", "dining room"),
+        ("living room", "office"),
+    ),
+    3: (
+        ("living room", "kitchen", "bedroom"),
+        ("living room", "bedroom", "bathroom"),
+        ("living room", "kitchen", "dining room"),
+        ("hallway", "bedroom", "bathroom"),
+        ("living room", "kitchen", "office"),
+        ("hallway", "living room", "kitchen"),
+    ),
+    4: (
+        ("living room", "kitchen", "bedroom", "bathroom"),
+        ("hallway", "living room", "bedroom", "bathroom"),
+        ("living room", "kitchen", "dining room", "bedroom"),
+        ("hallway", "living room", "kitchen", "bedroom"),
+        ("living room", "kitchen", "office", "bathroom"),
+    ),
+    5: (
+        ("hallway", "living room", "kitchen", "bedroom", "bathroom"),
+        ("living room", "kitchen", "dining room", "bedroom", "bathroom"),
+        ("hallway", "living room", "kitchen", "bedroom", "office"),
+        ("living room", "kitchen", "bedroom", "bedroom", "bathroom"),
+        ("hallway", "living room", "dining room", "bedroom", "bathroom"),
+        ("hallway", "living room", "kitchen", "bedroom", "bathroom"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +115,7 @@ class PlannedRoom:
     index: int
     kind: str
     rectangle: Rectangle
-    exterior: frozenset[SideName]
+    exterior: tuple[SideName, ...]
     openings: list[Opening] = field(default_factory=list)
     leaves: list[Leaf] = field(default_factory=list)
 
@@ -161,7 +197,7 @@ def _try_layout(rng: Rng, kinds: Sequence[str], scale: float) -> Layout | None:
 def _room(index: int, kind: str, rectangle: Rectangle, extent: tuple[float, float]) -> PlannedRoom:
     x0, y0, x1, y1 = rectangle
     touching = {"west": x0 <= 0, "south": y0 <= 0, "east": x1 >= extent[0], "north": y1 >= extent[1]}
-    return PlannedRoom(index, kind, rectangle, frozenset(side for side in SIDES if touching[side]))
+    return PlannedRoom(index, kind, rectangle, tuple(side for side in SIDES if touching[side]))
 
 
 def _split(rng: Rng, members: list[int], areas: dict[int, float], box: Rectangle) -> dict[int, Rectangle]:
@@ -220,7 +256,12 @@ def _well_shaped(room: PlannedRoom) -> bool:
 def _shared(first: PlannedRoom, second: PlannedRoom) -> tuple[SideName, SideName, float, float] | None:
     """The wall between two rooms: its side in each, and the stretch of floor that both have along it."""
     a, b = first.rectangle, second.rectangle
-    for side, opposite, ours, theirs, axis in (("east", "west", 2, 0, 1), ("west", "east", 0, 2, 1), ("north", "south", 3, 1, 0), ("south", "north", 1, 3, 0)):  # fmt: skip
+    for side, opposite, ours, theirs, axis in (
+        ("east", "west", 2, 0, 1),
+        ("west", "east", 0, 2, 1),
+        ("north", "south", 3, 1, 0),
+        ("south", "north", 1, 3, 0),
+    ):
         if abs(a[ours] - b[theirs]) < 1e-6:
             start = max(first.inner[axis], second.inner[axis])
             end = min(first.inner[axis + 2], second.inner[axis + 2])
@@ -299,11 +340,15 @@ def _add_entrance(rng: Rng, room: PlannedRoom) -> None:
 def _add_windows(rng: Rng, room: PlannedRoom) -> None:
     """Windows on outer walls: one or two per room, small and high in bathrooms, over the worktop in kitchens."""
     wanted = {"living room": 2, "dining room": 2, "bathroom": 1, "hallway": 1}.get(room.kind, int(rng.integers(1, 3)))
-    sides = sorted(room.exterior)
+    sides = room.exterior
     for place in rng.permutation(len(sides)):
         side = sides[int(place)]
         start, end = room.span(side)
-        width = float(rng.uniform(0.6, 0.8) if room.kind in ("bathroom", "hallway") else rng.uniform(1.0, min(2.0, max(1.05, 0.45 * (end - start)))))  # fmt: skip
+        width = float(
+            rng.uniform(0.6, 0.8)
+            if room.kind in ("bathroom", "hallway")
+            else rng.uniform(1.0, min(2.0, max(1.05, 0.45 * (end - start))))
+        )
         stretch = _free_stretch(room, side, width)
         if stretch is None or wanted == 0:
             continue

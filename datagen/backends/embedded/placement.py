@@ -71,10 +71,13 @@ class Placed:
 def overlap(a: Box, b: Box, gap: float = 0.0) -> bool:
     """Whether two boxes come closer than ``gap`` in plan and touch in height."""
     return (
-        a[0] < b[3] + gap and b[0] < a[3] + gap
-        and a[1] < b[4] + gap and b[1] < a[4] + gap
-        and a[2] < b[5] and b[2] < a[5]
-    )  # fmt: skip
+        a[0] < b[3] + gap
+        and b[0] < a[3] + gap
+        and a[1] < b[4] + gap
+        and b[1] < a[4] + gap
+        and a[2] < b[5]
+        and b[2] < a[5]
+    )
 
 
 _APART = np.array([0.004, 0.004, CONTACT / 2])
@@ -116,15 +119,25 @@ class RoomSpace:
 
     def _opening_zone(self, opening) -> list[Box]:  # type: ignore[no-untyped-def]
         if opening.kind == "window":
-            pane = self._strip(opening.side, opening.start - 0.03, opening.end + 0.03, 0.3, opening.low + 0.05, opening.high + 0.05)
-            sill = self._strip(opening.side, opening.start - 0.045, opening.end + 0.045, 0.055, opening.low - 0.04, opening.high)
+            pane = self._strip(
+                opening.side, opening.start - 0.03, opening.end + 0.03, 0.3, opening.low + 0.05, opening.high + 0.05
+            )
+            sill = self._strip(
+                opening.side, opening.start - 0.045, opening.end + 0.045, 0.055, opening.low - 0.04, opening.high
+            )
             return [pane, sill]
         return [self._strip(opening.side, opening.start - 0.1, opening.end + 0.1, DOOR_DEPTH, 0.0, opening.high + 0.1)]
 
     def _leaf_zone(self, hinge: float, towards: int, side: SideName) -> Box:
         """The open leaf and the dead corner behind it."""
         near, far = self.room.span(side)
-        edge = near if towards < 0 and hinge - near < 0.4 else far if towards > 0 and far - hinge < 0.4 else hinge + towards * 0.09
+        edge = (
+            near
+            if towards < 0 and hinge - near < 0.4
+            else far
+            if towards > 0 and far - hinge < 0.4
+            else hinge + towards * 0.09
+        )
         return self._strip(side, min(hinge, edge), max(hinge, edge), 0.98, 0.0, 2.1)
 
     @property
@@ -141,12 +154,20 @@ class RoomSpace:
     def of(self, category: str) -> list[Placed]:
         return [item for item in self.placed if item.category == category]
 
-    def fits(self, item: Placed, around: Iterable[Placed] = (), gap: float = 0.03, ignore_blocked: bool = False) -> bool:
+    def fits(
+        self, item: Placed, around: Iterable[Placed] = (), gap: float = 0.03, ignore_blocked: bool = False
+    ) -> bool:
         """Whether ``item`` stands free; it may reach under or over the pieces ``around`` it, and into their zones."""
         x0, y0, x1, y1 = self.room.inner
         b, friends = item.bounds, tuple(around)
         margin = BASEBOARD if b[2] < 0.1 else 0.0
-        if b[0] < x0 + margin or b[1] < y0 + margin or b[3] > x1 - margin or b[4] > y1 - margin or b[5] > self.height - 0.004:
+        if (
+            b[0] < x0 + margin
+            or b[1] < y0 + margin
+            or b[3] > x1 - margin
+            or b[4] > y1 - margin
+            or b[5] > self.height - 0.004
+        ):
             return False
         if not ignore_blocked and any(overlap(b, zone) for zone in self.blocked):
             return False
@@ -225,14 +246,24 @@ class RoomSpace:
                     return self.add(item, zone)
         return None
 
-    def beside(self, partner: Placed, category: str, sides: Sequence[int] = (-1, 1), gap: float = 0.05, **options: object) -> Placed | None:  # fmt: skip
+    def beside(
+        self, partner: Placed, category: str, sides: Sequence[int] = (-1, 1), gap: float = 0.05, **options: object
+    ) -> Placed | None:
         """Stand a piece next to ``partner`` with their backs in line, on the first of its sides (+1 left) that is free."""
         furniture = build(category, self.kit, **options)
         for side in sides:
             x = float(partner.furniture.low[0] - furniture.low[0])
             edge = float(partner.furniture.high[1] if side > 0 else partner.furniture.low[1])
             y = edge + side * gap - float(furniture.low[1] if side > 0 else furniture.high[1])
-            item = Placed(furniture, *partner.world(x, y), CONTACT, partner.yaw, relation="beside", parent=partner, side=partner.side)
+            item = Placed(
+                furniture,
+                *partner.world(x, y),
+                CONTACT,
+                partner.yaw,
+                relation="beside",
+                parent=partner,
+                side=partner.side,
+            )
             if self.fits(item, around=[partner], gap=0.02):
                 return self.add(item)
         return None
@@ -256,7 +287,14 @@ class RoomSpace:
             return self.add(item)
         return None
 
-    def freestanding(self, category: str, margin: float = 0.12, tries: int = 12, furniture: Furniture | None = None, **options: object) -> Placed | None:  # fmt: skip
+    def freestanding(
+        self,
+        category: str,
+        margin: float = 0.12,
+        tries: int = 12,
+        furniture: Furniture | None = None,
+        **options: object,
+    ) -> Placed | None:
         """Stand a piece somewhere near a wall, turned towards the room."""
         furniture = furniture or build(category, self.kit, **options)
         depth, width, _ = furniture.size
@@ -304,11 +342,21 @@ class RoomSpace:
         return None
 
     def on_top(
-        self, parent: Placed, category: str, *, use: str = "top", at: tuple[float, float] | None = None, turn: float | None = None, surface: int | None = None, **options: object
-    ) -> Placed | None:  # fmt: skip
+        self,
+        parent: Placed,
+        category: str,
+        *,
+        use: str = "top",
+        at: tuple[float, float] | None = None,
+        turn: float | None = None,
+        surface: int | None = None,
+        **options: object,
+    ) -> Placed | None:
         """Set a piece on a surface of ``parent``: at the local point ``at`` or wherever there is room."""
         furniture = build(category, self.kit, **options)
-        indices = [i for i, s in enumerate(parent.furniture.surfaces) if s.use == use and (surface is None or i == surface)]
+        indices = [
+            i for i, s in enumerate(parent.furniture.surfaces) if s.use == use and (surface is None or i == surface)
+        ]
         for index in (indices[int(k)] for k in self.rng.permutation(len(indices))):
             spot = parent.furniture.surfaces[index]
             if furniture.size[2] > spot.headroom:
@@ -319,7 +367,15 @@ class RoomSpace:
                 return item
         return None
 
-    def _on_surface(self, parent: Placed, index: int, spot: Surface, furniture: Furniture, turn: float, at: tuple[float, float] | None) -> Placed | None:  # fmt: skip
+    def _on_surface(
+        self,
+        parent: Placed,
+        index: int,
+        spot: Surface,
+        furniture: Furniture,
+        turn: float,
+        at: tuple[float, float] | None,
+    ) -> Placed | None:
         probe = Placed(furniture, 0, 0, 0, turn).bounds
         x0, y0, x1, y1 = spot.rectangle
         lows, highs = (x0 - probe[0], y0 - probe[1]), (x1 - probe[3], y1 - probe[4])
@@ -329,7 +385,10 @@ class RoomSpace:
         for _ in range(1 if at else 5):
             x, y = at or (float(self.rng.uniform(lows[0], highs[0])), float(self.rng.uniform(lows[1], highs[1])))
             foot = (x + probe[0], y + probe[1], x + probe[3], y + probe[4])
-            if any(foot[0] < b[2] + 0.015 and b[0] < foot[2] + 0.015 and foot[1] < b[3] + 0.015 and b[1] < foot[3] + 0.015 for b in taken):  # fmt: skip
+            if any(
+                foot[0] < b[2] + 0.015 and b[0] < foot[2] + 0.015 and foot[1] < b[3] + 0.015 and b[1] < foot[3] + 0.015
+                for b in taken
+            ):
                 continue
             height = parent.z + spot.height + CONTACT
             item = Placed(furniture, *parent.world(x, y), height, parent.yaw + turn, parent, "on")
@@ -356,7 +415,10 @@ class RoomSpace:
             x0, x1 = x0 + cut * (edge == 0), x1 - cut * (edge == 1)
             y0, y1 = y0 + cut * (edge == 2), y1 - cut * (edge == 3)
         x0, y0, x1, y1 = max(x0, left + 0.1), max(y0, low + 0.1), min(x1, right - 0.1), min(y1, high - 0.1)
-        if any(p.bounds[0] < x0 or p.bounds[1] < y0 or p.bounds[3] > x1 or p.bounds[4] > y1 for p in group) or min(x1 - x0, y1 - y0) < 0.5:
+        if (
+            any(p.bounds[0] < x0 or p.bounds[1] < y0 or p.bounds[3] > x1 or p.bounds[4] > y1 for p in group)
+            or min(x1 - x0, y1 - y0) < 0.5
+        ):
             return None
         deep = (x1 - x0) < (y1 - y0)
         furniture = build(category, self.kit, depth=min(x1 - x0, y1 - y0), width=max(x1 - x0, y1 - y0))

@@ -47,7 +47,9 @@ def rectangle_outline(rectangle: Rectangle) -> Outline:
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
 
 
-def span_box(low: tuple[float, float, float], high: tuple[float, float, float], skip: tuple[str, ...] = (), fit: bool = False) -> Mesh:  # fmt: skip
+def span_box(
+    low: tuple[float, float, float], high: tuple[float, float, float], skip: tuple[str, ...] = (), fit: bool = False
+) -> Mesh:
     """Box between two corners."""
     size = (high[0] - low[0], high[1] - low[1], high[2] - low[2])
     return meshes.box(size, ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]), skip=skip, fit=fit)
@@ -61,7 +63,17 @@ class WallFrame:
         self.level = side in ("south", "north")
         self.axis = "x" if self.level else "y"
 
-    def box(self, start: float, end: float, near: float, far: float, low: float, high: float, skip: tuple[str, ...] = (), fit: bool = False) -> Mesh:  # fmt: skip
+    def box(
+        self,
+        start: float,
+        end: float,
+        near: float,
+        far: float,
+        low: float,
+        high: float,
+        skip: tuple[str, ...] = (),
+        fit: bool = False,
+    ) -> Mesh:
         """Box from ``start`` to ``end`` along the wall, ``near`` to ``far`` in depth, ``low`` to ``high``; metres."""
         (xa, ya), (xb, yb) = self.room.point(self.side, start, near), self.room.point(self.side, end, far)
         return span_box((min(xa, xb), min(ya, yb), low), (max(xa, xb), max(ya, yb), high), skip, fit)
@@ -94,7 +106,9 @@ def wall(room: PlannedRoom, side: SideName, style: str, rgb: Rgb, height: float)
     piece = StructurePiece("wall", room.id)
     openings = sorted((o for o in room.openings if o.side == side), key=lambda o: o.start)
     # Ends that meet another wall of this room or of the neighbour have no face.
-    bare = [frame.ends[index] for index, name in ((1, "west"), (0, "east")) if not frame.level or name not in room.exterior]
+    bare = [
+        frame.ends[index] for index, name in ((1, "west"), (0, "east")) if not frame.level or name not in room.exterior
+    ]
     solid, lintels, reach = [], [], start
     for opening in openings:
         first = (frame.ends[1],) if reach == start and frame.ends[1] in bare else ()
@@ -115,7 +129,10 @@ def wall(room: PlannedRoom, side: SideName, style: str, rgb: Rgb, height: float)
     for layer, items in ((None, solid), ("lintel", lintels)):
         if items:
             mesh = merge_meshes(items)
-            along = mesh.vertices[:, 0 if frame.level else 1] + np.abs(mesh.normals[:, 0 if frame.level else 1]) * mesh.vertices[:, 1 if frame.level else 0]  # fmt: skip
+            along = (
+                mesh.vertices[:, 0 if frame.level else 1]
+                + np.abs(mesh.normals[:, 0 if frame.level else 1]) * mesh.vertices[:, 1 if frame.level else 0]
+            )
             uv = np.stack([along / WALL_REPEAT_METRES, np.clip(mesh.vertices[:, 2] / height, 0.002, 0.998)], axis=1)
             piece.meshes.append((replace(mesh, uv=uv.astype(np.float32)), look, layer))  # type: ignore[arg-type]
     return piece
@@ -130,7 +147,9 @@ def baseboard(room: PlannedRoom, rgb: Rgb) -> StructurePiece:
         inset = thick - 0.002 if not frame.level else -0.003
         start, end, low = start + inset, end - inset, -0.012 if frame.level else -0.01
         reach = start
-        for opening in sorted((o for o in room.openings if o.side == side and o.kind != "window"), key=lambda o: o.start):
+        for opening in sorted(
+            (o for o in room.openings if o.side == side and o.kind != "window"), key=lambda o: o.start
+        ):
             if opening.start - 0.0585 > reach:
                 solids.append(frame.box(reach, opening.start - 0.0585, -_SUNK, thick, low, tall - 0.001 * frame.level))
             reach = opening.end + 0.0585
@@ -160,7 +179,15 @@ def ceiling(room: PlannedRoom, height: float) -> StructurePiece:
     return piece
 
 
-def door(room: PlannedRoom, opening: Opening, leaf: Leaf | None, leaf_room: PlannedRoom | None, frame_rgb: Rgb, leaf_look: Look, sill: Look) -> StructurePiece:  # fmt: skip
+def door(
+    room: PlannedRoom,
+    opening: Opening,
+    leaf: Leaf | None,
+    leaf_room: PlannedRoom | None,
+    frame_rgb: Rgb,
+    leaf_look: Look,
+    sill: Look,
+) -> StructurePiece:
     """Frame with casings on both faces, threshold, and a leaf: open, closed (entrance) or none (passage)."""
     frame, piece = WallFrame(room, opening.side), StructurePiece("door", room.id)
     back = -WALL
@@ -192,7 +219,9 @@ def _open_leaf(piece: StructurePiece, room: PlannedRoom, leaf: Leaf, opening: Op
     frame, width = WallFrame(room, leaf.opening.side), opening.end - opening.start - 2 * _FRAME
     inner = leaf.hinge + (0.03 if leaf.towards < 0 else -0.03)
     edges = sorted((inner, inner + leaf.towards * 0.04))
-    piece.add(look, [frame.box(edges[0], edges[1], 0.016, 0.016 + width, 0.02, opening.high - _FRAME - 0.005, fit=True)])
+    piece.add(
+        look, [frame.box(edges[0], edges[1], 0.016, 0.016 + width, 0.02, opening.high - _FRAME - 0.005, fit=True)]
+    )
     handle = [
         frame.box(edges[0] - 0.05, edges[1] + 0.05, width - 0.07, width - 0.05, 1.01, 1.03),
         frame.box(edges[0] - 0.065, edges[0] - 0.046, width - 0.16, width - 0.051, 1.008, 1.032),

@@ -94,7 +94,9 @@ def herringbone(rng: Rng, size: int = 256) -> Picture:
     return paint(value, (1, 0.98, 0.94))
 
 
-def tiles(rng: Rng, size: int = 256, count: int = 4, *, grout: float = 0.7, veins: float = 0.0, spread: float = 0.06) -> Picture:  # fmt: skip
+def tiles(
+    rng: Rng, size: int = 256, count: int = 4, *, grout: float = 0.7, veins: float = 0.0, spread: float = 0.06
+) -> Picture:
     """Square tiles with grout lines, each tile slightly different; ``veins`` adds marble."""
     row, column = coordinates(size)
     tones = 1 - spread * rng.random((count, count)).astype(np.float32)
@@ -105,7 +107,16 @@ def tiles(rng: Rng, size: int = 256, count: int = 4, *, grout: float = 0.7, vein
     return paint(np.where(edge, grout, value))
 
 
-def bricks(rng: Rng, size: int = 256, rows: int = 16, columns: int = 4, *, rgb: tuple[float, float, float] = (1, 1, 1), spread: float = 0.1, grout: float = 0.82) -> Picture:  # fmt: skip
+def bricks(
+    rng: Rng,
+    size: int = 256,
+    rows: int = 16,
+    columns: int = 4,
+    *,
+    rgb: tuple[float, float, float] = (1, 1, 1),
+    spread: float = 0.1,
+    grout: float = 0.82,
+) -> Picture:
     """Running bond of upright-wall bricks or glazed wall tiles (long side horizontal)."""
     row, column = coordinates(size)
     course = np.floor(row * rows)
@@ -188,7 +199,11 @@ def marble(rng: Rng, size: int = 256, depth: float = 0.3) -> Picture:
 
 def granite(rng: Rng, size: int = 128) -> Picture:
     """Speckled worktop."""
-    return paint(0.8 + 0.2 * cloud(rng, size, 16) - 0.35 * (rng.random((size, size)) < 0.1) * rng.random((size, size)).astype(np.float32))  # fmt: skip
+    return paint(
+        0.8
+        + 0.2 * cloud(rng, size, 16)
+        - 0.35 * (rng.random((size, size)) < 0.1) * rng.random((size, size)).astype(np.float32)
+    )
 
 
 def terrazzo(rng: Rng, size: int = 256) -> Picture:

@@ -99,7 +99,9 @@ def coplanar_overlaps(scene: Scene) -> list[tuple[str, str]]:
         for place, i in enumerate(order):
             end = place + 1 + int(np.searchsorted(offset[order[place + 1 :]], offset[i] + SAME_PLANE))
             near = order[place + 1 : end]
-            near = near[(low[near] <= high[i] + SAME_PLANE).all(axis=1) & (high[near] >= low[i] - SAME_PLANE).all(axis=1)]
+            near = near[
+                (low[near] <= high[i] + SAME_PLANE).all(axis=1) & (high[near] >= low[i] - SAME_PLANE).all(axis=1)
+            ]
             for j in near:
                 flat = np.abs((corners[j] - corners[i, 0]) @ normal[i]).max() < SAME_PLANE
                 keep = [axis for axis in range(3) if axis != int(np.argmax(np.abs(normal[i])))]

@@ -114,8 +114,13 @@ class Model:
         self.add(look, replace(mesh, vertices=mesh.vertices + np.asarray(at, np.float32)))
 
     def lathe(
-        self, look: Look, profile: Sequence[tuple[float, float]], at: Vector = (0, 0, 0), segments: int = 12, smooth: bool = False
-    ) -> None:  # fmt: skip
+        self,
+        look: Look,
+        profile: Sequence[tuple[float, float]],
+        at: Vector = (0, 0, 0),
+        segments: int = 12,
+        smooth: bool = False,
+    ) -> None:
         """Surface of revolution of (radius, height) pairs."""
         self.add(look, meshes.lathe(profile, at, segments, smooth))
 
@@ -123,7 +128,15 @@ class Model:
         """Ball whose lowest point is ``at``."""
         self.add(look, meshes.sphere(radius, at, segments, stretch))
 
-    def legs(self, look: Look, size: tuple[float, float], height: float, thick: float = 0.045, inset: float = 0.03, round_: bool = False) -> None:  # fmt: skip
+    def legs(
+        self,
+        look: Look,
+        size: tuple[float, float],
+        height: float,
+        thick: float = 0.045,
+        inset: float = 0.03,
+        round_: bool = False,
+    ) -> None:
         """Four legs under a top of ``size`` (depth, width); they reach 4 mm into whatever rests on ``height``."""
         x, y = size[0] / 2 - inset - thick / 2, size[1] / 2 - inset - thick / 2
         for at in ((x, y, 0), (x, -y, 0), (-x, y, 0), (-x, -y, 0)):
@@ -133,8 +146,13 @@ class Model:
                 self.box(look, (thick, thick, height + 0.004), at)
 
     def surface(
-        self, size: tuple[float, float], height: float, at: tuple[float, float] = (0, 0), headroom: float = 0.6, use: str = "top"
-    ) -> None:  # fmt: skip
+        self,
+        size: tuple[float, float],
+        height: float,
+        at: tuple[float, float] = (0, 0),
+        headroom: float = 0.6,
+        use: str = "top",
+    ) -> None:
         """Declare a rectangle of ``size`` (depth, width) around ``at`` that things may stand on."""
         (depth, width), (x, y) = size, at
         rectangle = (x - depth / 2, y - width / 2, x + depth / 2, y + width / 2)
@@ -142,7 +160,9 @@ class Model:
 
     def finish(self, category: str) -> Furniture:
         """The piece, one mesh per look; what leans (legs, pillows) is set down so that it touches z = 0."""
-        solids = np.array([(mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)) for _, mesh in self._solids], np.float64)
+        solids = np.array(
+            [(mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)) for _, mesh in self._solids], np.float64
+        )
         fitted = separate_faces(solids)
         drop = fitted[:, 0, 2].min()
         if abs(drop) < _SETTLES:
@@ -168,7 +188,14 @@ def separate_faces(solids: NDArray[np.float64]) -> NDArray[np.float64]:
         reach = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
         faces = np.stack([low, high], axis=1)
         near = np.abs(faces[:, None, :, None] - faces[None, :, None, :]) < _SAME_PLANE
-        across = np.stack([np.minimum(reach[..., 1], reach[..., 2]), np.minimum(reach[..., 0], reach[..., 2]), np.minimum(reach[..., 0], reach[..., 1])], axis=-1)  # fmt: skip
+        across = np.stack(
+            [
+                np.minimum(reach[..., 1], reach[..., 2]),
+                np.minimum(reach[..., 0], reach[..., 2]),
+                np.minimum(reach[..., 0], reach[..., 1]),
+            ],
+            axis=-1,
+        )
         clash = near & (across > _SAME_PLANE)[:, :, None, None, :]
         clash &= np.tri(len(result), k=-1, dtype=bool)[:, :, None, None, None]
         moved = clash.any(axis=(1, 3))

@@ -27,7 +27,11 @@ class KitchenLook:
 def _carcass(model: Model, look: KitchenLook, width: float, height: float = HEIGHT - TOP) -> None:
     """Plinth and body of a base cabinet."""
     model.box(Look("plain", (0.16, 0.16, 0.17)), (DEPTH - 0.09, width - 0.004, 0.104), (-0.04, 0, 0))
-    model.box(Look(look.front.finish if look.front.finish != "panel" else "satin", look.front.rgb), (DEPTH - 0.04, width - 0.002, height - 0.1), (-0.015, 0, 0.1))  # fmt: skip
+    model.box(
+        Look(look.front.finish if look.front.finish != "panel" else "satin", look.front.rgb),
+        (DEPTH - 0.04, width - 0.002, height - 0.1),
+        (-0.015, 0, 0.1),
+    )
 
 
 def _doors(model: Model, look: KitchenLook, width: float, low: float, high: float, drawers: bool) -> None:

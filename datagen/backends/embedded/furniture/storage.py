@@ -99,7 +99,13 @@ def coat_rack(kit: Kit) -> Model:
     model.rod(wood, 0.022, 1.73, (0, 0, 0.02))
     model.ball(wood, 0.035, (0, 0, 1.735), 8)
     for hook in range(4):
-        model.box(wood, (0.16, 0.022, 0.022), (0.08, 0, 1.6 + 0.001 * hook), rotation("z", 45 + 90 * hook) @ rotation("y", -35), (0, 0, 1.6))  # fmt: skip
+        model.box(
+            wood,
+            (0.16, 0.022, 0.022),
+            (0.08, 0, 1.6 + 0.001 * hook),
+            rotation("z", 45 + 90 * hook) @ rotation("y", -35),
+            (0, 0, 1.6),
+        )
     if kit.chance(0.7):
         cloth = Look("tweed", kit.pick((kit.accent(), (0.2, 0.22, 0.27), (0.55, 0.45, 0.33))))
         model.lathe(
