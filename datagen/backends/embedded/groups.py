@@ -304,8 +304,10 @@ def _modules(space: RoomSpace, look: KitchenLook, side: SideName, start: float, 
             fridge if category == "fridge" else build(category, space.kit, look=look, width=round(span - 0.003, 3))
         )
         item = space.wall_pose(side, furniture, reach + span / 2)
-        if space.fits(item, gap=0.0):
-            placed.append(space.add(item))
+        if not space.fits(item, gap=0.0):
+            space.placed = [other for other in space.placed if other not in placed]
+            return []
+        placed.append(space.add(item))
         reach += span
     return placed
 

@@ -352,7 +352,7 @@ def _add_windows(rng: Rng, room: PlannedRoom) -> None:
         stretch = _free_stretch(room, side, width)
         if stretch is None or wanted == 0:
             continue
-        low = {"bathroom": 1.35, "kitchen": 1.1, "hallway": 1.2}.get(room.kind, float(rng.choice([0.5, 0.85, 0.9])))
+        low = {"bathroom": 1.35, "kitchen": 1.2, "hallway": 1.2}.get(room.kind, float(rng.choice([0.5, 0.85, 0.9])))
         middle = (start + end - width) / 2
         left = middle if rng.random() < 0.6 else float(rng.uniform(*stretch))
         room.openings.append(Opening("window", side, round(left, 3), round(left + width, 3), low, 2.1))

@@ -103,7 +103,7 @@ def _couch(kit: Kit, width: float, depth: float, seats: int) -> Model:
             rotation("y", -9),
             (-depth / 2 + 0.27, 0, seat),
         )
-        model.surface((0.26, pad - 0.1), seat + 0.012, (0.06, y), use="seat")
+        model.surface((0.26, pad - 0.1), seat, (0.06, y), use="seat")
     return model
 
 
@@ -137,7 +137,7 @@ def armchair(kit: Kit) -> Model:
         rotation("y", -12),
         (-depth / 2 + 0.14, 0, 0.4),
     )
-    model.surface((0.2, width - 0.35), 0.457, (0.12, 0), use="seat")
+    model.surface((0.2, width - 0.35), 0.455, (0.12, 0), use="seat")
     return model
 
 
