@@ -16,12 +16,10 @@ from ipt.common.registry import Registry
 PROGRAMS: Registry[Callable[[RoomSpace], None]] = Registry("room kind")
 
 
-def furnish(space: RoomSpace, dines: bool) -> None:
-    """Furnish an empty room; ``dines`` says whether the house has its dining table elsewhere."""
+def furnish(space: RoomSpace) -> None:
+    """Furnish an empty room."""
     groups.curtains(space)
     PROGRAMS[space.room.kind](space)
-    if not dines and space.room.kind in ("living room", "kitchen") and space.area > 9.5:
-        groups.dining_group(space, 6 if space.area > 24 else 4 if space.area > 13 else 2, centred=False)
     _ceiling_lamp(space)
     requested(space)
 
@@ -121,6 +119,8 @@ def living_room(space: RoomSpace) -> None:
         couch = space.against_wall("sofa", where="middle", zone=0.5)
     if couch and couch.side and space.wants("painting", 0.7):
         _above(space, couch, "painting", width=0.9)
+    if space.dines and space.area > 17:
+        groups.dining_group(space, 6 if space.area > 25 else 4, centred=False)
     for _ in range(2):
         if space.wants("bookshelf", 0.55):
             shelf = space.against_wall("bookshelf", zone=0.45)
@@ -163,6 +163,8 @@ def living_room(space: RoomSpace) -> None:
 def kitchen(space: RoomSpace) -> None:
     """The run first; appliances and food on its worktops; a table where there is room."""
     run = groups.kitchen_run(space)
+    if space.dines:
+        groups.dining_group(space, 4 if space.area > 11 else 2, centred=False)
     counters = [item for item in run if item.furniture.surfaces and item.category not in ("fridge", "stove")]
     appliances = (
         "microwave",
@@ -294,7 +296,7 @@ def bathroom(space: RoomSpace) -> None:
         wet = space.against_wall("bathtub", where="corner", zone=0.5, width=1.7) or space.against_wall(
             "bathtub", where="corner", width=1.5
         )
-    if wet is None and space.wants("shower", 0.95) or "shower" in space.include:
+    if (wet is None and space.wants("shower", 0.95)) or "shower" in space.include:
         wet = space.in_corner("shower") or wet
     for category in ("bathroom sink", "toilet") if basin_first else ("toilet", "bathroom sink"):
         if not space.wants(category):

@@ -108,6 +108,7 @@ class RoomSpace:
         self.kit = Kit(style, rng)
         self.include, self.exclude = include, exclude
         self.placed: list[Placed] = []
+        self.dines = False  # whether the house eats in this room
         self.blocked: list[Box] = [box for opening in room.openings for box in self._opening_zone(opening)]
         self.blocked += [self._leaf_zone(leaf.hinge, leaf.towards, leaf.opening.side) for leaf in room.leaves]
         self.zones: list[tuple[Box, Placed]] = []
@@ -297,7 +298,7 @@ class RoomSpace:
     ) -> Placed | None:
         """Stand a piece somewhere near a wall, turned towards the room."""
         furniture = furniture or build(category, self.kit, **options)
-        depth, width, _ = furniture.size
+        width = furniture.size[1]
         for _ in range(tries):
             side = SIDES[int(self.rng.integers(4))]
             start, end = self.room.span(side)
@@ -327,7 +328,7 @@ class RoomSpace:
         along: float | None = None,
         raise_by: float = 0.0,
         furniture: Furniture | None = None,
-        around: Sequence[Placed] = (),
+        gap: float = 0.03,
         **options: object,
     ) -> Placed | None:
         """Fix a piece to a wall, at ``along`` if given, 3 mm off its surface."""
@@ -337,7 +338,7 @@ class RoomSpace:
                 item = self.wall_pose(wall, furniture, position, 0.003)
                 item.lift(raise_by - CONTACT)
                 item.relation = "on wall"
-                if self.fits(item, around=around):
+                if self.fits(item, gap=gap):
                     return self.add(item)
         return None
 

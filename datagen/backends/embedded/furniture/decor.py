@@ -6,7 +6,7 @@ from math import cos, pi, sin
 
 from datagen.backends.embedded.furniture.base import FURNITURE, Model
 from datagen.backends.embedded.meshes import leaf, rotation, turned
-from datagen.backends.embedded.style import BLACK, WHITE, Kit, Look, shade
+from datagen.backends.embedded.style import BLACK, WHITE, Kit, Look, Rgb, shade
 
 _MOTIFS = ("landscape", "night", "sea", "shapes", "fields", "bouquet", "portrait")
 _GREENS = ((0.25, 0.48, 0.2), (0.33, 0.55, 0.27), (0.2, 0.4, 0.24), (0.45, 0.6, 0.3))
@@ -185,12 +185,9 @@ def wall_shelf(kit: Kit) -> Model:
 
 
 @FURNITURE.register("curtain")
-def curtain(kit: Kit, width: float = 0.35, height: float = 2.3) -> Model:
+def curtain(kit: Kit, width: float = 0.35, height: float = 2.3, rgb: Rgb = WHITE) -> Model:
     """One drawn panel from 3 cm above the floor to the rod at ``height``; back at x = 0."""
-    model, cloth = (
-        Model(),
-        Look("curtain", shade(kit.pick((kit.accent(), kit.pick(kit.style.upholstery), (0.93, 0.91, 0.87))), 1.1)),
-    )
+    model, cloth = Model(), Look("curtain", rgb)
     folds = max(3, round(width / 0.09))
     pitch = width / folds
     for index in range(folds):

@@ -108,7 +108,7 @@ def stove(kit: Kit, look: KitchenLook | None = None, width: float = 0.6) -> Mode
         model.box(Look("metal", STEEL), (0.03, 0.02, 0.02), (DEPTH / 2 - 0.012, y, HEIGHT - 0.255))
     model.box(look.steel, (DEPTH - 0.01, width - 0.002, 0.03), (0, 0, HEIGHT - 0.034))
     model.box(Look("hob"), (DEPTH - 0.06, width - 0.04, 0.012), (0, 0, HEIGHT - 0.007))
-    model.surface((0.3, 0.34), HEIGHT + 0.005, (0.0, 0), 0.45, "hob")
+    model.surface((0.52, width - 0.06), HEIGHT + 0.005, (0.0, 0), 0.45, "hob")
     return model
 
 
