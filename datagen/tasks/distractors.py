@@ -90,4 +90,3 @@ def inclusion(probability: NDArray[np.float64], count: int) -> NDArray[np.float6
         chance = 1 - np.exp(-rate * probability)
         rate = rate * count / np.maximum(chance.sum(axis=1, keepdims=True), 1e-9)
     return 1 - np.exp(-rate * probability)
-

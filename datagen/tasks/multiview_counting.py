@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from datagen import annotate, verify
-from datagen.backends.base import TOP_DOWN_HIDES, Floats, Frame, top_down_camera
+from datagen.backends.base import TOP_DOWN_HIDES, Frame, top_down_camera
 from datagen.balance import Deck, ordered
 from datagen.counterfactual import counterfactuals
 from datagen.language import plural
@@ -255,7 +255,9 @@ class MultiviewCounting(SpatialTask):
         stats, above = [scene.stats(frame) for frame in frames], scene.stats(bev)
         named = {f"frame_{number}": frame for number, frame in enumerate(frames)}
         images = tuple(scene.encode(frame.rgb, role, frame.camera) for role, frame in named.items())
-        marks, labels = annotate.camera_marks(cameras, annotate.legible(self.config.mark_length_m, top, (0, 0, 0), 0.07))
+        marks, labels = annotate.camera_marks(
+            cameras, annotate.legible(self.config.mark_length_m, top, (0, 0, 0), 0.07)
+        )
 
         def decorated(frame: Frame) -> RGB:
             return annotate.draw(frame, scene.info.floor_z, marks, labels)

@@ -361,15 +361,15 @@ def dollhouse_camera(scene: SceneView, walk: Walk) -> Camera:
     return Camera(pose, scene.image_size, scene.image_size, DOLLHOUSE_FOV_DEG)
 
 
-def map_marks(
-    walk: Walk, facts: Mapping[str, Any], camera: Camera
-) -> tuple[list[annotate.Mark], list[annotate.Label]]:
+def map_marks(walk: Walk, facts: Mapping[str, Any], camera: Camera) -> tuple[list[annotate.Mark], list[annotate.Label]]:
     """The path with its waypoints, or only M1 with the heading, and the arrow to the queried side."""
     variant, heading = facts["variant"], math.radians(facts["heading_deg"])
     middle = np.array([*walk.midpoint, 0.0])
     marks, labels = [], []
     if variant.endswith("midpoint"):
-        marks.append(annotate.arrow(walk.midpoint, heading, annotate.legible(0.7, camera, middle, 0.12), annotate.ORANGE))
+        marks.append(
+            annotate.arrow(walk.midpoint, heading, annotate.legible(0.7, camera, middle, 0.12), annotate.ORANGE)
+        )
     else:
         marks.append(annotate.polyline(walk.path.points, annotate.legible(0.06, camera, middle, 0.009)))
         for text, point in (("1", walk.path.points[0]), ("2", walk.path.points[-1])):

@@ -88,7 +88,9 @@ def straight(scene: SceneView, start: Floats, goal: Floats) -> Path | None:
     """The straight way between two floor points if it is free."""
     length = float(np.linalg.norm(goal - start))
     points = start + np.linspace(0, 1, max(2, math.ceil(length / 0.1)))[:, None] * (goal - start)
-    return Path(np.stack([start, goal]), length) if scene.backend.is_free(points, scene.config.clearance_m).all() else None
+    return (
+        Path(np.stack([start, goal]), length) if scene.backend.is_free(points, scene.config.clearance_m).all() else None
+    )
 
 
 def middle(scene: SceneView, path: Path, name: str) -> Walk | None:
