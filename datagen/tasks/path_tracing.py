@@ -395,7 +395,7 @@ def view_sentence(facts: Mapping[str, Any]) -> str:
 class PathTracingSelector:
     """Equal quotas for the distance bins, rooms as even as a short queue allows, distractors drawn block by block."""
 
-    LEAD, QUEUE = 2, 8
+    LEAD, QUEUE, SUPPLY = 2, 8, 0.6
 
     def __init__(self, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, BINS, rng)
@@ -403,6 +403,9 @@ class PathTracingSelector:
         self._taken: dict[str, dict[str, int]] = {name: {} for name in BINS}
         self._block: list[Chosen] = []
         self._history: list[Asked] = []
+        self._offers = 0
+        self._in_view: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
         self._templates = {name: Deck(TEMPLATES[name], rng) for name in ("pt_path", "pt_midpoint")}
         self._rng = rng
@@ -417,7 +420,7 @@ class PathTracingSelector:
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
         name = facts["distance_bin"]
-        if not self._open[name]:
+        if not self._open[name] or not self._spare(facts):
             return []
         queues, taken = self._queues[name], self._taken[name]
         queues.setdefault(facts["room"], deque()).append((candidate_id, facts))
@@ -433,6 +436,19 @@ class PathTracingSelector:
         if not self._open[name]:
             queues.clear()
         return self._worded() if len(self._block) >= BLOCK or not self.remaining else []
+
+    def _spare(self, facts: Mapping[str, Any]) -> bool:
+        """Whether the noun asked for is out of view often enough to serve as a distractor three times as often.
+
+        Of the places where it could serve, at most SUPPLY are counted on, for other nouns want them too.
+        """
+        self._offers += 1
+        self._in_view.update(facts["in_view"])
+        noun = facts["answer"]
+        if (OPTIONS - 1) * (self._asked[noun] + 1) > self.SUPPLY * (self._offers - self._in_view[noun]) + OPTIONS:
+            return False
+        self._asked[noun] += 1
+        return True
 
     def _worded(self) -> list[Question]:
         """Questions of the block, with distractors drawn for all of them together."""
