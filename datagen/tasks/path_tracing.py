@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, ClassVar
 
@@ -120,7 +120,7 @@ class PathTracing(SpatialTask):
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         on_map = seen_from_above(scene, config.min_map_area_m2)
         pairs = [sights(scene, walk, config.min_scan_area, on_map) for walk in walks]
-        puzzles = draw_puzzles(pairs, rng)
+        puzzles, chances = draw_puzzles(pairs, rng), ask_chances(pairs)
         yields.check("scene.has_puzzles", bool(puzzles))
         candidates: list[Candidate] = []
         given: Counter[str] = Counter()
@@ -131,7 +131,7 @@ class PathTracing(SpatialTask):
             candidate = self._finish(scene, puzzle, f"{len(candidates):02d}", rng, yields)
             if candidate is not None:
                 given[length] += 1
-                candidates.append(candidate)
+                candidates.append(replace(candidate, facts={**candidate.facts, "chances": chances}))
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
@@ -306,20 +306,28 @@ class Lens:
 
 
 def draw_puzzles(pairs: Sequence[tuple[Sight, Sight]], rng: np.random.Generator) -> list[Puzzle]:
-    """One puzzle per walk in the order to try them: distance bins by turns, rare nouns first within a bin."""
+    """One puzzle per walk in the order to try them, distance bins by turns; its noun is drawn from what is clear."""
     by_bin: dict[str, list[Puzzle]] = {name: [] for name in BINS}
-    asked: Counter[str] = Counter()
     for pair in shuffled(pairs, rng):
         sides = [(one, other) for one, other in (pair, pair[::-1]) if one.clear]
         if not sides:
             continue
         sight, across = sides[int(rng.integers(len(sides)))]
-        nouns = shuffled(sorted(sight.clear), rng)
-        noun = min(nouns, key=lambda name: asked[name])
-        asked[noun] += 1
+        nouns = sorted(sight.clear)
+        noun = nouns[int(rng.integers(len(nouns)))]
         by_bin[sight.walk.bin].append(Puzzle(sight, noun, frozenset(across.clear) - sight.any))
     rounds = zip_longest(*(by_bin[name] for name in shuffled(BINS, rng)))
     return [puzzle for round_ in rounds for puzzle in round_ if puzzle is not None]
+
+
+def ask_chances(pairs: Sequence[tuple[Sight, Sight]]) -> dict[str, float]:
+    """How likely :func:`draw_puzzles` is to ask for each noun of the scene; adds up to 1."""
+    chances: Counter[str] = Counter()
+    for pair in pairs:
+        sides = [sorted(sight.clear) for sight in pair if sight.clear]
+        for nouns in sides:
+            chances.update(dict.fromkeys(nouns, 1 / len(nouns) / len(sides)))  # type: ignore[arg-type]
+    return {noun: round(chance / sum(chances.values()), 5) for noun, chance in sorted(chances.items())}
 
 
 def shuffled(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
@@ -455,6 +463,7 @@ class PathTracingSelector:
         asked = [
             Asked(
                 facts["answer"],
+                facts["chances"],
                 frozenset(facts["in_view"]),
                 frozenset(facts["opposite"]),
                 frozenset(facts["options"]),

@@ -14,18 +14,21 @@ NOUNS = [f"noun{number:02d}" for number in range(24)]
 
 
 def biased_questions(count: int, rng: np.random.Generator) -> list[Asked]:
-    """Answers follow a steep prior; frequent nouns are also in view more often, as curtains are."""
+    """Scenes of six questions: common nouns are asked for more often, and are in view more often, as curtains are."""
     prior = 0.9 ** np.arange(len(NOUNS))
-    prior /= prior.sum()
-    seen = 0.1 + 0.35 * prior / prior.max()
-    asked = []
-    for _ in range(count):
-        answer = str(rng.choice(NOUNS, p=prior))
-        in_view = {noun for noun, chance in zip(NOUNS, seen, strict=True) if rng.random() < chance} | {answer}
-        rest = [noun for noun in NOUNS if noun not in in_view]
-        opposite = frozenset(rng.permutation(rest)[:3].tolist())
-        asked.append(Asked(answer, frozenset(in_view), opposite, frozenset(rest)))
-    return asked
+    asked: list[Asked] = []
+    while len(asked) < count:
+        present = [noun for noun, chance in zip(NOUNS, 0.2 + 0.5 * prior, strict=True) if rng.random() < chance]
+        if not present:
+            continue
+        chances = dict(zip(present, rng.dirichlet(np.ones(len(present))).tolist(), strict=True))
+        for _ in range(6):
+            answer = str(rng.choice(present, p=list(chances.values())))
+            in_view = {noun for noun in present if rng.random() < 0.5} | {answer}
+            rest = [noun for noun in present if noun not in in_view]
+            opposite = frozenset(rest[: int(rng.integers(3))])
+            asked.append(Asked(answer, chances, frozenset(in_view), opposite, frozenset(rest)))
+    return asked[:count]
 
 
 def right_and_shown(asked: list[Asked], drawn: list[list[str]]) -> tuple[Counter[str], Counter[str]]:
@@ -47,7 +50,7 @@ def test_uniform_distractors_would_fail_that_test() -> None:
     asked = biased_questions(6000, rng)
     drawn = [rng.choice(sorted(set(NOUNS) - one.in_view), 3, replace=False).tolist() for one in asked]
     right, shown = right_and_shown(asked, drawn)
-    assert right[NOUNS[0]] > 0.5 * shown[NOUNS[0]], "the commonest answer would be recognised"
+    assert right[NOUNS[0]] > 0.35 * shown[NOUNS[0]], "the commonest answer would be recognised"
 
 
 def test_one_half_says_nothing_about_the_other() -> None:
@@ -72,11 +75,11 @@ def test_distractors_are_never_in_view_never_double_and_mostly_opposite() -> Non
     assert all(len(set(wrong)) == 3 and not set(wrong) & one.in_view for one, wrong in zip(asked, drawn, strict=True))
     share = np.mean([noun in one.opposite for one, wrong in zip(asked, drawn, strict=True) for noun in wrong])
     chance = np.mean([len(one.opposite) / (len(NOUNS) - len(one.in_view)) for one in asked])
-    assert share > 1.5 * chance
+    assert share > 1.5 * chance > 0
 
 
 def test_too_few_nouns_is_an_error_with_the_answer() -> None:
-    asked = [Asked("chair", frozenset({"chair", "table"}), frozenset(), frozenset({"bed"}))]
+    asked = [Asked("chair", {"chair": 1.0}, frozenset({"chair", "table"}), frozenset(), frozenset({"bed"}))]
     with pytest.raises(ValueError, match="distractors for 'chair'"):
         draw_distractors(asked, [], 3, np.random.default_rng(0))
 
