@@ -129,7 +129,7 @@ def living_room(space: RoomSpace) -> None:
     if space.wants("cabinet", 0.4):
         cabinet = space.against_wall("cabinet", zone=0.45)
         if cabinet:
-            groups.scatter(space, cabinet, ("vase", "table lamp", "books", "clock", "bowl", "potted plant"), 3)
+            groups.scatter(space, cabinet, ("vase", "table lamp", "books", "bowl", "potted plant"), 3)
             if space.wants("mirror", 0.4):
                 _above(space, cabinet, "mirror")
     if space.area > 18 and space.wants("piano", 0.18):
@@ -163,7 +163,7 @@ def living_room(space: RoomSpace) -> None:
 def kitchen(space: RoomSpace) -> None:
     """The run first; appliances and food on its worktops; a table where there is room."""
     run = groups.kitchen_run(space)
-    if space.dines:
+    if space.dines or (space.area > 10 and space.wants("dining table", 0.5)):
         groups.dining_group(space, 4 if space.area > 11 else 2, centred=False)
     counters = [item for item in run if item.furniture.surfaces and item.category not in ("fridge", "stove")]
     appliances = (
@@ -193,7 +193,7 @@ def kitchen(space: RoomSpace) -> None:
     if space.wants("trash bin", 0.8):
         space.in_corner("trash bin")
     _plants(space, 0.3, 1)
-    if space.wants("cabinet", 0.25):
+    if space.wants("cabinet", 0.25 if space.of("dining table") else 0.7):
         item = space.against_wall("cabinet", zone=0.5)
         if item:
             groups.scatter(space, item, ("bowl", "fruit bowl", "bottle", "vase"), 2)

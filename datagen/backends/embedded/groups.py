@@ -15,7 +15,6 @@ from datagen.backends.embedded.placement import CONTACT, Placed, RoomSpace
 from datagen.backends.embedded.style import shade
 
 OPPOSITE: dict[SideName, SideName] = {"south": "north", "north": "south", "east": "west", "west": "east"}
-SMALL = ("books", "vase", "potted plant", "cup", "bowl", "clock")
 
 
 def scatter(space: RoomSpace, parent: Placed, categories: Sequence[str], count: int, use: str = "top") -> None:
@@ -35,7 +34,7 @@ def fill_shelf(space: RoomSpace, shelf: Placed) -> None:
             continue
         width = surface.rectangle[3] - surface.rectangle[1]
         left = surface.rectangle[1]
-        if space.wants("books", 0.85):
+        if space.wants("books", 0.93):
             row = round(width * float(space.rng.uniform(0.45, 0.92)), 2)
             at = (-0.02, left + row / 2 + 0.005)
             space.on_top(shelf, "books", use="shelf", surface=index, at=at, turn=0.0, width=row)
@@ -76,13 +75,14 @@ def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed |
         item = Placed(table, x, y, CONTACT, yaw)
         if space.fits(item, gap=0.5):
             space.add(item)
-            _seat_around(space, item, seats)
-            return item
+            if _seat_around(space, item, seats):
+                return item
+            space.placed.remove(item)
     return None
 
 
-def _seat_around(space: RoomSpace, table: Placed, seats: int) -> None:
-    """Identical chairs tucked in on all sides that have one, then lamp and tableware."""
+def _seat_around(space: RoomSpace, table: Placed, seats: int) -> bool:
+    """Identical chairs tucked in on all sides that have one, then lamp and tableware; False if only one chair fits."""
     depth, width, _ = table.furniture.size
     chair = build("chair", space.kit)
     front = float(chair.high[0])
@@ -102,6 +102,9 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int) -> None:
             if space.wants("chair") and space.fits(item, around=[table], gap=0.02):
                 placed.append(space.add(item))
                 break
+    if len(placed) < 2 and "chair" not in space.exclude:
+        space.placed = [item for item in space.placed if item not in placed]
+        return False
     if space.wants("rug", 0.4):
         space.lay_rug([table, *placed], (0.15, 0.15))
     if space.wants("ceiling lamp", 0.7):
@@ -110,6 +113,7 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int) -> None:
         if space.fits(item, ignore_blocked=True):
             space.add(item)
     scatter(space, table, ("fruit bowl", "vase", "plate", "cup", "bottle", "bowl"), 3)
+    return True
 
 
 def television_corner(space: RoomSpace) -> Placed | None:
@@ -199,7 +203,7 @@ def sleeping_group(space: RoomSpace, width: float = 0.0) -> Placed | None:
             if stand and space.wants("table lamp", 0.75):
                 space.on_top(stand, "table lamp")
             if stand:
-                scatter(space, stand, ("books", "cup", "clock"), 1)
+                scatter(space, stand, ("books", "cup", "vase"), 1)
     if bed.side and space.wants("painting", 0.6):
         low, high = bed.furniture.low, bed.furniture.high
         x, y = bed.world(0, float(low[1] + high[1]) / 2)
@@ -287,7 +291,7 @@ def _modules(space: RoomSpace, look: KitchenLook, side: SideName, start: float, 
     rest = usable - tall - 0.8 - 0.6
     if rest < 0:
         return []
-    count = min(int(rest / 0.4), 4) if rest >= 0.4 else 0
+    count = min(int(rest / 0.5), 4) if rest >= 0.5 else 0
     width = min(0.8, rest / count) if count else 0.0
     fillers = [("kitchen counter", width)] * count
     if count >= 2 and width > 0.55 and space.wants("dishwasher", 0.6):
@@ -326,7 +330,7 @@ def curtains(space: RoomSpace) -> None:
             continue
         width = round(float(space.rng.uniform(0.24, 0.36)), 2)
         panel = build("curtain", kit, width=width, height=min(space.height - 0.1, opening.high + 0.15), rgb=rgb)
-        for along in (opening.start - width / 2 - 0.045, opening.end + width / 2 + 0.045):
+        for along in (opening.start - width / 2 - 0.05, opening.end + width / 2 + 0.05):
             item = space.wall_pose(opening.side, panel, along)
             item.relation = "on wall"
             if space.fits(item):

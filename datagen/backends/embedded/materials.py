@@ -102,12 +102,12 @@ FINISHES: dict[str, Finish] = {
 }
 
 FLOORS: dict[str, Draw] = {
-    "planks": partial(textures.planks, size=320),
-    "wide planks": partial(textures.planks, size=320, rows=5),
+    "planks": partial(textures.planks, size=320, rows=10),
+    "wide planks": partial(textures.planks, size=320, rows=8),
     "parquet": partial(textures.herringbone, size=320),
     "tiles": partial(textures.tiles, size=320, count=4, spread=0.1),
     "large tiles": partial(textures.tiles, size=320, count=2),
-    "marble tiles": partial(textures.tiles, size=320, count=2, veins=0.25),
+    "marble tiles": partial(textures.tiles, size=320, count=2, veins=0.16),
     "small tiles": partial(textures.tiles, size=320, count=8, spread=0.1),
     "checker": partial(textures.checker, size=320),
     "terrazzo": partial(textures.terrazzo, size=320),
