@@ -161,13 +161,10 @@ def _complete_corner(space: RoomSpace, cabinet: Placed, couch: Placed, distance:
             for offset in (1, -1):
                 if space.wants("armchair", 0.45):
                     ahead = float(couch.furniture.high[0]) + between / 2 - 0.1
-                    space.facing(
-                        couch,
-                        "armchair",
-                        ahead,
-                        offset * (max(table.furniture.size[1] / 2, 0.5) + 0.85),
-                        -offset * math.pi / 2,
-                    )
+                    across = offset * (max(table.furniture.size[1] / 2, 0.5) + 0.85)
+                    seat = space.facing(couch, "armchair", ahead, across, -offset * math.pi / 2)
+                    if seat:
+                        seat.parent = table
             if space.wants("rug", 0.75):
                 space.lay_rug([table], (0.55, 0.55))
     for category, chance in (("side table", 0.5), ("floor lamp", 0.6)):
@@ -330,7 +327,7 @@ def curtains(space: RoomSpace) -> None:
             continue
         width = round(float(space.rng.uniform(0.24, 0.36)), 2)
         panel = build("curtain", kit, width=width, height=min(space.height - 0.1, opening.high + 0.15), rgb=rgb)
-        for along in (opening.start - width / 2 - 0.05, opening.end + width / 2 + 0.05):
+        for along in (opening.start - width / 2 - 0.08, opening.end + width / 2 + 0.08):
             item = space.wall_pose(opening.side, panel, along)
             item.relation = "on wall"
             if space.fits(item):

@@ -21,7 +21,7 @@ from datagen.backends.embedded.style import Kit, Look
 from ipt.common.registry import Registry
 
 Axis = Literal["x", "y", "z"]
-_SETTLES = 0.025
+_SETTLES = 0.035
 _SAME_PLANE = 0.0008
 _CUT = 0.0011
 _LYING = {"x": meshes.rotation("y", 90), "y": meshes.rotation("x", -90)}
