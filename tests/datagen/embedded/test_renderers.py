@@ -78,8 +78,9 @@ def test_both_renderers_agree_on_random_homes(mujoco: MujocoRenderer, homes: int
             for (x, y, _), yaw in zip(points, (0.4, 2.5, -1.5), strict=True)
         ]
         (x0, y0, _), (x1, y1, _) = scene.bounds_min, scene.bounds_max
-        margin = 0.3137  # no wall may run exactly through pixel centres, where either neighbour is right
-        cameras.append(top_down_camera((x0 - margin, y0 - margin, x1 + margin, y1 + margin), 128))
+        plan = top_down_camera((x0, y0, x1, y1), 128)
+        # OpenGL snaps vertices to 1/256 of a pixel: an edge along a pixel column flips all of it at once, or nothing.
+        cameras.append(replace(plan, pose=plan.pose.turned(0.12)))
         for one, other in zip(draw(mujoco, scene, cameras), draw(ray, scene, cameras), strict=True):
             same = one.instance == other.instance
             differing, pixels = differing + int((~same).sum()), pixels + same.size
