@@ -7,6 +7,7 @@ small things. ``furnish`` runs the program of a room's kind.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from datagen.backends.embedded import groups
 from datagen.backends.embedded.furniture import build
@@ -102,13 +103,13 @@ def _pictures(space: RoomSpace, chance: float, most: int = 3) -> None:
             space.hang("painting")
 
 
-def _above(space: RoomSpace, below: Placed, category: str, **options: object) -> Placed | None:
+def _above(space: RoomSpace, below: Placed, category: str, **options: Any) -> Placed | None:
     """Hang something over a piece that stands at a wall."""
     if below.side is None:
         return None
     low, high = below.furniture.low, below.furniture.high
     x, y = below.world(0.0, float(low[1] + high[1]) / 2)
-    return space.hang(category, below.side, x if below.side in ("south", "north") else y, **options)  # type: ignore[arg-type]
+    return space.hang(category, below.side, x if below.side in ("south", "north") else y, **options)
 
 
 @PROGRAMS.register("living room")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from datagen.backends.embedded.furniture import build
 from datagen.backends.embedded.furniture.kitchen import KitchenLook
@@ -15,6 +16,8 @@ from datagen.backends.embedded.placement import CONTACT, Placed, RoomSpace
 from datagen.backends.embedded.style import shade
 
 OPPOSITE: dict[SideName, SideName] = {"south": "north", "north": "south", "east": "west", "west": "east"}
+# Options that make a piece small enough for a board or a table.
+_SMALL: dict[str, dict[str, Any]] = {"potted plant": {"scale": 0.4}, "books": {"lying": True}}
 
 
 def scatter(space: RoomSpace, parent: Placed, categories: Sequence[str], count: int, use: str = "top") -> None:
@@ -23,7 +26,7 @@ def scatter(space: RoomSpace, parent: Placed, categories: Sequence[str], count: 
         category = categories[int(place)]
         if not space.wants(category, 0.8):
             continue
-        options: dict[str, object] = {"potted plant": {"scale": 0.4}, "books": {"lying": True}}.get(category, {})
+        options = _SMALL.get(category, {})
         space.on_top(parent, category, use=use, **options)
 
 
@@ -40,14 +43,7 @@ def fill_shelf(space: RoomSpace, shelf: Placed) -> None:
             space.on_top(shelf, "books", use="shelf", surface=index, at=at, turn=0.0, width=row)
         category = space.kit.pick(("vase", "bowl", "box", "teddy bear", "books", "cup"))
         if space.wants(category, 0.4):
-            space.on_top(
-                shelf,
-                category,
-                use="shelf",
-                surface=index,
-                turn=0.0,
-                **({"lying": True} if category == "books" else {}),
-            )
+            space.on_top(shelf, category, use="shelf", surface=index, turn=0.0, **_SMALL.get(category, {}))
     scatter(space, shelf, ("vase", "box", "basket"), 1, "top")
 
 
@@ -162,9 +158,9 @@ def _complete_corner(space: RoomSpace, cabinet: Placed, couch: Placed, distance:
                 if space.wants("armchair", 0.45):
                     ahead = float(couch.furniture.high[0]) + between / 2 - 0.1
                     across = offset * (max(table.furniture.size[1] / 2, 0.5) + 0.85)
-                    seat = space.facing(couch, "armchair", ahead, across, -offset * math.pi / 2)
-                    if seat:
-                        seat.parent = table
+                    chair = space.facing(couch, "armchair", ahead, across, -offset * math.pi / 2)
+                    if chair:
+                        chair.parent = table
             if space.wants("rug", 0.75):
                 space.lay_rug([table], (0.55, 0.55))
     for category, chance in (("side table", 0.5), ("floor lamp", 0.6)):

@@ -199,7 +199,7 @@ def _stretch(cells: int, pixels: int) -> NDArray[np.float32]:
 def _coverage(low: float, high: float, origin: float, cells: int) -> NDArray[np.float32]:
     """Share of each of ``cells`` shade cells that the interval [low, high] covers."""
     edges = origin + _SHADE_CELL * np.arange(cells + 1)
-    return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) / _SHADE_CELL  # type: ignore[no-any-return]
+    return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) / _SHADE_CELL
 
 
 def shaded_floor(

@@ -70,7 +70,7 @@ def box(
     corners, normals, faces = _box_template()
     half = np.array(size, np.float32) / 2
     offset = np.array((centre[0], centre[1], centre[2] + size[2] / 2), np.float32)
-    vertices = corners * half + offset
+    vertices = (corners * half + offset).astype(np.float32)
     uv = np.tile(_UNIT_QUAD, (6, 1)) if fit else _box_uv(vertices, size, grain)
     if not skip:
         return Mesh(vertices, normals, uv, faces)
@@ -162,7 +162,8 @@ def lathe(
         padded = np.concatenate([band_normals[:1], band_normals, band_normals[-1:]])
         ring_normals = padded[:-1] + padded[1:]
         ring_normals /= np.maximum(np.linalg.norm(ring_normals, axis=1, keepdims=True), 1e-9)
-    vertices, normals, uv, faces = [], [], [], []
+    vertices: list[Floats32] = []
+    normals, uv, faces = [], [], []
     for band in range(len(steps)):
         low_point, high_point = bool(points[band, 0] < 1e-6), bool(points[band + 1, 0] < 1e-6)
         if low_point and high_point:
@@ -270,4 +271,5 @@ def rotation(axis: str, degrees: float) -> Floats32:
 def turned(mesh: Mesh, matrix: Floats32, pivot: Vector = (0, 0, 0)) -> Mesh:
     """``mesh`` rotated by ``matrix`` about ``pivot``."""
     centre = np.asarray(pivot, np.float32)
-    return Mesh((mesh.vertices - centre) @ matrix.T + centre, mesh.normals @ matrix.T, mesh.uv, mesh.faces)
+    vertices = ((mesh.vertices - centre) @ matrix.T + centre).astype(np.float32)
+    return Mesh(vertices, mesh.normals @ matrix.T, mesh.uv, mesh.faces)

@@ -31,7 +31,7 @@ def landscape(rng: Rng, size: int = 128, *, night: bool = False) -> Picture:
         if night
         else (hue(rng.uniform(195, 220), 0.45, 0.9), hue(rng.uniform(20, 50), 0.25, 0.98))
     )
-    picture = np.asarray(top) * (1 - row[..., None]) + np.asarray(low) * row[..., None]
+    picture: Picture = np.asarray(top) * (1 - row[..., None]) + np.asarray(low) * row[..., None]
     sun = np.hypot(column - rng.uniform(0.2, 0.8), row - rng.uniform(0.2, 0.4)) < 0.08
     picture = mix(picture, (1.0, 0.93, 0.7), sun.astype(np.float32))
     base = rng.uniform(80, 160)

@@ -6,10 +6,12 @@ are close to white, so that a part's tint decides the colour; those with a colou
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
+Picture = NDArray[np.floating[Any]]
 Rng = np.random.Generator
 
 
