@@ -203,8 +203,6 @@ def sleeping_group(space: RoomSpace, width: float = 0.0) -> Placed | None:
         space.hang("painting", bed.side, x if bed.side in ("south", "north") else y, raise_by=0.25, width=0.8)
     if space.wants("teddy bear", 0.25):
         space.on_top(bed, "teddy bear", use="seat")
-    elif space.wants("cushion", 0.3):
-        space.on_top(bed, "cushion", use="seat")
     return bed
 
 
@@ -323,8 +321,9 @@ def curtains(space: RoomSpace) -> None:
             continue
         width = round(float(space.rng.uniform(0.24, 0.36)), 2)
         panel = build("curtain", kit, width=width, height=min(space.height - 0.1, opening.high + 0.15), rgb=rgb)
-        for along in (opening.start - width / 2 - 0.08, opening.end + width / 2 + 0.08):
-            item = space.wall_pose(opening.side, panel, along)
-            item.relation = "on wall"
-            if space.fits(item):
+        places = (opening.start - width / 2 - 0.08, opening.end + width / 2 + 0.08)
+        pair = [space.wall_pose(opening.side, panel, along) for along in places]
+        if all(space.fits(item) for item in pair):
+            for item in pair:
+                item.relation = "on wall"
                 space.add(item)
