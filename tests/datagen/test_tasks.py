@@ -225,7 +225,8 @@ def test_counterfactuals_differ_from_the_truth_as_they_say(
 ) -> None:
     scene_id, candidate, _ = made("pet", request)[0]
     config: TaskConfig = dataclasses.replace(
-        TASK_CONFIGS["pet"](name="pet"), counterfactuals=dataclasses.replace(TaskConfig("pet").counterfactuals, enabled=True)
+        TASK_CONFIGS["pet"](name="pet"),
+        counterfactuals=dataclasses.replace(TaskConfig("pet").counterfactuals, enabled=True),
     )
     view = SceneView(blocks, blocks.load(scene_id), 96, config)
     camera = candidate.imagination.camera
@@ -239,8 +240,11 @@ def test_counterfactuals_differ_from_the_truth_as_they_say(
     for role, image in images.items():
         if role.startswith("yaw+"):
             assert image.camera.pose.position == camera.pose.position  # type: ignore[union-attr]
-            assert math.degrees(wrap_angle(image.camera.pose.yaw - camera.pose.yaw)) == pytest.approx(  # type: ignore[union-attr]
-                float(role[4:])
+            assert (
+                math.degrees(wrap_angle(image.camera.pose.yaw - camera.pose.yaw))
+                == pytest.approx(  # type: ignore[union-attr]
+                    float(role[4:])
+                )
             )
         if role.startswith("distance+"):
             step = np.subtract(image.camera.pose.position, camera.pose.position)  # type: ignore[union-attr]
