@@ -48,7 +48,7 @@ def fingerprint(scene: Scene) -> str:
 def test_a_house_is_the_same_in_every_process():
     program = (
         "from tests.datagen.embedded.test_house import fingerprint, make_house\n"
-        "print(*(fingerprint(make_house('home', seed)) for seed in (5, 3, 4)))"
+        "print(*(fingerprint(make_house('home', seed)) for seed in (5, 4)))"
     )
     prints = [
         subprocess.run(
@@ -58,11 +58,11 @@ def test_a_house_is_the_same_in_every_process():
             capture_output=True,
             text=True,
         ).stdout.split()
-        for salt in ("1", "2", "3", "4")
+        for salt in ("1", "2")
     ]
-    here = [fingerprint(make_house("home", seed)) for seed in (5, 3, 4)]
-    assert prints == [here] * 4
-    assert len(set(here)) == 3
+    here = [fingerprint(make_house("home", seed)) for seed in (5, 4)]
+    assert prints == [here] * 2
+    assert here[0] != here[1]
 
 
 @each_house
