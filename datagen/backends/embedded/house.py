@@ -37,8 +37,21 @@ TRIES = 24
 REACHED = 0.75  # share of a room's free floor that must be connected to the rest of the house
 # What makes a room what it is; a plan that has no place for it is drawn again rather than stripped of it.
 _ESSENTIAL = frozenset(
-    ("bed", "wardrobe", "toilet", "bathroom sink", "bathtub", "shower", "sofa", "tv stand", "dining table", "desk")
-    + ("sink", "stove", "fridge", "kitchen counter", "dishwasher")
+    [
+        *(
+            "bed",
+            "wardrobe",
+            "toilet",
+            "bathroom sink",
+            "bathtub",
+            "shower",
+            "sofa",
+            "tv stand",
+            "dining table",
+            "desk",
+        ),
+        *("sink", "stove", "fridge", "kitchen counter", "dishwasher"),
+    ]
 )
 
 
