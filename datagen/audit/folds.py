@@ -1,0 +1,98 @@
+"""Cross-validation folds of whole scenes that are fair to balanced sets.
+
+Where a generator holds answers exactly even, random folds make every prior look *worse* than chance: the answer that is
+over-represented in a fold is under-represented in the rest, on which the model was fitted (measured on 2,000 made-up
+questions: -2.2 points). Where answers are independent draws, folds stratified by answer make it look *better* than
+chance, because they spread the sample's accidents evenly (+1.0 to +1.5 points). So folds are random unless the answers
+are more even than independent draws would be, and only then are they evened out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.audit.items import Item
+
+FOLDS = 5
+NULL_DRAWS = 200
+SWAPS_PER_SCENE = 100
+
+Floats = NDArray[np.float64]
+
+
+def assign_folds(items: Sequence[Item], rng: np.random.Generator) -> NDArray[np.intp]:
+    """The fold (0 to 4) of each item, (n,); scenes stay together and folds are about equally large."""
+    scenes, members = np.unique([item.scene for item in items], return_inverse=True)
+    if len(scenes) < FOLDS:
+        raise ValueError(f"blind baselines need at least {FOLDS} scenes to hold some out, got {len(scenes)}")
+    sizes = np.bincount(members)
+    order = rng.permutation(len(scenes))
+    fold = np.empty(len(scenes), dtype=np.intp)
+    load = np.zeros(FOLDS)
+    for scene in order:
+        fold[scene] = np.argmin(load)
+        load[fold[scene]] += sizes[scene]
+    margins, answers = answer_margins(items)
+    if more_even_than_chance(items, margins, answers, rng):
+        surplus = np.zeros((len(scenes), margins.shape[2] + 1))
+        np.add.at(surplus[:, :-1], members, surpluses(margins, answers))
+        surplus[:, -1] = sizes / sizes.mean()
+        even_out(surplus, fold, rng)
+    return fold[members]
+
+
+def answer_margins(items: Sequence[Item]) -> tuple[Floats, NDArray[np.intp]]:
+    """Indicators (n, choices, margins) of what generators balance: an option's text within its question type, its letter,
+    its rank among numbers. Rows beyond an item's choices are zero. And the answers, (n,)."""
+    names: dict[str, int] = {}
+    cells = []
+    for row, item in enumerate(items):
+        ranks = number_ranks(item.choices)
+        for option, choice in enumerate(item.choices):
+            held = [f"{item.question_type} text {choice}", f"{item.question_type} letter {option} of {len(item.choices)}"]
+            held += [f"{item.question_type} rank {ranks[option]} of {len(item.choices)}"] if ranks else []
+            cells += [(row, option, names.setdefault(name, len(names))) for name in held]
+    margins = np.zeros((len(items), max(len(item.choices) for item in items), len(names)))
+    margins[tuple(np.transpose(cells))] = 1
+    return margins, np.array([item.answer for item in items])
+
+
+def number_ranks(choices: Sequence[str]) -> list[int] | None:
+    """The rank of each choice by value, or None where not all are whole numbers."""
+    if not all(choice.isdigit() for choice in choices):
+        return None
+    ordered = sorted(int(choice) for choice in choices)
+    return [ordered.index(int(choice)) for choice in choices]
+
+
+def surpluses(margins: Floats, answers: NDArray[np.intp]) -> Floats:
+    """For each item, margins of its answer minus what a guess would give, in standard deviations of the set, (n, margins)."""
+    choices = margins.any(axis=2).sum(axis=1)[:, None]
+    expected = margins.sum(axis=1) / choices
+    deviation = np.sqrt((expected * (1 - 1 / choices)).sum(axis=0)) + 1e-9
+    return (margins[np.arange(len(answers)), answers] - expected) / deviation
+
+
+def more_even_than_chance(
+    items: Sequence[Item], margins: Floats, answers: NDArray[np.intp], rng: np.random.Generator
+) -> bool:
+    """Whether the summed squared surplus is below the 2.5% quantile of answers drawn uniformly among the choices."""
+    counts = [len(item.choices) for item in items]
+    draws = [np.square(surpluses(margins, rng.integers(0, counts)).sum(axis=0)).sum() for _ in range(NULL_DRAWS)]
+    return bool(np.square(surpluses(margins, answers).sum(axis=0)).sum() < np.quantile(draws, 0.025))
+
+
+def even_out(surplus: Floats, fold: NDArray[np.intp], rng: np.random.Generator) -> None:
+    """Swap scenes between folds, in place, while that lowers the summed squared surplus (scenes, margins) of the folds."""
+    totals = np.zeros((FOLDS, surplus.shape[1]))
+    np.add.at(totals, fold, surplus)
+    for first, second in rng.integers(0, len(fold), (SWAPS_PER_SCENE * len(fold), 2)):
+        here, there = fold[first], fold[second]
+        change = surplus[second] - surplus[first]
+        if here != there and change @ (totals[here] - totals[there] + change) < 0:
+            totals[here] += change
+            totals[there] -= change
+            fold[first], fold[second] = there, here
