@@ -35,28 +35,38 @@ def assign_folds(items: Sequence[Item], rng: np.random.Generator) -> NDArray[np.
     for scene in order:
         fold[scene] = np.argmin(load)
         load[fold[scene]] += sizes[scene]
-    margins, answers = answer_margins(items)
-    if more_even_than_chance(items, margins, answers, rng):
-        surplus = np.zeros((len(scenes), margins.shape[2] + 1))
-        np.add.at(surplus[:, :-1], members, surpluses(margins, answers))
-        surplus[:, -1] = sizes / sizes.mean()
-        even_out(surplus, fold, rng)
+    surplus = [sizes[:, None] / sizes.mean()]
+    for kind in ("text", "letter", "rank"):
+        margins, answers = answer_margins(items, kind)
+        if margins.shape[2] and more_even_than_chance(items, margins, answers, rng):
+            by_scene = np.zeros((len(scenes), margins.shape[2]))
+            np.add.at(by_scene, members, surpluses(margins, answers))
+            surplus.append(by_scene)
+    if len(surplus) > 1:
+        even_out(np.hstack(surplus), fold, rng)
     return fold[members]
 
 
-def answer_margins(items: Sequence[Item]) -> tuple[Floats, NDArray[np.intp]]:
-    """Indicators (n, choices, margins) of what generators balance: an option's text within its question type, its letter,
-    its rank among numbers. Rows beyond an item's choices are zero. And the answers, (n,)."""
+def answer_margins(items: Sequence[Item], kind: str) -> tuple[Floats, NDArray[np.intp]]:
+    """Indicators (n, choices, margins) of one kind of thing that generators balance, and the answers, (n,).
+
+    Kinds: an option's ``text`` within its question type, its ``letter``, or its ``rank`` among numbers. Rows beyond an
+    item's choices are zero.
+    """
     names: dict[str, int] = {}
     cells = []
     for row, item in enumerate(items):
-        ranks = number_ranks(item.choices)
+        size, ranks = len(item.choices), number_ranks(item.choices)
         for option, choice in enumerate(item.choices):
-            held = [f"{item.question_type} text {choice}", f"{item.question_type} letter {option} of {len(item.choices)}"]
-            held += [f"{item.question_type} rank {ranks[option]} of {len(item.choices)}"] if ranks else []
-            cells += [(row, option, names.setdefault(name, len(names))) for name in held]
+            held = {
+                "text": f"{item.question_type} {choice}",
+                "letter": f"{option} of {size}",
+                "rank": ranks and f"{item.question_type} {ranks[option]} of {size}",
+            }[kind]
+            if held:
+                cells.append((row, option, names.setdefault(held, len(names))))
     margins = np.zeros((len(items), max(len(item.choices) for item in items), len(names)))
-    margins[tuple(np.transpose(cells))] = 1
+    margins[tuple(np.transpose(cells))] = 1 if cells else 0
     return margins, np.array([item.answer for item in items])
 
 
@@ -70,7 +80,7 @@ def number_ranks(choices: Sequence[str]) -> list[int] | None:
 
 def surpluses(margins: Floats, answers: NDArray[np.intp]) -> Floats:
     """For each item, margins of its answer minus what a guess would give, in standard deviations of the set, (n, margins)."""
-    choices = margins.any(axis=2).sum(axis=1)[:, None]
+    choices = np.maximum(margins.any(axis=2).sum(axis=1), 1)[:, None]
     expected = margins.sum(axis=1) / choices
     deviation = np.sqrt((expected * (1 - 1 / choices)).sum(axis=0)) + 1e-9
     return (margins[np.arange(len(answers)), answers] - expected) / deviation
@@ -79,10 +89,10 @@ def surpluses(margins: Floats, answers: NDArray[np.intp]) -> Floats:
 def more_even_than_chance(
     items: Sequence[Item], margins: Floats, answers: NDArray[np.intp], rng: np.random.Generator
 ) -> bool:
-    """Whether the summed squared surplus is below the 2.5% quantile of answers drawn uniformly among the choices."""
+    """Whether the summed squared surplus is below the 10% quantile of answers drawn uniformly among the choices."""
     counts = [len(item.choices) for item in items]
     draws = [np.square(surpluses(margins, rng.integers(0, counts)).sum(axis=0)).sum() for _ in range(NULL_DRAWS)]
-    return bool(np.square(surpluses(margins, answers).sum(axis=0)).sum() < np.quantile(draws, 0.025))
+    return bool(np.square(surpluses(margins, answers).sum(axis=0)).sum() < np.quantile(draws, 0.1))
 
 
 def even_out(surplus: Floats, fold: NDArray[np.intp], rng: np.random.Generator) -> None:
