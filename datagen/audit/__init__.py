@@ -5,8 +5,9 @@ Each bar is a statement that holds or not; ``audit.json`` and ``audit.html`` say
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,52 +22,60 @@ from datagen.audit.balance import (
     scenes_in_two_splits,
 )
 from datagen.audit.baselines import BASELINES, evaluate, project
-from datagen.audit.items import Item, Verify, by_task, to_item
+from datagen.audit.items import Item, by_task, to_item
 from datagen.audit.page import render_audit
 from ipt.common.files import write_bytes, write_json
 from ipt.common.seeding import generator
+from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 
 LETTER_POINTS = 2.0
 
 
-def audit(folders: Sequence[Path], output: Path, verify: Verify | None = None, seed: int = 0) -> dict[str, Any]:
+Recheck = Callable[[Iterable[SpatialSample]], Iterable[object]]
+
+
+def audit(
+    folders: Sequence[Path], output: Path, recheck: Recheck | None = None, seed: int = 0, quiet: bool = False
+) -> dict[str, Any]:
     """Audit sealed folders (or single shards) together, write ``audit.json`` and ``audit.html`` to ``output``.
 
-    ``verify`` recomputes the answer of a sample from its stored ground truth and returns None if it agrees, else what is
-    wrong. Returns the content of ``audit.json``; ``passed`` is true if every bar that could be tested holds.
+    ``recheck`` recomputes answers and yields what differs (``datagen.verify.recheck`` with an open backend). Returns the
+    content of ``audit.json``; ``passed`` is true if every bar that was tested holds. ``ValueError`` where there is no
+    sample, where an id occurs twice, or for fewer scenes than folds.
     """
-    items = load_items(folders, verify)
-    report = audit_items(items, seed)
+    readers = [SampleReader(folder) for folder in folders]
+    total = sum(map(len, readers))
+
+    def samples(what: str) -> Iterable[SpatialSample]:
+        stream = itertools.chain.from_iterable(readers)
+        return track(stream, what, total, disable=quiet or not sys.stderr.isatty(), transient=True)
+
+    items = list(map(to_item, samples("reading samples")))
+    if len({item.id for item in items}) != total or not total:
+        different = len({item.id for item in items})
+        raise ValueError(f"{total} samples with {different} different ids in {', '.join(map(str, folders))}")
+    wrong = None if recheck is None else [str(mismatch) for mismatch in recheck(samples("recomputing answers"))]
+    report = audit_items(items, wrong, seed)
     report["folders"] = [folder.name for folder in folders]
     write_json(output / "audit.json", report)
     write_bytes(output / "audit.html", render_audit(report).encode())
     return report
 
 
-def load_items(folders: Sequence[Path], verify: Verify | None) -> list[Item]:
-    """Items of all folders; ``ValueError`` where there are none or where an id occurs twice."""
-    readers = [SampleReader(folder) for folder in folders]
-    total = sum(map(len, readers))
-    samples = (sample for reader in readers for sample in reader)
-    shown = track(samples, "reading samples", total, disable=not sys.stderr.isatty(), transient=True)
-    items = {item.id: item for item in (to_item(sample, verify) for sample in shown)}
-    if len(items) != total or not items:
-        raise ValueError(f"{total} samples with {len(items)} different ids in {', '.join(map(str, folders))}")
-    return list(items.values())
-
-
-def audit_items(items: Sequence[Item], seed: int = 0) -> dict[str, Any]:
-    """The report as JSON values; see :func:`audit`."""
-    tasks = {task: audit_task(group, seed) for task, group in sorted(by_task(items).items())}
-    verdicts = [(item.id, item.verdict) for item in items if item.verdict is not None]
-    wrong = [f"{name}: {verdict}" for name, verdict in verdicts if verdict != "agrees"]
+def audit_items(items: Sequence[Item], wrong: Sequence[str] | None = None, seed: int = 0) -> dict[str, Any]:
+    """The report as JSON values; ``wrong`` describes recomputed answers that differ, None if none was recomputed."""
+    recomputed = {
+        "checked": 0 if wrong is None else len(items),
+        "wrong": len(wrong or ()),
+        "examples": (wrong or [])[:20],
+    }
     report: dict[str, Any] = {
         "samples": len(items),
-        "tasks": tasks,
+        "tasks": {task: audit_task(group, seed) for task, group in sorted(by_task(items).items())},
         "scenes_in_two_splits": scenes_in_two_splits(items),
         "near_duplicates": near_duplicates(items),
-        "recomputed": {"checked": len(verdicts), "wrong": len(wrong), "examples": wrong[:20]},
+        "recomputed": recomputed,
     }
     report["bars"] = bars(report)
     report["passed"] = all(bar["passed"] is not False for bar in report["bars"])

@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
 
-from datagen.audit.folds import FOLDS, assign_folds
+from datagen.audit.folds import FOLDS, assign_folds, number_ranks
 from datagen.audit.items import Item
 from ipt.common.seeding import generator
 from ipt.common.statistics import Estimate, clustered_mean
@@ -43,15 +43,17 @@ class Baseline:
 
 
 def option_features(item: Item, option: int, *_: object) -> Tokens:
-    """The options alone: text, letter, rank among numbers, length, and every other option it stands against."""
-    text = item.choices[option]
-    kind = item.question_type
-    names = [f"option {text}", f"type {kind} option {text}", f"letter {option} of {len(item.choices)}"]
+    """The options alone: text, letter, length, rank among numbers, and every other option it stands against.
+
+    Not the question type: PET's sub-categories are named after their answers.
+    """
+    text, count = item.choices[option], len(item.choices)
+    names = [f"option {text}", f"letter {option} of {count}"]
     names += [f"{text} against {other}" for other in item.choices if other != text]
-    names.append(f"length rank {sorted(item.choices, key=len).index(text)}")
-    if all(choice.isdigit() for choice in item.choices):
-        rank = sorted(int(choice) for choice in item.choices).index(int(text))
-        names += [f"rank {rank} of {len(item.choices)}", f"type {kind} rank {rank}"]
+    names.append(f"length rank {sorted(map(len, item.choices)).index(len(text))}")
+    ranks = number_ranks(item.choices)
+    if ranks:
+        names.append(f"rank {ranks[option]} of {count}")
     return dict.fromkeys(names, 1.0)
 
 
@@ -137,7 +139,7 @@ def evaluate(baseline: Baseline, items: Sequence[Item], projections: Projections
     excess = np.empty(len(items))
     assigned = assign_folds(items, generator(seed, "audit", "folds"))
     for fold in range(FOLDS):
-        fitted, held_out = np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold)
+        fitted, held_out = np.flatnonzero(assigned != fold).tolist(), np.flatnonzero(assigned == fold).tolist()
         features = hasher.transform(pair_features(baseline, items, fitted, fitted, projections))
         targets = [option == items[row].answer for row in fitted for option in range(len(items[row].choices))]
         model = LogisticRegression(C=REGULARISATION, solver="liblinear", random_state=0).fit(features, targets)
@@ -154,8 +156,8 @@ def evaluate(baseline: Baseline, items: Sequence[Item], projections: Projections
 def pair_features(
     baseline: Baseline,
     items: Sequence[Item],
-    rows: Sequence[int] | NDArray[np.intp],
-    lenders: Sequence[int] | NDArray[np.intp],
+    rows: Sequence[int],
+    lenders: Sequence[int],
     projections: Projections,
 ) -> list[Tokens]:
     return [
@@ -165,12 +167,12 @@ def pair_features(
     ]
 
 
-def borrow(items: Sequence[Item], rows: NDArray[np.intp], rng: np.random.Generator) -> list[int]:
+def borrow(items: Sequence[Item], rows: Sequence[int], rng: np.random.Generator) -> list[int]:
     """For each row a random one of another scene with equally many pictures; itself where 64 draws find none."""
     lenders = []
     for row in rows:
         own = (items[row].scene, len(items[row].views))
         draws = (int(other) for other in rng.choice(rows, 64))
         strangers = (other for other in draws if items[other].scene != own[0] and len(items[other].views) == own[1])
-        lenders.append(next(strangers, int(row)))
+        lenders.append(next(strangers, row))
     return lenders

@@ -50,8 +50,7 @@ def assign_folds(items: Sequence[Item], rng: np.random.Generator) -> NDArray[np.
 def answer_margins(items: Sequence[Item], kind: str) -> tuple[Floats, NDArray[np.intp]]:
     """Indicators (n, choices, margins) of one kind of thing that generators balance, and the answers, (n,).
 
-    Kinds: an option's ``text`` within its question type, its ``letter``, or its ``rank`` among numbers. Rows beyond an
-    item's choices are zero.
+    Kinds: an option's ``text``, its ``letter``, or its ``rank`` among numbers. Rows beyond an item's choices are zero.
     """
     names: dict[str, int] = {}
     cells = []
@@ -59,9 +58,9 @@ def answer_margins(items: Sequence[Item], kind: str) -> tuple[Floats, NDArray[np
         size, ranks = len(item.choices), number_ranks(item.choices)
         for option, choice in enumerate(item.choices):
             held = {
-                "text": f"{item.question_type} {choice}",
+                "text": choice,
                 "letter": f"{option} of {size}",
-                "rank": ranks and f"{item.question_type} {ranks[option]} of {size}",
+                "rank": ranks and f"{ranks[option]} of {size}",
             }[kind]
             if held:
                 cells.append((row, option, names.setdefault(held, len(names))))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from ipt.samples.sample import SampleImage, SpatialSample
 
 Floats = NDArray[np.float32]
 Scalar = str | int | bool
-Verify = Callable[[SpatialSample], str | None]
 
 THUMBNAIL = 12
 ORIENTATIONS = 8
@@ -34,7 +34,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question as the audit sees it. ``verdict`` says how recomputing the answer went, None where nobody tried."""
+    """One question as the audit sees it; nested facts have dotted names."""
 
     id: str
     task: str
@@ -49,7 +49,6 @@ class Item:
     facts: Mapping[str, Scalar]
     views: tuple[Picture, ...]
     imagination: Picture
-    verdict: str | None = None
 
     @property
     def chance(self) -> float:
@@ -57,9 +56,8 @@ class Item:
         return 1 / len(self.choices)
 
 
-def to_item(sample: SpatialSample, verify: Verify | None = None) -> Item:
-    """Reduce a sample; ``verify`` returns None if the answer follows from the stored ground truth, else what is wrong."""
-    scalars = {key: value for key, value in sample.facts.items() if isinstance(value, str | int)}
+def to_item(sample: SpatialSample) -> Item:
+    """Reduce a sample."""
     return Item(
         id=sample.id,
         task=sample.task,
@@ -71,11 +69,19 @@ def to_item(sample: SpatialSample, verify: Verify | None = None) -> Item:
         answer=sample.answer_index,
         rationale=sample.rationale,
         caption=sample.caption,
-        facts=scalars,
+        facts=dict(scalars(sample.facts)),
         views=tuple(describe(image) for image in sample.images),
         imagination=describe(sample.imagination),
-        verdict=None if verify is None else verify(sample) or "agrees",
     )
+
+
+def scalars(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+    """Names and values of the strings, whole numbers and truth values in ``facts``."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from scalars(value, f"{prefix}{name}.")
+        elif isinstance(value, str | int):
+            yield prefix + name, value
 
 
 def describe(image: SampleImage) -> Picture:

@@ -36,9 +36,10 @@ def render_audit(report: Mapping[str, Any]) -> str:
 def task_sections(task: str, part: Mapping[str, Any]) -> list[Html]:
     struck = part["elimination"]
     sentence = (
-        f"{len(struck['never_correct'])} options are never correct; {struck['questions_with_eliminable_option']:.1%} "
-        f"of questions offer one. Guessing among the rest: {struck['guess_rate']:.2%} (chance {struck['chance']:.2%}, if answers were drawn "
-        f"at random {struck['null_mean']:.2%}, 97.5% quantile {struck['null_high']:.2%})."
+        f"{len(struck['never_correct'])} options are never correct; "
+        f"{struck['questions_with_eliminable_option']:.1%} of questions offer one. "
+        f"Guessing among the rest: {struck['guess_rate']:.2%}, chance {struck['chance']:.2%}. "
+        f"If answers were drawn at random: {struck['null_mean']:.2%}, 97.5% quantile {struck['null_high']:.2%}."
     )
     facts = [
         plot(count_figure(counts), name.replace("_", " ")) for name, counts in part["facts"].items() if len(counts) > 1
