@@ -99,7 +99,7 @@ def colour_thumbnail(pixels: RGB) -> Floats:
     return np.asarray(small, dtype=np.float32).ravel() / np.float32(255) - np.float32(0.5)
 
 
-def gradient_histograms(grey: Floats) -> Floats:
+def gradient_histograms(grey: NDArray[np.floating[Any]]) -> Floats:
     """Unit-norm histograms of 8 gradient orientations on 4 x 4 cells of a (32, 32) grey image, (128,) (Dalal, Triggs 2005)."""
     down, right = np.gradient(grey)
     strength = np.hypot(down, right)
@@ -110,7 +110,7 @@ def gradient_histograms(grey: Floats) -> Floats:
     return histogram / np.float32(np.linalg.norm(histogram) + 1e-6)
 
 
-def perceptual_hash(grey: Floats) -> int:
+def perceptual_hash(grey: NDArray[np.floating[Any]]) -> int:
     """64 signs of the lowest frequencies of a (32, 32) grey image around their median (pHash, Zauner 2010)."""
     low = dctn(grey, norm="ortho")[:8, :8].ravel()
     low[0] = 0  # mean brightness says nothing about content
