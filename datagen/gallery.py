@@ -25,9 +25,11 @@ STYLE = """
 nav { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: center;
       padding: .6rem 0; background: var(--back); border-bottom: 1px solid var(--line); }
 nav b { margin-left: auto; }
-.views { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: .8rem; }
+.views { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(240px, 45%), 1fr)); }
+.single { display: grid; grid-template-columns: minmax(240px, 380px) 1fr; gap: .6rem 1.6rem; }
+.single .views { grid-template-columns: 1fr; }
 .views img { width: 100%; border: 1px solid var(--line); }
-.question { font-size: 1.08rem; margin: .9rem 0 .5rem; max-width: 60rem; }
+.question { font-size: 1.08rem; margin: .5rem 0 .8rem; max-width: 60rem; }
 .options { display: flex; flex-wrap: wrap; gap: .5rem; margin: 0 0 .7rem; }
 .options button { text-align: left; padding: .4rem .9rem; }
 .options .right { border-color: var(--good); background: #e3f4ea; font-weight: 600; }
@@ -37,7 +39,7 @@ nav b { margin-left: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem .9rem; margin: .6rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .plan { max-width: 340px; }
-@media (max-width: 640px) { .truth { grid-template-columns: 1fr; } nav b { margin-left: 0; } }
+@media (max-width: 640px) { .truth, .single { grid-template-columns: 1fr; } nav b { margin-left: 0; } }
 """
 SCRIPT = """
 const cards = [...document.querySelectorAll("article")];
@@ -116,9 +118,12 @@ def card(sample: SpatialSample) -> Html:
     return tag(
         "article",
         tag("p", f"{sample.task}, {sample.split}, {sample.id}", class_="soft"),
-        tag("div", *(shown(image) for image in sample.images), class_="views"),
-        tag("p", sample.question, class_="question"),
-        tag("div", *options, class_="options"),
+        tag(
+            "div",
+            tag("div", *(shown(image) for image in sample.images), class_="views"),
+            tag("div", tag("p", sample.question, class_="question"), tag("div", *options, class_="options")),
+            class_="single" if len(sample.images) == 1 else "several",
+        ),
         tag("details", tag("summary", "Answer, imagination and facts"), *truth(sample)),
         class_="card",
         data_task=sample.task,
@@ -138,7 +143,8 @@ def truth(sample: SpatialSample) -> list[Html]:
         "made by": f"{origin.backend} {origin.backend_version} {origin.code_revision}",
     }
     terms = [part for name, value in words.items() for part in (tag("dt", name), tag("dd", value))]
-    facts = tag("details", tag("summary", "facts"), tag("pre", json.dumps(sample.facts, indent=1, sort_keys=True)))
+    lines = "\n".join(f"{name}: {json.dumps(value)}" for name, value in sorted(sample.facts.items()))
+    facts = tag("details", tag("summary", "facts"), tag("pre", lines))
     parts = [
         tag("div", shown(sample.imagination), tag("div", tag("dl", *terms), draw_plan(sample), facts), class_="truth")
     ]

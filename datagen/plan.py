@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ipt.common.html import Html, join, tag
@@ -13,7 +14,7 @@ from ipt.samples.sample import SpatialSample
 PLACES = ("target", "midpoint", "waypoints", "position")
 LINES = ("path",)
 INPUT, IMAGINED, MARK = "#5b6675", "#2457a6", "#b3261e"
-MARGIN_M = 1.0
+MARGIN_M = 0.6
 
 Point = tuple[float, float]
 
@@ -28,18 +29,25 @@ def draw_plan(sample: SpatialSample) -> Html:
     cameras = [(role, camera, colour) for role, camera, colour in taken if camera is not None]
     if not cameras:
         return Html("")
-    marks = [(name, point) for name in PLACES for point in points(sample.facts.get(name))]
+    marks = [
+        (name if count == 1 else f"{name} {number}", point)
+        for name, count, number, point in (
+            (name, len(found), number, point)
+            for name, found in ((name, list(points(sample.facts.get(name)))) for name in PLACES)
+            for number, point in enumerate(found, 1)
+        )
+    ]
     lines = [list(points(sample.facts.get(name))) for name in LINES]
-    spots = (
-        [at(camera) for _, camera, _ in cameras] + [point for _, point in marks] + [p for line in lines for p in line]
-    )
+    spots = [spot for _, camera, _ in cameras for spot in extent(camera)]
+    spots += [point for _, point in marks] + [point for line in lines for point in line]
     west, east = min(x for x, _ in spots) - MARGIN_M, max(x for x, _ in spots) + MARGIN_M
     south, north = min(y for _, y in spots) - MARGIN_M, max(y for _, y in spots) + MARGIN_M
-    shapes = [outline(camera, colour) for _, camera, colour in cameras if camera.projection == "orthographic"]
-    shapes += [polyline(line) for line in lines if line]
-    shapes += [cross(name, point) for name, point in marks]
-    shapes += [wedge(role, camera, colour) for role, camera, colour in cameras if camera.projection == "pinhole"]
-    shapes.append(scale_bar(west, south))
+    pen = Pen(max(east - west, north - south) / 100)
+    shapes = [pen.outline(camera, colour) for _, camera, colour in cameras if camera.projection == "orthographic"]
+    shapes += [pen.line(line, MARK) for line in lines if line]
+    shapes += [pen.cross(name, point) for name, point in marks]
+    shapes += [pen.wedge(role, camera, colour) for role, camera, colour in cameras if camera.projection == "pinhole"]
+    shapes.append(pen.line([(west + 0.2, south + 0.2), (west + 1.2, south + 0.2)], INPUT))
     drawing = tag(
         "svg",
         *shapes,
@@ -65,8 +73,12 @@ def points(value: Any) -> Iterator[Point]:
             yield from points(inner)
 
 
-def at(camera: Camera) -> Point:
-    return camera.pose.position[0], camera.pose.position[1]
+def extent(camera: Camera) -> tuple[Point, Point]:
+    """South-west and north-east ends of what a camera takes up on the plan, metres."""
+    x, y, _ = camera.pose.position
+    high = camera.half_height if camera.projection == "orthographic" else 0.0
+    wide = high * camera.width / camera.height
+    return (x - wide, y - high), (x + wide, y + high)
 
 
 def corner(x: float, y: float) -> str:
@@ -74,53 +86,39 @@ def corner(x: float, y: float) -> str:
     return f"{x:.3f},{-y:.3f}"
 
 
-def wedge(role: str, camera: Camera, colour: str, reach: float = 0.7) -> Html:
-    """The horizontal field of view of a first-person camera, with its role."""
-    x, y = at(camera)
-    half = math.atan(camera.half_height * camera.width / camera.height)
-    rim = [
-        (x + reach * math.cos(camera.pose.yaw + turn), y + reach * math.sin(camera.pose.yaw + turn))
-        for turn in (-half, half)
-    ]
-    shape = tag("polygon", points=" ".join(corner(*p) for p in ((x, y), *rim)), fill=colour, fill_opacity="0.35")
-    dot = tag("circle", cx=f"{x:.3f}", cy=f"{-y:.3f}", r="0.06", fill=colour)
-    return join([shape, dot, label(role, x + 0.1, y + 0.1, colour)])
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """Draws in world coordinates with strokes that fit the plan; ``unit`` is a hundredth of the plan's side, metres."""
 
+    unit: float
 
-def outline(camera: Camera, colour: str) -> Html:
-    """The region of a camera that looks down in parallel projection."""
-    (x, y), high = at(camera), 2 * camera.half_height
-    wide = high * camera.width / camera.height
-    return tag(
-        "rect",
-        x=f"{x - wide / 2:.3f}",
-        y=f"{-y - high / 2:.3f}",
-        width=f"{wide:.3f}",
-        height=f"{high:.3f}",
-        fill="none",
-        stroke=colour,
-        stroke_width="0.04",
-        stroke_dasharray="0.15 0.1",
-    )
+    def wedge(self, role: str, camera: Camera, colour: str) -> Html:
+        """The horizontal field of view of a first-person camera, with its role."""
+        (x, y), _ = extent(camera)
+        half = math.atan(camera.half_height * camera.width / camera.height)
+        reach = 14 * self.unit
+        turns = (camera.pose.yaw - half, camera.pose.yaw + half)
+        rim = [(x + reach * math.cos(turn), y + reach * math.sin(turn)) for turn in turns]
+        shape = tag("polygon", points=" ".join(corner(*p) for p in ((x, y), *rim)), fill=colour, fill_opacity="0.35")
+        dot = tag("circle", cx=f"{x:.3f}", cy=f"{-y:.3f}", r=f"{self.unit:.3f}", fill=colour)
+        return join([shape, dot, self.label(role, x, y + 2.5 * self.unit, colour)])
 
+    def outline(self, camera: Camera, colour: str) -> Html:
+        """The region of a camera that looks down in parallel projection."""
+        (west, south), (east, north) = extent(camera)
+        ring = [(west, south), (east, south), (east, north), (west, north), (west, south)]
+        return self.line(ring, colour, stroke_dasharray=f"{2 * self.unit:.3f}")
 
-def polyline(line: list[Point]) -> Html:
-    drawn = " ".join(corner(*point) for point in line)
-    return tag("polyline", points=drawn, fill="none", stroke=MARK, stroke_width="0.05")
+    def line(self, line: list[Point], colour: str, **attributes: str) -> Html:
+        drawn = " ".join(corner(*point) for point in line)
+        width = f"{0.7 * self.unit:.3f}"
+        return tag("polyline", points=drawn, fill="none", stroke=colour, stroke_width=width, **attributes)
 
+    def cross(self, name: str, point: Point) -> Html:
+        (x, y), arm = point, 1.5 * self.unit
+        rising, falling = [(x - arm, y - arm), (x + arm, y + arm)], [(x - arm, y + arm), (x + arm, y - arm)]
+        return join([self.line(rising, MARK), self.line(falling, MARK), self.label(name, x, y - 5 * self.unit, MARK)])
 
-def cross(name: str, point: Point) -> Html:
-    x, y = point
-    strokes = (
-        f"M{corner(x - 0.1, y - 0.1)}L{corner(x + 0.1, y + 0.1)}M{corner(x - 0.1, y + 0.1)}L{corner(x + 0.1, y - 0.1)}"
-    )
-    return join([tag("path", d=strokes, stroke=MARK, stroke_width="0.06"), label(name, x + 0.14, y - 0.2, MARK)])
-
-
-def label(words: str, x: float, y: float, colour: str) -> Html:
-    return tag("text", words, x=f"{x:.3f}", y=f"{-y:.3f}", font_size="0.22", fill=colour)
-
-
-def scale_bar(west: float, south: float) -> Html:
-    start = (west + 0.2, south + 0.2)
-    return tag("path", d=f"M{corner(*start)}L{corner(start[0] + 1, start[1])}", stroke=INPUT, stroke_width="0.06")
+    def label(self, words: str, x: float, y: float, colour: str) -> Html:
+        place = {"x": f"{x:.3f}", "y": f"{-y:.3f}", "text_anchor": "middle"}
+        return tag("text", words, font_size=f"{3.6 * self.unit:.3f}", fill=colour, **place)
