@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path as FilePath
 from typing import ClassVar, Literal, Protocol, overload
@@ -21,6 +22,7 @@ from datagen.backends.base import (
     Modality,
     Path,
     SceneBackend,
+    SceneEdit,
     SceneError,
     SceneInfo,
     SceneObject,
@@ -92,7 +94,8 @@ class EmbeddedBackend(SceneBackend):
         self.config = config or EmbeddedConfig()
         self._renderer = make_renderer(self.config.renderer)
         self._scene: Scene | None = None
-        self._drawn = False
+        self._shown: Scene | None = None  # what the renderer should draw: the scene, or an edited copy
+        self._drawn: Scene | None = None  # what the renderer holds
         self._space: FreeSpace | None = None
 
     @property
@@ -115,7 +118,7 @@ class EmbeddedBackend(SceneBackend):
 
     def load(self, scene_id: str) -> SceneInfo:
         scene = self._make(scene_id)
-        self._scene, self._space, self._drawn = scene, None, False
+        self._scene, self._shown, self._space = scene, scene, None
         return SceneInfo(
             scene_id=scene.scene_id,
             backend=self.name,
@@ -142,8 +145,7 @@ class EmbeddedBackend(SceneBackend):
 
     def close(self) -> None:
         self._renderer.close()
-        self._scene = self._space = None
-        self._drawn = False
+        self._scene = self._shown = self._drawn = self._space = None
 
     def objects(self) -> tuple[SceneObject, ...]:
         return self.scene.objects
@@ -176,10 +178,20 @@ class EmbeddedBackend(SceneBackend):
         modalities: Collection[Modality] = ALL_MODALITIES,
         hide: Collection[Layer] = (),
     ) -> list[Frame]:
-        if not self._drawn:
-            self._renderer.load(self.scene)
-            self._drawn = True
+        shown = self._shown or self.scene
+        if self._drawn is not shown:
+            self._renderer.load(shown)
+            self._drawn = shown
         return self._renderer.render(cameras, modalities, hide)
+
+    @contextmanager
+    def edited(self, edits: Sequence[SceneEdit]) -> Iterator[None]:
+        original = self.scene
+        self._shown = edit_scene(original, edits)
+        try:
+            yield
+        finally:
+            self._shown = original
 
 
 class SceneIds(Sequence[str]):
@@ -203,6 +215,26 @@ class SceneIds(Sequence[str]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         return f"{self._prefix}{index % len(self)}"
+
+
+def edit_scene(scene: Scene, edits: Sequence[SceneEdit]) -> Scene:
+    """A copy of ``scene`` whose parts are changed by ``edits``, in order; its objects keep their indices."""
+    index_of = {thing.id: thing.index for thing in scene.objects}
+    parts = list(scene.parts)
+    for edit in edits:
+        if edit.object_id not in index_of:
+            raise SceneError(unknown_name(f"object of scene {scene.scene_id}", edit.object_id, list(index_of)))
+        index = index_of[edit.object_id]
+        moved = [
+            replace(part, position=tuple(a + b for a, b in zip(part.position, edit.offset, strict=True)))
+            for part in parts
+            if part.instance == index
+        ]
+        if edit.kind != "add":
+            parts = [part for part in parts if part.instance != index]
+        if edit.kind != "remove":
+            parts += moved
+    return replace(scene, parts=tuple(parts), template=None)
 
 
 def parse_scene_id(scene_id: str) -> tuple[str, str, int]:
