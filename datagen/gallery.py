@@ -1,4 +1,4 @@
-"""``gallery``: every picture and word of generated samples in one self-contained page, made for testing oneself.
+"""``python -m datagen.gallery source=DIR``: generated samples on one self-contained page, made for testing oneself.
 
 Choosing an option marks it right or wrong, keeps score and opens what the sample knows: the true imagination, the
 counterfactual views, rationale, facts, a plan and the provenance. Nothing that tells the answer is shown before.
@@ -6,16 +6,17 @@ counterfactual views, rationale, facts, a plan and the provenance. Nothing that 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
 from datagen.plan import draw_plan
+from ipt.common import cli
 from ipt.common.files import write_bytes
 from ipt.common.html import Html, page, picture, tag
 from ipt.samples.sample import SampleImage, SpatialSample
@@ -158,18 +159,21 @@ def shown(image: SampleImage) -> Html:
     return picture(image.data, image.role)
 
 
-def main() -> int:
-    """``python -m datagen.gallery DIR [--output FILE] [--limit N]``."""
-    parser = argparse.ArgumentParser(prog="python -m datagen.gallery", description="Show generated samples.")
-    parser.add_argument("source", type=Path, help="a sealed folder of samples, or a shard")
-    parser.add_argument("--output", type=Path, help="the page to write (default: gallery.html in the folder)")
-    parser.add_argument("--limit", type=int, default=100, help="show at most so many, spread evenly (default: 100)")
-    arguments = parser.parse_args()
-    folder = arguments.source if arguments.source.is_dir() else arguments.source.parent
-    output = arguments.output or folder / "gallery.html"
-    print(f"{gallery(arguments.source, output, arguments.limit)} samples: {output}")
-    return 0
+@dataclass(frozen=True)
+class GalleryConfig:
+    """Show at most limit samples of a sealed folder or shard, spread evenly, on one page (default: beside the samples)."""
+
+    source: str
+    output: str = ""
+    limit: int = 100
+
+
+def main(config: GalleryConfig) -> None:
+    """Write the page and say where it is."""
+    source = Path(config.source)
+    output = Path(config.output) if config.output else (source if source.is_dir() else source.parent) / "gallery.html"
+    print(f"{gallery(source, output, config.limit)} samples: {output}")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    cli.run(GalleryConfig, main)

@@ -7,7 +7,6 @@ times; two equal replies settle it, otherwise the majority of all rounds does. A
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import re
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ipt.common import cli
 from ipt.common.files import read_json, write_json
 from ipt.common.html import data_uri
 from ipt.samples.sample import SampleImage, SpatialSample
@@ -198,32 +198,36 @@ def judge(samples: Iterable[SpatialSample], model: Model, rounds: int = 3, worke
     }
 
 
-def main() -> int:
-    """``python -m datagen.judge DIR --model NAME [--base-url URL]``: judge a folder, write judge.json beside it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m datagen.judge", description="Judge samples with a vision-language model."
-    )
-    parser.add_argument("source", type=Path, help="a sealed folder of samples, or a shard")
-    parser.add_argument("--model", required=True, help="the name under which the endpoint serves the model")
-    parser.add_argument("--base-url", help="an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
-    parser.add_argument("--output", type=Path, required=True, help="folder for judge.json and the cache of replies")
-    parser.add_argument("--rounds", type=int, default=3, help="votes per question at most (default: 3)")
-    parser.add_argument("--workers", type=int, default=8, help="requests at the same time (default: 8)")
-    parser.add_argument(
-        "--prices", type=float, nargs=2, default=(0.0, 0.0), metavar=("IN", "OUT"), help="per million tokens"
-    )
-    arguments = parser.parse_args()
-    model = Endpoint(arguments.model, arguments.base_url, arguments.output / "cache")
-    report = judge(SampleReader(arguments.source), model, arguments.rounds, arguments.workers)
-    price_in, price_out = arguments.prices
-    report["cost"] = (price_in * report["prompt_tokens"] + price_out * report["completion_tokens"]) / 1e6
-    write_json(arguments.output / "judge.json", report)
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Judge a sealed folder of samples or a shard; judge.json and the cache of replies go to output.
+
+    model is the name under which the endpoint serves it, base_url any OpenAI-compatible endpoint such as
+    http://127.0.0.1:8000/v1 (default: OpenAI's own); prices are per million tokens.
+    """
+
+    source: str
+    model: str
+    output: str
+    base_url: str = ""
+    rounds: int = 3
+    workers: int = 8
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+
+def main(config: JudgeConfig) -> None:
+    """Judge, write judge.json, print pass rates, tokens and cost."""
+    output = Path(config.output)
+    model = Endpoint(config.model, config.base_url or None, output / "cache")
+    report = judge(SampleReader(config.source), model, config.rounds, config.workers)
+    report["cost"] = (config.price_in * report["prompt_tokens"] + config.price_out * report["completion_tokens"]) / 1e6
+    write_json(output / "judge.json", report)
     for name, row in report["probes"].items():
         print(f"{name}: {row['passed']} of {row['asked']} as expected")
     tokens = f"{report['prompt_tokens']:,} + {report['completion_tokens']:,} tokens, cost {report['cost']:.2f}"
     print(f"{report['kept']} of {report['samples']} samples pass; {tokens}")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    cli.run(JudgeConfig, main)

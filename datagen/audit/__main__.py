@@ -1,27 +1,39 @@
-"""``python -m datagen.audit DIR [DIR ...] [--output DIR]``: audit sealed folders of samples together."""
+"""``python -m datagen.audit folders=DIR[,DIR...]``: audit sealed folders of samples together."""
 
 from __future__ import annotations
 
-import argparse
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.audit import audit
+from ipt.common import cli
 
 
-def main() -> int:
-    """Write the audit, print every bar; the exit status is 1 if one does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m datagen.audit", description="Audit generated samples.")
-    parser.add_argument("folders", nargs="+", type=Path, help="sealed folders of samples, or single shards")
-    parser.add_argument("--output", type=Path, help="where audit.json and audit.html go (default: the first folder)")
-    arguments = parser.parse_args()
-    output = arguments.output or arguments.folders[0]
-    report = audit(arguments.folders, output)
+@dataclass(frozen=True)
+class AuditConfig:
+    """Audit sealed folders of samples (or single shards; several with commas) together: audit.json and audit.html.
+
+    They go to output, by default the first folder. The exit status is 1 if a bar does not hold.
+    """
+
+    folders: str
+    output: str = ""
+    seed: int = 0
+
+
+def main(config: AuditConfig) -> None:
+    """Write the audit and print every bar."""
+    folders = [Path(folder) for folder in config.folders.split(",")]
+    output = Path(config.output) if config.output else folders[0]
+    report = audit(folders, output, seed=config.seed)
     for bar in report["bars"]:
         mark = {True: "pass", False: "FAIL", None: "not tested"}[bar["passed"]]
-        print(f"{mark:10s} {bar['task']:4s} {bar['bar']}: {bar['figure']}")
+        print(f"{mark:10} {bar['task']:4} {bar['bar']}: {bar['figure']}")
     print(f"written: {output / 'audit.html'}")
-    return 0 if report["passed"] else 1
+    if not report["passed"]:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    cli.run(AuditConfig, main)

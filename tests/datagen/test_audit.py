@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from datagen.audit import audit, audit_items
-from datagen.audit.__main__ import main
+from datagen.audit.__main__ import AuditConfig, main
 from datagen.audit.balance import elimination, letter_shares, near_duplicates, scenes_in_two_splits
 from datagen.audit.baselines import BASELINES, evaluate, project
 from datagen.audit.folds import FOLDS, assign_folds
 from datagen.audit.items import Item, Picture, perceptual_hash, to_item
+from ipt.common import cli
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.samples.sample import SampleImage
@@ -258,12 +259,13 @@ def test_the_same_sample_twice_is_an_error(tmp_path: Path) -> None:
         audit([folder, folder], tmp_path)
 
 
-def test_the_command_prints_every_bar_and_fails_if_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_every_bar_and_fails_if_one_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_samples(tmp_path / "train")
-    monkeypatch.setattr("sys.argv", ["audit", str(folder)])
-    status = main()
+    try:
+        cli.run(AuditConfig, main, [f"folders={folder}"])
+        status = 0
+    except SystemExit as stop:
+        status = stop.code
     printed = capsys.readouterr().out
     report = json.loads((folder / "audit.json").read_text())
     assert status == (0 if report["passed"] else 1)

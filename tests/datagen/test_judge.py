@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from datagen.judge import YES_NO, Endpoint, Probe, Reply, judge, main, parse_reply, probes, vote
+from datagen.judge import YES_NO, Endpoint, JudgeConfig, Probe, Reply, judge, main, parse_reply, probes, vote
+from ipt.common import cli
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import write_shard
 from tests.synthetic import make_sample
@@ -199,14 +200,12 @@ def test_an_endpoint_that_stays_down_is_an_error_and_nothing_is_cached(tmp_path:
         judge([PT], Scripted([]), rounds=0)
 
 
-def test_the_command_judges_a_folder_and_prices_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_judges_a_folder_and_prices_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_shard(tmp_path / "a.parquet", [PT, PET, MVC])
     with serving(Stub(lambda text, pictures: "yes" if "Reply yes" in text else "A")) as url:
-        command = ["judge", str(tmp_path / "a.parquet"), "--model", "m", "--base-url", url, "--output", str(tmp_path)]
-        monkeypatch.setattr("sys.argv", [*command, "--prices", "1", "10"])
-        assert main() == 0
+        given = {"source": tmp_path / "a.parquet", "model": "m", "output": tmp_path, "base_url": url}
+        arguments = [f"{key}={value}" for key, value in given.items()]
+        cli.run(JudgeConfig, main, [*arguments, "price_in=1", "price_out=10"])
     report = json.loads((tmp_path / "judge.json").read_text())
     assert sorted(report["failing"]) == [PT.id, MVC.id]
     assert report["cost"] == pytest.approx((report["prompt_tokens"] + 10 * report["completion_tokens"]) / 1e6)
