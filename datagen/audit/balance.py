@@ -41,9 +41,8 @@ def fact_counts(items: Sequence[Item]) -> dict[str, dict[str, int]]:
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for item in items:
-        counts["question_type"][item.question_type] += 1
-        counts["answer_text"][item.choices[item.answer]] += 1
-        for name, value in item.facts.items():
+        own = {"question_type": item.question_type, "answer_text": item.choices[item.answer]}
+        for name, value in {**item.facts, **own}.items():
             counts[name][str(value)] += 1
     return {name: dict(count.most_common()) for name, count in counts.items() if len(count) <= MAX_FACT_VALUES}
 

@@ -46,7 +46,13 @@ def task_sections(task: str, part: Mapping[str, Any]) -> list[Html]:
     ]
     return [
         tag("h2", f"{task}: {part['samples']:,} samples of {part['scenes']:,} scenes"),
-        card("What blind models reach", plot(baseline_figure(part), "Accuracy with 95% interval; the line is chance")),
+        card(
+            "What blind models reach",
+            plot(
+                baseline_figure(part),
+                "Accuracy with 95% interval; the line is chance. Dark: has to include it; pale: for information",
+            ),
+        ),
         card(
             "Answer letters",
             plot(letter_figure(part["letters"]["shares"]), "Share of each letter, by number of choices"),
@@ -102,14 +108,14 @@ def axes(width: float, height: float) -> tuple[Figure, Axes]:
 def baseline_figure(part: Mapping[str, Any]) -> Figure:
     """Accuracy and interval of every baseline; those with a bar to hold are filled, red where they miss it."""
     rows = list(part["baselines"].items())[::-1]
-    figure, drawn = axes(7.5, 0.36 * len(rows) + 0.7)
+    figure, drawn = axes(8.5, 0.36 * len(rows) + 0.7)
     drawn.axvline(part["chance"], color=INK, linewidth=1, linestyle="--")
     for height, (_, row) in enumerate(rows):
         colour = SOFT if not row["bar"] else ACCENT if row["includes_chance"] else BAD
         drawn.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=3)
         drawn.plot(row["value"], height, "o", color=colour)
         drawn.annotate(f"{row['value']:.1%}", (row["high"], height), (6, -3), textcoords="offset points", fontsize=8)
-    drawn.set_yticks(range(len(rows)), [plain(f"{name}: {row['shows']}") for name, row in rows])
+    drawn.set_yticks(range(len(rows)), [plain(f"{name.replace('_', ' ')} ({row['shows']})") for name, row in rows])
     drawn.margins(x=0.12)
     return figure
 
@@ -156,4 +162,4 @@ def count_figure(counts: Mapping[str, int]) -> Figure:
 def plain(label: str) -> str:
     """A label that matplotlib draws literally: no mathematics between dollar signs, no line breaks, not too long."""
     short = " ".join(label.split())
-    return (short if len(short) <= 48 else f"{short[:47]}...").replace("$", r"\$")
+    return (short if len(short) <= 72 else f"{short[:69]}...").replace("$", r"\$")

@@ -13,7 +13,7 @@ import pytest
 
 from datagen.audit import audit, audit_items
 from datagen.audit.__main__ import AuditConfig, main
-from datagen.audit.balance import elimination, letter_shares, near_duplicates, scenes_in_two_splits
+from datagen.audit.balance import elimination, fact_counts, letter_shares, near_duplicates, scenes_in_two_splits
 from datagen.audit.baselines import BASELINES, evaluate, project
 from datagen.audit.folds import FOLDS, assign_folds
 from datagen.audit.items import Item, Picture, perceptual_hash, to_item
@@ -230,6 +230,16 @@ def test_perceptual_hash_ignores_compression_and_tells_pictures_apart() -> None:
     assert all((views(pixels, "jpeg") ^ code).bit_count() <= 3 for pixels, code in zip(pictures, hashes, strict=True))
     assert min((a ^ b).bit_count() for i, a in enumerate(hashes) for b in hashes[:i]) > 10
     assert perceptual_hash(np.zeros((32, 32), np.float32)) == 0
+
+
+def test_facts_are_counted_once_and_identifiers_not_at_all() -> None:
+    items = [
+        to_item(make_sample(number, facts={"answer_text": "1", "object": {"id": f"o{number}", "size": 1.5}}))
+        for number in range(100)
+    ]
+    counts = fact_counts(items)
+    assert counts["answer_text"] == {"1": 25, "2": 25, "3": 25, "4": 25}
+    assert set(counts) == {"answer_text", "question_type"}
 
 
 def write_samples(folder: Path, split: str = "train", first: int = 0) -> Path:
