@@ -19,6 +19,7 @@ from datagen.audit.items import Item
 FOLDS = 5
 NULL_DRAWS = 200
 SWAPS_PER_SCENE = 100
+KINDS = ("text", "letter", "rank")
 
 Floats = NDArray[np.float64]
 
@@ -36,37 +37,51 @@ def assign_folds(items: Sequence[Item], rng: np.random.Generator) -> NDArray[np.
         fold[scene] = np.argmin(load)
         load[fold[scene]] += sizes[scene]
     surplus = [sizes[:, None] / sizes.mean()]
-    for kind in ("text", "letter", "rank"):
-        margins, answers = answer_margins(items, kind)
-        if margins.shape[2] and more_even_than_chance(items, margins, answers, rng):
-            by_scene = np.zeros((len(scenes), margins.shape[2]))
-            np.add.at(by_scene, members, surpluses(margins, answers))
+    for margins in (Margins(items, kind) for kind in KINDS):
+        if margins.more_even_than_chance(rng):
+            by_scene = np.zeros((len(scenes), margins.expected.shape[1]))
+            np.add.at(by_scene, members, margins.surplus(margins.answers))
             surplus.append(by_scene)
     if len(surplus) > 1:
         even_out(np.hstack(surplus), fold, rng)
     return fold[members]
 
 
-def answer_margins(items: Sequence[Item], kind: str) -> tuple[Floats, NDArray[np.intp]]:
-    """Indicators (n, choices, margins) of one kind of thing that generators balance, and the answers, (n,).
+class Margins:
+    """One kind of thing that generators hold even: an option's ``text``, its ``letter``, or its ``rank`` among numbers.
 
-    Kinds: an option's ``text``, its ``letter``, or its ``rank`` among numbers. Rows beyond an item's choices are zero.
+    ``indicators`` (n, choices, margins) says which margins an option belongs to, ``expected`` (n, margins) what a guess
+    would add to each, ``deviation`` (margins,) the standard deviation of such guesses over the whole set.
     """
-    names: dict[str, int] = {}
-    cells = []
-    for row, item in enumerate(items):
-        size, ranks = len(item.choices), number_ranks(item.choices)
-        for option, choice in enumerate(item.choices):
-            held = {
-                "text": choice,
-                "letter": f"{option} of {size}",
-                "rank": ranks and f"{ranks[option]} of {size}",
-            }[kind]
-            if held:
-                cells.append((row, option, names.setdefault(held, len(names))))
-    margins = np.zeros((len(items), max(len(item.choices) for item in items), len(names)))
-    margins[tuple(np.transpose(cells))] = 1 if cells else 0
-    return margins, np.array([item.answer for item in items])
+
+    def __init__(self, items: Sequence[Item], kind: str) -> None:
+        names: dict[str, int] = {}
+        cells = []
+        for row, item in enumerate(items):
+            ranks = number_ranks(item.choices)
+            for option, choice in enumerate(item.choices):
+                held = {"text": choice, "letter": str(option), "rank": ranks and str(ranks[option])}[kind]
+                if held:
+                    name = held if kind == "text" else f"{held} of {len(item.choices)}"
+                    cells.append((row, option, names.setdefault(name, len(names))))
+        self.counts = np.array([len(item.choices) for item in items])
+        self.answers = np.array([item.answer for item in items])
+        self.indicators = np.zeros((len(items), self.counts.max(), len(names)))
+        if cells:
+            self.indicators[tuple(np.transpose(cells))] = 1
+        self.expected = self.indicators.sum(axis=1) / self.counts[:, None]
+        self.deviation = np.sqrt((self.expected * (1 - 1 / self.counts[:, None])).sum(axis=0))
+
+    def surplus(self, answers: NDArray[np.intp]) -> Floats:
+        """For each item, margins of its answer minus what a guess would give, in standard deviations, (n, margins)."""
+        chosen = self.indicators[np.arange(len(answers)), answers]
+        return (chosen - self.expected) / self.deviation
+
+    def more_even_than_chance(self, rng: np.random.Generator) -> bool:
+        """Whether the summed squared surplus is below the 10% quantile of answers drawn uniformly among the choices."""
+        answers = [self.answers, *(rng.integers(0, self.counts) for _ in range(NULL_DRAWS))]
+        found, *drawn = [np.square(self.surplus(guess).sum(axis=0)).sum() for guess in answers]
+        return bool(found < np.quantile(drawn, 0.1))
 
 
 def number_ranks(choices: Sequence[str]) -> list[int] | None:
@@ -75,23 +90,6 @@ def number_ranks(choices: Sequence[str]) -> list[int] | None:
         return None
     ordered = sorted(int(choice) for choice in choices)
     return [ordered.index(int(choice)) for choice in choices]
-
-
-def surpluses(margins: Floats, answers: NDArray[np.intp]) -> Floats:
-    """For each item, margins of its answer minus what a guess would give, in standard deviations of the set, (n, margins)."""
-    choices = np.maximum(margins.any(axis=2).sum(axis=1), 1)[:, None]
-    expected = margins.sum(axis=1) / choices
-    deviation = np.sqrt((expected * (1 - 1 / choices)).sum(axis=0)) + 1e-9
-    return (margins[np.arange(len(answers)), answers] - expected) / deviation
-
-
-def more_even_than_chance(
-    items: Sequence[Item], margins: Floats, answers: NDArray[np.intp], rng: np.random.Generator
-) -> bool:
-    """Whether the summed squared surplus is below the 10% quantile of answers drawn uniformly among the choices."""
-    counts = [len(item.choices) for item in items]
-    draws = [np.square(surpluses(margins, rng.integers(0, counts)).sum(axis=0)).sum() for _ in range(NULL_DRAWS)]
-    return bool(np.square(surpluses(margins, answers).sum(axis=0)).sum() < np.quantile(draws, 0.1))
 
 
 def even_out(surplus: Floats, fold: NDArray[np.intp], rng: np.random.Generator) -> None:
