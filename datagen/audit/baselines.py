@@ -24,6 +24,7 @@ from ipt.common.statistics import Estimate, clustered_mean
 COMPONENTS = 24
 REGULARISATION = 0.1
 HASHED_FEATURES = 2**18
+ARTICLES = frozenset({"a", "an", "the"})
 WORD = re.compile(r"[a-z0-9]+")
 
 Tokens = dict[str, float]
@@ -58,12 +59,18 @@ def option_features(item: Item, option: int, *_: object) -> Tokens:
 
 
 def text_features(name: str, text: str, item: Item, option: int) -> Tokens:
-    """Each word of a text crossed with the option, and whether the text contains the option."""
+    """Each word of a text crossed with the option, how often the text names the option, and whether it does so last."""
     words = WORD.findall(text.lower())
-    content = " ".join(WORD.findall(item.choices[option].lower()))
     tokens = {f"{name} {word} option {item.choices[option]}": 1.0 for word in words}
-    if f" {content} " in f" {' '.join(words)} ":
-        tokens[f"{name} contains option"] = 1.0
+    joined = f" {' '.join(words)} "
+    named = [
+        f" {' '.join(word for word in WORD.findall(choice.lower()) if word not in ARTICLES)} "
+        for choice in item.choices
+    ]
+    last = max(joined.rfind(noun) for noun in named)
+    tokens[f"{name} names option {min(joined.count(named[option]), 3)} times"] = 1.0
+    if last >= 0 and joined.rfind(named[option]) == last:
+        tokens[f"{name} names option last"] = 1.0
     return tokens
 
 

@@ -121,6 +121,12 @@ def named(field: str) -> Callable[[Item, np.random.Generator], Item]:
     return name_the_answer
 
 
+def concluded(item: Item, rng: np.random.Generator) -> Item:
+    """A rationale that goes through all options, as ours do, and ends with the right one."""
+    walk = " ".join(f"There may be a {item.choices[index]}." for index in rng.permutation(len(item.choices)))
+    return replace(item, rationale=f"{walk} So it is the {item.choices[item.answer]}.")
+
+
 @pytest.mark.parametrize(
     ("plant", "caught", "clean"),
     [
@@ -131,6 +137,7 @@ def named(field: str) -> Callable[[Item, np.random.Generator], Item]:
         (named("question"), "question_only", "option_priors"),
         (named("caption"), "caption_leak", "question_only"),
         (named("rationale"), "rationale_leak", "question_only"),
+        (concluded, "rationale_leak", "caption_leak"),
     ],
 )
 def test_a_planted_give_away_is_caught_by_the_baseline_that_sees_it(
