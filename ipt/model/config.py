@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipt.common.registry import Registry
+from ipt.sequence.segments import Geometry
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,6 @@ class LatentConfig:
     side: int
     downsample: int
 
-    @property
-    def token_size(self) -> int:
-        return self.channels * self.patch**2
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -85,6 +82,11 @@ class ModelConfig:
     decoder: DecoderConfig
     vision: VisionConfig
     latents: LatentConfig
+
+    @property
+    def geometry(self) -> Geometry:
+        """How images become tokens of this model."""
+        return Geometry(self.vision.patch, self.latents.patch, self.latents.channels)
 
 
 presets: Registry[ModelConfig] = Registry("model preset")

@@ -21,6 +21,26 @@ class SpecialTokens:
     image_end: int
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """How images become tokens: ViT patches of ``vit_patch`` pixels, latent patches of ``latent_patch`` cells of
+    ``latent_channels`` numbers."""
+
+    vit_patch: int
+    latent_patch: int
+    latent_channels: int
+
+    @property
+    def patch_size(self) -> int:
+        """Numbers per ViT patch."""
+        return 3 * self.vit_patch**2
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers per latent token."""
+        return self.latent_channels * self.latent_patch**2
+
+
 class Kind(Enum):
     """What a segment holds: (attention mode, expert)."""
 

@@ -110,9 +110,10 @@ class SpanTable:
         if len(shapes) != 1:
             raise ValueError(f"the columns of a SpanTable must have one length, got shapes {sorted(shapes)}")
         self._require(self.length >= 1, "has no tokens")
-        self._require(~framed | (self.length >= 3), "is an image without tokens between its two markers")
-        self._require(framed | (self.expert == Expert.UNDERSTANDING), "is causal but routed to the generation expert")
-        self._require((self.mode != Mode.NOISED) | (self.expert == Expert.GENERATION), "is noised but not a latent image")
+        latent = self.expert == Expert.GENERATION
+        self._require(~latent | (self.length >= 3), "is a latent image without tokens between its two markers")
+        self._require(framed | ~latent, "is causal but routed to the generation expert")
+        self._require((self.mode != Mode.NOISED) | latent, "is noised but not a latent image")
         self._require((self.loss != Loss.FLOW) | (self.mode == Mode.NOISED), "has a flow loss but is not noised")
         self._require(~np.isin(self.loss, (Loss.CE, Loss.CE_WITH_END)) | ~framed, "is an image with a text loss")
         self._require(np.diff(self.sample, prepend=0) >= 0, "belongs to an earlier sample than the span before it")
@@ -205,9 +206,19 @@ class SpanTable:
         return self.mode[self.span_of[self.is_generation]] == Mode.NOISED
 
     @cached_property
-    def flow_positions(self) -> Ints:
-        """[F] packed positions whose velocity is trained."""
-        return np.flatnonzero(self.is_generation & (self.loss[self.span_of] == Loss.FLOW))
+    def noised_positions(self) -> Ints:
+        """[F] packed positions of noised latent tokens: where a velocity is predicted."""
+        return np.flatnonzero(self.is_generation & (self.mode[self.span_of] == Mode.NOISED))
+
+    @cached_property
+    def is_flow_trained(self) -> Bools:
+        """[F] which noised tokens carry the flow loss."""
+        return self.loss[self.span_of[self.noised_positions]] == Loss.FLOW
+
+    @cached_property
+    def noised_images(self) -> Ints:
+        """Numbers, among the latent images in packed order, of the noised ones."""
+        return np.flatnonzero(self.mode[self.expert == Expert.GENERATION] == Mode.NOISED)
 
     @cached_property
     def next_positions(self) -> Ints:

@@ -14,7 +14,7 @@ Shape suffixes: P spans, R runs (pieces of spans that are contiguous in the chos
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,11 @@ from ipt.sequence.spans import Bools, Ints, Mode, SpanTable
 NOISED_BIT = 1 << 15
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What the rule needs to know of queries or keys; arrays of one shape, numpy or torch, or anything between.
+class Sight(NamedTuple):
+    """What the rule needs to know of queries or keys; arrays of one shape, numpy or torch.
 
     ``index``: packed position; ``open``: attends to all of its span; ``blocked`` / ``bits``: what a query must not see and
-    what a key is, as bit masks over roles and `NOISED_BIT`.
+    what a key is, as bit masks over roles and `NOISED_BIT`. Keys outside the sequence (a KV cache) have index and span -1.
     """
 
     sample: Any
@@ -39,8 +38,9 @@ class Sight:
     blocked: Any
     bits: Any
 
-    def __getitem__(self, item: Any) -> Sight:
-        return Sight(*(getattr(self, name)[item] for name in Sight.__dataclass_fields__))
+    def at(self, item: Any) -> Sight:
+        """The same fields, indexed."""
+        return Sight(*(column[item] for column in self))
 
 
 def visible(query: Sight, key: Sight) -> Any:
@@ -66,14 +66,14 @@ def span_sight(table: SpanTable) -> Sight:
 def token_sight(table: SpanTable, order: Ints | None = None) -> Sight:
     """`Sight` of the S tokens, in packed order or in ``order`` (packed positions)."""
     order = np.arange(table.num_tokens) if order is None else order
-    spans = span_sight(table)[table.span_of[order]]
+    spans = span_sight(table).at(table.span_of[order])
     return Sight(spans.sample, order, spans.span, spans.open, spans.blocked, spans.bits)
 
 
 def dense_mask(table: SpanTable, order: Ints | None = None) -> Bools:
     """[S, S] row = query, column = key, in packed order or in ``order``. Quadratic: for tests and short sequences."""
     sight = token_sight(table, order)
-    mask: Bools = visible(sight[:, None], sight[None])
+    mask: Bools = visible(sight.at((slice(None), None)), sight.at(None))
     return mask
 
 
@@ -109,7 +109,7 @@ def tile_pairs(table: SpanTable, tile: int, grouped: bool = True) -> NDArray[np.
     overlap_TR = overlap_TR.astype(np.float64)
     sight = span_sight(table)
     causal_P = ~sight.open
-    sees_PP = visible(sight[:, None], sight[None])
+    sees_PP = visible(sight.at((slice(None), None)), sight.at(None))
     sees_PP[causal_P, causal_P] = False
     sees_RR = sees_PP[pieces.span[:, None], pieces.span[None]]
     pairs_TT = overlap_TR @ sees_RR.astype(np.float64) @ overlap_TR.T
