@@ -38,8 +38,8 @@ def grid_rows(grids: Sequence[Grid], side: int, what: str, interpolate_positions
     for number, (height, width) in enumerate(grids):
         if max(height, width) > side and not interpolate_positions:
             raise ValueError(
-                f"{what} {number} has {height} x {width} tokens but the position table has {side} x {side}; use a smaller "
-                "image, or rebuild the table (from_pretrained(..., latent_side=..., vision_side=...))"
+                f"{what} {number} has {height} x {width} tokens but the position table has {side} x {side}; use a "
+                "smaller image, or rebuild a latent table (from_pretrained(..., latent_side=...))"
             )
         row, column = np.arange(height), np.arange(width)
         if interpolate_positions:
@@ -49,13 +49,13 @@ def grid_rows(grids: Sequence[Grid], side: int, what: str, interpolate_positions
 
 
 class PositionTable(nn.Module):
-    """A fixed 2-D sin-cos table, a function of its sizes. ``what`` names the images in errors."""
+    """A fixed 2-D sin-cos table, a function of its sizes and so not part of a state dict. ``what``: its images, in errors."""
 
     def __init__(self, side: int, size: int, what: str, interpolate_positions: bool = False) -> None:
         super().__init__()
         self.side, self.size, self.what, self.interpolate_positions = side, size, what, interpolate_positions
         self.table: Tensor
-        self.register_buffer("table", torch.empty(side**2, size))
+        self.register_buffer("table", torch.empty(side**2, size), persistent=False)
         self.reset()
 
     def reset(self) -> None:

@@ -88,7 +88,7 @@ class UnifiedModel(nn.Module):
         Raises ``ValueError`` for images larger than a position table and for noised images without x_t.
         """
         spans = batch.spans
-        x_UD, x_GD = self.embed(batch)
+        x_UD, x_GD = self.embed(batch, skip_absent=attention is not None)
         if attention is None:
             attention = packed_attention(self.attention, spans, x_UD)
         position_ids_T = _index(spans.position_ids[spans.order], x_UD)
@@ -108,11 +108,14 @@ class UnifiedModel(nn.Module):
         scores: Tensor = self.lm_head(hidden_CD)
         return scores
 
-    def embed(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Decoder inputs of the understanding tokens [U, D] and of the generation tokens [G, D]."""
+    def embed(self, batch: PackedBatch, skip_absent: bool = False) -> tuple[Tensor, Tensor]:
+        """Decoder inputs of the understanding tokens [U, D] and of the generation tokens [G, D].
+
+        ``skip_absent`` leaves the vision tower out where there is no image: for decoding, never for training.
+        """
         spans = batch.spans
         text_XD = self.decoder.embed_tokens(batch.token_ids_X)
-        if not batch.patch_grids and not torch.is_grad_enabled():
+        if skip_absent and not batch.patch_grids:
             return text_XD, self.embed_latents(batch)
         features_VD = self.connector(self.vision(batch.patches_VD, batch.patch_grids, self.attention))
         patches_VD = features_VD + self.vision_positions(batch.patch_grids).to(features_VD.dtype)
