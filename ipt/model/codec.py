@@ -77,7 +77,9 @@ class AutoencoderCodec:
     @torch.no_grad()
     def encode(self, images: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
         if (self.posterior == "sample") != (generator is not None):
-            raise ValueError(f"posterior='{self.posterior}' and {'a' if generator else 'no'} generator do not go together")
+            raise ValueError(
+                f"posterior='{self.posterior}' and {'a' if generator else 'no'} generator do not go together"
+            )
 
         def run(images_BCHW: Tensor) -> Tensor:
             grid_of(images_BCHW, self.downsample)
@@ -101,7 +103,9 @@ class AutoencoderCodec:
         """``ae.safetensors`` in the FLUX layout."""
         levels = len(self.vae.config.block_out_channels)
         tensors = {autoencoder_name(name, levels): t for name, t in self.vae.state_dict().items()}
-        save_tensors({n: t[..., None, None] if _is_pointwise(n) else t for n, t in tensors.items()}, folder / "ae.safetensors")
+        save_tensors(
+            {n: t[..., None, None] if _is_pointwise(n) else t for n, t in tensors.items()}, folder / "ae.safetensors"
+        )
 
 
 def _is_pointwise(bfl_name: str) -> bool:
@@ -231,4 +235,6 @@ def load_codec(folder: Path | str, posterior: Posterior = "mean") -> LatentCodec
 
             vae = AutoencoderKL.from_pretrained(candidate, use_safetensors=True, local_files_only=True)
             return AutoencoderCodec(vae, posterior)
-    raise FileNotFoundError(f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL")
+    raise FileNotFoundError(
+        f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL"
+    )
