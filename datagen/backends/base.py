@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ Floats = NDArray[np.float64]
 Modality = Literal["rgb", "depth", "instance"]
 ALL_MODALITIES: tuple[Modality, ...] = ("rgb", "depth", "instance")
 Layer = Literal["ceiling", "lintel"]
+EditKind = Literal["remove", "add", "move"]
 TOP_DOWN_HIDES: frozenset[Layer] = frozenset({"ceiling", "lintel"})
 
 #: What a task may ask of a backend. ``instance``: exact instance masks; ``rooms``: floor polygons with kinds;
@@ -154,6 +156,18 @@ class Path:
     length_m: float
 
 
+@dataclass(frozen=True, slots=True)
+class SceneEdit:
+    """One change of a scene: an object removed, moved by ``offset`` (metres, world frame), or added as a copy moved by it.
+
+    A copy is drawn with the instance index of its original.
+    """
+
+    kind: EditKind
+    object_id: str
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
 class SceneBackend(ABC):
     """A simulator behind one contract. One instance holds at most one scene and belongs to one process."""
 
@@ -204,6 +218,15 @@ class SceneBackend(ABC):
     ) -> list[Frame]:
         """One frame per camera, in order. ``hide`` leaves ceilings or lintels out of every modality."""
 
+    @contextmanager
+    def edited(self, edits: Sequence[SceneEdit]) -> Iterator[None]:
+        """Render the changed scene inside the block, the original one after it (capability ``edit_scene``).
+
+        ``objects()`` and free space keep describing the original. An unknown object id is a ``SceneError``.
+        """
+        raise SceneError(f"backend '{self.name}' cannot edit scenes (capability edit_scene)")
+        yield
+
     def is_free(self, points: Floats, clearance: float = 0.2) -> NDArray[np.bool_]:
         """Whether floor points (n, >=2) lie in the free map."""
         free = self.free_map(clearance)
@@ -233,7 +256,7 @@ class SceneBackend(ABC):
                 f"(it offers: {', '.join(sorted(self.capabilities))})"
             )
 
-    def __enter__(self) -> SceneBackend:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: Any) -> None:

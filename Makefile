@@ -1,0 +1,32 @@
+# make setup   virtual environment with everything; make demo   the whole idea in minutes; make test   all tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test lint clean
+
+setup: $(STAMP)
+
+# torch first and pinned, so that pip takes the CPU build where one is offered instead of gigabytes of CUDA packages
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m datagen.backends.embedded.setup_gl
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python -m datagen.backends.embedded.show seed=3 output=outputs/demo/home.png
+	$(BIN)/python -m datagen.backends.embedded.show seed=3 preset=blocks output=outputs/demo/blocks.png
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,266 @@
+"""The embedded simulator as a :class:`SceneBackend`: generated homes and block rooms, or a user's own scene file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path as FilePath
+from typing import ClassVar, Literal, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.backends.base import (
+    ALL_MODALITIES,
+    CAPABILITIES,
+    BackendUnavailable,
+    Frame,
+    FreeMap,
+    Layer,
+    Modality,
+    Path,
+    SceneBackend,
+    SceneEdit,
+    SceneError,
+    SceneInfo,
+    SceneObject,
+)
+from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
+from datagen.backends.embedded.free_space import FreeSpace
+from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
+from datagen.backends.embedded.import_scene import import_scene
+from datagen.backends.embedded.mujoco_renderer import MujocoRenderer
+from datagen.backends.embedded.ray_caster import RayRenderer
+from datagen.backends.embedded.scene import Scene
+from ipt.common.registry import unknown_name
+from ipt.common.seeding import derived_seed
+from ipt.samples.camera import Camera
+from ipt.samples.sample import SPLITS
+
+Floats = NDArray[np.float64]
+RendererName = Literal["auto", "mujoco", "ray"]
+PRESETS = ("home", "blocks")
+SCENES_PER_SPLIT = 10_000_000
+
+
+class Renderer(Protocol):
+    """What draws a scene; see ``MujocoRenderer`` and ``RayRenderer``."""
+
+    name: str
+    version: str
+
+    def load(self, scene: Scene) -> None: ...
+
+    def render(
+        self, cameras: Sequence[Camera], modalities: Collection[Modality], hide: Collection[Layer]
+    ) -> list[Frame]: ...
+
+    def close(self) -> None: ...
+
+
+RENDERERS: dict[str, Callable[[], Renderer]] = {"mujoco": MujocoRenderer, "ray": RayRenderer}
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedConfig:
+    """``preset`` is the kind of scenes; ``scene_file`` (MJCF or GLB) replaces them by one scene of the user's own.
+
+    ``renderer=auto`` takes MuJoCo where OpenGL works and the ray caster elsewhere.
+    """
+
+    preset: str = "home"
+    renderer: str = "auto"
+    scene_file: str | None = None
+    blocks: BlocksConfig = field(default_factory=BlocksConfig)
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise SceneError(unknown_name("preset", self.preset, PRESETS))
+        if self.renderer not in ("auto", *RENDERERS):
+            raise SceneError(unknown_name("renderer", self.renderer, ("auto", *RENDERERS)))
+
+
+class EmbeddedBackend(SceneBackend):
+    """Scenes made from their id alone: ``home-train-42`` is the same house, to the last bit, in every process."""
+
+    name: ClassVar[str] = "embedded"
+    capabilities: ClassVar[frozenset[str]] = CAPABILITIES
+
+    def __init__(self, config: EmbeddedConfig | None = None) -> None:
+        self.config = config or EmbeddedConfig()
+        self._renderer = make_renderer(self.config.renderer)
+        self._scene: Scene | None = None
+        self._shown: Scene | None = None  # what the renderer should draw: the scene, or an edited copy
+        self._drawn: Scene | None = None  # what the renderer holds
+        self._space: FreeSpace | None = None
+
+    @property
+    def version(self) -> str:
+        return f"embedded-{package_version()}+{self._renderer.version}"
+
+    @property
+    def scene(self) -> Scene:
+        """The loaded scene."""
+        if self._scene is None:
+            raise SceneError("no scene is loaded; call load(scene_id) first")
+        return self._scene
+
+    def scenes(self, split: str) -> Sequence[str]:
+        if split not in SPLITS:
+            raise SceneError(unknown_name("split", split, SPLITS))
+        if self.config.scene_file is not None:
+            return [FilePath(self.config.scene_file).stem]
+        return SceneIds(self.config.preset, split)
+
+    def load(self, scene_id: str) -> SceneInfo:
+        scene = self._make(scene_id)
+        self._scene, self._shown, self._space = scene, scene, None
+        return SceneInfo(
+            scene_id=scene.scene_id,
+            backend=self.name,
+            backend_version=self.version,
+            bounds_min=scene.bounds_min,
+            bounds_max=scene.bounds_max,
+            rooms=scene.rooms,
+            seed=scene.seed,
+            source_licence=scene.licence,
+        )
+
+    def _make(self, scene_id: str) -> Scene:
+        if self.config.scene_file is not None:
+            return import_scene(FilePath(self.config.scene_file))
+        preset, split, index = parse_scene_id(scene_id)
+        if preset != self.config.preset:
+            raise SceneError(
+                f"scene '{scene_id}' belongs to preset '{preset}', this backend makes '{self.config.preset}'"
+            )
+        seed = derived_seed(index, "scene", preset, split)
+        if preset == "blocks":
+            return make_blocks(scene_id, seed, self.config.blocks)
+        raise SceneError("preset home is not merged yet")
+
+    def close(self) -> None:
+        self._renderer.close()
+        self._scene = self._shown = self._drawn = self._space = None
+
+    def objects(self) -> tuple[SceneObject, ...]:
+        return self.scene.objects
+
+    @property
+    def _free(self) -> FreeSpace:
+        if self._space is None:
+            self._space = FreeSpace(self.scene)
+        return self._space
+
+    def sample_navigable(
+        self, count: int, rng: np.random.Generator, clearance: float = 0.2, room_id: str | None = None
+    ) -> Floats:
+        if room_id is None:
+            return self._free.sample(count, rng, clearance)
+        outlines = {room.id: room.polygon for room in self.scene.rooms}
+        if room_id not in outlines:
+            raise SceneError(unknown_name(f"room of scene {self.scene.scene_id}", room_id, list(outlines)))
+        return self._free.sample(count, rng, clearance, outlines[room_id])
+
+    def free_map(self, clearance: float = 0.2) -> FreeMap:
+        return self._free.map(clearance)
+
+    def shortest_path(self, start: Floats, goal: Floats, clearance: float = 0.2) -> Path | None:
+        return self._free.shortest_path(start, goal, clearance)
+
+    def render(
+        self,
+        cameras: Sequence[Camera],
+        modalities: Collection[Modality] = ALL_MODALITIES,
+        hide: Collection[Layer] = (),
+    ) -> list[Frame]:
+        shown = self._shown or self.scene
+        if self._drawn is not shown:
+            self._renderer.load(shown)
+            self._drawn = shown
+        return self._renderer.render(cameras, modalities, hide)
+
+    @contextmanager
+    def edited(self, edits: Sequence[SceneEdit]) -> Iterator[None]:
+        original = self.scene
+        self._shown = edit_scene(original, edits)
+        try:
+            yield
+        finally:
+            self._shown = original
+
+
+class SceneIds(Sequence[str]):
+    """The ids of a split, made when asked for."""
+
+    def __init__(self, preset: str, split: str) -> None:
+        self._prefix = f"{preset}-{split}-"
+
+    def __len__(self) -> int:
+        return SCENES_PER_SPLIT
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [f"{self._prefix}{number}" for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return f"{self._prefix}{index % len(self)}"
+
+
+def edit_scene(scene: Scene, edits: Sequence[SceneEdit]) -> Scene:
+    """A copy of ``scene`` whose parts are changed by ``edits``, in order; its objects keep their indices."""
+    index_of = {thing.id: thing.index for thing in scene.objects}
+    parts = list(scene.parts)
+    for edit in edits:
+        if edit.object_id not in index_of:
+            raise SceneError(unknown_name(f"object of scene {scene.scene_id}", edit.object_id, list(index_of)))
+        index = index_of[edit.object_id]
+        moved = [
+            replace(part, position=tuple(a + b for a, b in zip(part.position, edit.offset, strict=True)))
+            for part in parts
+            if part.instance == index
+        ]
+        if edit.kind != "add":
+            parts = [part for part in parts if part.instance != index]
+        if edit.kind != "remove":
+            parts += moved
+    return replace(scene, parts=tuple(parts), template=None)
+
+
+def parse_scene_id(scene_id: str) -> tuple[str, str, int]:
+    """``home-train-42`` -> ("home", "train", 42)."""
+    preset, _, rest = scene_id.partition("-")
+    split, _, number = rest.partition("-")
+    if preset not in PRESETS or split not in SPLITS or not number.isdecimal():
+        raise SceneError(
+            f"'{scene_id}' is not a scene id of the embedded simulator; they read PRESET-SPLIT-NUMBER, such as home-train-42"
+        )
+    return preset, split, int(number)
+
+
+def make_renderer(name: str) -> Renderer:
+    """The renderer of that name; ``auto`` falls back to the ray caster where no OpenGL works."""
+    if name != "auto":
+        return RENDERERS[name]()
+    if prepare_gl() is not None:
+        return MujocoRenderer()
+    try:
+        return RayRenderer()
+    except BackendUnavailable:
+        raise BackendUnavailable(INSTRUCTION) from None
+
+
+def package_version() -> str:
+    """Version of the installed package, or ``dev`` when run from a checkout that is not installed."""
+    try:
+        return version("imaginative-perception-tokens")
+    except PackageNotFoundError:
+        return "dev"

@@ -1,0 +1,260 @@
+"""A user's own scene: an MJCF file (a MolmoSpaces house, for example) or a GLB mesh with named nodes.
+
+Names make objects: ``Chair_02`` becomes category "chair"; a name with *wall*, *floor*, *ceiling*, *door*, *window* or
+*roof* is structure, and ceilings and roofs are hidden from above. MJCF: the geoms of each top-level body are one object,
+visual groups 0-2 only, as MuJoCo's viewer shows. GLB: each mesh node is one object; glTF's y-up axes become z-up. The
+floor (the top of what is called floor or ground, else the lowest point) is moved to z = 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from datagen.backends.base import Layer, Room, SceneError
+from datagen.backends.embedded.gl import prepare_gl
+from datagen.backends.embedded.scene import Material, Mesh, Part, Scene, object_from_parts
+from ipt.common.images import flatten
+
+logger = logging.getLogger(__name__)
+Floats = NDArray[np.float64]
+
+STRUCTURE = frozenset({"wall", "walls", "floor", "ground", "ceiling", "door", "doorway", "window", "roof", "stage"})
+FLOORS = frozenset({"floor", "ground"})
+CEILINGS = frozenset({"ceiling", "roof"})
+BODY_SLAB = (0.10, 1.70)  # metres above the floor: what an agent would bump into
+MAX_TEXTURE_SIDE = 1024
+Y_UP_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
+
+
+@dataclass
+class Piece:
+    """Triangles read from a file, in the world frame, with the name of the object they belong to."""
+
+    owner: str
+    mesh: Mesh
+    material: Material
+
+
+def import_scene(path: Path) -> Scene:
+    """Read ``path``; a ``SceneError`` names the file, what is wrong with it and what would be right."""
+    if not path.is_file():
+        raise SceneError(f"scene_file {path}: no such file")
+    readers: dict[str, Callable[[Path], list[Piece]]] = {".xml": read_mjcf, ".mjcf": read_mjcf, ".glb": read_glb}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise SceneError(f"scene_file {path}: unknown kind '{path.suffix}'; valid: {', '.join(sorted(readers))}")
+    pieces = reader(path)
+    if not pieces:
+        raise SceneError(f"scene_file {path}: holds no visible triangles (MJCF: visual groups 0-2; GLB: mesh nodes)")
+    return scene_of(path.stem, pieces)
+
+
+def read_mjcf(path: Path) -> list[Piece]:
+    """Visible geoms of an MJCF model in its initial configuration."""
+    prepare_gl()
+    import mujoco
+
+    try:
+        model = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise SceneError(f"scene_file {path}: MuJoCo cannot read this MJCF: {error}") from error
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    pieces = []
+    for geom in range(model.ngeom):
+        if model.geom_group[geom] > 2 or model.geom_rgba[geom, 3] == 0:
+            continue
+        mesh = geom_mesh(mujoco, model, geom)
+        if mesh is None:
+            kind = mujoco.mjtGeom(model.geom_type[geom]).name
+            logger.warning("%s: geom %d (%s) cannot be imported and is left out", path, geom, kind)
+            continue
+        rotation, position = data.geom_xmat[geom].reshape(3, 3), data.geom_xpos[geom]
+        vertices = (mesh.vertices @ rotation.T + position).astype(np.float32)
+        placed = replace(mesh, vertices=vertices, normals=(mesh.normals @ rotation.T).astype(np.float32))
+        body = model.body_rootid[model.geom_bodyid[geom]]
+        owner = model.body(body).name or f"object {body}" if body else model.geom(geom).name or f"geom {geom}"
+        pieces.append(Piece(owner, placed, geom_material(model, geom)))
+    return pieces
+
+
+def geom_mesh(mujoco: Any, model: Any, geom: int) -> Mesh | None:
+    """A geom's surface in its own frame, or None for kinds without one (height fields, SDFs)."""
+    kind, size = mujoco.mjtGeom(model.geom_type[geom]), model.geom_size[geom]
+    if kind == mujoco.mjtGeom.mjGEOM_MESH:
+        index = model.geom_dataid[geom]
+        rows = slice(model.mesh_faceadr[index], model.mesh_faceadr[index] + model.mesh_facenum[index])
+        vertices = model.mesh_vert[model.mesh_vertadr[index] :][model.mesh_face[rows].ravel()]
+        normals = model.mesh_normal[model.mesh_normaladr[index] :][model.mesh_facenormal[rows].ravel()]
+        uv = np.zeros((len(vertices), 2), np.float32)
+        if model.mesh_texcoordadr[index] >= 0:
+            uv = model.mesh_texcoord[model.mesh_texcoordadr[index] :][model.mesh_facetexcoord[rows].ravel()].copy()
+            uv[:, 1] = 1 - uv[:, 1]  # MuJoCo counts v downwards
+        return Mesh(vertices, normals, uv, np.arange(len(vertices), dtype=np.int32).reshape(-1, 3))
+    primitives: dict[Any, Callable[[], trimesh.Trimesh]] = {
+        mujoco.mjtGeom.mjGEOM_BOX: lambda: trimesh.creation.box(2 * size),
+        mujoco.mjtGeom.mjGEOM_SPHERE: lambda: trimesh.creation.icosphere(2, size[0]),
+        mujoco.mjtGeom.mjGEOM_ELLIPSOID: lambda: trimesh.creation.icosphere(2).apply_scale(size),
+        mujoco.mjtGeom.mjGEOM_CYLINDER: lambda: trimesh.creation.cylinder(size[0], 2 * size[1], sections=24),
+        mujoco.mjtGeom.mjGEOM_CAPSULE: lambda: trimesh.creation.capsule(2 * size[1], size[0], count=[12, 24]),
+        mujoco.mjtGeom.mjGEOM_PLANE: lambda: trimesh.creation.box(
+            [2 * size[0] or 20.0, 2 * size[1] or 20.0, 0.02]
+        ).apply_translation([0, 0, -0.01]),
+    }
+    return mesh_of(primitives[kind]()) if kind in primitives else None
+
+
+def geom_material(model: Any, geom: int) -> Material:
+    """Colour and texture of a geom; untextured primitives keep their rgba."""
+    index, rgba, texture = model.geom_matid[geom], model.geom_rgba[geom], None
+    if index >= 0:
+        if np.allclose(rgba, (0.5, 0.5, 0.5, 1)):  # MuJoCo: the default rgba gives way to the material's
+            rgba = model.mat_rgba[index]
+        for texture_id in model.mat_texid[index]:
+            if texture_id >= 0 and model.tex_type[texture_id] == 0 and model.tex_nchannel[texture_id] == 3:
+                height, width = model.tex_height[texture_id], model.tex_width[texture_id]
+                start = model.tex_adr[texture_id]
+                texture = model.tex_data[start : start + height * width * 3].reshape(height, width, 3).copy()
+    return Material(f"geom{geom}", (float(rgba[0]), float(rgba[1]), float(rgba[2])), texture)
+
+
+def read_glb(path: Path) -> list[Piece]:
+    """Mesh nodes of a binary glTF file."""
+    try:
+        loaded = trimesh.load_scene(path, file_type="glb")
+    except Exception as error:  # trimesh raises whatever its parsers raise
+        raise SceneError(
+            f"scene_file {path}: not a readable GLB file ({error!r}); export it as binary glTF 2.0"
+        ) from error
+    pieces = []
+    for node in loaded.graph.nodes_geometry:
+        transform, geometry = loaded.graph[node]
+        surface = loaded.geometry[geometry]
+        if not isinstance(surface, trimesh.Trimesh) or not len(surface.faces):
+            logger.warning("%s: node '%s' has no triangles and is left out", path, node)
+            continue
+        placed = surface.copy().apply_transform(Y_UP_TO_Z_UP @ transform)
+        pieces.append(Piece(node, mesh_of(placed), glb_material(f"{node}/{geometry}", surface)))
+    return pieces
+
+
+def glb_material(name: str, surface: trimesh.Trimesh) -> Material:
+    """Base colour and base colour texture of a glTF surface, or the mean of its vertex colours."""
+    visual: Any = surface.visual
+    source = getattr(visual, "material", None)
+    if source is None:
+        red, green, blue = np.asarray(visual.vertex_colors, dtype=float)[:, :3].mean(axis=0) / 255
+        return Material(name, (float(red), float(green), float(blue)))
+    factor = getattr(source, "baseColorFactor", None)
+    colour = np.ones(3) if factor is None else np.asarray(factor, dtype=float)[:3] / (255 if np.max(factor) > 1 else 1)
+    picture = getattr(source, "baseColorTexture", None)
+    texture = None
+    if picture is not None and getattr(visual, "uv", None) is not None:
+        picture = flatten(picture)
+        picture.thumbnail((MAX_TEXTURE_SIDE, MAX_TEXTURE_SIDE))
+        texture = np.asarray(picture).copy()
+    return Material(name, (float(colour[0]), float(colour[1]), float(colour[2])), texture)
+
+
+def mesh_of(surface: trimesh.Trimesh) -> Mesh:
+    """Our mesh of a trimesh surface, flat shaded unless the file brought smooth normals."""
+    faces = np.asarray(surface.faces)
+    corners = faces.ravel()
+    if "vertex_normals" in surface._cache:
+        normals = np.asarray(surface.vertex_normals)[corners]
+    else:
+        normals = np.repeat(np.asarray(surface.face_normals), 3, axis=0)
+    uv = getattr(surface.visual, "uv", None)
+    return Mesh(
+        np.asarray(surface.vertices, np.float32)[corners],
+        normals.astype(np.float32),
+        np.zeros((len(corners), 2), np.float32) if uv is None else np.asarray(uv, np.float32)[corners],
+        np.arange(len(corners), dtype=np.int32).reshape(-1, 3),
+    )
+
+
+def words_of(name: str) -> list[str]:
+    """``DiningTable_02.001`` -> ["dining", "table"]."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+
+
+def layer_of(words: set[str]) -> Layer | None:
+    return "ceiling" if words & CEILINGS else None
+
+
+def scene_of(scene_id: str, pieces: list[Piece]) -> Scene:
+    """Objects, free space outlines and bounds of what was read."""
+    owners: dict[str, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        owners[piece.owner].append(piece)
+    words = {owner: words_of(owner) or ["object"] for owner in owners}
+    floors = [piece.mesh for piece in pieces if set(words[piece.owner]) & FLOORS]
+    everything = np.concatenate([piece.mesh.vertices for piece in pieces])
+    floor_z = float(max(mesh.vertices[:, 2].max() for mesh in floors) if floors else everything[:, 2].min())
+    shift = (0.0, 0.0, -floor_z)
+    parts, objects, materials = [], [], {}
+    for index, (owner, owned) in enumerate(owners.items()):
+        named = set(words[owner])
+        mine = [Part(piece.mesh, piece.material.name, index, layer_of(named), shift) for piece in owned]
+        materials.update({piece.material.name: piece.material for piece in owned})
+        structure = bool(named & STRUCTURE)
+        category = next((word for word in words[owner] if word in STRUCTURE), None) or " ".join(words[owner])
+        made = object_from_parts(
+            index, category, mine, raw_category=owner, is_structure=structure, movable=not structure
+        )
+        objects.append(replace(made, id=owner))
+        parts += mine
+    low, high = everything.min(axis=0) + shift, everything.max(axis=0) + shift
+    outline = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]], dtype=np.float64)
+    walkable = upward_triangles(floors) or [outline]
+    return Scene(
+        scene_id=scene_id,
+        seed=None,
+        parts=tuple(parts),
+        materials=materials,
+        objects=tuple(objects),
+        rooms=(Room("room-0", "room", outline),),
+        obstacles=tuple(body_outlines(parts)),
+        walkable=tuple(walkable),
+        bounds_min=(float(low[0]), float(low[1]), float(low[2])),
+        bounds_max=(float(high[0]), float(high[1]), float(high[2])),
+        licence="the user's own file",
+    )
+
+
+def upward_triangles(meshes: list[Mesh]) -> list[Floats]:
+    """Floor triangles that face up, as outlines (3, 2)."""
+    outlines: list[Floats] = []
+    for mesh in meshes:
+        corners = mesh.vertices[mesh.faces].astype(np.float64)
+        up = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 1e-9
+        outlines += list(corners[up][:, :, :2])
+    return outlines
+
+
+def body_outlines(parts: list[Part]) -> list[Floats]:
+    """Floor outlines (3, 2), counter-clockwise, of all surface between knee and head height."""
+    low, high = BODY_SLAB
+    outlines: list[Floats] = []
+    for part in parts:
+        vertices, faces = part.world_vertices().astype(np.float64), part.mesh.faces
+        if vertices[:, 2].max() < low or vertices[:, 2].min() > high:
+            continue
+        for height, up in ((low, 1.0), (high, -1.0)):
+            vertices, faces, *_ = trimesh.intersections.slice_faces_plane(vertices, faces, [0, 0, up], [0, 0, height])
+        flat = np.asarray(vertices)[faces][:, :, :2]
+        first, second = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
+        clockwise = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0
+        flat[clockwise] = flat[clockwise][:, ::-1]
+        outlines += list(flat)
+    return outlines

@@ -1,0 +1,54 @@
+"""Small commands without Hydra: ``python -m some.tool key=value``, checked against a typed dataclass.
+
+Unknown keys and values of a wrong type end with one line that says what is valid; ``--help`` lists keys and defaults.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ipt.common.registry import unknown_name
+
+T = TypeVar("T")
+
+
+def parse(config: type[T], arguments: Sequence[str]) -> T:
+    """``key=value`` arguments as an instance of the dataclass ``config``; ``ValueError`` says what is wrong."""
+    known = {entry.name: entry for entry in fields(config)}  # type: ignore[arg-type]
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        if "=" not in argument:
+            raise ValueError(f"'{argument}' is not an argument; write key=value, with keys: {', '.join(known)}")
+        if key.partition(".")[0] not in known:
+            raise ValueError(unknown_name("key", key, list(known)))
+    required = [name for name, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
+    given = {argument.partition("=")[0] for argument in arguments}
+    if missing := [name for name in required if name not in given]:
+        raise ValueError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(config), OmegaConf.from_cli(list(arguments)))
+        result: Any = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    return result
+
+
+def run(config: type[T], main: Callable[[T], object], arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, print help or call ``main``; a user's mistake ends with one line and exit code 2."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if any(argument in ("-h", "--help", "help") for argument in given):
+        print((config.__doc__ or "").strip(), "\n\nArguments (key=value):")
+        for entry in fields(config):  # type: ignore[arg-type]
+            default = "required" if entry.default is MISSING else f"default {entry.default}"
+            print(f"  {entry.name:16} {default}")
+        return
+    try:
+        main(parse(config, given))
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
