@@ -72,11 +72,14 @@ def lay_out(
     positions: Sequence[int] | None = None,
 ) -> PackedBatch:
     """Lay samples out back to back. ``positions``: the rope id at which each sample starts (default 0; at inference, where
-    its cached context ends). Raises ``ValueError`` for images that cannot be cut into patches."""
+    its cached context ends). Raises ``ValueError`` for images that cannot be cut into patches, and for a number of positions
+    that is not that of the samples."""
     spans: list[Span] = []
     text, labels = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
     rows = {Kind.VIT: [torch.empty(0, geometry.patch_size)], Kind.VAE: [torch.empty(0, geometry.latent_size)]}
     grids: dict[Kind, list[Grid]] = {Kind.VIT: [], Kind.VAE: []}
+    if positions is not None and len(positions) != len(samples):
+        raise ValueError(f"{len(samples)} samples cannot start at {len(positions)} positions")
     for number, segments in enumerate(samples):
         position = 0 if positions is None else positions[number]
         for segment in segments:
