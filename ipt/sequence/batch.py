@@ -103,13 +103,15 @@ def lay_out(
 ) -> PackedBatch:
     """Lay samples out back to back. ``positions``: the rope id at which each sample starts (default 0; at inference, where
     its cached context ends). Pictures are decoded here: a broken one is a ``BadImage`` error. Raises ``ValueError`` for images
-    that cannot be cut into patches."""
+    that cannot be cut into patches, and for a number of positions that is not that of the samples."""
     spans: list[Span] = []
     text, labels = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
     rows = {Kind.VIT: [torch.empty(0, geometry.patch_size)], Kind.VAE: [torch.empty(0, geometry.latent_size)]}
     grids: dict[Kind, list[Grid]] = {Kind.VIT: [], Kind.VAE: []}
     pictures: dict[Picture, int] = {}
     picture_of: list[int] = []
+    if positions is not None and len(positions) != len(samples):
+        raise ValueError(f"{len(samples)} samples cannot start at {len(positions)} positions")
     for number, segments in enumerate(samples):
         position = 0 if positions is None else positions[number]
         for segment in segments:
