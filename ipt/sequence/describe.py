@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from ipt.sequence.batch import lay_out
 from ipt.sequence.segments import Geometry, Kind, Segment
@@ -40,8 +41,8 @@ def describe(segments: Sequence[Segment], tokenizer: Tokenizer, geometry: Geomet
 
 def content(segment: Segment, tokenizer: Tokenizer, geometry: Geometry) -> str:
     """The text of a segment, with its line breaks escaped, or the grid of an image's tokens."""
-    if segment.kind is Kind.TEXT:
-        return tokenizer.decode(segment.payload).replace("\\", "\\\\").replace("\n", "\\n")
+    if isinstance(segment.payload, Tensor) and segment.kind is Kind.TEXT:
+        return tokenizer.decode(segment.payload.tolist()).replace("\\", "\\\\").replace("\n", "\\n")
     rows, columns = segment.grid(geometry)
     return f"{rows} x {columns}"
 
