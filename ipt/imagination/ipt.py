@@ -89,7 +89,9 @@ class Ipt:
             *self.renderer.prompt(sample, self.name),
             self.announcement(thought, trained=True),
             self.renderer.noised(sample, target, self.settings.train_flow),
-            *self.shown(sample.task, seen, f"sample '{sample.id}', imagination"),
+            *self.shown(
+                sample.task, seen, f"sample '{sample.id}', {'field' if seen is target else 'self-made'} 'imagination'"
+            ),
             self.renderer.text(IMAGE_END + answer_text(sample), Role.ANSWER, trained=True, blocked=hidden),
         ]
         return narrowed(segments) if chance("bottleneck", self.settings.bottleneck) else segments

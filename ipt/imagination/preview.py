@@ -51,7 +51,7 @@ class PreviewConfig:
 def preview(config: PreviewConfig) -> str:
     """Write the PNG and return the text. ``ValueError`` for a sample that cannot be rendered."""
     reader = SampleReader(Path(config.data))
-    sample = reader[config.row]
+    sample, where = reader[config.row], reader.where(config.row)
     profile = load_profile(config.profile, None if config.prompts is None else Path(config.prompts))
     if config.tokenizer is None:
         tokenizer = train_tokenizer(dataset_texts(reader, profile), config.vocabulary)
@@ -68,12 +68,16 @@ def preview(config: PreviewConfig) -> str:
         by_name(config.mode), IptSettings(reveal=config.reveal, bottleneck=config.bottleneck)
     )
     segmenter = make_segmenter(imagination, Renderer(tokenizer, geometry, profile, settings), reader)
-    segments = segmenter(sample, config.epoch, config.row % len(reader))
-    output = Path(config.output)
-    draw_mask(segments, tokenizer, geometry, output)
-    name = segmenter.mode(config.epoch, config.row % len(reader)).name
+    row, output = config.row % len(reader), Path(config.output)
+    try:
+        segments = segmenter(sample, config.epoch, row)
+        table = describe(segments, tokenizer, geometry)
+        draw_mask(segments, tokenizer, geometry, output)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    name = segmenter.mode(config.epoch, row).name
     head = f"sample '{sample.id}' ({sample.task}), mode {name}, profile {profile.name}, epoch {config.epoch}"
-    return f"{head}\n{describe(segments, tokenizer, geometry)}\nattention mask: {output}"
+    return f"{head}\n{table}\nattention mask: {output}"
 
 
 if __name__ == "__main__":

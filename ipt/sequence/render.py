@@ -58,9 +58,9 @@ class SequenceConfig:
     """Settings of the sequence that do not depend on the mode.
 
     ``resolutions``: by task, else the default one. ``observe``: the encoders that see input images. A prompt longer than
-    ``max_prompt_tokens`` has all its images made smaller together (``oversize="shrink"``) or its sample rejected; since the
-    rule knows only the prompt, training, inference and all modes see the same images. A sample longer than
-    ``max_sample_tokens`` is rejected.
+    ``max_prompt_tokens`` has the sides of its images limited further, all by one factor, in steps of `SHRINK_STEP`
+    (``oversize="shrink"``), or its sample rejected; since the rule knows only the prompt, training and inference see the same
+    images. A sample longer than ``max_sample_tokens`` is rejected.
     """
 
     resolutions: Mapping[str, Resolution] = field(default_factory=dict)
