@@ -41,8 +41,9 @@ def test_a_sampled_posterior_is_a_setting_and_reproducible(autoencoder: Autoenco
         autoencoder.encode([image[:, :15]])
 
 
-def test_flux_and_diffusers_files_give_the_same_codec(autoencoder: AutoencoderCodec, tmp_path: Path) -> None:
+def test_flux_and_diffusers_files_give_the_same_codec(tmp_path: Path) -> None:
     image = Maker(2).random(3, 16, 24)
+    autoencoder = AutoencoderCodec(build_autoencoder((32, 64), 1, 4, scale=0.7, shift=-0.2))
     expected = autoencoder.encode([image])[0]
     autoencoder.save(tmp_path / "flux")
     autoencoder.vae.save_pretrained(tmp_path / "diffusers")
