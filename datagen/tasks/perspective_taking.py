@@ -407,9 +407,7 @@ class PerspectiveTakingSelector:
     def __init__(self, config: PerspectiveTakingConfig, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, SUB_CATEGORIES, rng)
         self._letters = {kind: Deck((0, 1), rng) for kind in KINDS}
-        self._templates = {
-            name: Deck(TEMPLATES[name], rng) for name in TEMPLATES if name.startswith("pet_")
-        }
+        self._templates = {name: Deck(TEMPLATES[name], rng) for name in TEMPLATES if name.startswith("pet_")}
         self._rng = rng
 
     @property
