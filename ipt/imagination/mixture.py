@@ -48,7 +48,8 @@ def make_mode(
 ) -> Imagination:
     """The mode ``name`` with its settings; ``reader`` is needed where imaginations are permuted."""
     if name != "ipt":
-        return modes[name](renderer)
+        made: Imagination = modes[name](renderer)
+        return made
     if config.permuted and reader is None:
         raise ValueError("permuted imaginations come from a dataset: its reader is needed")
     truth = Permuted(reader, renderer.config.seed) if config.permuted and reader is not None else ground_truth

@@ -8,7 +8,6 @@ Tags are plain text to the tokenizer. Text that comes from data cannot open one:
 tokenizer never turns text into a special token (`ipt.sequence.tokenizer`).
 """
 
-# ruff: noqa: E501 (a template stays on one line)
 from __future__ import annotations
 
 import re

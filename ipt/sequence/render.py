@@ -45,7 +45,8 @@ class Resolution:
 @dataclass(frozen=True)
 class GuidanceDropout:
     """Probabilities with which a sample that trains an image loses a group, so that guidance has its branches: ``text`` is
-    system prompt and question, ``observation`` all input images, the others one clean copy of the imagination."""
+    system prompt and question (their sample then trains no text), ``observation`` all input images, the others one clean
+    copy of the imagination."""
 
     text: float = 0.1
     observation: float = 0.0
@@ -164,7 +165,10 @@ class Renderer:
         return [Segment(KINDS[name], Picture(image.data, sizes[name], what), Role.IMAGINATION) for name in condition]
 
     def finish(self, sample: SpatialSample, segments: Sequence[Segment], epoch: int) -> list[Segment]:
-        """A training sample after guidance dropout; `RejectedSample` where it is too long without it."""
+        """A training sample after guidance dropout; `RejectedSample` where it is too long without it.
+
+        A sample that loses its question trains the image alone: nothing could tell it the answer.
+        """
         length, limit = num_tokens(segments, self.geometry), self.config.max_sample_tokens
         if length > limit:
             raise RejectedSample(sample.id, f"it has {length} tokens, at most {limit} are allowed")
@@ -175,7 +179,8 @@ class Renderer:
             group: self.config.stream(f"dropout {group}", sample, epoch).random() < getattr(rates, group)
             for group in rates.__dataclass_fields__
         }
-        return [replace(s, dropped=True) if lost.get(guidance_group(s), False) else s for s in segments]
+        kept = [replace(s, dropped=True) if lost.get(guidance_group(s), False) else s for s in segments]
+        return [replace(s, loss=Loss.NONE) if lost["text"] and s.loss is Loss.CE else s for s in kept]
 
 
 def guidance_group(segment: Segment) -> str:

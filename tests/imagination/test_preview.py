@@ -68,7 +68,10 @@ def test_the_command_prints_every_segment_and_draws_the_mask(tmp_path: Path) -> 
         ({"answer": "E"}, "field 'answer': must be one of A, B, C, D"),
         ({"question": "What is on <image_4>?"}, "field 'question': names image 4, the sample has 3 images"),
         ({"images": [{"bytes": b"no image", "path": None}] * 3}, r"field 'images\[0\]': not a PNG"),
-        ({"images": [{"bytes": noise_picture(0)[:400], "path": None}] * 3}, r"field 'images\[0\]': broken or truncated"),
+        (
+            {"images": [{"bytes": noise_picture(0)[:400], "path": None}] * 3},
+            r"field 'images\[0\]': broken or truncated",
+        ),
         (
             {"images": [{"bytes": plain(0, 0, 0, MAX_PIXELS // 999, 1000), "path": None}] * 3},
             r"field 'images\[0\]': .* pixels",

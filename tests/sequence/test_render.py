@@ -14,7 +14,7 @@ from ipt.sequence.batch import lay_out
 from ipt.sequence.pictures import Picture, Size
 from ipt.sequence.render import GuidanceDropout, Renderer, Resolution, SequenceConfig, guidance_group
 from ipt.sequence.segments import Geometry, Kind, RejectedSample, Segment, num_tokens
-from ipt.sequence.spans import Loss, Role
+from ipt.sequence.spans import Loss
 from tests.imagination.examples import CONFIG, GEOMETRY, PROFILES, byte_tokenizer, example, mode, plain
 
 BAGEL = Geometry(vit_patch=14, latent_patch=2, latent_channels=16)
@@ -115,16 +115,16 @@ def test_guidance_dropout_drops_groups_and_nothing_with_a_loss() -> None:
         assert any(s.dropped for s in finished)
         lay_out([finished], byte_tokenizer().special, GEOMETRY)
     everything = replace(CONFIG, dropout=GuidanceDropout(1.0, 1.0, 1.0, 1.0))
-    kept = [
-        s
-        for s in Renderer(byte_tokenizer(), GEOMETRY, PROFILES["default"], everything).finish(sample, segments, 0)
-        if not s.dropped
-    ]
-    assert [(s.role, s.loss) for s in kept] == [
-        (Role.IMAGINATION, Loss.CE),
-        (Role.IMAGINATION, Loss.FLOW),
-        (Role.ANSWER, Loss.CE),
-    ]
+    finished = Renderer(byte_tokenizer(), GEOMETRY, PROFILES["default"], everything).finish(sample, segments, 0)
+    assert [s.kind for s in finished if not s.dropped] == [Kind.TEXT, Kind.VAE_NOISED, Kind.TEXT]
+
+
+def test_a_sample_without_its_question_trains_the_image_alone() -> None:
+    made, sample = mode("ipt", dropout=GuidanceDropout(text=1.0)), example()
+    segments = made.segments(sample, 0)
+    finished = made.renderer.finish(sample, segments, 0)
+    assert [s.loss for s in segments if s.loss is not Loss.NONE] == [Loss.CE, Loss.FLOW, Loss.CE]
+    assert [s.loss for s in finished if s.loss is not Loss.NONE] == [Loss.FLOW]
 
 
 @pytest.mark.parametrize("name", ["label_only", "text_cot", "caption"])
