@@ -7,7 +7,7 @@ in both which of them there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,7 +16,7 @@ from ipt.imagination.base import Context, Imagined, modes
 from ipt.imagination.sources import ImageSource, ground_truth
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, answer_text, think
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.render import Encoder, Renderer, check_encoders
+from ipt.sequence.render import Renderer, check_encoders
 from ipt.sequence.segments import Kind, Segment
 from ipt.sequence.spans import Role
 
@@ -32,8 +32,8 @@ class IptSettings:
     takes the loss off the drawn image and leaves everything else as it is.
     """
 
-    condition: tuple[Encoder, ...] = ("vae", "vit")
-    source: Mapping[str, float] = field(default_factory=lambda: {"ground_truth": 1.0, "self": 0.0})
+    condition: tuple[str, ...] = ("vae", "vit")
+    source: dict[str, float] = field(default_factory=lambda: {"ground_truth": 1.0, "self": 0.0})
     reveal: float = 1.0
     bottleneck: float = 0.0
     train_flow: bool = True
@@ -45,7 +45,7 @@ class IptSettings:
             or min(self.source.values(), default=-1) < 0
             or not any(self.source.values())
         ):
-            raise ValueError(f"source takes weights of ground_truth and self, got {dict(self.source)}")
+            raise ValueError(f"source takes weights of ground_truth and self, got {self.source}")
         for name in ("reveal", "bottleneck"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")

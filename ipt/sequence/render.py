@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
 from ipt.sequence.transforms import ResizeRule
 
-Encoder = Literal["vae", "vit"]
 KINDS: Mapping[str, Kind] = {"vae": Kind.VAE, "vit": Kind.VIT}
 SHRINK_STEP, SHRINK_STEPS = 0.9, 20
 
@@ -64,9 +62,9 @@ class SequenceConfig:
     images. A sample longer than ``max_sample_tokens`` is rejected.
     """
 
-    resolutions: Mapping[str, Resolution] = field(default_factory=dict)
-    observe: tuple[Encoder, ...] = ("vae", "vit")
-    oversize: Literal["shrink", "reject"] = "shrink"
+    resolutions: dict[str, Resolution] = field(default_factory=dict)
+    observe: tuple[str, ...] = ("vae", "vit")
+    oversize: str = "shrink"
     max_prompt_tokens: int = 16384
     max_sample_tokens: int = 24576
     dropout: GuidanceDropout = field(default_factory=GuidanceDropout)
@@ -156,7 +154,7 @@ class Renderer:
         return Segment(Kind.VAE_NOISED, picture, Role.IMAGINATION, Loss.FLOW if trained else Loss.NONE)
 
     def imagined(
-        self, task: str, image: SampleImage, condition: Sequence[Encoder], what: str = "imagination"
+        self, task: str, image: SampleImage, condition: Sequence[str], what: str = "imagination"
     ) -> list[Segment]:
         """What the answer may see of an imagination: its clean copies, whoever made it."""
         size, at = self.imagination_size(task), self.config.resolution(task)

@@ -16,10 +16,11 @@ from ipt.common.images import MAX_PIXELS, decode_image
 from ipt.imagination.preview import PreviewConfig, preview
 from ipt.samples.store import SCHEMA, write_shard
 from ipt.sequence.describe import ranges
-from tests.imagination.examples import example, noise_picture, plain
+from ipt.sequence.render import Resolution
+from tests.imagination.examples import GEOMETRY, example, noise_picture, plain
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"input_side": 16, "vit_side": 16, "vit_patch": 4, "latent_downsample": 2, "imagination": 2, "vocabulary": 400}
+SMALL: dict[str, Any] = {"resolution": Resolution(16, 8, 16, 8, 2), "geometry": GEOMETRY, "vocabulary": 400}
 
 
 def shard(folder: Path, **cells: Any) -> Path:
@@ -34,10 +35,11 @@ def shard(folder: Path, **cells: Any) -> Path:
 
 
 def test_the_command_prints_every_segment_and_draws_the_mask(tmp_path: Path) -> None:
-    arguments = [f"{key}={value}" for key, value in SMALL.items()]
+    values = {f"{key}.{name}": v for key in ("resolution", "geometry") for name, v in SMALL[key].__dict__.items()}
+    arguments = [f"{key}={value}" for key, value in values.items()]
     command = [sys.executable, "-m", "ipt.imagination.preview", f"data={shard(tmp_path)}", "row=2", *arguments]
     result = subprocess.run(
-        [*command, f"output={tmp_path / 'mask.png'}", "bottleneck=1", "text_dropout=1"],
+        [*command, f"output={tmp_path / 'mask.png'}", "ipt.bottleneck=1", "dropout.text=1"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     head, *lines = result.stdout.splitlines()
@@ -51,7 +53,7 @@ def test_the_command_prints_every_segment_and_draws_the_mask(tmp_path: Path) -> 
         ["imagination", "vit"],
         ["answer", "text"],
     ]
-    assert [row[3] for row in table[9:12]] == ["6", "6", "18"] and table[9][4] == "flow"
+    assert [row[3] for row in table[9:12]] == ["6", "6", "6"] and table[9][4] == "flow"
     assert table[9][6].startswith("0-8 ") and table[10][6].startswith("8 ") and table[12][6].startswith("8, 10-11 ")
     assert [row[:2] for row in table[13:]] == [["-", "system"], ["-", "question"]]
     mask = decode_image(tmp_path / "mask.png")
@@ -81,7 +83,7 @@ def test_the_command_prints_every_segment_and_draws_the_mask(tmp_path: Path) -> 
 )
 def test_wrong_data_is_located(tmp_path: Path, cells: dict[str, Any], message: str) -> None:
     path = shard(tmp_path, **cells)
-    config = PreviewConfig(str(path), row=1, output=str(tmp_path / "mask.png"), **SMALL)  # type: ignore[arg-type]
+    config = PreviewConfig(str(path), row=1, output=str(tmp_path / "mask.png"), **SMALL)
     with pytest.raises(ValueError, match=rf"samples\.parquet, row 1: sample 'pt-0', {message}"):
         preview(config)
 
