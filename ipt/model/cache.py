@@ -196,6 +196,7 @@ def _key_sight(bits_BM: Ints, lengths_B: Ints, sight_T: Sight, column_T: Ints) -
     return Sight(sample, index, span, span, bits, bits)
 
 
+@torch.no_grad()
 def extend(
     model: UnifiedModel, batch: PackedBatch, cache: KVCache, context: Context, append: bool = True, logits: bool = True
 ) -> tuple[ModelOutput, Context]:
