@@ -102,6 +102,7 @@ def test_routing_by_slices_equals_routing_by_index() -> None:
     torch.testing.assert_close(model()(batch).hidden_SD, routed_by_index(model(), batch), **CLOSE)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @torch.no_grad()
 def test_flex_forward_equals_sdpa() -> None:
     make = Maker(4)
