@@ -3,13 +3,14 @@
 If distractors are drawn from the distribution of the right answers, then among four options each is right one time in
 four, whatever its noun. A noun can be a distractor only where it is not in view, which is rarer for curtains than for
 bathtubs; so nouns get weights under which each is expected as a distractor three times as often as it is the answer.
-The weights are fitted on whole blocks of questions and the draws are independent: correcting draw by draw would leave
-the opposite trace, a noun that has just been right being less likely to be right.
+The weights follow from how often each noun *could* be asked for, not from which was drawn, and the draws are
+independent: balancing what was drawn would leave the opposite trace, a noun that was often right in one half of the
+questions being rarely right in the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +24,12 @@ PREFER_OPPOSITE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question: its answer, the nouns in view (no distractors), those on the other side, and those of the scene."""
+    """One question: its answer; how likely the scene was to have each noun asked for (adds up to 1); nouns in view
+    (which cannot be distractors), of the opposite side, and of the scene.
+    """
 
     answer: str
+    chances: Mapping[str, float]
     in_view: frozenset[str]
     opposite: frozenset[str]
     in_scene: frozenset[str]
@@ -39,9 +43,9 @@ def draw_distractors(
     Nouns of the opposite side are preferred. ``ValueError`` where the vocabulary is too small for a question.
     """
     everything = [*history, *asked]
-    nouns = sorted({noun for one in everything for noun in (one.answer, *one.in_scene)})
+    nouns = sorted({noun for one in everything for noun in (*one.chances, *one.in_scene)})
     allowed = np.array([[preference(one, noun) for noun in nouns] for one in everything])
-    share = np.array([sum(one.answer == noun for one in everything) for noun in nouns], dtype=np.float64)
+    share = np.array([sum(one.chances.get(noun, 0.0) for one in everything) for noun in nouns])
     weights = fitted_weights(allowed, share, count)
     chosen = []
     for one, row in zip(asked, allowed[len(history) :], strict=True):

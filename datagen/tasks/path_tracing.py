@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, ClassVar
 
@@ -120,7 +120,7 @@ class PathTracing(SpatialTask):
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         on_map = seen_from_above(scene, config.min_map_area_m2)
         pairs = [sights(scene, walk, config.min_scan_area, on_map) for walk in walks]
-        puzzles = draw_puzzles(pairs, rng)
+        puzzles, chances = draw_puzzles(pairs, rng), ask_chances(pairs)
         yields.check("scene.has_puzzles", bool(puzzles))
         candidates: list[Candidate] = []
         given: Counter[str] = Counter()
@@ -131,7 +131,7 @@ class PathTracing(SpatialTask):
             candidate = self._finish(scene, puzzle, f"{len(candidates):02d}", rng, yields)
             if candidate is not None:
                 given[length] += 1
-                candidates.append(candidate)
+                candidates.append(replace(candidate, facts={**candidate.facts, "chances": chances}))
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
@@ -306,20 +306,28 @@ class Lens:
 
 
 def draw_puzzles(pairs: Sequence[tuple[Sight, Sight]], rng: np.random.Generator) -> list[Puzzle]:
-    """One puzzle per walk in the order to try them: distance bins by turns, rare nouns first within a bin."""
+    """One puzzle per walk in the order to try them, distance bins by turns; its noun is drawn from what is clear."""
     by_bin: dict[str, list[Puzzle]] = {name: [] for name in BINS}
-    asked: Counter[str] = Counter()
     for pair in shuffled(pairs, rng):
         sides = [(one, other) for one, other in (pair, pair[::-1]) if one.clear]
         if not sides:
             continue
         sight, across = sides[int(rng.integers(len(sides)))]
-        nouns = shuffled(sorted(sight.clear), rng)
-        noun = min(nouns, key=lambda name: asked[name])
-        asked[noun] += 1
+        nouns = sorted(sight.clear)
+        noun = nouns[int(rng.integers(len(nouns)))]
         by_bin[sight.walk.bin].append(Puzzle(sight, noun, frozenset(across.clear) - sight.any))
     rounds = zip_longest(*(by_bin[name] for name in shuffled(BINS, rng)))
     return [puzzle for round_ in rounds for puzzle in round_ if puzzle is not None]
+
+
+def ask_chances(pairs: Sequence[tuple[Sight, Sight]]) -> dict[str, float]:
+    """How likely :func:`draw_puzzles` is to ask for each noun of the scene; adds up to 1."""
+    chances: Counter[str] = Counter()
+    for pair in pairs:
+        sides = [sorted(sight.clear) for sight in pair if sight.clear]
+        for nouns in sides:
+            chances.update(dict.fromkeys(nouns, 1 / len(nouns) / len(sides)))  # type: ignore[arg-type]
+    return {noun: round(chance / sum(chances.values()), 5) for noun, chance in sorted(chances.items())}
 
 
 def shuffled(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
@@ -395,7 +403,7 @@ def view_sentence(facts: Mapping[str, Any]) -> str:
 class PathTracingSelector:
     """Equal quotas for the distance bins, rooms as even as a short queue allows, distractors drawn block by block."""
 
-    LEAD, QUEUE = 2, 8
+    LEAD, QUEUE, SUPPLY = 2, 8, 0.6
 
     def __init__(self, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, BINS, rng)
@@ -403,6 +411,9 @@ class PathTracingSelector:
         self._taken: dict[str, dict[str, int]] = {name: {} for name in BINS}
         self._block: list[Chosen] = []
         self._history: list[Asked] = []
+        self._offers = 0
+        self._in_view: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
         self._templates = {name: Deck(TEMPLATES[name], rng) for name in ("pt_path", "pt_midpoint")}
         self._rng = rng
@@ -417,7 +428,7 @@ class PathTracingSelector:
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
         name = facts["distance_bin"]
-        if not self._open[name]:
+        if not self._open[name] or not self._spare(facts):
             return []
         queues, taken = self._queues[name], self._taken[name]
         queues.setdefault(facts["room"], deque()).append((candidate_id, facts))
@@ -434,11 +445,25 @@ class PathTracingSelector:
             queues.clear()
         return self._worded() if len(self._block) >= BLOCK or not self.remaining else []
 
+    def _spare(self, facts: Mapping[str, Any]) -> bool:
+        """Whether the noun asked for is out of view often enough to serve as a distractor three times as often.
+
+        Of the places where it could serve, at most SUPPLY are counted on, for other nouns want them too.
+        """
+        self._offers += 1
+        self._in_view.update(facts["in_view"])
+        noun = facts["answer"]
+        if (OPTIONS - 1) * (self._asked[noun] + 1) > self.SUPPLY * (self._offers - self._in_view[noun]) + OPTIONS:
+            return False
+        self._asked[noun] += 1
+        return True
+
     def _worded(self) -> list[Question]:
         """Questions of the block, with distractors drawn for all of them together."""
         asked = [
             Asked(
                 facts["answer"],
+                facts["chances"],
                 frozenset(facts["in_view"]),
                 frozenset(facts["opposite"]),
                 frozenset(facts["options"]),

@@ -216,7 +216,7 @@ class PerspectiveTaking(SpatialTask):
             chosen = centres[list(view.objects)]
             pose = view.shot.camera.pose
             before = np.linalg.norm(chosen - np.asarray(pose.position), axis=1)
-            eyes = view.targets + [0, 0, pose.position[2] - scene.info.floor_z]
+            eyes = view.targets + np.array([0, 0, pose.position[2] - scene.info.floor_z])
             after = np.linalg.norm(chosen - eyes[:, None], axis=2)
             for turn, angle in TURNS.items():
                 there = seen_from(eyes, pose.turned(angle).yaw, pose.pitch, self.config.vertical_fov_deg, chosen)
