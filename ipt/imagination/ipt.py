@@ -40,11 +40,8 @@ class IptSettings:
 
     def __post_init__(self) -> None:
         check_encoders("condition", self.condition)
-        if (
-            not set(self.source) <= {"ground_truth", "self"}
-            or min(self.source.values(), default=-1) < 0
-            or not any(self.source.values())
-        ):
+        weights = self.source.values()
+        if not set(self.source) <= {"ground_truth", "self"} or min(weights, default=-1) < 0 or not sum(weights):
             raise ValueError(f"source takes weights of ground_truth and self, got {self.source}")
         for name in ("reveal", "bottleneck"):
             if not 0 <= getattr(self, name) <= 1:
@@ -79,9 +76,9 @@ class Ipt:
             return bool(self.renderer.config.stream(name, sample, epoch).random() < probability)
 
         target = self.truth(sample)
-        seen = target
+        seen, what = target, f"sample '{sample.id}', field 'imagination'"
         if self.self_made is not None and chance("source", self.settings.self_share):
-            seen = self.self_made(sample)
+            seen, what = self.self_made(sample), f"sample '{sample.id}', self-made imagination"
         thoughts = self.renderer.profile.thoughts_of(sample.task)
         thought = thoughts[self.renderer.config.stream("thought", sample, epoch).integers(len(thoughts))]
         hidden = frozenset() if chance("reveal", self.settings.reveal) else frozenset({Role.IMAGINATION})
@@ -89,9 +86,7 @@ class Ipt:
             *self.renderer.prompt(sample, self.name),
             self.announcement(thought, trained=True),
             self.renderer.noised(sample, target, self.settings.train_flow),
-            *self.shown(
-                sample.task, seen, f"sample '{sample.id}', {'field' if seen is target else 'self-made'} 'imagination'"
-            ),
+            *self.shown(sample.task, seen, what),
             self.renderer.text(IMAGE_END + answer_text(sample), Role.ANSWER, trained=True, blocked=hidden),
         ]
         return narrowed(segments) if chance("bottleneck", self.settings.bottleneck) else segments

@@ -42,7 +42,7 @@ class Resolution:
 
 @dataclass(frozen=True)
 class GuidanceDropout:
-    """Probabilities with which a sample that trains an image loses a group, so that guidance has its branches: ``text`` is
+    """Probabilities with which a sample that draws an image loses a group, so that guidance has its branches: ``text`` is
     system prompt and question (their sample then trains no text), ``observation`` all input images, the others one clean
     copy of the imagination."""
 
@@ -170,7 +170,7 @@ class Renderer:
         length, limit = num_tokens(segments, self.geometry), self.config.max_sample_tokens
         if length > limit:
             raise RejectedSample(sample.id, f"it has {length} tokens, at most {limit} are allowed")
-        if not any(segment.loss is Loss.FLOW for segment in segments):
+        if not any(segment.kind is Kind.VAE_NOISED for segment in segments):
             return list(segments)
         rates = self.config.dropout
         lost = {
