@@ -104,7 +104,9 @@ def test_labels_stay_inside_and_differ_by_text() -> None:
     corner = annotate.draw(frame, 0.0, [], [annotate.Label("1", (3.0, 3.0), annotate.GREEN)])
     painted = np.argwhere((corner != 120).any(axis=2))
     assert len(painted) > 30 and painted[:, 0].min() == 0 and painted[:, 1].max() == 127
-    pictures = [annotate.draw(frame, 0.0, [], [annotate.Label(text, (0, 0), annotate.GREEN)]) for text in ("1", "2", "M1")]
+    pictures = [
+        annotate.draw(frame, 0.0, [], [annotate.Label(text, (0, 0), annotate.GREEN)]) for text in ("1", "2", "M1")
+    ]
     assert not (pictures[0] == pictures[1]).all() and not (pictures[1] == pictures[2]).all()
 
 

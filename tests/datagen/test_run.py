@@ -132,7 +132,9 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
 
 def test_impossible_filters_name_the_filter(tmp_path: Path) -> None:
     task = PerspectiveTakingConfig(min_area=0.9, patience=3)
-    with pytest.raises(NoYield, match=r"no scene satisfied task 'pet' in 3 tries: filter 'first_view.area' rejected 100"):
+    with pytest.raises(
+        NoYield, match=r"no scene satisfied task 'pet' in 3 tries: filter 'first_view.area' rejected 100"
+    ):
         generate(replace(run_settings(tmp_path), task=task))
 
 
@@ -208,7 +210,10 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     assert sum(len(SampleReader(path)) for path in whole.glob("*.parquet")) == 300
     while kills < 20:
         with subprocess.Popen(
-            [*command, f"output_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            [*command, f"output_dir={folder}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         ) as process:
             try:
                 process.wait(float(rng.uniform(1.0, 4.0)))

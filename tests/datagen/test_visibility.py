@@ -15,7 +15,9 @@ ANGLE = st.floats(-3.1, 3.1)
 
 @settings(max_examples=60, deadline=None)
 @given(ANGLE, st.floats(-1.2, 1.2), st.floats(40, 120), st.integers(0, 2**32 - 1))
-def test_many_cameras_in_one_product_see_what_each_one_projects(yaw: float, pitch: float, fov: float, seed: int) -> None:
+def test_many_cameras_in_one_product_see_what_each_one_projects(
+    yaw: float, pitch: float, fov: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     eyes, points = rng.uniform(-3, 3, (4, 3)), rng.uniform(-5, 5, (6, 3))
     together = seen_from(eyes, yaw, pitch, fov, points)
