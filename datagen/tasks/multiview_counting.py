@@ -39,7 +39,7 @@ from datagen.visibility import InstanceStats
 from datagen.yields import Yields
 from ipt.common.images import RGB
 from ipt.samples.camera import Camera, wrap_angle
-from ipt.samples.prompts import TEMPLATES, word
+from ipt.samples.questions import TEMPLATES, word
 from ipt.samples.sample import Task
 
 MOVEMENTS = ("rotation", "square")

@@ -42,7 +42,7 @@ from datagen.visibility import InstanceStats, box_extent, fractions, inside
 from datagen.yields import Yields
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
-from ipt.samples.prompts import TEMPLATES, word
+from ipt.samples.questions import TEMPLATES, word
 from ipt.samples.sample import SampleImage, Task
 
 #: The published input variants: from above or a dollhouse view, with the midpoint or the path, with an arrow to the
