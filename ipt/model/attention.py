@@ -216,13 +216,13 @@ def flash_kernel(like: Tensor) -> Callable[..., Tensor]:
 def one_mode(spans: SpanTable) -> Mode:
     """CAUSAL or FULL, where every sample is one span of that kind: the masks that flash-attn can express.
 
-    Raises ``ValueError`` otherwise; a noised image alone in its sample counts as full.
+    Raises ``ValueError`` otherwise, or where roles are blocked; a noised image alone in its sample counts as full.
     """
     causal = spans.mode == Mode.CAUSAL
-    if len(spans) != spans.num_samples or (causal.any() and not causal.all()):
+    if len(spans) != spans.num_samples or (causal.any() and not causal.all()) or spans.blocked.any():
         raise ValueError(
-            "the attention back-end 'flash' handles one span per sample, all causal or all images; choose 'flex' or 'sdpa' "
-            "for packed mixed sequences"
+            "the attention back-end 'flash' handles one span per sample, all causal or all images, nothing blocked; choose "
+            "'flex' or 'sdpa' for packed mixed sequences"
         )
     return Mode.CAUSAL if causal.any() else Mode.FULL
 

@@ -164,7 +164,9 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
         norm_eps=vit.get("layer_norm_eps", 1e-6),
         interpolate_positions=extra.get("interpolate_pos", False),
     )
-    latents = LatentConfig(channels=of("vae2llm.weight")[1] // patch**2, patch=patch, side=sides[1], downsample=8)
+    vae_file = folder / "vae_config.json"
+    downsample = read_json(vae_file)["downsample"] if vae_file.is_file() else 8
+    latents = LatentConfig(of("vae2llm.weight")[1] // patch**2, patch, sides[1], downsample)
     return ModelConfig("bagel", decoder, vision, latents)
 
 

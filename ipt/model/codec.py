@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ipt.common.files import read_json
+from ipt.common.files import read_json, write_json
 from ipt.model.keys import autoencoder_name, differences
 from ipt.model.weights import save_tensors
 from ipt.sequence.transforms import grid_of, patchify, unpatchify
@@ -77,7 +77,9 @@ class AutoencoderCodec:
     @torch.no_grad()
     def encode(self, images: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
         if (self.posterior == "sample") != (generator is not None):
-            raise ValueError(f"posterior='{self.posterior}' and {'a' if generator else 'no'} generator do not go together")
+            raise ValueError(
+                f"posterior='{self.posterior}' and {'a' if generator else 'no'} generator do not go together"
+            )
 
         def run(images_BCHW: Tensor) -> Tensor:
             grid_of(images_BCHW, self.downsample)
@@ -98,10 +100,12 @@ class AutoencoderCodec:
         return by_size(latents, run)
 
     def save(self, folder: Path) -> None:
-        """``ae.safetensors`` in the FLUX layout."""
+        """``ae.safetensors`` in the FLUX layout, and its scale and shift."""
         levels = len(self.vae.config.block_out_channels)
         tensors = {autoencoder_name(name, levels): t for name, t in self.vae.state_dict().items()}
-        save_tensors({n: t[..., None, None] if _is_pointwise(n) else t for n, t in tensors.items()}, folder / "ae.safetensors")
+        save_tensors(
+            {n: t[..., None, None] if _is_pointwise(n) else t for n, t in tensors.items()}, folder / "ae.safetensors"
+        )
 
 
 def _is_pointwise(bfl_name: str) -> bool:
@@ -116,7 +120,9 @@ def autoencoder_shapes(vae: Any) -> dict[str, tuple[int, ...]]:
     return {name: (*shape, 1, 1) if _is_pointwise(name) else shape for name, shape in named.items()}
 
 
-def build_autoencoder(channels: Sequence[int], blocks: int, latent_channels: int) -> Any:
+def build_autoencoder(
+    channels: Sequence[int], blocks: int, latent_channels: int, scale: float = FLUX_SCALE, shift: float = FLUX_SHIFT
+) -> Any:
     """diffusers' ``AutoencoderKL`` as FLUX configures it; ``channels`` per level, ``blocks`` residual blocks per level."""
     from diffusers import AutoencoderKL
 
@@ -130,13 +136,14 @@ def build_autoencoder(channels: Sequence[int], blocks: int, latent_channels: int
         norm_num_groups=32,
         use_quant_conv=False,
         use_post_quant_conv=False,
-        scaling_factor=FLUX_SCALE,
-        shift_factor=FLUX_SHIFT,
+        scaling_factor=scale,
+        shift_factor=shift,
     )
 
 
 def load_flux_autoencoder(path: Path, posterior: Posterior = "mean") -> AutoencoderCodec:
-    """Read ``ae.safetensors`` in the FLUX layout; its sizes are read off the tensors.
+    """Read ``ae.safetensors`` in the FLUX layout; its sizes are read off the tensors, scale and shift from ``ae_config.json``
+    beside it where there is one.
 
     Raises ``ValueError`` naming tensors that are missing, unexpected or of another shape.
     """
@@ -146,8 +153,11 @@ def load_flux_autoencoder(path: Path, posterior: Posterior = "mean") -> Autoenco
     if not levels or "decoder.conv_in.weight" not in tensors:
         raise ValueError(f"{path} is no autoencoder in the FLUX layout")
     channels = [tensors[f"encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in range(levels)]
+    config_file = path.with_name("ae_config.json")
+    config = read_json(config_file) if config_file.is_file() else {}
+    scale, shift = config.get("scale_factor", FLUX_SCALE), config.get("shift_factor", FLUX_SHIFT)
     with torch.device("meta"):
-        vae = build_autoencoder(channels, blocks, tensors["decoder.conv_in.weight"].shape[1])
+        vae = build_autoencoder(channels, blocks, tensors["decoder.conv_in.weight"].shape[1], scale, shift)
     differences({name: tuple(t.shape) for name, t in tensors.items()}, autoencoder_shapes(vae), str(path))
     state = {}
     for name in vae.state_dict():
@@ -231,4 +241,6 @@ def load_codec(folder: Path | str, posterior: Posterior = "mean") -> LatentCodec
 
             vae = AutoencoderKL.from_pretrained(candidate, use_safetensors=True, local_files_only=True)
             return AutoencoderCodec(vae, posterior)
-    raise FileNotFoundError(f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL")
+    raise FileNotFoundError(
+        f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL"
+    )

@@ -4,7 +4,8 @@ One forward path serves training and inference: they differ only in the `Attenti
 new tokens against a KV cache, `cache.extend`). No losses and no I/O here.
 
 Every part runs in every pass that records gradients, on zero tokens if need be: absent kinds contribute empty rows that stay
-in the graph, so all parameters get gradients (zeros) and all ranks of a distributed run do the same work.
+in the graph, so all parameters get gradients (zeros) and all ranks of a distributed run do the same work. A loss has to do
+its share: sum over `ModelOutput`'s logits (or ``ce_hidden_CD``) and velocities even where they have no rows.
 
 Shape suffixes: S packed tokens, T the same in the grouped order, U / G understanding / generation tokens, C trained text
 positions, F noised latent tokens, I latent images, D hidden size.

@@ -91,5 +91,3 @@ class VisionTower(nn.Module):
             x_VD = self.run_layer(layer, x_VD, attention)
         features: Tensor = self.post_layernorm(x_VD)
         return features
-
-

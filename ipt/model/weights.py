@@ -31,7 +31,9 @@ def weight_files(folder: Path, weights: str | None = None) -> list[Path]:
     """
     if weights is not None:
         if not weights.endswith(".safetensors"):
-            raise ValueError(f"{folder / weights}: only safetensors are loaded (a pickle can run code); convert it first")
+            raise ValueError(
+                f"{folder / weights}: only safetensors are loaded (a pickle can run code); convert it first"
+            )
         return [_existing(folder, weights)]
     index = folder / INDEX
     if index.is_file():
@@ -42,7 +44,9 @@ def weight_files(folder: Path, weights: str | None = None) -> list[Path]:
     if not found:
         pickles = [path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLES]
         if pickles:
-            raise ValueError(f"{folder} holds only pickled weights ({', '.join(pickles)}), which can run code; convert them")
+            raise ValueError(
+                f"{folder} holds only pickled weights ({', '.join(pickles)}), which can run code; convert them"
+            )
         raise FileNotFoundError(f"{folder} holds no {INDEX}, model.safetensors or ema.safetensors")
     return found
 

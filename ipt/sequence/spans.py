@@ -198,7 +198,7 @@ class SpanTable:
         """[C] BAGEL's reweighting: (n + 1)^-0.5 for each token of an n-id text, 1 for a trained end marker."""
         length = self.length[self.span_of[self.ce_positions]]
         at_end = self.offset[self.ce_positions] == length - 1
-        return np.where(at_end, 1.0, (length - 1.0) ** -0.5).astype(np.float32)
+        return np.where(at_end, 1.0, np.maximum(length - 1.0, 1.0) ** -0.5).astype(np.float32)
 
     @cached_property
     def is_noised(self) -> Bools:
