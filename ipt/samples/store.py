@@ -211,12 +211,20 @@ class SampleReader:
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __getitem__(self, index: int) -> SpatialSample:
+    def where(self, index: int) -> str:
+        """File and row of a sample, for messages."""
+        shard, row = self._locate(index)
+        return f"{self.paths[shard]}, row {row}"
+
+    def _locate(self, index: int) -> tuple[int, int]:
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"{self.source} has {len(self)} samples, there is no sample {index}")
         shard = bisect_right(self._starts, position) - 1
-        row = position - self._starts[shard]
+        return shard, position - self._starts[shard]
+
+    def __getitem__(self, index: int) -> SpatialSample:
+        shard, row = self._locate(index)
         starts = self._open(shard).starts
         if row >= starts[-1]:
             raise CorruptFile(f"{self.paths[shard]} has {starts[-1]} rows, its manifest says more; write it again")
