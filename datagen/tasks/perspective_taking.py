@@ -36,7 +36,7 @@ from datagen.visibility import InstanceStats, floor_points, inside, seen_from
 from datagen.yields import Yields
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, wrap_angle
-from ipt.samples.prompts import TEMPLATES, word
+from ipt.samples.questions import TEMPLATES, word
 from ipt.samples.sample import Task
 
 SUB_CATEGORIES = (

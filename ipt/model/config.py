@@ -86,7 +86,7 @@ class ModelConfig:
     @property
     def geometry(self) -> Geometry:
         """How images become tokens of this model."""
-        return Geometry(self.vision.patch, self.latents.patch, self.latents.channels)
+        return Geometry(self.vision.patch, self.latents.patch, self.latents.channels, self.latents.downsample)
 
 
 presets: Registry[ModelConfig] = Registry("model preset")

@@ -1,145 +1,235 @@
-"""Question templates: at least ten per question type, in first, second and third person, in our own words.
+"""The only place that decides what a model reads and writes around a question: system prompts, the format of questions and
+options, the order of texts and images, and tags. Training, inference and evaluation render through it.
 
-A template names its blanks in braces. ``word`` fills one; nothing else in the project writes a question.
+A `Profile` is the set of these decisions. ``default`` is ours. ``release`` is the layout of the published training data, for
+users of released checkpoints; its system prompts are not written here but read from a converted dataset's ``prompts.json``.
+
+Tags are plain text to the tokenizer. Text that comes from data cannot open one: `escape` breaks every marker in it, and the
+tokenizer never turns text into a special token (`ipt.sequence.tokenizer`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-Person = Literal[1, 2, 3]
+from ipt.common.files import CorruptFile, read_json, write_json
+from ipt.samples.sample import TASKS, BadSample, SampleImage, SpatialSample
+
+THINK, THINK_END = "<think>", "</think>"
+DESCRIBE, DESCRIBE_END = "<think_image>", "</think_image>"
+IMAGE_START, IMAGE_END = "<image_start>", "<image_end>"
+ANSWER, ANSWER_END = "<answer>", "</answer>"
+
+PROMPTS_FILE = "prompts.json"
+MODES = ("label_only", "text_cot", "caption", "ipt")
+REFERENCE = re.compile(r"<image_(\d+)>")
+MARKER = re.compile(
+    r"<(?=\||/?(?:think|think_image|image_start|image_end|answer|img|image|image_\d+)\s*/?>)", re.IGNORECASE
+)
+
+Part = Literal["system", "images", "question"]
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """A question with blanks, and the grammatical person it speaks in."""
+class Layout:
+    """How the prompt of one task is put together.
 
-    person: Person
-    text: str
+    ``order``: one entry per text of the prompt or run of images; parts in one entry are one text, joined by ``joint``.
+    ``option``: the format of one option, from ``letter`` and ``choice``; ``separator`` stands before each. ``reference``: how
+    the k-th input image, ``<image_k>`` in a stored question, is named, from ``number``.
+    """
+
+    order: tuple[tuple[Part, ...], ...] = (("system",), ("images",), ("question",))
+    joint: str = "\n"
+    option: str = "({letter}) {choice}"
+    separator: str = "\n"
+    reference: str = "image {number}"
+
+    def __post_init__(self) -> None:
+        parts = [part for entry in self.order for part in entry]
+        if sorted(parts) != ["images", "question", "system"]:
+            raise ValueError(f"a layout holds system, images and question once each, got {self.order}")
+        if any("images" in entry and len(entry) > 1 for entry in self.order):
+            raise ValueError(f"images cannot share an entry with text, got {self.order}")
 
 
-def templates(*texts: tuple[Person, str]) -> tuple[Template, ...]:
-    return tuple(Template(person, text) for person, text in texts)
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Everything that is the same for all samples.
+
+    ``systems``: the system prompt of an imagination mode, by ``"ipt"`` or, for one task, by ``"pet/ipt"``. ``thoughts``: by
+    task, what the model says before it imagines; a sample takes one of them. ``layouts``: by task, else the default one.
+    """
+
+    name: str
+    systems: Mapping[str, str]
+    thoughts: Mapping[str, tuple[str, ...]]
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+
+    def system(self, task: str, mode: str) -> str:
+        """The system prompt that asks for ``mode``; ``ValueError`` where the profile has none."""
+        for key in (f"{task}/{mode}", mode):
+            if key in self.systems:
+                return self.systems[key]
+        raise ValueError(
+            f"profile '{self.name}' has no system prompt for mode '{mode}' of task '{task}'; it has: "
+            f"{', '.join(sorted(self.systems)) or 'none'}"
+        )
+
+    def thoughts_of(self, task: str) -> tuple[str, ...]:
+        """The announcements of an imagination; ``ValueError`` where the profile has none."""
+        if not self.thoughts.get(task):
+            raise ValueError(f"profile '{self.name}' has no thoughts for task '{task}'")
+        return self.thoughts[task]
+
+    def layout(self, task: str) -> Layout:
+        return self.layouts.get(task, Layout())
 
 
-PET_DISTANCE = templates(
-    (1, "If I walk to the red 'X' without turning and then turn {turn} by 90 degrees, will the {object} be closer to me or further away than it is now?"),
-    (1, "I step onto the red 'X', still facing the same way, and rotate 90 degrees to the {turn}. Does my distance to the {object} shrink or grow?"),
-    (1, "Suppose I stand on the red 'X' in the picture, keep my heading, and then make a 90-degree {turn} turn. Is the {object} nearer or further from me than before?"),
-    (1, "My next move takes me to the red 'X', after which I turn 90 degrees {turn}. Will I end up closer to the {object}, or further from it?"),
-    (2, "You move to the red 'X', keeping the direction you face, and turn {turn} by 90 degrees. Compared with now, is the {object} closer or further?"),
-    (2, "Imagine that you go to the red 'X' without changing your heading and then turn {turn} a quarter of a full circle. Has the {object} come closer to you or moved further away?"),
-    (2, "Picture yourself on the red 'X', first facing as in this view, then turned 90 degrees to the {turn}. Is the {object} closer to you there than here, or further?"),
-    (2, "After you have walked to the red 'X' and turned 90 degrees {turn}, how has your distance to the {object} changed: closer or further?"),
-    (3, "Someone with this view walks to the red 'X', keeps facing the same way, and then turns {turn} by 90 degrees. Does the {object} get closer or further for them?"),
-    (3, "A robot sees this scene, drives to the red 'X' with unchanged heading and rotates 90 degrees {turn}. Is the {object} then closer to it or further from it?"),
-    (3, "The camera is carried to the red 'X' without rotating and is then turned 90 degrees to the {turn}. Relative to its first place, is it closer to the {object} or further from it?"),
-    (3, "Once the person behind this camera has reached the red 'X' and turned {turn} through 90 degrees, will the {object} be at a closer or a further distance?"),
-)  # fmt: skip
+DEFAULT = Profile(
+    name="default",
+    systems={
+        "label_only": "Look at the images and answer the question about the scene. Reply at once with the letter of the right "
+        "option between <answer> and </answer>; do not reason in words and do not draw.",
+        "text_cot": "Look at the images and answer the question about the scene. First reason in words between <think> and "
+        "</think>, then give the letter of the right option between <answer> and </answer>.",
+        "caption": "Look at the images and answer the question about the scene. First describe the view that is not shown "
+        "between <think_image> and </think_image>, then give the letter of the right option between <answer> and </answer>.",
+        "ipt": "Look at the images and answer the question about the scene. First say between <think> and </think> which view "
+        "you need, draw it between <image_start> and <image_end>, then give the letter of the right option between <answer> "
+        "and </answer>.",
+    },
+    thoughts={
+        "pet": ("I need the view from the marked place after the turn.",),
+        "pt": ("I need the view to the side at the midpoint of the path.",),
+        "mvc": ("I need the whole area as seen from above.",),
+    },
+)
 
-PET_POSITION = templates(
-    (1, "If I walk to the red 'X' without turning and then turn {turn} by 90 degrees, will I see the {object} on the left or on the right?"),
-    (1, "I step onto the red 'X', still facing the same way, and rotate 90 degrees to the {turn}. On which side of my view is the {object} now?"),
-    (1, "Suppose I stand on the red 'X' in the picture, keep my heading, and then make a 90-degree {turn} turn. Is the {object} to my left or to my right?"),
-    (1, "My next move takes me to the red 'X', after which I turn 90 degrees {turn}. Which half of what I see will the {object} be in?"),
-    (2, "You move to the red 'X', keeping the direction you face, and turn {turn} by 90 degrees. Is the {object} on your left or your right then?"),
-    (2, "Imagine that you go to the red 'X' without changing your heading and then turn {turn} a quarter of a full circle. Which side of you is the {object} on?"),
-    (2, "Picture yourself on the red 'X', first facing as in this view, then turned 90 degrees to the {turn}. Does the {object} appear on the left or on the right?"),
-    (2, "After you have walked to the red 'X' and turned 90 degrees {turn}, is the {object} in the left or the right half of your view?"),
-    (3, "Someone with this view walks to the red 'X', keeps facing the same way, and then turns {turn} by 90 degrees. Will the {object} be on their left or on their right?"),
-    (3, "A robot sees this scene, drives to the red 'X' with unchanged heading and rotates 90 degrees {turn}. On which side of its new view is the {object}?"),
-    (3, "The camera is carried to the red 'X' without rotating and is then turned 90 degrees to the {turn}. Does the {object} fall in the left or the right half of the new picture?"),
-    (3, "Once the person behind this camera has reached the red 'X' and turned {turn} through 90 degrees, is the {object} to the left or to the right?"),
-)  # fmt: skip
-
-PET_DISTANCE_ARROW = templates(
-    (1, "If I walk to the red 'X' and then face along the blue arrow, will the {object} be closer to me or further away than it is now?"),
-    (1, "I step onto the red 'X' and look where the blue arrow points. Does my distance to the {object} shrink or grow?"),
-    (1, "Suppose I stand on the red 'X' and turn to the direction of the blue arrow. Is the {object} nearer or further from me than before?"),
-    (1, "My next move takes me to the red 'X', facing as the blue arrow shows. Will I end up closer to the {object}, or further from it?"),
-    (2, "You move to the red 'X' and turn to face along the blue arrow. Compared with now, is the {object} closer or further?"),
-    (2, "Imagine that you go to the red 'X' and look along the blue arrow. Has the {object} come closer to you or moved further away?"),
-    (2, "Picture yourself on the red 'X', looking where the blue arrow points. Is the {object} closer to you there than here, or further?"),
-    (2, "After you have walked to the red 'X' and turned as the blue arrow shows, how has your distance to the {object} changed: closer or further?"),
-    (3, "Someone with this view walks to the red 'X' and faces along the blue arrow. Does the {object} get closer or further for them?"),
-    (3, "A robot sees this scene, drives to the red 'X' and turns to the blue arrow's direction. Is the {object} then closer to it or further from it?"),
-    (3, "The camera is carried to the red 'X' and pointed along the blue arrow. Relative to its first place, is it closer to the {object} or further from it?"),
-    (3, "Once the person behind this camera has reached the red 'X' and faces the way of the blue arrow, will the {object} be at a closer or a further distance?"),
-)  # fmt: skip
-
-PET_POSITION_ARROW = templates(
-    (1, "If I walk to the red 'X' and then face along the blue arrow, will I see the {object} on the left or on the right?"),
-    (1, "I step onto the red 'X' and look where the blue arrow points. On which side of my view is the {object} now?"),
-    (1, "Suppose I stand on the red 'X' and turn to the direction of the blue arrow. Is the {object} to my left or to my right?"),
-    (1, "My next move takes me to the red 'X', facing as the blue arrow shows. Which half of what I see will the {object} be in?"),
-    (2, "You move to the red 'X' and turn to face along the blue arrow. Is the {object} on your left or your right then?"),
-    (2, "Imagine that you go to the red 'X' and look along the blue arrow. Which side of you is the {object} on?"),
-    (2, "Picture yourself on the red 'X', looking where the blue arrow points. Does the {object} appear on the left or on the right?"),
-    (2, "After you have walked to the red 'X' and turned as the blue arrow shows, is the {object} in the left or the right half of your view?"),
-    (3, "Someone with this view walks to the red 'X' and faces along the blue arrow. Will the {object} be on their left or on their right?"),
-    (3, "A robot sees this scene, drives to the red 'X' and turns to the blue arrow's direction. On which side of its new view is the {object}?"),
-    (3, "The camera is carried to the red 'X' and pointed along the blue arrow. Does the {object} fall in the left or the right half of the new picture?"),
-    (3, "Once the person behind this camera has reached the red 'X' and faces the way of the blue arrow, is the {object} to the left or to the right?"),
-)  # fmt: skip
-
-PT_PATH = templates(
-    (1, "I follow the path on the {map} from waypoint {start} to waypoint {end}. {views}What do I see on my {side} as I pass the midpoint M1?"),
-    (1, "The {map} shows my route from {start} to {end}. {views}Which of these objects is on my {side} when I am at M1?"),
-    (1, "I am on my way from point {start} to point {end} along the marked path of the {map}. {views}At the midpoint M1, which object can I see to my {side}?"),
-    (1, "Suppose I walk the line on the {map} from {start} to {end} and stop at M1. {views}Looking to my {side}, which object is there?"),
-    (2, "You walk the path marked on the {map} from waypoint {start} to waypoint {end}. {views}Which object can you see on your {side} at the midpoint M1?"),
-    (2, "Following the {map}, you go from {start} to {end} by way of M1. {views}What is on your {side} side when you reach M1?"),
-    (2, "You set out from point {start} of the {map} and head for point {end}. {views}As you pass M1 and glance to the {side}, which object do you see?"),
-    (2, "Your route on the {map} leads from {start} through M1 to {end}. {views}Which of the following would you find to your {side} at M1?"),
-    (3, "Someone walks along the path on the {map} from waypoint {start} to waypoint {end}. {views}Which object is visible on their {side} at the midpoint M1?"),
-    (3, "A robot drives the marked route of the {map} from {start} to {end}. {views}If it turns its camera {side} at M1, which object does it see?"),
-    (3, "On the {map}, a person goes from point {start} to point {end}. {views}What lies on the person's {side} halfway, at M1?"),
-    (3, "A visitor takes the path of the {map} from {start} to {end}, passing M1. {views}Which object can the visitor see on the {side} there?"),
-)  # fmt: skip
-
-PT_MIDPOINT = templates(
-    (1, "I stand at M1 on the {map} and face the way the orange pointer shows. {views}Which object can I see on my {side}?"),
-    (1, "M1 on the {map} is where I am; the orange pointer is my heading. {views}What is on my {side} side?"),
-    (1, "The {map} marks my place, M1, and where I am heading in orange. {views}Which of these objects is to my {side}?"),
-    (1, "If I stop at M1 on the {map}, heading along the orange pointer, and look {side}, what do I see? {views}"),
-    (2, "You stand at M1 on the {map}, facing along the orange pointer. {views}Which object can you see on your {side}?"),
-    (2, "Your place on the {map} is M1 and the orange pointer is your heading. {views}What would you find to your {side}?"),
-    (2, "Imagine yourself at M1 of the {map}, looking where the orange pointer points. {views}What is on your {side} side?"),
-    (2, "At M1 on the {map} you head the way of the orange pointer and glance to the {side}. {views}Which object do you see?"),
-    (3, "Someone stands at M1 on the {map}, facing along the orange pointer. {views}Which object is visible on their {side}?"),
-    (3, "A robot waits at M1 of the {map}; the orange pointer is its heading. {views}If it turns its camera {side}, which object does it see?"),
-    (3, "The {map} shows a person at M1 who faces along the orange pointer. {views}What lies on the person's {side}?"),
-    (3, "A visitor at M1 of the {map} heads the way of the orange pointer. {views}Which object can the visitor see on the {side}?"),
-)  # fmt: skip
-
-MVC_COUNT = templates(
-    (1, "I look around this place and take these pictures. How many {objects} are there in all?"),
-    (1, "These are my views of one area. How many different {objects} do I see across them?"),
-    (1, "Going by the pictures I took here, what is the total number of {objects}, each counted once?"),
-    (1, "Some {objects} may appear in several of my views. How many distinct ones are there?"),
-    (2, "How many {objects} are in this area? Count each one only once."),
-    (2, "You see one place from several camera positions. How many {objects} does it hold?"),
-    (2, "Count the {objects} that you can see in the explored area, without counting any of them twice."),
-    (2, "Put the views together: how many separate {objects} do you find?"),
-    (3, "A camera recorded these frames in one place. How many {objects} are visible in total?"),
-    (3, "Someone explored this area and saw these views. How many different {objects} did they see?"),
-    (3, "A robot took these pictures at the same place. How many {objects} are there altogether?"),
-    (3, "The frames show one area from several viewpoints. What is the number of distinct {objects} in it?"),
-)  # fmt: skip
-
-TEMPLATES: Mapping[str, tuple[Template, ...]] = {
-    "pet_distance": PET_DISTANCE,
-    "pet_position": PET_POSITION,
-    "pet_distance_arrow": PET_DISTANCE_ARROW,
-    "pet_position_arrow": PET_POSITION_ARROW,
-    "pt_path": PT_PATH,
-    "pt_midpoint": PT_MIDPOINT,
-    "mvc_count": MVC_COUNT,
+RELEASE_LAYOUTS: Mapping[str, Layout] = {
+    "pet": Layout(order=(("images",), ("system", "question"))),
+    "mvc": Layout(order=(("images",), ("system", "question")), option="{letter}) {choice}", separator=" "),
+    "pt": Layout(reference="<img><|image_{number}|></img>"),
 }
 
 
-def word(template: Template, **blanks: str) -> str:
-    """The template with its blanks filled; a missing blank is a ``KeyError``."""
-    return " ".join(template.text.format(**blanks).split())
+def load_profile(name: str, prompts: Path | None = None) -> Profile:
+    """The profile ``default``, or ``release`` with the system prompts and thoughts of the ``prompts.json`` at ``prompts`` (the
+    file or its folder).
+
+    Raises ``ValueError`` for another name or a missing path, ``CorruptFile`` for a file of another form.
+    """
+    if name == "default":
+        return DEFAULT
+    if name != "release":
+        raise ValueError(f"unknown profile '{name}'; valid: default, release")
+    if prompts is None:
+        raise ValueError(
+            f"the profile 'release' reads its system prompts from the {PROMPTS_FILE} of a converted dataset: "
+            "say where that is"
+        )
+    path = prompts / PROMPTS_FILE if prompts.is_dir() else prompts
+    value = read_json(path)
+    try:
+        systems = {str(key): checked_text(text) for key, text in value["systems"].items()}
+        thoughts = {task: tuple(map(checked_text, value["thoughts"][task])) for task in value["thoughts"]}
+        wrong = sorted({*(key.split("/")[-1] for key in systems)} - {*MODES}) + sorted({*thoughts} - {*TASKS})
+        if wrong:
+            raise ValueError(f"unknown modes or tasks {', '.join(wrong)}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CorruptFile(
+            f"{path} does not hold 'systems' (mode or task/mode to text) and 'thoughts' (task to texts): {error}"
+        ) from error
+    return Profile("release", systems, thoughts, RELEASE_LAYOUTS)
+
+
+def checked_text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"expected text, got {value!r}")
+    return value
+
+
+def write_prompts(folder: Path, systems: Mapping[str, str], thoughts: Mapping[str, Sequence[str]]) -> Path:
+    """Write ``prompts.json``, which `load_profile` reads, and return its path."""
+    write_json(folder / PROMPTS_FILE, {"systems": dict(systems), "thoughts": {k: list(v) for k, v in thoughts.items()}})
+    return folder / PROMPTS_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPart:
+    """One text of a prompt, or one input image."""
+
+    role: Literal["system", "observation", "question"]
+    text: str = ""
+    image: SampleImage | None = None
+
+
+def render_prompt(sample: SpatialSample, mode: str, profile: Profile) -> list[PromptPart]:
+    """The prompt of ``sample`` for an imagination mode: what training shows and what inference sends, in order.
+
+    A text that joins the system prompt and the question has the role of the question. Input images keep the order of the
+    sample. ``BadSample`` names the sample and the field that cannot be rendered.
+    """
+    layout = profile.layout(sample.task)
+    texts = {"system": profile.system(sample.task, mode), "question": question_text(sample, layout)}
+    parts: list[PromptPart] = []
+    for entry in layout.order:
+        if entry == ("images",):
+            parts += [PromptPart("observation", image=image) for image in sample.images]
+        else:
+            role: Literal["system", "question"] = "question" if "question" in entry else "system"
+            parts.append(PromptPart(role, layout.joint.join(texts[part] for part in entry)))
+    return parts
+
+
+def question_text(sample: SpatialSample, layout: Layout) -> str:
+    """Question and options in the format of ``layout``, markers escaped."""
+    options = zip(sample.letters, sample.choices, strict=True)
+    lines = [layout.option.format(letter=letter, choice=escape(choice)) for letter, choice in options]
+    return layout.separator.join([name_images(sample, layout), *lines])
+
+
+def name_images(sample: SpatialSample, layout: Layout) -> str:
+    """The question with its image references written out and everything else that looks like a marker escaped."""
+    pieces = REFERENCE.split(sample.question)
+    for place in range(1, len(pieces), 2):
+        number = int(pieces[place])
+        if not 1 <= number <= len(sample.images):
+            raise BadSample(
+                f"sample '{sample.id}', field 'question': names image {number}, the sample has {len(sample.images)} images"
+            )
+        pieces[place] = layout.reference.format(number=number)
+    pieces[::2] = [escape(piece) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
+def escape(text: str) -> str:
+    """``text`` with the angle bracket of every tag, image reference or special token in it written as ``&lt;``."""
+    return MARKER.sub("&lt;", text)
+
+
+def answer_text(sample: SpatialSample) -> str:
+    """``<answer>B</answer>``."""
+    return f"{ANSWER}{sample.answer}{ANSWER_END}"
+
+
+def think(text: str) -> str:
+    """Words of reasoning between their tags, escaped."""
+    return f"{THINK}{escape(text)}{THINK_END}"
+
+
+def describe(text: str) -> str:
+    """A described view between its tags, escaped."""
+    return f"{DESCRIBE}{escape(text)}{DESCRIBE_END}"
+
+
+def written(sample: SpatialSample, field_name: Literal["rationale", "caption"]) -> str:
+    """A text field that a mode needs; ``BadSample`` where it is empty."""
+    text: str = getattr(sample, field_name)
+    if not text.strip():
+        raise BadSample(f"sample '{sample.id}', field '{field_name}': this mode is trained on it, but it is empty")
+    return text

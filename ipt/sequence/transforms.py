@@ -47,8 +47,12 @@ class ResizeRule:
 
 def to_pixels(image: Image.Image) -> Tensor:
     """RGB image to float32 [3, H, W] in [-1, 1]."""
-    array = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
-    return torch.from_numpy((array - 0.5) / 0.5).permute(2, 0, 1).contiguous()
+    return normalised(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous())
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """uint8 pixels to float32 in [-1, 1]."""
+    return (pixels.float() / 255 - 0.5) / 0.5
 
 
 def to_image(pixels_CHW: Tensor) -> Image.Image:
@@ -59,7 +63,11 @@ def to_image(pixels_CHW: Tensor) -> Image.Image:
 
 def grid_of(image_CHW: Tensor, patch: int) -> tuple[int, int]:
     """(rows, columns) of patches; ``ValueError`` where a side is no multiple of ``patch``."""
-    height, width = image_CHW.shape[-2:]
+    return grid_of_size(image_CHW.shape[-2], image_CHW.shape[-1], patch)
+
+
+def grid_of_size(height: int, width: int, patch: int) -> tuple[int, int]:
+    """`grid_of` an image of this size."""
     if height % patch or width % patch or not height * width:
         raise ValueError(f"an image of {height} x {width} cannot be cut into patches of {patch}")
     return height // patch, width // patch
