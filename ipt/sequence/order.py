@@ -20,10 +20,11 @@ from ipt.common.seeding import Name, generator
 
 @dataclass(frozen=True)
 class Place:
-    """What stands at a position of the order: ``row`` of part number ``part``."""
+    """What stands at a position of the order: ``row`` of part number ``part``, on the part's ``turn``-th way through its rows."""
 
     part: int
     row: int
+    turn: int
 
 
 def exact_counts(weights: Sequence[float], total: int) -> tuple[int, ...]:
@@ -72,7 +73,7 @@ class MixtureOrder:
         slot_in_part = slot - int(self._ends[part]) + self.counts[part]
         turn, place = divmod(epoch * self.counts[part] + slot_in_part, self.sizes[part])
         order = shuffled(self.seed, self.sizes[part], "part", self.names[part], turn)
-        return Place(part, int(order[place]))
+        return Place(part, int(order[place]), turn)
 
 
 @lru_cache(maxsize=32)

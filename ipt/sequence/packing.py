@@ -7,29 +7,10 @@ order of the samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ipt.sequence.segments import Geometry, Kind, Segment
-from ipt.sequence.transforms import grid_of
-
 T = TypeVar("T")
-
-
-def token_count(segments: Sequence[Segment], geometry: Geometry) -> int:
-    """Tokens that a sample takes in a pack, markers included. Raises ``ValueError`` for images that cannot be cut up."""
-    total = 0
-    for segment in segments:
-        if segment.dropped:
-            continue
-        if segment.kind is Kind.TEXT:
-            total += len(segment.payload) + 2
-        else:
-            patch = geometry.vit_patch if segment.kind is Kind.VIT else geometry.latent_patch
-            rows, columns = grid_of(segment.payload, patch)
-            total += rows * columns + 2
-    return total
 
 
 @dataclass
