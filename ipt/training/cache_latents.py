@@ -39,7 +39,11 @@ class CacheConfig:
     model: str
     output: str
     modes: list[str] = field(default_factory=lambda: ["ipt", "label_only"])
-    resolution: Resolution = field(default_factory=Resolution)
+    input_side: int = Resolution.input_side
+    input_min_side: int = Resolution.input_min_side
+    vit_side: int = Resolution.vit_side
+    vit_min_side: int = Resolution.vit_min_side
+    imagination: int = Resolution.imagination
     observe: list[str] = field(default_factory=lambda: ["vae", "vit"])
     oversize: str = "shrink"
     max_prompt_tokens: int = 16384
@@ -53,17 +57,16 @@ class CacheConfig:
         given = []
         for entry in fields(self):
             value, default = getattr(self, entry.name), entry.default_factory  # type: ignore[misc]
-            if isinstance(value, Resolution):
-                given += [f"resolution.{name.name}={getattr(value, name.name)}" for name in fields(Resolution)]
-            elif value != (default() if callable(default) else entry.default):
+            if value != (default() if callable(default) else entry.default):
                 given.append(f"{entry.name}={'[' + ','.join(value) + ']' if isinstance(value, list) else value}")
         return shlex.join(["python", "-m", "ipt.training.cache_latents", *given])
 
 
 def make_renderer(config: CacheConfig) -> Renderer:
     """The renderer of the training run that the cache is for."""
+    sizes = Resolution(**{entry.name: getattr(config, entry.name) for entry in fields(Resolution)})
     sequence = SequenceConfig(
-        resolutions=dict.fromkeys(TASKS, config.resolution),
+        resolutions=dict.fromkeys(TASKS, sizes),
         observe=tuple(config.observe),  # type: ignore[arg-type]
         oversize=config.oversize,  # type: ignore[arg-type]
         max_prompt_tokens=config.max_prompt_tokens,
@@ -79,13 +82,14 @@ def write_cache(
     """Encode what ``modes`` show of all samples. Returns the number of new latents and why samples were left out."""
     encoded, rejected = 0, []
     try:
-        for sample in tracked(reader, "encoding samples", len(reader)):
+        for row, sample in enumerate(tracked(reader, "encoding samples", len(reader))):
             try:
                 pictures = [picture for mode in modes for picture in codec_pictures(mode.segments(sample, 0))]
-            except RejectedSample as rejection:
-                rejected.append(str(rejection))
-            else:
                 encoded += writer.add(pictures, codec.encode)
+            except RejectedSample as rejection:
+                rejected.append(f"{reader.where(row)}: {rejection}")
+            except ValueError as error:
+                raise ValueError(f"{reader.where(row)}: {error}") from error
     finally:
         writer.flush()
     writer.close()
