@@ -40,7 +40,8 @@ class Yields:
         """``filter 'min_area' rejected 97.1%`` for the filter with the highest share of rejections."""
         if not self.tested:
             return "no candidate reached any filter"
-        name = max(sorted(self.tested), key=self.share)
+        # Of filters that reject alike, the one that tested most stands first in the chain: it is the cause.
+        name = max(sorted(self.tested), key=lambda item: (round(self.share(item), 3), self.tested[item]))
         return f"filter '{name}' rejected {100 * self.share(name):.1f}%"
 
     def to_json(self) -> dict[str, dict[str, float]]:

@@ -198,6 +198,9 @@ class SpatialTask(ABC):
     needs: ClassVar[frozenset[str]] = frozenset({"rgb", "depth", "instance", "navmesh"})
     config: TaskConfig
 
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
     @abstractmethod
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         """Verified candidates of one scene; a pure function of the scene and the generator's state."""

@@ -138,9 +138,7 @@ class PerspectiveTaking(SpatialTask):
     """See the module's docstring."""
 
     name: ClassVar[Task] = "pet"
-
-    def __init__(self, config: PerspectiveTakingConfig | None = None) -> None:
-        self.config: PerspectiveTakingConfig = config or PerspectiveTakingConfig()
+    config: PerspectiveTakingConfig
 
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         views = self._scan(scene, rng, yields)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import generator
 from ipt.imagination import caption, label_only, text_cot  # noqa: F401  (they register their modes)
 from ipt.imagination.base import Imagination, modes
@@ -36,10 +37,10 @@ class ImaginationConfig:
 
 def by_name(name: str) -> Mapping[str, float]:
     """The weights of a preset mixture or of a single mode; ``UnknownName`` lists the valid names."""
-    if name in PRESETS:
-        return PRESETS[name]
-    modes[name]
-    return {name: 1.0}
+    weights = {**{mode: {mode: 1.0} for mode in modes}, **PRESETS}
+    if name not in weights:
+        raise UnknownName(unknown_name("imagination", name, weights))
+    return weights[name]
 
 
 def make_mode(

@@ -45,6 +45,16 @@ class Context:
         """The rows of both, for one batched forward pass."""
         return Context(self.rows + other.rows, self.lengths + other.lengths, self.positions + other.positions)
 
+    def updated(self, which: Sequence[int], part: Context) -> Context:
+        """The context with its rows ``which`` replaced by those of ``part``: where only some rows have gone on."""
+        places = dict(zip(which, range(len(part)), strict=True))
+        return Context(
+            *(
+                tuple(new[places[i]] if i in places else old[i] for i in range(len(self)))
+                for old, new in ((self.rows, part.rows), (self.lengths, part.lengths), (self.positions, part.positions))
+            )
+        )
+
     def extended(self, spans: SpanTable) -> Context:
         """The context after appending sample i of ``spans`` to row i."""
         new = spans.sample_lengths

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ipt.sequence.pictures import Picture
 from ipt.sequence.segments import Geometry, Kind, Segment, SpecialTokens
-from ipt.sequence.spans import Expert, Loss, Mode, Span, SpanTable
+from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
 from ipt.sequence.transforms import normalised, patchify
 
 Grid = tuple[int, int]
@@ -65,7 +65,7 @@ class PackedBatch:
             return self
         latents = encode([normalised(picture) for picture in self.pictures])
         sizes = [rows * columns for rows, columns in self.latent_grids]
-        pieces = list(self.latents_GD.split(sizes))
+        pieces = list(torch.split(self.latents_GD, sizes))
         for image, (picture, (_, columns)) in enumerate(zip(self.picture_of, self.latent_grids, strict=True)):
             if picture >= 0:
                 tokens = patchify(latents[picture], latents[picture].shape[2] // columns)
@@ -112,13 +112,15 @@ def lay_out(
 ) -> PackedBatch:
     """Lay samples out back to back. ``positions``: the rope id at which each sample starts (default 0; at inference, where
     its cached context ends). Pictures are decoded here: a broken one is a ``BadImage`` error. Raises ``ValueError`` for images
-    that cannot be cut into patches."""
+    that cannot be cut into patches, and for a number of positions that is not that of the samples."""
     spans: list[Span] = []
     text, labels = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
     rows = {Kind.VIT: [torch.empty(0, geometry.patch_size)], Kind.VAE: [torch.empty(0, geometry.latent_size)]}
     grids: dict[Kind, list[Grid]] = {Kind.VIT: [], Kind.VAE: []}
     pictures: dict[Picture, int] = {}
     picture_of: list[int] = []
+    if positions is not None and len(positions) != len(samples):
+        raise ValueError(f"{len(samples)} samples cannot start at {len(positions)} positions")
     for number, segments in enumerate(samples):
         position = 0 if positions is None else positions[number]
         for segment in segments:
@@ -127,6 +129,7 @@ def lay_out(
                 position += kind.mode is Mode.FULL
                 continue
             if kind is Kind.TEXT:
+                assert isinstance(payload, Tensor)
                 ids = torch.cat([payload.new_tensor([tokens.bos]), payload, payload.new_tensor([tokens.eos])])
                 text.append(ids)
                 length = len(ids)
@@ -137,8 +140,8 @@ def lay_out(
                 grid = segment.grid(geometry)
                 source = Kind.VIT if kind is Kind.VIT else Kind.VAE
                 if source is Kind.VAE:
-                    pending = isinstance(payload, Picture)
-                    picture_of.append(pictures.setdefault(payload, len(pictures)) if pending else -1)
+                    number_of = pictures.setdefault(payload, len(pictures)) if isinstance(payload, Picture) else -1
+                    picture_of.append(number_of)
                 text.append(torch.tensor([tokens.image_start, tokens.image_end]))
                 grids[source].append(grid)
                 rows[source].append(image_tokens(segment, grid, geometry))
@@ -170,11 +173,17 @@ def image_tokens(segment: Segment, grid: Grid, geometry: Geometry) -> Tensor:
     return patchify(pixels, geometry.vit_patch if segment.kind is Kind.VIT else geometry.latent_patch)
 
 
-def single_tokens(ids_N: Tensor, positions: Sequence[int], geometry: Geometry) -> PackedBatch:
+def single_tokens(
+    ids_N: Tensor,
+    positions: Sequence[int],
+    geometry: Geometry,
+    role: Role = Role.ANSWER,
+    blocked: frozenset[Role] = frozenset(),
+) -> PackedBatch:
     """One text token per sample, without markers, at the given rope ids: the input of a decoding step. Its logits are asked
-    for; there are no labels."""
+    for; there are no labels. ``role`` and ``blocked`` are those of the text that the token belongs to."""
     spans = [
-        Span(number, 1, Mode.CAUSAL, Expert.UNDERSTANDING, position, loss=Loss.CE_WITH_END)
+        Span(number, 1, Mode.CAUSAL, Expert.UNDERSTANDING, position, role, blocked, Loss.CE_WITH_END)
         for number, position in enumerate(positions)
     ]
     empty = torch.empty(0, device=ids_N.device)

@@ -30,8 +30,8 @@ class Tokenizer:
     """
 
     def __init__(self, backend: Backend, source: str = "tokenizer") -> None:
-        ids = {name: backend.token_to_id(name) for name in SPECIAL_NAMES}
-        if missing := [name for name, number in ids.items() if number is None]:
+        ids = {name: number for name in SPECIAL_NAMES if (number := backend.token_to_id(name)) is not None}
+        if missing := [name for name in SPECIAL_NAMES if name not in ids]:
             raise ValueError(
                 f"{source} has no token {', '.join(missing)}; a Qwen2.5 tokenizer or one of ours is needed"
             )
