@@ -23,6 +23,6 @@ def tracked(items: Iterable[T], what: str, total: int) -> Iterator[T]:
         now = time.monotonic()
         if now - logged > LOG_SECONDS:
             logged = now
-            print(f"{what}: {done}/{total}, {done / (now - started):.2f}/s", file=sys.stderr, flush=True)
+            print(f"{what}: {done}/{total}, {done / max(now - started, 1e-9):.2f}/s", file=sys.stderr, flush=True)
         yield item
     print(f"{what}: {total}/{total} in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)

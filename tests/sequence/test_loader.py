@@ -9,10 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from ipt.model.codec import PatchPca
+from ipt.model.config import presets
+from ipt.model.latents import add_noise
+from ipt.model.unified import UnifiedModel
 from ipt.samples.store import SampleReader
+from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader, LoaderConfig, merge_states
+from ipt.sequence.pictures import Picture
 from ipt.sequence.prepare import Part
+from ipt.sequence.transforms import normalised
 from tests.sequence.loading import (
     GEOMETRY,
     SAMPLES,
@@ -191,3 +201,37 @@ def test_ranks_must_share_a_step_evenly(reader: SampleReader) -> None:
             make_loader(reader, rank=rank, world=world)
     with pytest.raises(ValueError, match="open_packs must be positive"):
         replace(LoaderConfig(), open_packs=0)
+
+
+def summed_loss(batches: list[PackedBatch], codec: PatchPca) -> Tensor:
+    """Cross-entropy over all trained tokens and squared error over all noised ones, both summed over the batches."""
+    config = replace(
+        presets["tiny"], decoder=replace(presets["tiny"].decoder, hidden=32, intermediate=32, layers=2, vocab=64)
+    )
+    model = UnifiedModel(config).double()
+    model.initialise(torch.Generator().manual_seed(0))
+    total = torch.zeros((), dtype=torch.float64)
+    for batch in batches:
+        clean = batch.encoded(codec.encode)
+        latents = clean.noised_latents()
+        times = torch.full((len(clean.spans.noised_images),), 0.3)
+        noised, target = add_noise(clean, times, latents.cos())
+        with torch.no_grad():
+            output = model(noised)
+        assert output.logits_CV is not None
+        total += F.cross_entropy(output.logits_CV, noised.labels_C, reduction="sum")
+        total += (output.velocities_FD - target).square().sum()
+    return total
+
+
+def test_the_loss_of_an_epoch_does_not_depend_on_the_packing(reader: SampleReader) -> None:
+    codec = PatchPca.fit(
+        [normalised(Picture(s.imagination.data, ((16, 16),)).pixels()) for s in SAMPLES], patch=8, channels=48
+    )
+    losses = [
+        summed_loss(list(make_loader(reader, Words(latents=True), epochs=1, **settings)), codec)
+        for settings in ({}, {"budget": 400, "packs_per_step": 1}, {"budget": 60, "seed": 5, "packs_per_step": 2})
+    ]
+    assert losses[0] > 0
+    for other in losses[1:]:
+        assert torch.isclose(losses[0], other, rtol=1e-5)
