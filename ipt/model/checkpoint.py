@@ -52,6 +52,15 @@ def materialise(model: UnifiedModel, device: torch.device | str) -> UnifiedModel
     return model
 
 
+def from_scratch(
+    config: ModelConfig, generator: torch.Generator, attention: str = "sdpa", device: torch.device | str = "cpu"
+) -> UnifiedModel:
+    """A freshly initialised float32 model."""
+    model = materialise(build_on_meta(config, attention), device)
+    model.initialise(generator)
+    return model
+
+
 def from_pretrained(
     folder: Path | str,
     *,
@@ -183,15 +192,16 @@ def save_pretrained(
 ) -> None:
     """Write a model in either layout; ``config.json`` comes last.
 
-    ``state``: weights to write instead of the model's own (an average, a gathered state), with our names. ``tokenizer``: a
-    folder whose tokenizer files are copied.
+    ``state``: weights to write instead of the model's own (an average, a gathered or merged state), with our names.
+    ``tokenizer``: a folder whose tokenizer files are copied.
     """
     folder = Path(folder)
     tensors = dict(model.state_dict() if state is None else state)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    plain = build_on_meta(model.config)
+    expected = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}
     differences({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected, "the state to save")
     tensors |= {name: table for name, table in model.named_buffers() if name in POSITION_TABLES}
-    renamed = {theirs: tensors[ours] for ours, theirs in _names(model, layout).items()}
+    renamed = {theirs: tensors[ours] for ours, theirs in _names(plain, layout).items()}
     write_weights(folder, renamed, "ema" if layout == "bagel" else "model", shard_bytes, dtype)
     if codec is not None:
         codec.save(folder)

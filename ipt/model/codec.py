@@ -104,9 +104,11 @@ class AutoencoderCodec:
         """``ae.safetensors`` in the FLUX layout, and its scale and shift."""
         levels = len(self.vae.config.block_out_channels)
         tensors = {autoencoder_name(name, levels): t for name, t in self.vae.state_dict().items()}
-        save_tensors(
-            {n: t[..., None, None] if _is_pointwise(n) else t for n, t in tensors.items()}, folder / "ae.safetensors"
-        )
+        tensors = {name: t[..., None, None] if _is_pointwise(name) else t for name, t in tensors.items()}
+        save_tensors(tensors, folder / "ae.safetensors")
+        config = self.vae.config
+        values = {"scale_factor": config.scaling_factor, "shift_factor": config.shift_factor}
+        write_json(folder / "ae_config.json", values)
 
 
 def _is_pointwise(bfl_name: str) -> bool:

@@ -105,7 +105,7 @@ for _preset in (
     ),
     ModelConfig(
         "tiny",
-        DecoderConfig(hidden=96, intermediate=256, layers=4, heads=4, kv_heads=2, vocab=2048),
+        DecoderConfig(hidden=96, intermediate=192, layers=4, heads=4, kv_heads=2, vocab=2048),
         VisionConfig(hidden=64, intermediate=128, layers=2, heads=4, patch=8, side=16),
         LatentConfig(channels=48, patch=1, side=16, downsample=8),
     ),

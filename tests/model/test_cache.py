@@ -139,9 +139,7 @@ def test_rows_drawn_together_equal_each_alone() -> None:
     together = sample_latents(model(), cache, branches[0], noise, (2, 3), times, TOKENS, guidance, *branches[1:])
     for row in range(2):
         rows = [branch[[row]] for branch in branches]
-        alone = sample_latents(
-            model(), cache, rows[0], noise[[row]], (2, 3), times, TOKENS, guidance, rows[1], rows[2]
-        )
+        alone = sample_latents(model(), cache, rows[0], noise[[row]], (2, 3), times, TOKENS, guidance, rows[1], rows[2])
         torch.testing.assert_close(together[[row]], alone, **CLOSE)
 
 

@@ -62,7 +62,9 @@ def test_samples_packed_equal_each_alone() -> None:
 def test_logits_do_not_depend_on_the_payload_of_noised_tokens() -> None:
     make = Maker(2)
     batch = make.batch(samples(make))
-    changed = batch.with_noised(100 * make.random(*batch.noised_latents().shape), make.random(len(batch.spans.noised_images)))
+    changed = batch.with_noised(
+        100 * make.random(*batch.noised_latents().shape), make.random(len(batch.spans.noised_images))
+    )
     before, after = model()(batch), model()(changed)
     assert torch.equal(before.logits_CV, after.logits_CV)
     assert not torch.equal(before.velocities_FD, after.velocities_FD)
@@ -166,12 +168,16 @@ def test_logits_can_be_computed_in_chunks() -> None:
 def test_recomputed_activations_give_the_same_gradients() -> None:
     make = Maker(8)
     batch = make.batch(samples(make))
-    gradients = []
-    for runner in (None, lambda layer, *inputs: checkpoint(layer, *inputs, use_reentrant=False)):
+    gradients, calls = [], []
+
+    def recompute(layer: torch.nn.Module, *inputs: object) -> object:
+        calls.append(layer)
+        return checkpoint(layer, *inputs, use_reentrant=False)
+
+    for runner in (None, recompute):
         unified = random_model()
-        calls = []
         if runner is not None:
-            unified.set_layer_runner(lambda layer, *inputs, run=runner: calls.append(layer) or run(layer, *inputs))
+            unified.set_layer_runner(runner)
         loss_of(unified(batch)).backward()
         gradients.append([parameter.grad for parameter in unified.parameters()])
     assert len(calls) == CONFIG.decoder.layers + CONFIG.vision.layers
