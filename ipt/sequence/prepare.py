@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import pickle
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -197,6 +200,15 @@ def _start_worker(preparer: Preparer) -> None:
     global _preparer
     _preparer = preparer
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops its workers
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """A killed main process cannot stop its workers, which would wait for work for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _in_worker(work: str, argument: Any) -> bytes:

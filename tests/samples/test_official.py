@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from ipt.common.cli import parse
 from ipt.common.files import CorruptFile, read_json
@@ -182,6 +184,12 @@ def test_prompts_that_differ_between_rows_are_reported(tmp_path: Path) -> None:
     assert "1 rows of mode ipt have other system prompts" in read_json(tmp_path / "out" / "manifest.json")["remarks"][0]
 
 
+def empty_png(width: int, height: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("1", (width, height)).save(stream, "PNG")
+    return stream.getvalue()
+
+
 BROKEN = {"bytes": image(1)[:100], "path": None}
 MISTAKES = [
     ("pet", pet_row(1, answer="C"), r"row 1: sample 'pet-train-000001', field 'answer': must be one of A, B"),
@@ -191,6 +199,7 @@ MISTAKES = [
     ("pet", pet_row(1, question_no_arrow=" "), "row 1, field 'question_no_arrow': expected text"),
     ("pet", pet_row(1, marked_image_no_arrow=BROKEN), "row 1, field 'marked_image_no_arrow': the image: broken or truncated"),
     ("pet", pet_row(1, new_perspective={"bytes": None, "path": "http://x/y.png"}), "field 'new_perspective': .*not followed"),
+    ("pet", pet_row(1, new_perspective={"bytes": empty_png(8000, 5000), "path": None}), "8000x5000 pixels, at most"),
     ("mvc", mvc_row(1, question="How many?"), "row 1, field 'question': no answer options"),
     ("mvc", mvc_row(1, frames=0), "row 1, field 'frame_0': expected at least one frame"),
     ("mvc", mvc_row(1, topdown_map={"bytes": b"GIF89a", "path": None}), "field 'topdown_map': the image: not a PNG"),
@@ -208,9 +217,7 @@ def test_a_mistake_is_located_by_file_row_and_field(
     tmp_path: Path, task: str, row: dict[str, Any], message: str
 ) -> None:
     good = {"pet": pet_row, "mvc": mvc_row, "pt": pt_row}[task](0)
-    with pytest.raises(
-        CorruptFile, match=rf"train-00000-of-00001\.parquet, .*{message}"
-    ):
+    with pytest.raises(CorruptFile, match=rf"train-00000-of-00001\.parquet, .*{message}"):
         converted(tmp_path, task, [good, row])
 
 

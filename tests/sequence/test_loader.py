@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +174,36 @@ def test_a_broken_image_is_located(tmp_path: Path, workers: int) -> None:
 def test_a_worker_that_dies_is_an_error(reader: SampleReader) -> None:
     with pytest.raises(RuntimeError, match="a loader worker died"):
         first(make_loader(reader, Words(deadly=11), workers=1, epochs=1), 100)
+
+
+ORPHANED = """
+import multiprocessing, sys
+from pathlib import Path
+from ipt.samples.store import SampleReader
+from tests.sequence.loading import make_loader
+if __name__ == "__main__":
+    batches = iter(make_loader(SampleReader(Path(sys.argv[1])), workers=2, start_method=sys.argv[2]))
+    next(batches)
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_end_when_the_main_process_is_killed(reader: SampleReader, tmp_path: Path, method: str) -> None:
+    (tmp_path / "program.py").write_text(ORPHANED)
+    command = [sys.executable, str(tmp_path / "program.py"), str(reader.source), method]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    main = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert main.stdout is not None
+    workers = [int(pid) for pid in main.stdout.readline().split()]
+    assert workers
+    main.kill()
+    main.wait()
+    deadline = time.monotonic() + 60
+    while (alive := [pid for pid in workers if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive
 
 
 def test_data_that_changed_since_the_state_was_saved_is_noticed(reader: SampleReader) -> None:
