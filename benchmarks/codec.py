@@ -1,28 +1,38 @@
-"""Which codec for the tiny model? Reconstruction of held-out renders: patch PCA against a small KL autoencoder.
+"""``python -m benchmarks.codec``: which codec for the tiny model? Patch PCA against a small KL autoencoder.
 
-    python -m benchmarks.codec size=64 images=600 seconds=120
-
-Both keep 48 numbers per 8 x 8 pixels. The autoencoder is trained on the CPU for the given time (reconstruction loss with a
-small KL term), the PCA is fitted once. Prints PSNR in dB on images of other scenes and the seconds used.
+Reconstruction of renders of other homes. Both keep 48 numbers per 8 x 8 pixels. The autoencoder is trained for the given CPU
+time (reconstruction loss with a small KL term), the PCA is fitted once. Prints PSNR in dB and CPU seconds.
 """
 
 from __future__ import annotations
 
-import sys
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
+from ipt.common import cli
 from ipt.common.seeding import derived_seed, generator
 from ipt.model.codec import AutoencoderCodec, LatentCodec, PatchPca, build_autoencoder
 from ipt.samples.camera import Camera, CameraPose
 
 PATCH, CHANNELS, VIEWS, BATCH = 8, 48, 4, 16
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Compare codecs for the tiny model on renders of the embedded simulator.
+
+    size: pixels per side; images: training renders; seconds: CPU time for training the autoencoder.
+    """
+
+    size: int = 64
+    images: int = 400
+    seconds: float = 75.0
 
 
 def renders(preset: str, split: str, count: int, size: int) -> list[Tensor]:
@@ -49,8 +59,8 @@ def train_autoencoder(images: list[Tensor], seconds: float, width: int = 32) -> 
     vae = build_autoencoder((width, width, 2 * width, 2 * width), 1, CHANNELS, scale=1.0, shift=0.0)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, weight_decay=0.0)
     draws, data = torch.Generator().manual_seed(1), torch.stack(images)
-    start = time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    start = time.process_time()
+    while time.process_time() - start < seconds:
         batch = data[torch.randint(len(data), (BATCH,), generator=draws)]
         posterior = vae.encode(batch).latent_dist
         loss = F.mse_loss(vae.decode(posterior.sample(draws)).sample, batch) + 1e-6 * posterior.kl().mean()
@@ -67,17 +77,17 @@ def psnr(codec: LatentCodec, images: list[Tensor]) -> float:
     return float((10 * torch.log10(4 / errors)).mean())
 
 
-def main(size: int = 64, images: int = 600, seconds: float = 120.0) -> None:
+def main(config: BenchmarkConfig) -> None:
     torch.set_num_threads(1)
     for preset in ("blocks", "home"):
-        train, test = renders(preset, "train", images, size), renders(preset, "val", 100, size)
-        start = time.perf_counter()
+        train = renders(preset, "train", config.images, config.size)
+        test = renders(preset, "val", 100, config.size)
+        start = time.process_time()
         pca = PatchPca.fit(train, PATCH, CHANNELS)
-        fitted = time.perf_counter() - start
-        print(f"{preset:8} patch PCA       {psnr(pca, test):6.2f} dB  fitted in {fitted:.2f} s")
-        autoencoder = train_autoencoder(train, seconds)
-        print(f"{preset:8} KL autoencoder  {psnr(autoencoder, test):6.2f} dB  trained for {seconds:.0f} s", flush=True)
+        print(f"| {preset} | patch PCA | {psnr(pca, test):.1f} | {time.process_time() - start:.1f} |")
+        autoencoder = train_autoencoder(train, config.seconds)
+        print(f"| {preset} | KL autoencoder | {psnr(autoencoder, test):.1f} | {config.seconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(**OmegaConf.to_container(OmegaConf.from_cli(sys.argv[1:])))
+    cli.run(BenchmarkConfig, main)

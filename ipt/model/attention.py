@@ -126,8 +126,8 @@ class SdpaAttention:
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
         if self.in_place:
             shape = self.groups[0][0].shape
-            rows = (x.unflatten(0, shape) for x in (q_TNH, k_TKH, v_TKH))
-            return padded_sdpa(*rows, self.groups[0][1]).flatten(0, 1)
+            q, k, v = (x.reshape(*shape, *x.shape[1:]) for x in (q_TNH, k_TKH, v_TKH))
+            return padded_sdpa(q, k, v, self.groups[0][1]).flatten(0, 1)
         outputs = [
             padded_sdpa(q_TNH[index], k_TKH[index], v_TKH[index], mask).flatten(0, 1) for index, mask in self.groups
         ]

@@ -11,8 +11,9 @@ the grouped order, N / K query / key heads, H numbers per head.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -28,97 +29,113 @@ from ipt.sequence.visibility import Sight, token_sight
 
 @dataclass(frozen=True)
 class Context:
-    """Of each of B rows: which row of the storage, how many slots of it are seen, and the rope id of what comes next."""
+    """Of each of B rows: which row of the storage, how many slots of it are seen, the rope id of what comes next, and the stamp
+    by which the cache knows whether those slots still hold what this context saw."""
 
     rows: tuple[int, ...]
     lengths: tuple[int, ...]
     positions: tuple[int, ...]
+    stamps: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, which: Sequence[int]) -> Context:
         """The chosen rows; a row may be chosen several times for reading."""
-        return Context(*(tuple(column[i] for i in which) for column in (self.rows, self.lengths, self.positions)))
+        return Context(*(tuple(column[i] for i in which) for column in astuple(self)))
 
     def __add__(self, other: Context) -> Context:
         """The rows of both, for one batched forward pass."""
-        return Context(self.rows + other.rows, self.lengths + other.lengths, self.positions + other.positions)
+        return Context(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     def updated(self, which: Sequence[int], part: Context) -> Context:
         """The context with its rows ``which`` replaced by those of ``part``: where only some rows have gone on."""
         places = dict(zip(which, range(len(part)), strict=True))
-        return Context(
-            *(
-                tuple(new[places[i]] if i in places else old[i] for i in range(len(self)))
-                for old, new in ((self.rows, part.rows), (self.lengths, part.lengths), (self.positions, part.positions))
-            )
-        )
-
-    def extended(self, spans: SpanTable) -> Context:
-        """The context after appending sample i of ``spans`` to row i."""
-        new = spans.sample_lengths
-        lengths = tuple(length + int(n) for length, n in zip(self.lengths, new, strict=True))
-        return Context(self.rows, lengths, tuple(int(position) for position in spans.next_positions))
+        return (self + part)[[len(self) + places[i] if i in places else i for i in range(len(self))]]
 
 
 class KVCache:
-    """Keys (after QK-norm and RoPE) and values of ``rows`` sequences of at most ``capacity`` tokens."""
+    """Keys (after QK-norm and RoPE) and values of ``rows`` sequences of at most ``capacity`` tokens.
+
+    ``history``: for each row, the lengths at which contexts stand in it, with their stamps, shortest first.
+    """
 
     def __init__(self, config: DecoderConfig, rows: int, capacity: int, like: Tensor) -> None:
         shape = (config.layers, rows, capacity, config.kv_heads, config.head_dim)
         self.keys_ARMKH = like.new_zeros(shape)
         self.values_ARMKH = like.new_zeros(shape)
         self.bits_RM = np.zeros((rows, capacity), dtype=np.int64)
-        self.used: list[int] = [0] * rows
+        self.capacity = capacity
+        self._stamps = itertools.count()
+        self.history: list[dict[int, int]] = [{0: next(self._stamps)} for _ in range(rows)]
 
     @property
-    def capacity(self) -> int:
-        return self.bits_RM.shape[1]
+    def used(self) -> list[int]:
+        """Slots in use per row."""
+        return [max(marks) for marks in self.history]
 
     def empty(self, rows: Sequence[int] | None = None) -> Context:
         """A fresh context on the given rows (all by default), whose earlier content is given up."""
-        chosen = tuple(range(len(self.used))) if rows is None else tuple(rows)
+        chosen = tuple(range(len(self.history))) if rows is None else tuple(rows)
         for row in chosen:
-            self.used[row] = 0
-        return Context(chosen, (0,) * len(chosen), (0,) * len(chosen))
+            self.history[row] = {0: next(self._stamps)}
+        zeros = (0,) * len(chosen)
+        return Context(chosen, zeros, zeros, tuple(self.history[row][0] for row in chosen))
 
     def fork(self, context: Context, rows: Sequence[int]) -> Context:
         """Copy a context into other ``rows``, given up for it, so that both can be appended to."""
+        self.check(context)
         for row, source, length in zip(rows, context.rows, context.lengths, strict=True):
             for storage in (self.keys_ARMKH, self.values_ARMKH):
                 storage[:, row, :length] = storage[:, source, :length]
             self.bits_RM[row, :length] = self.bits_RM[source, :length]
-            self.used[row] = length
-        return Context(tuple(rows), context.lengths, context.positions)
+            self.history[row] = {length: next(self._stamps)}
+        stamps = tuple(self.history[row][length] for row, length in zip(rows, context.lengths, strict=True))
+        return Context(tuple(rows), context.lengths, context.positions, stamps)
 
     def rewind(self, context: Context) -> Context:
         """Give up what was appended to the rows of ``context`` after it, so that it can be appended to again."""
+        self.check(context)
         for row, length in zip(context.rows, context.lengths, strict=True):
-            self.used[row] = length
+            self.history[row] = {mark: stamp for mark, stamp in self.history[row].items() if mark <= length}
         return context
 
-    def reserve(self, context: Context, new: Ints) -> None:
-        """Claim ``new`` slots per row. Raises ``ValueError`` for a snapshot that has been overtaken, a row chosen twice, or a
-        full row."""
+    def check(self, context: Context) -> None:
+        """Raise ``ValueError`` where a row no longer holds what ``context`` saw."""
+        for row, length, stamp in zip(context.rows, context.lengths, context.stamps, strict=True):
+            if self.history[row].get(length) != stamp:
+                raise ValueError(
+                    f"row {row} no longer holds this context of {length} tokens: it was rewound or emptied since"
+                )
+
+    def claim(self, context: Context, spans: SpanTable) -> Context:
+        """Claim slots for sample i of ``spans`` behind row i; the context that includes them.
+
+        Raises ``ValueError`` for a context that has been given up or overtaken, a row chosen twice, or a full row.
+        """
+        self.check(context)
         if len(set(context.rows)) != len(context.rows):
             raise ValueError(f"cannot append to rows {context.rows}: a row occurs twice")
-        for row, length, count in zip(context.rows, context.lengths, new.tolist(), strict=True):
-            if self.used[row] != length:
+        lengths = tuple(old + int(new) for old, new in zip(context.lengths, spans.sample_lengths, strict=True))
+        for row, old, new in zip(context.rows, context.lengths, lengths, strict=True):
+            if self.used[row] != old:
                 raise ValueError(
-                    f"row {row} holds {self.used[row]} tokens, this context saw {length}: fork it, or rewind the row to it"
+                    f"row {row} holds {self.used[row]} tokens, this context saw {old}: fork it, or rewind the row to it"
                 )
-            if length + count > self.capacity:
-                raise ValueError(f"row {row} would hold {length + count} tokens, its capacity is {self.capacity}")
-        for row, length, count in zip(context.rows, context.lengths, new.tolist(), strict=True):
-            self.used[row] = length + count
+            if new > self.capacity:
+                raise ValueError(f"row {row} would hold {new} tokens, its capacity is {self.capacity}")
+        stamps = tuple(next(self._stamps) for _ in lengths)
+        for row, new, stamp in zip(context.rows, lengths, stamps, strict=True):
+            self.history[row][new] = stamp
+        return Context(context.rows, lengths, tuple(int(position) for position in spans.next_positions), stamps)
 
 
 class CachedAttention:
     """Attention of new tokens to a context and to each other, with the rule of `ipt.sequence.visibility`.
 
-    ``append=True`` writes the new keys and values behind the context; ``append=False`` leaves the cache as it is (the steps of
-    image sampling), and then rows may repeat and be snapshots. ``kernel``: flash-attn's, where the back-end is ``flash``.
+    ``append=True`` writes the new keys and values behind the context (``.context`` includes them); ``append=False`` leaves the
+    cache as it is (the steps of image sampling), and then rows may repeat and be snapshots. ``kernel``: flash-attn's, where the
+    back-end is ``flash``.
     """
 
     def __init__(
@@ -136,8 +153,8 @@ class CachedAttention:
             raise ValueError("noised images are not cached; use append=False")
         self.cache, self.append, self.kernel = cache, append, kernel
         device, new, lengths = like.device, spans.sample_lengths, np.array(context.lengths)
-        if append:
-            cache.reserve(context, new)
+        cache.check(context)
+        self.context = cache.claim(context, spans) if append else context
         rows, sight = Rows(spans), token_sight(spans, spans.order)
         self.index_BL, self.slot_T = (torch.from_numpy(x).to(device) for x in (rows.index_BL, rows.slot_T))
         storage_row = np.array(context.rows)
@@ -196,6 +213,7 @@ def _key_sight(bits_BM: Ints, lengths_B: Ints, sight_T: Sight, column_T: Ints) -
     return Sight(sample, index, span, span, bits, bits)
 
 
+@torch.no_grad()
 def extend(
     model: UnifiedModel, batch: PackedBatch, cache: KVCache, context: Context, append: bool = True, logits: bool = True
 ) -> tuple[ModelOutput, Context]:
@@ -207,5 +225,4 @@ def extend(
     like = cache.keys_ARMKH
     kernel = flash_kernel(like) if model.attention == "flash" else None
     attention = CachedAttention(cache, context, batch.spans, like, append, kernel)
-    output = model(batch, attention, logits)
-    return output, context.extended(batch.spans) if append else context
+    return model(batch, attention, logits), attention.context

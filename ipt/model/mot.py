@@ -17,6 +17,7 @@ numbers per head.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,7 +28,6 @@ from ipt.model.attention import Attention
 from ipt.model.config import DecoderConfig
 
 LayerRunner = Callable[..., Any]
-Rope = tuple[Tensor, Tensor]
 
 
 def run_directly(layer: nn.Module, *inputs: Any) -> Any:
@@ -35,20 +35,28 @@ def run_directly(layer: nn.Module, *inputs: Any) -> Any:
     return layer(*inputs)
 
 
-def rope_angles(position_ids_T: Tensor, head_dim: int, theta: float) -> Rope:
-    """cos and sin [T, head_dim], float32, half-split layout: angle = position * theta^(-2i / head_dim)."""
-    exponents = torch.arange(0, head_dim, 2, device=position_ids_T.device, dtype=torch.float32) / head_dim
-    angles = position_ids_T.float()[:, None] * (1.0 / theta**exponents)
-    angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
+@dataclass(frozen=True)
+class Rope:
+    """cos and sin [T, H], float32, half-split layout. An object of its own, because FSDP2's mixed precision casts every tensor
+    among a layer's arguments, also those in tuples."""
 
+    cos_TH: Tensor
+    sin_TH: Tensor
 
-def rotate(x_TNH: Tensor, rope: Rope) -> Tensor:
-    """RoPE in float32, returned in the dtype of ``x_TNH``."""
-    x = x_TNH.float()
-    first, second = x.chunk(2, dim=-1)
-    cos, sin = (part[:, None] for part in rope)
-    return (x * cos + torch.cat([-second, first], dim=-1) * sin).to(x_TNH.dtype)
+    @classmethod
+    def at(cls, position_ids_T: Tensor, head_dim: int, theta: float) -> Rope:
+        """angle = position * theta^(-2i / head_dim)."""
+        exponents = torch.arange(0, head_dim, 2, device=position_ids_T.device, dtype=torch.float32) / head_dim
+        angles = position_ids_T.float()[:, None] * (1.0 / theta**exponents)
+        angles = torch.cat([angles, angles], dim=-1)
+        return cls(angles.cos(), angles.sin())
+
+    def rotate(self, x_TNH: Tensor) -> Tensor:
+        """RoPE applied in float32, returned in the dtype of ``x_TNH``."""
+        x = x_TNH.float()
+        first, second = x.chunk(2, dim=-1)
+        turned = torch.cat([-second, first], dim=-1)
+        return (x * self.cos_TH[:, None] + turned * self.sin_TH[:, None]).to(x_TNH.dtype)
 
 
 class GatedMlp(nn.Module):
@@ -104,11 +112,11 @@ class MoTLayer(nn.Module):
     def forward(self, x_UD: Tensor, x_GD: Tensor, rope: Rope, attention: Attention) -> tuple[Tensor, Tensor]:
         if not torch.is_grad_enabled() and not len(x_GD):
             q, k, v = self.understanding.project(x_UD)
-            attended = attention(self.index, rotate(q, rope), rotate(k, rope), v)
+            attended = attention(self.index, rope.rotate(q), rope.rotate(k), v)
             return self.understanding.finish(x_UD, attended), x_GD
         parts = zip(self.understanding.project(x_UD), self.generation.project(x_GD), strict=True)
         q, k, v = (torch.cat(part) for part in parts)
-        attended = attention(self.index, rotate(q, rope), rotate(k, rope), v)
+        attended = attention(self.index, rope.rotate(q), rope.rotate(k), v)
         attended_U, attended_G = attended.split([len(x_UD), len(x_GD)])
         return self.understanding.finish(x_UD, attended_U), self.generation.finish(x_GD, attended_G)
 
@@ -138,7 +146,7 @@ class MoTDecoder(nn.Module):
 
     def forward(self, x_UD: Tensor, x_GD: Tensor, position_ids_T: Tensor, attention: Attention) -> Tensor:
         """Hidden states [T, D] after the final norms, in the grouped order; rope ids in the same order."""
-        rope = rope_angles(position_ids_T, self.config.head_dim, self.config.rope_theta)
+        rope = Rope.at(position_ids_T, self.config.head_dim, self.config.rope_theta)
         for layer in self.layers:
             x_UD, x_GD = self.run_layer(layer, x_UD, x_GD, rope, attention)
         return self.norm(x_UD, x_GD)

@@ -11,13 +11,11 @@ allow) or lists segments in order: ``text:n`` and ``answer:n`` (n ids; the latte
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 
 import torch
-from omegaconf import OmegaConf
 
-from ipt.common.registry import unknown_name
+from ipt.common import cli
 from ipt.model.checkpoint import build_on_meta
 from ipt.model.config import ModelConfig, presets
 from ipt.model.flops import Flops, expert_weights, forward_flops
@@ -42,7 +40,11 @@ KINDS = {"vit": Kind.VIT, "vae": Kind.VAE, "noised": Kind.VAE_NOISED}
 
 @dataclass(frozen=True)
 class Options:
-    """Command line of this module."""
+    """What a model costs: parameters per part, operations of a sample, memory of training.
+
+    model: a preset; layout: "ipt", or segments such as "vit:4x4 text:40 answer:8"; tokens: length of a training pack;
+    lora_rank: rank of the adapters.
+    """
 
     model: str = "bagel_7b_mot"
     layout: str = "ipt"
@@ -145,28 +147,10 @@ def report(options: Options) -> str:
     return "\n".join(lines)
 
 
-def parse(arguments: list[str]) -> Options:
-    """``key=value`` words to `Options`. Raises ``ValueError`` for an unknown key or a value of the wrong type."""
-    valid = {field.name: type(field.default) for field in dataclasses.fields(Options)}
-    values = OmegaConf.to_container(OmegaConf.from_cli(arguments))
-    assert isinstance(values, dict)
-    for key, value in values.items():
-        if key not in valid:
-            raise ValueError(unknown_name("option", str(key), valid))
-        if not isinstance(value, valid[key]):
-            raise ValueError(f"{key} must be of type {valid[key].__name__}, got {value!r}")
-    return Options(**{str(key): value for key, value in values.items()})
-
-
-def main(arguments: list[str]) -> int:
-    """Print the summary; 1 and a message for wrong options."""
-    try:
-        print(report(parse(arguments)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main(options: Options) -> None:
+    """Print the summary."""
+    print(report(options))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    cli.run(Options, main)

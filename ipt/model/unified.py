@@ -14,7 +14,7 @@ positions, F noised latent tokens, I latent images, D hidden size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,10 +29,12 @@ from ipt.sequence.batch import PackedBatch
 from ipt.sequence.spans import SpanTable
 
 
-@dataclass(frozen=True)
-class ModelOutput:
+class ModelOutput(NamedTuple):
     """``grouped_TD``: last hidden states in the grouped order. ``ce_hidden_CD``: those at the trained text positions, whose
-    ``logits_CV`` are there if asked for. ``velocities_FD``: float32, at the noised latent tokens."""
+    ``logits_CV`` are there if asked for. ``velocities_FD``: float32, at the noised latent tokens.
+
+    A named tuple, so that wrappers such as FSDP find its tensors.
+    """
 
     spans: SpanTable
     grouped_TD: Tensor
@@ -112,17 +114,18 @@ class UnifiedModel(nn.Module):
     def embed(self, batch: PackedBatch, skip_absent: bool = False) -> tuple[Tensor, Tensor]:
         """Decoder inputs of the understanding tokens [U, D] and of the generation tokens [G, D].
 
-        ``skip_absent`` leaves the vision tower out where there is no image: for decoding, never for training.
+        ``skip_absent`` does not run parts on zero tokens: for decoding, never for training.
         """
         spans = batch.spans
-        text_XD = self.decoder.embed_tokens(batch.token_ids_X)
+        x_UD = self.decoder.embed_tokens(batch.token_ids_X)
+        x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch)
         if skip_absent and not batch.patch_grids:
-            return text_XD, self.embed_latents(batch)
+            return x_UD, x_GD
         features_VD = self.connector(self.vision(batch.patches_VD, batch.patch_grids, self.attention))
         patches_VD = features_VD + self.vision_positions(batch.patch_grids).to(features_VD.dtype)
         is_patch_U = spans.is_body[spans.order[: spans.num_understanding]]
         place_U = np.argsort(np.argsort(is_patch_U, kind="stable"), kind="stable")
-        return torch.cat([text_XD, patches_VD])[_index(place_U, text_XD)], self.embed_latents(batch)
+        return torch.cat([x_UD, patches_VD])[_index(place_U, x_UD)], x_GD
 
     def embed_latents(self, batch: PackedBatch) -> Tensor:
         """[G, D] decoder inputs of the latent tokens: projection of x_t, timestep and position."""

@@ -131,7 +131,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata and {key: json.dumps(value) for key, value in metadata.items()})
+        save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()} if metadata else None)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         os.replace(partial, path)

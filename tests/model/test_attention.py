@@ -47,6 +47,7 @@ def test_sdpa_equals_dense_softmax_forward_and_backward(table: SpanTable) -> Non
         torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @settings(max_examples=8)
 @given(span_tables(max_samples=3, max_spans=4), st.sampled_from([None, 256]))
 @torch.no_grad()

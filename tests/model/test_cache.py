@@ -88,7 +88,7 @@ def test_several_segments_in_one_call_equal_one_by_one() -> None:
         single = step_by_step.empty([row])
         for segment in sample:
             single = prefill(step_by_step, single, [[segment]])
-        assert single == context[[row]]
+        assert (single.lengths, single.positions) == ((context.lengths[row],), (context.positions[row],))
     for row, length in enumerate(context.lengths):
         for a, b in ((at_once.keys_ARMKH, step_by_step.keys_ARMKH), (at_once.values_ARMKH, step_by_step.values_ARMKH)):
             torch.testing.assert_close(a[:, row, :length], b[:, row, :length], **CLOSE)
@@ -184,6 +184,18 @@ def test_misuse_of_a_cache_is_an_error() -> None:
     with pytest.raises(ValueError, match="row 0 would hold 11 tokens, its capacity is 10"):
         prefill(cache, stem, [[make.text(4)]])
     assert cache.used == [5, 0]
+    given_up = prefill(cache, stem, [[make.text(1)]])
+    prefill(cache, cache.rewind(stem), [[make.text(1)]])
+    for misuse in (
+        cache.rewind,
+        lambda context: cache.fork(context, [1]),
+        lambda c: prefill(cache, c, [[make.text(1)]]),
+    ):
+        with pytest.raises(ValueError, match="row 0 no longer holds this context of 8 tokens"):
+            misuse(given_up)
+    with pytest.raises(ValueError, match="no longer holds"):
+        sample_latents(model(), cache, given_up, make.random(1, 2, 12), (1, 2), schedule(3), TOKENS)
+    cache.rewind(stem)
     with pytest.raises(ValueError, match="a row occurs twice"):
         prefill(cache, stem + stem, [[make.text(1)], [make.text(1)]])
     with pytest.raises(ValueError, match="2 samples cannot start at 1 positions"):
@@ -222,5 +234,5 @@ def test_decoding_does_not_reallocate() -> None:
         model()(batch, attention)
         keys = cache.keys_ARMKH[0][attention.rows, : attention.seen]
         assert keys.data_ptr() == storage[0], "attention reads a copy of the cache"
-        context = context.extended(batch.spans)
+        context = attention.context
     assert (cache.keys_ARMKH.data_ptr(), cache.values_ARMKH.data_ptr()) == storage

@@ -10,7 +10,7 @@ from ipt.flow.guidance import Guidance
 from ipt.flow.schedule import schedule
 from ipt.model.codec import load_flux_autoencoder
 from ipt.model.latents import grid_rows, sincos_table, time_sinusoid
-from ipt.model.mot import rope_angles
+from ipt.model.mot import Rope
 from ipt.sequence.spans import Expert, Loss, Mode, Span, SpanTable
 from ipt.sequence.transforms import ResizeRule, to_pixels
 from tests.model.golden_set import FOLDER, FORWARD, assert_close, load, model
@@ -21,14 +21,14 @@ def test_tables() -> None:
     _, tensors = load("tables")
     unified = model()
     decoder = unified.config.decoder
-    cos, sin = rope_angles(tensors["rope.positions"], decoder.head_dim, decoder.rope_theta)
+    rope = Rope.at(tensors["rope.positions"], decoder.head_dim, decoder.rope_theta)
     ours = {
         "time.sinusoid_256": time_sinusoid(tensors["time.t"]),
         "time.embedding": unified.time_embedder(tensors["time.t"]),
         "latent_pos_embed.table": unified.latent_positions.table,
         "vit_pos_embed.table": unified.vision_positions.table,
-        "rope.cos": cos,
-        "rope.sin": sin,
+        "rope.cos": rope.cos_TH,
+        "rope.sin": rope.sin_TH,
         "sincos3584.latent64.values": sincos_table(64, 3584)[tensors["sincos3584.latent64.rows"]],
         "sincos3584.vit70.values": sincos_table(70, 3584)[tensors["sincos3584.vit70.rows"]],
     }

@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from ipt.model.attention import packed_attention
-from ipt.model.mot import rope_angles, rotate
+from ipt.model.mot import Rope
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.segments import Segment
@@ -75,7 +76,7 @@ def routed_by_index(unified: UnifiedModel, batch: PackedBatch) -> Tensor:
     spans = batch.spans
     generation = torch.from_numpy(spans.is_generation)
     x = torch.cat(unified.embed(batch))[torch.from_numpy(spans.rank)]
-    rope = rope_angles(torch.from_numpy(spans.position_ids), CONFIG.decoder.head_dim, CONFIG.decoder.rope_theta)
+    rope = Rope.at(torch.from_numpy(spans.position_ids), CONFIG.decoder.head_dim, CONFIG.decoder.rope_theta)
     attend = packed_attention("sdpa", spans, x)
     order, rank = torch.from_numpy(spans.order), torch.from_numpy(spans.rank)
     for layer in unified.decoder.layers:
@@ -84,7 +85,7 @@ def routed_by_index(unified: UnifiedModel, batch: PackedBatch) -> Tensor:
         k, v = (x.new_empty(len(x), CONFIG.decoder.kv_heads, CONFIG.decoder.head_dim) for _ in range(2))
         for expert, rows in experts:
             q[rows], k[rows], v[rows] = expert.project(x[rows])
-        q, k = rotate(q, rope), rotate(k, rope)
+        q, k = rope.rotate(q), rope.rotate(k)
         attended = attend(layer.index, q[order], k[order], v[order])[rank]
         out = torch.empty_like(x)
         for expert, rows in experts:
@@ -101,6 +102,7 @@ def test_routing_by_slices_equals_routing_by_index() -> None:
     torch.testing.assert_close(model()(batch).hidden_SD, routed_by_index(model(), batch), **CLOSE)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @torch.no_grad()
 def test_flex_forward_equals_sdpa() -> None:
     make = Maker(4)
@@ -200,15 +202,17 @@ def test_a_noised_batch_without_noise_and_an_oversize_image_are_errors() -> None
 @torch.no_grad()
 def test_bfloat16_keeps_rope_and_time_in_float32() -> None:
     """Frequencies rounded to bfloat16 would turn position 10,000 by radians."""
-    cos, sin = rope_angles(torch.tensor([10_000]), 128, 1e6)
+    rope = Rope.at(torch.tensor([10_000]), 128, 1e6)
+    cos, sin = rope.cos_TH, rope.sin_TH
     angles = 10_000 / 1e6 ** (torch.arange(64, dtype=torch.float64) * 2 / 128)
     assert (cos[0, :64] - angles.cos()).abs().max() < 1e-3 and (sin[0, :64] - angles.sin()).abs().max() < 1e-3
     q = torch.randn(1, 2, 128, generator=torch.Generator().manual_seed(0)).bfloat16()
-    assert torch.equal(rotate(q, (cos, sin)), rotate(q.float(), (cos, sin)).bfloat16())
+    assert tree_leaves((rope,)) == [rope], "mixed precision would cast the angles"
+    assert torch.equal(rope.rotate(q), rope.rotate(q.float()).bfloat16())
     make = Maker(10)
     batch, low = make.batch(samples(make)), random_model().bfloat16()
     seen = []
-    low.decoder.run_layer = lambda layer, *inputs: seen.append(inputs[2][0].dtype) or layer(*inputs)
+    low.decoder.run_layer = lambda layer, *inputs: seen.append(inputs[2].cos_TH.dtype) or layer(*inputs)
     low.time_embedder.mlp[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
     output = low(batch)
     assert output.velocities_FD.dtype == torch.float32 and output.ce_hidden_CD.dtype == torch.bfloat16
