@@ -67,7 +67,9 @@ def presets() -> str | None:
 def compose(overrides: Sequence[str]) -> DictConfig:
     """The configuration that ``overrides`` give."""
     folder = presets()
-    context = hydra.initialize_config_dir(folder, version_base="1.3") if folder else hydra.initialize(version_base="1.3")
+    context = (
+        hydra.initialize_config_dir(folder, version_base="1.3") if folder else hydra.initialize(version_base="1.3")
+    )
     with context:
         return hydra.compose("datagen", list(overrides))
 

@@ -56,11 +56,11 @@ class Label:
 
 def cross(centre: ArrayLike, yaw: float, size: float) -> Mark:
     """An X of arm-to-arm ``size`` metres whose arms run diagonally to heading ``yaw``."""
-    x, y = np.asarray(centre, dtype=np.float64)[:2]
+    middle = np.asarray(centre, dtype=np.float64)[:2]
     arms = []
     for turn in (math.pi / 4, -math.pi / 4):
         step = size / 2 * np.array([math.cos(yaw + turn), math.sin(yaw + turn)])
-        arms.append([[x, y] - step, [x, y] + step])
+        arms.append([middle - step, middle + step])
     return Mark(np.array(arms), 0.09 * size, RED)
 
 

@@ -9,18 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
-
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from datagen.backends.registry import BACKENDS
 from datagen.tasks import TASK_CONFIGS
 from datagen.tasks.base import TaskConfig
 from ipt.common.registry import UnknownName, unknown_name
+from ipt.common.settings import typed
 from ipt.samples.sample import SPLITS
-
-T = TypeVar("T")
 
 ENGINES = ("local", "dask", "ray")
 #: Settings that decide where and how fast the work is done, never what comes out.
@@ -95,29 +91,6 @@ class RunConfig:
     def sha256(self) -> str:
         """Digest of :meth:`content`."""
         return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
-
-
-def typed(config: type[T], values: Mapping[str, Any], what: str) -> T:
-    """``values`` as an instance of dataclass ``config``; ``ValueError`` names an unknown key or a wrong type."""
-    valid = [entry.name for entry in fields(config)]  # type: ignore[arg-type]
-    for key in values:
-        if key not in valid:
-            raise UnknownName(unknown_name(f"{what} setting", str(key), valid))
-    try:
-        result: Any = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(config)), dict(values)))
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{what}: {str(error).splitlines()[0]}") from error
-    return result
-
-
-def writable(node: DictConfig) -> DictConfig:
-    """The node with its frozen dataclasses opened for merging, in place."""
-    OmegaConf.set_readonly(node, False)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none():
-            writable(child)
-    return node
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:

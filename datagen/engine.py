@@ -7,6 +7,7 @@ made: they are ignored.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,9 @@ def make_units(config: RunConfig, folder: Path) -> Generator[int]:
     if config.engine == "local" and config.workers == 1:
         for number in itertools.count():
             yield run_unit(config, folder, number)
-    with engine(config):
+    with engine(config), warnings.catch_warnings():
+        # Units beyond the last one needed are cancelled on purpose.
+        warnings.filterwarnings("ignore", message=".*tasks which were still being processed", category=UserWarning)
         for start in itertools.count(0, config.recycle * config.workers):
             numbers = range(start, start + config.recycle * config.workers)
             # Ray's joblib backend returns lists only, so it gets short batches.

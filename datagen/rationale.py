@@ -114,7 +114,7 @@ def mvc_rationale(facts: Facts) -> str:
 
 def mvc_caption(facts: Facts) -> str:
     """What the map from above shows, in words."""
-    others = [counted(number, name) for name, number in facts["map_counts"].items() if name != facts["category"]]
+    others = [counted(number, name) for name, number in facts["also_on_map"].items()]
     also = f", with {listing(others)}" if others else ""
     return f"Seen from above, the area holds {counted(facts['count'], facts['category'])}{also}."
 

@@ -215,7 +215,9 @@ def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
         theirs, ours = flat(old["config"]), flat(new["config"])
         keys = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
         told = ", ".join(f"{key}={theirs.get(key)} (now {ours.get(key)})" for key in keys)
-        raise ValueError(f"{folder} was made with other settings: {told}; choose another output_dir or the same settings")
+        raise ValueError(
+            f"{folder} was made with other settings: {told}; choose another output_dir or the same settings"
+        )
     if old["code_revision"] != new["code_revision"]:
         raise ValueError(
             f"{folder} was begun by code revision {old['code_revision']}, this is {new['code_revision']}: finish it with "

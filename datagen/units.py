@@ -100,10 +100,12 @@ def run_unit(config: RunConfig, folder: Path, number: int) -> int:
 def write_unit(unit: UnitRef, candidates: Sequence[Candidate], header: Mapping[str, Any]) -> None:
     """Write the pictures, then the header that refers to them by offset."""
     blob = bytearray()
+    starts: dict[int, int] = {}  # candidates may share pictures
 
     def stored(image: SampleImage) -> dict[str, Any]:
-        start = len(blob)
-        blob.extend(image.data)
+        start = starts.setdefault(id(image.data), len(blob))
+        if start == len(blob):
+            blob.extend(image.data)
         camera = None if image.camera is None else image.camera.to_json()
         return {"role": image.role, "camera": camera, "start": start, "bytes": len(image.data)}
 

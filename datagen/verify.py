@@ -94,7 +94,8 @@ def multiview_counting(facts: Facts, frames: Frames, objects: Sequence[SceneObje
 
     def instances(frame: Frame, least: float) -> set[int]:
         assert frame.instance is not None
-        found = masks_of(frame, objects, lambda item: item.category).get(facts["category"], set())
+        by_category = masks_of(frame, objects, lambda item: item.category)
+        found = set().union(*(by_category.get(category, set()) for category in facts["members"]))
         return {index for index in found if (frame.instance == index).mean() >= least}
 
     views = [frame for role, frame in frames.items() if role.startswith("frame_")]

@@ -1,17 +1,18 @@
 """Path Tracing: on a walk drawn on a map, which of four objects is on the left (or right) at the midpoint M1?
 
-Every option could be the answer somewhere in the scene: a set of four nouns is used only if each of them has a walk
-that shows it, and none of the other three, on one side of M1; then the noun that is asked for is drawn, and the walk
-that has most of the others on its opposite side is taken. So an option's noun says nothing about the answer. The view
-to the side is the best of 147 candidates (IPT paper: 7 headings x 7 offsets x 3 pitches), scored by geometry.
+The view to the side is the best of 147 candidates (IPT paper: 7 headings x 7 offsets x 3 pitches), scored by geometry.
+Distractors are never in view on the queried side; they come from the opposite side first and are drawn so that a noun
+is three times a distractor for each time it is the answer (see ``distractors.py``): the published set could be guessed
+from its options at 37.5% instead of 25%.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,12 +31,14 @@ from datagen.tasks.base import (
     Selector,
     SpatialTask,
     TaskConfig,
+    ViewFilter,
     degrees,
     resized,
     rounded,
 )
-from datagen.tasks.paths import BINS, SIDES, Sight, Walk, along, bearing_of, find_walks, sights
-from datagen.visibility import InstanceStats, box_extent
+from datagen.tasks.distractors import Asked, draw_distractors
+from datagen.tasks.paths import BINS, SIDES, Sight, Walk, along, bearing_of, find_walks, seen_from_above, sights
+from datagen.visibility import InstanceStats, box_extent, fractions, inside
 from datagen.yields import Yields
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
@@ -51,8 +54,7 @@ VARIANTS = (
 COMPASS = ("right", "upper right", "top", "upper left", "left", "lower left", "bottom", "lower right")
 SIGNS = {"left": 1.0, "right": -1.0}
 OPTIONS = 4
-SET_TRIES = 60
-WALKS_PER_ANSWER = 3
+BLOCK = 512  # questions whose distractors are drawn together
 RENDERED_CANDIDATES = 4
 DOLLHOUSE_PITCH, DOLLHOUSE_FOV_DEG = math.radians(-55), 50.0
 
@@ -62,13 +64,17 @@ class PathTracingConfig(TaskConfig):
     """Procedure of the paper: distance bins in metres, camera height, field of view and pitch drawn per sample.
 
     ``variants``: which inputs to make, drawn per sample (see ``VARIANTS``); the paper trains on ``td_ego_dir``.
+    ``most_per_bin``: questions per scene and distance bin; long walks are rare, for they need large homes.
+    ``min_map_area_m2``: of the object asked for, seen from above: a curtain cannot be found on a map.
     ``min_coverage``: of the side view by the object asked for. ``map_margin_m``: around the path on the map.
     """
 
     name: str = "pt"
     samples_per_scene: int = 8
     variants: tuple[str, ...] = ("td_ego_dir",)
-    walks_per_bin: int = 6
+    walks_per_bin: int = 16
+    most_per_bin: tuple[int, int, int] = (2, 3, 6)
+    view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.8))
     distance_bins_m: tuple[float, float, float] = (1.0, 2.0, 4.0)
     heights_m: tuple[float, ...] = (1.4, 1.467, 1.533, 1.6, 1.667, 1.733, 1.8)
     fov_deg: tuple[float, float] = (75.0, 120.0)
@@ -77,6 +83,7 @@ class PathTracingConfig(TaskConfig):
     sweep_offset_m: tuple[float, ...] = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
     sweep_pitch_deg: tuple[float, ...] = (-20.0, -10.0, 0.0)
     min_scan_area: float = 0.004
+    min_map_area_m2: float = 0.02
     min_coverage: float = 0.0015
     min_ego_depth_m: float = 0.6
     map_margin_m: float = 3.0
@@ -91,12 +98,14 @@ class PathTracingConfig(TaskConfig):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Puzzle:
-    """A sight, the noun asked for, all four nouns, and those of them that the opposite side shows."""
+    """A side of a walk's midpoint, the noun asked for there, and nouns of the opposite side that this side lacks."""
 
     sight: Sight
     noun: str
-    options: tuple[str, ...]
-    opposite: tuple[str, ...]
+    opposite: frozenset[str]
+
+
+Chosen = tuple[str, Mapping[str, Any]]
 
 
 @TASKS.register("pt")
@@ -109,20 +118,20 @@ class PathTracing(SpatialTask):
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         config = self.config
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
-        pairs = [sights(scene, walk, config.min_scan_area) for walk in walks]
-        opposite = {id(sight): other for pair in pairs for sight, other in (pair, pair[::-1])}
-        free = [sight for pair in pairs for sight in pair]
+        on_map = seen_from_above(scene, config.min_map_area_m2)
+        pairs = [sights(scene, walk, config.min_scan_area, on_map) for walk in walks]
+        puzzles, chances = draw_puzzles(pairs, rng), ask_chances(pairs)
+        yields.check("scene.has_puzzles", bool(puzzles))
         candidates: list[Candidate] = []
-        for _ in range(config.samples_per_scene):
-            puzzles = draw_puzzles(free, opposite, rng)
-            if not yields.check("four_answers_possible", bool(puzzles)):
-                break
-            for puzzle in puzzles[:WALKS_PER_ANSWER]:
-                candidate = self._finish(scene, puzzle, f"{len(candidates):02d}", rng, yields)
-                free = [sight for sight in free if sight is not puzzle.sight]
-                if candidate is not None:
-                    candidates.append(candidate)
-                    break
+        given: Counter[str] = Counter()
+        for puzzle in puzzles:
+            length = puzzle.sight.walk.bin
+            if len(candidates) == config.samples_per_scene or given[length] == config.most_per_bin[BINS.index(length)]:
+                continue
+            candidate = self._finish(scene, puzzle, f"{len(candidates):02d}", rng, yields)
+            if candidate is not None:
+                given[length] += 1
+                candidates.append(replace(candidate, facts={**candidate.facts, "chances": chances}))
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
@@ -163,9 +172,13 @@ class PathTracing(SpatialTask):
         sweep = self._sweep(scene, puzzle.sight, lens)
         if not yields.check("side_view.free_place", bool(sweep)):
             return None
-        scores = np.array([exposure(camera, target) for camera in sweep])
-        best = [sweep[index] for index in np.argsort(-scores, kind="stable")[:RENDERED_CANDIDATES] if scores[index] > 0]
-        for camera in best:
+        across = [scene.objects[i].centre for i in sorted(scene.candidates) if scene.names[i] in puzzle.opposite]
+        scored = sorted(((exposure(camera, target, across), n) for n, camera in enumerate(sweep)), reverse=True)
+        best: dict[tuple[float, ...], Camera] = {}
+        for score, number in scored:
+            if score > 0:
+                best.setdefault(sweep[number].pose.position, sweep[number])
+        for camera in list(best.values())[:RENDERED_CANDIDATES]:
             stats = scene.stats(scene.render([camera], ("depth", "instance"))[0])
             if scene.acceptable(stats, yields, "side_view_search") and yields.check(
                 "side_view.shows_answer_only", self._shows(scene, puzzle, stats)
@@ -187,10 +200,11 @@ class PathTracing(SpatialTask):
         ]
 
     def _shows(self, scene: SceneView, puzzle: Puzzle, stats: InstanceStats) -> bool:
-        """Whether a view shows the object asked for, large enough, and not a pixel of the other options."""
+        """Whether a view shows the object asked for, large enough, and not a pixel of the opposite side's objects."""
         seen = {scene.names[index] for index in np.flatnonzero(stats.pixels)}
-        others = seen.intersection(puzzle.options) - {puzzle.noun}
-        return not others and bool(stats.area[puzzle.sight.clear[puzzle.noun]] >= self.config.min_coverage)
+        return puzzle.opposite.isdisjoint(seen) and bool(
+            stats.area[puzzle.sight.clear[puzzle.noun]] >= self.config.min_coverage
+        )
 
     def _facts(
         self,
@@ -210,11 +224,13 @@ class PathTracing(SpatialTask):
         bearing, distance = bearing_of(walk, item.centre)
         largest = [index for index in np.argsort(-stats.area, kind="stable") if index in scene.candidates]
         visible = [scene.names[index] for index in largest if stats.area[index] >= self.config.min_coverage]
+        in_view = puzzle.sight.any | {scene.names[index] for index in np.flatnonzero(stats.pixels)}
+        elsewhere = {scene.names[index] for index in scene.candidates} - in_view
         return {
             "answer": puzzle.noun,
-            "options": list(puzzle.options),
-            "distractors": [name for name in puzzle.options if name != puzzle.noun],
-            "opposite": list(puzzle.opposite),
+            "options": [puzzle.noun, *sorted(elsewhere)],
+            "in_view": sorted(in_view),
+            "opposite": sorted(puzzle.opposite),
             "variant": variant,
             "direction": "forward" if forward else "reverse",
             "side": side,
@@ -289,47 +305,47 @@ class Lens:
         return Camera(CameraPose(position, wrap_angle(yaw), self.pitch + pitch), size, size, self.fov_deg)
 
 
-def draw_puzzles(free: Sequence[Sight], opposite: Mapping[int, Sight], rng: np.random.Generator) -> list[Puzzle]:
-    """Ways to ask for a drawn noun of a drawn set of four, most opposite distractors first; empty if none is found."""
-    askable = [sight for sight in free if sight.clear]
-    everything = sorted({noun for sight in askable for noun in sight.clear})
-    if len(everything) < OPTIONS:
-        return []
-    for _ in range(SET_TRIES):
-        sight = askable[int(rng.integers(len(askable)))]
-        first = shuffled(sorted(sight.clear), rng)[:1]
-        across = shuffled(sorted(set(opposite[id(sight)].clear) - sight.any), rng)
-        elsewhere = shuffled([noun for noun in everything if noun not in sight.any and noun not in across], rng)
-        nouns = (first + across + elsewhere)[:OPTIONS]
-        ways = {noun: [one for one in askable if asks_for(one, noun, nouns)] for noun in nouns}
-        if len(nouns) == OPTIONS and all(ways.values()):
-            options = shuffled(nouns, rng)
-            noun = options[int(rng.integers(OPTIONS))]
-            puzzles = [
-                Puzzle(one, noun, tuple(options), tuple(o for o in options if o in opposite[id(one)].any and o != noun))
-                for one in shuffled(ways[noun], rng)
-            ]
-            return sorted(puzzles, key=lambda puzzle: -len(puzzle.opposite))
-    return []
+def draw_puzzles(pairs: Sequence[tuple[Sight, Sight]], rng: np.random.Generator) -> list[Puzzle]:
+    """One puzzle per walk in the order to try them, distance bins by turns; its noun is drawn from what is clear."""
+    by_bin: dict[str, list[Puzzle]] = {name: [] for name in BINS}
+    for pair in shuffled(pairs, rng):
+        sides = [(one, other) for one, other in (pair, pair[::-1]) if one.clear]
+        if not sides:
+            continue
+        sight, across = sides[int(rng.integers(len(sides)))]
+        nouns = sorted(sight.clear)
+        noun = nouns[int(rng.integers(len(nouns)))]
+        by_bin[sight.walk.bin].append(Puzzle(sight, noun, frozenset(across.clear) - sight.any))
+    rounds = zip_longest(*(by_bin[name] for name in shuffled(BINS, rng)))
+    return [puzzle for round_ in rounds for puzzle in round_ if puzzle is not None]
 
 
-def asks_for(sight: Sight, noun: str, nouns: Sequence[str]) -> bool:
-    """Whether a side shows ``noun`` clearly and nothing of the other ``nouns``."""
-    return noun in sight.clear and not sight.any.intersection(other for other in nouns if other != noun)
+def ask_chances(pairs: Sequence[tuple[Sight, Sight]]) -> dict[str, float]:
+    """How likely :func:`draw_puzzles` is to ask for each noun of the scene; adds up to 1."""
+    chances: Counter[str] = Counter()
+    for pair in pairs:
+        sides = [sorted(sight.clear) for sight in pair if sight.clear]
+        for nouns in sides:
+            chances.update(dict.fromkeys(nouns, 1 / len(nouns) / len(sides)))  # type: ignore[arg-type]
+    return {noun: round(chance / sum(chances.values()), 5) for noun, chance in sorted(chances.items())}
 
 
 def shuffled(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
     return [items[index] for index in rng.permutation(len(items))]
 
 
-def exposure(camera: Camera, target: SceneObject) -> float:
-    """How well a candidate view shows an object's box: large, whole and near the middle; 0 where it is not in view."""
+def exposure(camera: Camera, target: SceneObject, across: Sequence[Floats]) -> float:
+    """How well a candidate view shows an object's box: large, whole, near the middle, without points (3,) ``across``.
+
+    0 where the box is not in view.
+    """
     area, whole = box_extent(camera, target.corners())
     if area <= 0:
         return 0.0
     pixels, _ = camera.project(target.centre)
     off_centre = abs(float(pixels[0]) / camera.width - 0.5)
-    return min(area, 0.25) * whole**2 * (1 - off_centre)
+    intruders = int(inside(fractions(camera, np.array(across)), 0.0).sum()) if across else 0
+    return min(area, 0.12) * whole**2 * (1 - off_centre) * 0.2**intruders
 
 
 def compass(angle: float) -> str:
@@ -353,15 +369,15 @@ def dollhouse_camera(scene: SceneView, walk: Walk) -> Camera:
     return Camera(pose, scene.image_size, scene.image_size, DOLLHOUSE_FOV_DEG)
 
 
-def map_marks(
-    walk: Walk, facts: Mapping[str, Any], camera: Camera
-) -> tuple[list[annotate.Mark], list[annotate.Label]]:
+def map_marks(walk: Walk, facts: Mapping[str, Any], camera: Camera) -> tuple[list[annotate.Mark], list[annotate.Label]]:
     """The path with its waypoints, or only M1 with the heading, and the arrow to the queried side."""
     variant, heading = facts["variant"], math.radians(facts["heading_deg"])
     middle = np.array([*walk.midpoint, 0.0])
     marks, labels = [], []
     if variant.endswith("midpoint"):
-        marks.append(annotate.arrow(walk.midpoint, heading, annotate.legible(0.7, camera, middle, 0.12), annotate.ORANGE))
+        marks.append(
+            annotate.arrow(walk.midpoint, heading, annotate.legible(0.7, camera, middle, 0.12), annotate.ORANGE)
+        )
     else:
         marks.append(annotate.polyline(walk.path.points, annotate.legible(0.06, camera, middle, 0.009)))
         for text, point in (("1", walk.path.points[0]), ("2", walk.path.points[-1])):
@@ -385,14 +401,19 @@ def view_sentence(facts: Mapping[str, Any]) -> str:
 
 
 class PathTracingSelector:
-    """Equal quotas for the distance bins, rooms as even as a short queue allows; letters and templates dealt evenly."""
+    """Equal quotas for the distance bins, rooms as even as a short queue allows, distractors drawn block by block."""
 
-    LEAD, QUEUE = 2, 8
+    LEAD, QUEUE, SUPPLY = 2, 8, 0.6
 
     def __init__(self, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, BINS, rng)
-        self._queues: dict[str, dict[str, deque[tuple[str, Mapping[str, Any]]]]] = {name: {} for name in BINS}
+        self._queues: dict[str, dict[str, deque[Chosen]]] = {name: {} for name in BINS}
         self._taken: dict[str, dict[str, int]] = {name: {} for name in BINS}
+        self._block: list[Chosen] = []
+        self._history: list[Asked] = []
+        self._offers = 0
+        self._in_view: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
         self._templates = {name: Deck(TEMPLATES[name], rng) for name in ("pt_path", "pt_midpoint")}
         self._rng = rng
@@ -402,14 +423,16 @@ class PathTracingSelector:
         return sum(self._open.values())
 
     def pending(self) -> list[str]:
-        return [name for queues in self._queues.values() for queue in queues.values() for name, _ in queue]
+        queued = (chosen for queues in self._queues.values() for queue in queues.values() for chosen in queue)
+        return [name for name, _ in (*queued, *self._block)]
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
-        name, room = facts["distance_bin"], facts["room"]
+        name = facts["distance_bin"]
+        if not self._open[name] or not self._spare(facts):
+            return []
         queues, taken = self._queues[name], self._taken[name]
-        queues.setdefault(room, deque()).append((candidate_id, facts))
-        taken.setdefault(room, 0)
-        questions = []
+        queues.setdefault(facts["room"], deque()).append((candidate_id, facts))
+        taken.setdefault(facts["room"], 0)
         while self._open[name] and any(queues.values()):
             room = min((kind for kind in queues if queues[kind]), key=lambda kind: (taken[kind], kind))
             waiting = sum(len(queue) for queue in queues.values())
@@ -417,14 +440,45 @@ class PathTracingSelector:
                 break
             taken[room] += 1
             self._open[name] -= 1
-            questions.append(self._word(*queues[room].popleft()))
+            self._block.append(queues[room].popleft())
         if not self._open[name]:
             queues.clear()
+        return self._worded() if len(self._block) >= BLOCK or not self.remaining else []
+
+    def _spare(self, facts: Mapping[str, Any]) -> bool:
+        """Whether the noun asked for is out of view often enough to serve as a distractor three times as often.
+
+        Of the places where it could serve, at most SUPPLY are counted on, for other nouns want them too.
+        """
+        self._offers += 1
+        self._in_view.update(facts["in_view"])
+        noun = facts["answer"]
+        if (OPTIONS - 1) * (self._asked[noun] + 1) > self.SUPPLY * (self._offers - self._in_view[noun]) + OPTIONS:
+            return False
+        self._asked[noun] += 1
+        return True
+
+    def _worded(self) -> list[Question]:
+        """Questions of the block, with distractors drawn for all of them together."""
+        asked = [
+            Asked(
+                facts["answer"],
+                facts["chances"],
+                frozenset(facts["in_view"]),
+                frozenset(facts["opposite"]),
+                frozenset(facts["options"]),
+            )
+            for _, facts in self._block
+        ]
+        drawn = draw_distractors(asked, self._history, OPTIONS - 1, self._rng)
+        questions = [self._word(*chosen, wrong) for chosen, wrong in zip(self._block, drawn, strict=True)]
+        self._history = [*self._history, *asked][-4 * BLOCK :]
+        self._block = []
         return questions
 
-    def _word(self, candidate_id: str, facts: Mapping[str, Any]) -> Question:
-        family = "pt_midpoint" if facts["variant"].endswith("midpoint") else "pt_path"
-        template = self._templates[family].deal()
+    def _word(self, candidate_id: str, facts: Mapping[str, Any], wrong: list[str]) -> Question:
+        template = self._templates["pt_midpoint" if facts["variant"].endswith("midpoint") else "pt_path"].deal()
+        decided = {**facts, "options": [facts["answer"], *wrong], "distractors": wrong, "person": template.person}
         text = word(
             template,
             map="dollhouse view" if facts["variant"].startswith("dh") else "top-down map",
@@ -433,15 +487,14 @@ class PathTracingSelector:
             side=facts["side"],
             views=view_sentence(facts),
         )
-        wrong = [with_article(name) for name in facts["distractors"]]
         right = with_article(facts["answer"])
         return Question(
             candidate_id=candidate_id,
             question=text,
             question_type=f"{facts['direction']}_{facts['side']}",
-            choices=ordered(right, wrong, self._letters.deal(), self._rng),
+            choices=ordered(right, [with_article(noun) for noun in wrong], self._letters.deal(), self._rng),
             answer_text=right,
-            rationale=pt_rationale(facts),
+            rationale=pt_rationale(decided),
             caption=pt_caption(facts),
-            facts={**facts, "person": template.person},
+            facts=decided,
         )

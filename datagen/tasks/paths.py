@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from datagen.backends.base import Floats, Path, SceneError
 from datagen.tasks.base import SceneView
-from datagen.visibility import InstanceStats
 from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
 
@@ -18,10 +17,11 @@ SIDES = ("left", "right")
 BINS = ("short", "medium", "long")
 STRAIGHT_M, STRAIGHT_DEG = 0.25, 35.0  # M1 lies on a stretch this straight, so that its heading means something
 TRIES_PER_WALK = 8
-PLANNED_SHARE = 0.4  # of the wished walks may be planned around obstacles: planning costs 20 times a straight line
+PLANS_PER_WALK = 2  # around obstacles, for each wished walk
 SCAN_FOV_DEG, SCAN_PITCH = 90.0, math.radians(-10)
 MIN_BEARING_DEG, MAX_BEARING_DEG = 25.0, 155.0  # off the heading: neither ahead nor behind
 MAX_SIGHT_M = 6.0
+SCAN_MAP_SIZE = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ def find_walks(
     edges = [*bins, math.inf]
     found: list[Walk] = []
     for number, name in enumerate(BINS):
-        wanted, plans = len(found) + per_bin, math.ceil(PLANNED_SHARE * per_bin)
+        wanted, plans = len(found) + per_bin, PLANS_PER_WALK * per_bin
         for _ in range(TRIES_PER_WALK * per_bin):
             if len(found) == wanted:
                 break
@@ -88,7 +88,9 @@ def straight(scene: SceneView, start: Floats, goal: Floats) -> Path | None:
     """The straight way between two floor points if it is free."""
     length = float(np.linalg.norm(goal - start))
     points = start + np.linspace(0, 1, max(2, math.ceil(length / 0.1)))[:, None] * (goal - start)
-    return Path(np.stack([start, goal]), length) if scene.backend.is_free(points, scene.config.clearance_m).all() else None
+    return (
+        Path(np.stack([start, goal]), length) if scene.backend.is_free(points, scene.config.clearance_m).all() else None
+    )
 
 
 def middle(scene: SceneView, path: Path, name: str) -> Walk | None:
@@ -119,8 +121,19 @@ def within(point: Floats, polygon: Floats) -> bool:
     return bool(np.count_nonzero(crosses & (point[0] < x)) % 2)
 
 
-def sights(scene: SceneView, walk: Walk, min_area: float) -> tuple[Sight, Sight]:
-    """What the left and the right of M1 show: four low-resolution views cover the full circle."""
+def seen_from_above(scene: SceneView, min_area_m2: float) -> frozenset[int]:
+    """Objects of which a top-down map of the whole scene shows at least ``min_area_m2`` square metres."""
+    (x0, y0, _), (x1, y1, _) = scene.info.bounds_min, scene.info.bounds_max
+    frame = scene.backend.render_top_down((x0, y0, x1, y1), SCAN_MAP_SIZE, ("depth", "instance"))
+    area = scene.stats(frame).pixels * frame.camera.metres_per_pixel**2
+    return frozenset(index for index in scene.candidates if area[index] >= min_area_m2)
+
+
+def sights(scene: SceneView, walk: Walk, min_area: float, on_map: Collection[int]) -> tuple[Sight, Sight]:
+    """What the left and the right of M1 show: four low-resolution views cover the full circle.
+
+    Only objects ``on_map`` are clear enough to be asked for.
+    """
     z = scene.info.floor_z + scene.config.eye_height_m
     position = (float(walk.midpoint[0]), float(walk.midpoint[1]), z)
     turns = [math.pi / 4, 3 * math.pi / 4, -math.pi / 4, -3 * math.pi / 4]
@@ -130,24 +143,19 @@ def sights(scene: SceneView, walk: Walk, min_area: float) -> tuple[Sight, Sight]
         for turn in turns
     ]
     stats = [scene.stats(frame) for frame in scene.render(cameras, ("depth", "instance"))]
-    halves = {"left": stats[:2], "right": stats[2:]}
-    seen = {
-        side: frozenset(scene.names[index] for shot in shots for index in np.flatnonzero(shot.pixels))
-        for side, shots in halves.items()
-    }
+    pixels = {"left": stats[0].pixels + stats[1].pixels, "right": stats[2].pixels + stats[3].pixels}
+    areas = {"left": np.maximum(stats[0].area, stats[1].area), "right": np.maximum(stats[2].area, stats[3].area)}
     found = []
     for side, other in (SIDES, SIDES[::-1]):
-        best = best_instances(scene, walk, side, halves[side], min_area)
-        clear = {name: index for name, index in best.items() if name not in seen[other]}
-        found.append(Sight(walk, side, clear, seen[side]))
+        only_here = np.where(pixels[other] == 0, areas[side], 0)
+        nouns = frozenset(scene.names[index] for index in np.flatnonzero(pixels[side]))
+        clear = best_instances(scene, walk, side, only_here, min_area)
+        found.append(Sight(walk, side, {noun: index for noun, index in clear.items() if index in on_map}, nouns))
     return found[0], found[1]
 
 
-def best_instances(
-    scene: SceneView, walk: Walk, side: str, shots: Sequence[InstanceStats], min_area: float
-) -> dict[str, int]:
-    """The best seen instance of each noun that stands clearly on one side of M1."""
-    area = np.max([shot.area for shot in shots], axis=0)
+def best_instances(scene: SceneView, walk: Walk, side: str, area: Floats, min_area: float) -> dict[str, int]:
+    """The instance of each noun with the largest ``area`` (n,) that stands clearly on one side of M1."""
     best: dict[str, int] = {}
     for index in sorted(scene.candidates, key=lambda index: -area[index]):
         if area[index] < min_area:

@@ -216,7 +216,7 @@ class PerspectiveTaking(SpatialTask):
             chosen = centres[list(view.objects)]
             pose = view.shot.camera.pose
             before = np.linalg.norm(chosen - np.asarray(pose.position), axis=1)
-            eyes = view.targets + [0, 0, pose.position[2] - scene.info.floor_z]
+            eyes = view.targets + np.array([0, 0, pose.position[2] - scene.info.floor_z])
             after = np.linalg.norm(chosen - eyes[:, None], axis=2)
             for turn, angle in TURNS.items():
                 there = seen_from(eyes, pose.turned(angle).yaw, pose.pitch, self.config.vertical_fov_deg, chosen)
@@ -407,9 +407,7 @@ class PerspectiveTakingSelector:
     def __init__(self, config: PerspectiveTakingConfig, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, SUB_CATEGORIES, rng)
         self._letters = {kind: Deck((0, 1), rng) for kind in KINDS}
-        self._templates = {
-            name: Deck(TEMPLATES[name], rng) for name in TEMPLATES if name.startswith("pet_")
-        }
+        self._templates = {name: Deck(TEMPLATES[name], rng) for name in TEMPLATES if name.startswith("pet_")}
         self._rng = rng
 
     @property

@@ -7,7 +7,7 @@ in both which of them there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,7 +16,7 @@ from ipt.imagination.base import Context, Imagined, modes
 from ipt.imagination.sources import ImageSource, ground_truth
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, answer_text, think
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.render import Encoder, Renderer, check_encoders
+from ipt.sequence.render import Renderer, check_encoders
 from ipt.sequence.segments import Kind, Segment
 from ipt.sequence.spans import Role
 
@@ -32,20 +32,17 @@ class IptSettings:
     takes the loss off the drawn image and leaves everything else as it is.
     """
 
-    condition: tuple[Encoder, ...] = ("vae", "vit")
-    source: Mapping[str, float] = field(default_factory=lambda: {"ground_truth": 1.0, "self": 0.0})
+    condition: tuple[str, ...] = ("vae", "vit")
+    source: dict[str, float] = field(default_factory=lambda: {"ground_truth": 1.0, "self": 0.0})
     reveal: float = 1.0
     bottleneck: float = 0.0
     train_flow: bool = True
 
     def __post_init__(self) -> None:
         check_encoders("condition", self.condition)
-        if (
-            not set(self.source) <= {"ground_truth", "self"}
-            or min(self.source.values(), default=-1) < 0
-            or not any(self.source.values())
-        ):
-            raise ValueError(f"source takes weights of ground_truth and self, got {dict(self.source)}")
+        weights = self.source.values()
+        if not set(self.source) <= {"ground_truth", "self"} or min(weights, default=-1) < 0 or not sum(weights):
+            raise ValueError(f"source takes weights of ground_truth and self, got {self.source}")
         for name in ("reveal", "bottleneck"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
@@ -79,9 +76,9 @@ class Ipt:
             return bool(self.renderer.config.stream(name, sample, epoch).random() < probability)
 
         target = self.truth(sample)
-        seen = target
+        seen, what = target, f"sample '{sample.id}', field 'imagination'"
         if self.self_made is not None and chance("source", self.settings.self_share):
-            seen = self.self_made(sample)
+            seen, what = self.self_made(sample), f"sample '{sample.id}', self-made imagination"
         thoughts = self.renderer.profile.thoughts_of(sample.task)
         thought = thoughts[self.renderer.config.stream("thought", sample, epoch).integers(len(thoughts))]
         hidden = frozenset() if chance("reveal", self.settings.reveal) else frozenset({Role.IMAGINATION})
@@ -89,7 +86,7 @@ class Ipt:
             *self.renderer.prompt(sample, self.name),
             self.announcement(thought, trained=True),
             self.renderer.noised(sample, target, self.settings.train_flow),
-            *self.shown(sample.task, seen, f"sample '{sample.id}', imagination"),
+            *self.shown(sample.task, seen, what),
             self.renderer.text(IMAGE_END + answer_text(sample), Role.ANSWER, trained=True, blocked=hidden),
         ]
         return narrowed(segments) if chance("bottleneck", self.settings.bottleneck) else segments

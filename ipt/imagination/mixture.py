@@ -21,7 +21,7 @@ from ipt.samples.store import SampleReader
 from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Segment
 
-PRESETS: Mapping[str, Mapping[str, float]] = {"mixed": {"ipt": 1.0, "label_only": 1.0}}
+PRESETS: Mapping[str, dict[str, float]] = {"mixed": {"ipt": 1.0, "label_only": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class ImaginationConfig:
     """``modes``: row weights by mode (``mixed`` is ``{ipt: 1, label_only: 1}``). ``self_made``: folder of the model's own
     imaginations. ``permuted``: a control that gives every sample the imagination of another one."""
 
-    modes: Mapping[str, float]
+    modes: dict[str, float]
     ipt: IptSettings = field(default_factory=IptSettings)
     self_made: Path | None = None
     permuted: bool = False
 
 
-def by_name(name: str) -> Mapping[str, float]:
+def by_name(name: str) -> dict[str, float]:
     """The weights of a preset mixture or of a single mode; ``UnknownName`` lists the valid names."""
     weights = {**{mode: {mode: 1.0} for mode in modes}, **PRESETS}
     if name not in weights:
@@ -48,7 +48,8 @@ def make_mode(
 ) -> Imagination:
     """The mode ``name`` with its settings; ``reader`` is needed where imaginations are permuted."""
     if name != "ipt":
-        return modes[name](renderer)
+        made: Imagination = modes[name](renderer)
+        return made
     if config.permuted and reader is None:
         raise ValueError("permuted imaginations come from a dataset: its reader is needed")
     truth = Permuted(reader, renderer.config.seed) if config.permuted and reader is not None else ground_truth

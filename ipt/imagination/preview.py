@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ipt.common import cli
@@ -22,28 +22,23 @@ class PreviewConfig:
     """Print the packed sequence of one training sample, segment by segment, and draw its attention mask.
 
     data: folder of samples, or one shard. mode: label_only, text_cot, caption, ipt or mixed. prompts: prompts.json of a converted
-    dataset, for profile=release. tokenizer: a folder with one; by default one is trained on the data. Sizes: input_side and
-    vit_side in pixels, imagination in latent tokens per side; the geometry is BAGEL's.
+    dataset, for profile=release. tokenizer: a folder with one; by default one is trained on the data. resolution.imagination=16,
+    ipt.bottleneck=1, dropout.text=1 and the like set single values; the geometry is BAGEL's unless it is given.
     """
 
     data: str
     row: int = 0
     epoch: int = 0
     mode: str = "ipt"
-    reveal: float = 1.0
-    bottleneck: float = 0.0
-    text_dropout: float = 0.0
+    ipt: IptSettings = field(default_factory=IptSettings)
+    self_made: str | None = None
     profile: str = "default"
     prompts: str | None = None
     tokenizer: str | None = None
     vocabulary: int = 2048
-    input_side: int = 512
-    vit_side: int = 518
-    imagination: int = 32
-    vit_patch: int = 14
-    latent_patch: int = 2
-    latent_channels: int = 16
-    latent_downsample: int = 8
+    resolution: Resolution = field(default_factory=Resolution)
+    geometry: Geometry = field(default_factory=lambda: Geometry(vit_patch=14, latent_patch=2, latent_channels=16))
+    dropout: GuidanceDropout = field(default_factory=lambda: GuidanceDropout(text=0.0))
     seed: int = 0
     output: str = "outputs/preview.png"
 
@@ -51,29 +46,26 @@ class PreviewConfig:
 def preview(config: PreviewConfig) -> str:
     """Write the PNG and return the text. ``ValueError`` for a sample that cannot be rendered."""
     reader = SampleReader(Path(config.data))
-    sample = reader[config.row]
+    sample, where = reader[config.row], reader.where(config.row)
     profile = load_profile(config.profile, None if config.prompts is None else Path(config.prompts))
     if config.tokenizer is None:
         tokenizer = train_tokenizer(dataset_texts(reader, profile), config.vocabulary)
     else:
         tokenizer = load_tokenizer(Path(config.tokenizer))
-    resolution = Resolution(input_side=config.input_side, vit_side=config.vit_side, imagination=config.imagination)
-    settings = SequenceConfig(
-        resolutions=dict.fromkeys(TASKS, resolution),
-        dropout=GuidanceDropout(text=config.text_dropout),
-        seed=config.seed,
-    )
-    geometry = Geometry(config.vit_patch, config.latent_patch, config.latent_channels, config.latent_downsample)
-    imagination = ImaginationConfig(
-        by_name(config.mode), IptSettings(reveal=config.reveal, bottleneck=config.bottleneck)
-    )
+    settings = SequenceConfig(dict.fromkeys(TASKS, config.resolution), dropout=config.dropout, seed=config.seed)
+    geometry, self_made = config.geometry, None if config.self_made is None else Path(config.self_made)
+    imagination = ImaginationConfig(by_name(config.mode), config.ipt, self_made)
     segmenter = make_segmenter(imagination, Renderer(tokenizer, geometry, profile, settings), reader)
-    segments = segmenter(sample, config.epoch, config.row % len(reader))
-    output = Path(config.output)
-    draw_mask(segments, tokenizer, geometry, output)
-    name = segmenter.mode(config.epoch, config.row % len(reader)).name
+    row, output = config.row % len(reader), Path(config.output)
+    try:
+        segments = segmenter(sample, config.epoch, row)
+        table = describe(segments, tokenizer, geometry)
+        draw_mask(segments, tokenizer, geometry, output)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    name = segmenter.mode(config.epoch, row).name
     head = f"sample '{sample.id}' ({sample.task}), mode {name}, profile {profile.name}, epoch {config.epoch}"
-    return f"{head}\n{describe(segments, tokenizer, geometry)}\nattention mask: {output}"
+    return f"{head}\n{table}\nattention mask: {output}"
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class UnifiedModel(nn.Module):
         """``attention``: that of the whole packed sequence by default. ``logits=False`` leaves ``logits_CV`` out, for losses
         that go through the vocabulary in chunks (`logits` of ``ce_hidden_CD``).
 
-        Raises ``ValueError`` for images larger than a position table and for noised images without x_t.
+        Raises ``ValueError`` for images larger than a position table and for a batch that is not `encoded` or not noised.
         """
         spans = batch.spans
         x_UD, x_GD = self.embed(batch, skip_absent=attention is not None)
@@ -130,7 +130,12 @@ class UnifiedModel(nn.Module):
     def embed_latents(self, batch: PackedBatch) -> Tensor:
         """[G, D] decoder inputs of the latent tokens: projection of x_t, timestep and position."""
         if batch.timesteps_I is None:
-            raise ValueError("the batch has noised images without x_t; call add_noise or with_noised first")
+            missing = (
+                "pictures without latents; call encoded"
+                if batch.pictures
+                else "noised images without x_t; call add_noise or with_noised"
+            )
+            raise ValueError(f"the batch has {missing} first")
         weight = self.latent_in.weight
         sizes = torch.tensor([math.prod(grid) for grid in batch.latent_grids], dtype=torch.long, device=weight.device)
         times_GD = self.time_embedder(batch.timesteps_I).repeat_interleave(sizes, dim=0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
 from ipt.sequence.transforms import ResizeRule
 
-Encoder = Literal["vae", "vit"]
 KINDS: Mapping[str, Kind] = {"vae": Kind.VAE, "vit": Kind.VIT}
 SHRINK_STEP, SHRINK_STEPS = 0.9, 20
 
@@ -44,8 +42,9 @@ class Resolution:
 
 @dataclass(frozen=True)
 class GuidanceDropout:
-    """Probabilities with which a sample that trains an image loses a group, so that guidance has its branches: ``text`` is
-    system prompt and question, ``observation`` all input images, the others one clean copy of the imagination."""
+    """Probabilities with which a sample that draws an image loses a group, so that guidance has its branches: ``text`` is
+    system prompt and question (their sample then trains no text), ``observation`` all input images, the others one clean
+    copy of the imagination."""
 
     text: float = 0.1
     observation: float = 0.0
@@ -58,14 +57,14 @@ class SequenceConfig:
     """Settings of the sequence that do not depend on the mode.
 
     ``resolutions``: by task, else the default one. ``observe``: the encoders that see input images. A prompt longer than
-    ``max_prompt_tokens`` has all its images made smaller together (``oversize="shrink"``) or its sample rejected; since the
-    rule knows only the prompt, training, inference and all modes see the same images. A sample longer than
-    ``max_sample_tokens`` is rejected.
+    ``max_prompt_tokens`` has the sides of its images limited further, all by one factor, in steps of `SHRINK_STEP`
+    (``oversize="shrink"``), or its sample rejected; since the rule knows only the prompt, training and inference see the same
+    images. A sample longer than ``max_sample_tokens`` is rejected.
     """
 
-    resolutions: Mapping[str, Resolution] = field(default_factory=dict)
-    observe: tuple[Encoder, ...] = ("vae", "vit")
-    oversize: Literal["shrink", "reject"] = "shrink"
+    resolutions: dict[str, Resolution] = field(default_factory=dict)
+    observe: tuple[str, ...] = ("vae", "vit")
+    oversize: str = "shrink"
     max_prompt_tokens: int = 16384
     max_sample_tokens: int = 24576
     dropout: GuidanceDropout = field(default_factory=GuidanceDropout)
@@ -155,7 +154,7 @@ class Renderer:
         return Segment(Kind.VAE_NOISED, picture, Role.IMAGINATION, Loss.FLOW if trained else Loss.NONE)
 
     def imagined(
-        self, task: str, image: SampleImage, condition: Sequence[Encoder], what: str = "imagination"
+        self, task: str, image: SampleImage, condition: Sequence[str], what: str = "imagination"
     ) -> list[Segment]:
         """What the answer may see of an imagination: its clean copies, whoever made it."""
         size, at = self.imagination_size(task), self.config.resolution(task)
@@ -164,18 +163,22 @@ class Renderer:
         return [Segment(KINDS[name], Picture(image.data, sizes[name], what), Role.IMAGINATION) for name in condition]
 
     def finish(self, sample: SpatialSample, segments: Sequence[Segment], epoch: int) -> list[Segment]:
-        """A training sample after guidance dropout; `RejectedSample` where it is too long without it."""
+        """A training sample after guidance dropout; `RejectedSample` where it is too long without it.
+
+        A sample that loses its question trains the image alone: nothing could tell it the answer.
+        """
         length, limit = num_tokens(segments, self.geometry), self.config.max_sample_tokens
         if length > limit:
             raise RejectedSample(sample.id, f"it has {length} tokens, at most {limit} are allowed")
-        if not any(segment.loss is Loss.FLOW for segment in segments):
+        if not any(segment.kind is Kind.VAE_NOISED for segment in segments):
             return list(segments)
         rates = self.config.dropout
         lost = {
             group: self.config.stream(f"dropout {group}", sample, epoch).random() < getattr(rates, group)
             for group in rates.__dataclass_fields__
         }
-        return [replace(s, dropped=True) if lost.get(guidance_group(s), False) else s for s in segments]
+        kept = [replace(s, dropped=True) if lost.get(guidance_group(s), False) else s for s in segments]
+        return [replace(s, loss=Loss.NONE) if lost["text"] and s.loss is Loss.CE else s for s in kept]
 
 
 def guidance_group(segment: Segment) -> str:

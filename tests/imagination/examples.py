@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
+@functools.cache
 def plain(red: int, green: int, blue: int, width: int = 16, height: int = 16) -> bytes:
     """A PNG of one colour."""
     return encode_image(np.full((height, width, 3), (red, green, blue), np.uint8))
@@ -86,6 +88,7 @@ def example(task: str = "pet", **changes: Any) -> SpatialSample:
     return SpatialSample(**{**made, **changes})
 
 
+@functools.cache
 def byte_tokenizer() -> Tokenizer:
     """One token per byte: no merges, so that golden sequences do not depend on how a tokenizer is trained."""
     return train_tokenizer([], BYTES + len(SPECIAL_NAMES))

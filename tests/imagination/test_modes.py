@@ -18,6 +18,7 @@ from ipt.samples.prompts import MODES
 from ipt.samples.sample import BadSample, SampleImage
 from ipt.samples.store import SampleReader, write_shard
 from ipt.sequence.pictures import Picture, Size
+from ipt.sequence.render import GuidanceDropout
 from ipt.sequence.segments import Kind, Segment
 from ipt.sequence.spans import Loss, Role
 from tests.imagination.examples import TASKS, example, ipt, mode, noise_picture, plain, renderer
@@ -124,11 +125,16 @@ def test_probabilities_are_those_of_the_settings_and_draws_are_independent(tmp_p
 
 
 def test_flow_weight_zero_takes_nothing_but_the_loss() -> None:
-    sample = example()
-    trained, control = (ipt(settings=IptSettings(train_flow=flag)).segments(sample, 0) for flag in (True, False))
-    assert same(trained, control)
-    assert [s.loss for s in trained if s.kind is Kind.VAE_NOISED] == [Loss.FLOW]
-    assert [s.loss for s in control if s.kind is Kind.VAE_NOISED] == [Loss.NONE]
+    sample, dropout = example(), GuidanceDropout(text=0.5, observation=0.5)
+    trained, control = (Ipt(renderer(dropout=dropout), IptSettings(train_flow=flag)) for flag in (True, False))
+    for epoch in range(12):
+        ours, theirs = (
+            made.renderer.finish(sample, made.segments(sample, epoch), epoch) for made in (trained, control)
+        )
+        assert same(ours, theirs) and [s.dropped for s in ours] == [s.dropped for s in theirs]
+        assert [s.loss for s in ours if s.kind is Kind.VAE_NOISED] == [Loss.FLOW]
+        assert [s.loss for s in theirs if s.kind is Kind.VAE_NOISED] == [Loss.NONE]
+        assert [s.loss for s in clean(ours)] == [s.loss for s in clean(theirs)]
 
 
 def test_permuted_imaginations_come_from_another_sample_of_the_task(tmp_path: Path) -> None:
