@@ -326,7 +326,7 @@ def ask_chances(pairs: Sequence[tuple[Sight, Sight]]) -> dict[str, float]:
     for pair in pairs:
         sides = [sorted(sight.clear) for sight in pair if sight.clear]
         for nouns in sides:
-            chances.update(dict.fromkeys(nouns, 1 / len(nouns) / len(sides)))  # type: ignore[arg-type]
+            chances.update(dict.fromkeys(nouns, 1 / len(nouns) / len(sides)))
     return {noun: round(chance / sum(chances.values()), 5) for noun, chance in sorted(chances.items())}
 
 

@@ -75,7 +75,7 @@ def test_a_far_mark_is_enlarged_until_legible() -> None:
     far = np.array([8.0, 0.0, 0.0])
     camera = Camera(CameraPose((0, 0, 1.5), 0.0, -0.2), 128, 128, 75)
     size = annotate.legible(0.2, camera, far, 0.06)
-    left, right = (camera.project(far + [0, offset, 0])[0][0] for offset in (size / 2, -size / 2))
+    left, right = (camera.project(far + np.array([0, offset, 0]))[0][0] for offset in (size / 2, -size / 2))
     assert right - left == pytest.approx(0.06 * 128)
     assert annotate.legible(5.0, camera, far, 0.06) == 5.0
 
