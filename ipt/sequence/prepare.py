@@ -112,7 +112,7 @@ class Preparer:
             batch = lay_out(packed, self.tokens, self.geometry)
         except ValueError:
             for (where, _, _), segments in zip(read, packed, strict=True):
-                self._located(where, lambda segments=segments: lay_out([segments], self.tokens, self.geometry))
+                self._located(where, partial(lay_out, [segments], self.tokens, self.geometry))
             raise
         return replace(batch, origins=tuple(origin for _, origin, _ in read))
 
