@@ -1,0 +1,139 @@
+"""Path Tracing in words: which candidates become questions, their distractors, letters and templates."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from datagen.balance import Deck, ordered, quotas
+from datagen.language import with_article
+from datagen.rationale import pt_caption, pt_rationale
+from datagen.tasks.base import Question
+from datagen.tasks.distractors import Asked, draw_distractors
+from datagen.tasks.paths import BINS
+from ipt.samples.questions import TEMPLATES, word
+
+OPTIONS = 4
+BLOCK = 512  # questions whose distractors are drawn together
+Chosen = tuple[str, Mapping[str, Any]]
+
+
+def view_sentence(facts: Mapping[str, Any]) -> str:
+    """What the arrow and the pictures after the map show."""
+    variant = facts["variant"]
+    told = ["The blue arrow at M1 points to the side in question."] if variant.endswith("arrow") else []
+    if "_ego_dir" in variant:
+        told.append("The other two pictures show the view ahead, in the direction of travel, at waypoints 1 and 2.")
+    if "_ego_side" in variant:
+        told.append(f"The other two pictures show the view to the {facts['side']} of the walk at waypoints 1 and 2.")
+    return " ".join([*told, ""])
+
+
+class PathTracingSelector:
+    """Equal quotas for the distance bins, rooms as even as a short queue allows, distractors drawn block by block."""
+
+    LEAD, QUEUE, SUPPLY = 2, 8, 0.6
+
+    def __init__(self, count: int, rng: np.random.Generator) -> None:
+        self._open = quotas(count, BINS, rng)
+        self._queues: dict[str, dict[str, deque[Chosen]]] = {name: {} for name in BINS}
+        self._taken: dict[str, dict[str, int]] = {name: {} for name in BINS}
+        self._block: list[Chosen] = []
+        self._history: list[Asked] = []
+        self._offers = 0
+        self._in_view: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
+        self._tried: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
+        self._letters = Deck(range(OPTIONS), rng)
+        self._templates = {name: Deck(TEMPLATES[name], rng) for name in ("pt_path", "pt_midpoint")}
+        self._rng = rng
+
+    @property
+    def remaining(self) -> int:
+        return sum(self._open.values())
+
+    def pending(self) -> list[str]:
+        queued = (chosen for queues in self._queues.values() for queue in queues.values() for chosen in queue)
+        return [name for name, _ in (*queued, *self._block)]
+
+    def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
+        name = facts["distance_bin"]
+        self._tried.update(facts.get("tried", {}))
+        if not self._open[name] or not self._spare(facts):
+            return []
+        queues, taken = self._queues[name], self._taken[name]
+        queues.setdefault(facts["room"], deque()).append((candidate_id, facts))
+        taken.setdefault(facts["room"], 0)
+        while self._open[name] and any(queues.values()):
+            room = min((kind for kind in queues if queues[kind]), key=lambda kind: (taken[kind], kind))
+            waiting = sum(len(queue) for queue in queues.values())
+            if taken[room] > min(taken.values()) + self.LEAD and waiting <= self.QUEUE:
+                break
+            taken[room] += 1
+            self._open[name] -= 1
+            self._block.append(queues[room].popleft())
+        if not self._open[name]:
+            queues.clear()
+        return self._worded() if len(self._block) >= BLOCK or not self.remaining else []
+
+    def _spare(self, facts: Mapping[str, Any]) -> bool:
+        """Whether the noun asked for is out of view often enough to serve as a distractor three times as often.
+
+        Of the places where it could serve, at most SUPPLY are counted on, for other nouns want them too.
+        """
+        self._offers += 1
+        self._in_view.update(facts["in_view"])
+        noun = facts["answer"]
+        if (OPTIONS - 1) * (self._asked[noun] + 1) > self.SUPPLY * (self._offers - self._in_view[noun]) + OPTIONS:
+            return False
+        self._asked[noun] += 1
+        return True
+
+    def _worded(self) -> list[Question]:
+        """Questions of the block, with distractors drawn for all of them together."""
+        asked = [
+            Asked(
+                facts["answer"],
+                facts["chances"],
+                frozenset(facts["in_view"]),
+                frozenset(facts["opposite"]),
+                frozenset(facts["options"]),
+            )
+            for _, facts in self._block
+        ]
+        self._kept.update(one.answer for one in asked)
+        # Two imagined tries with the common outcome steady the share of a noun that was tried once or twice.
+        common = self._kept.total() / max(self._tried.total(), 1)
+        kept = {noun: (self._kept[noun] + 2 * common) / (tried + 2) for noun, tried in self._tried.items()}
+        drawn = draw_distractors(asked, self._history, kept, OPTIONS - 1, self._rng)
+        questions = [self._word(*chosen, wrong) for chosen, wrong in zip(self._block, drawn, strict=True)]
+        self._history = [*self._history, *asked][-4 * BLOCK :]
+        self._block = []
+        return questions
+
+    def _word(self, candidate_id: str, facts: Mapping[str, Any], wrong: list[str]) -> Question:
+        template = self._templates["pt_midpoint" if facts["variant"].endswith("midpoint") else "pt_path"].deal()
+        decided = {**facts, "options": [facts["answer"], *wrong], "distractors": wrong, "person": template.person}
+        text = word(
+            template,
+            map="dollhouse view" if facts["variant"].startswith("dh") else "top-down map",
+            start=facts["start"].split()[-1],
+            end=facts["end"].split()[-1],
+            side=facts["side"],
+            views=view_sentence(facts),
+        )
+        right = with_article(facts["answer"])
+        return Question(
+            candidate_id=candidate_id,
+            question=text,
+            question_type=f"{facts['direction']}_{facts['side']}",
+            choices=ordered(right, [with_article(noun) for noun in wrong], self._letters.deal(), self._rng),
+            answer_text=right,
+            rationale=pt_rationale(decided),
+            caption=pt_caption(facts),
+            facts=decided,
+        )
