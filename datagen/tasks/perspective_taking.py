@@ -69,7 +69,7 @@ class PerspectiveTakingConfig(TaskConfig):
     samples_per_scene: int = 8
     pitch_deg: float = -15.0
     arrow: str = "without"
-    cameras_per_scene: int = 32
+    cameras_per_scene: int = 48
     targets_per_camera: int = 12
     tries_per_answer: int = 3
     objects_per_question: int = 4
