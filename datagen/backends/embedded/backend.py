@@ -30,6 +30,7 @@ from datagen.backends.base import (
 from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
 from datagen.backends.embedded.free_space import FreeSpace
 from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
+from datagen.backends.embedded.house import HouseConfig, make_house
 from datagen.backends.embedded.import_scene import import_scene
 from datagen.backends.embedded.mujoco_renderer import MujocoRenderer
 from datagen.backends.embedded.ray_caster import RayRenderer
@@ -73,6 +74,7 @@ class EmbeddedConfig:
     preset: str = "home"
     renderer: str = "auto"
     scene_file: str | None = None
+    house: HouseConfig = field(default_factory=HouseConfig)
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
 
     def __post_init__(self) -> None:
@@ -139,7 +141,7 @@ class EmbeddedBackend(SceneBackend):
         seed = derived_seed(index, "scene", preset, split)
         if preset == "blocks":
             return make_blocks(scene_id, seed, self.config.blocks)
-        raise SceneError("preset home is not merged yet")
+        return make_house(scene_id, seed, self.config.house)
 
     def close(self) -> None:
         self._renderer.close()

@@ -157,6 +157,10 @@ def lathe(
         ring_normals /= np.maximum(np.linalg.norm(ring_normals, axis=1, keepdims=True), 1e-9)
     vertices, normals, uv, faces = [], [], [], []
     for band in range(len(steps)):
+        low_point, high_point = bool(points[band, 0] < 1e-6), bool(points[band + 1, 0] < 1e-6)
+        if low_point and high_point:
+            continue  # a step along the axis has no surface
+        start = len(vertices) * (segments + 1)
         for end in (0, 1):
             radius, height = points[band + end]
             normal = ring_normals[band + end] if smooth else band_normals[band]
@@ -164,8 +168,7 @@ def lathe(
             normals.append(np.stack([cos * normal[0], sin * normal[0], np.full_like(cos, normal[1])], axis=1))
             flat = abs(band_normals[band, 1]) > 0.9
             uv.append(vertices[-1][:, :2] if flat else np.stack([turn, np.full_like(turn, run[band + end])], axis=1))
-        low_point, high_point = bool(points[band, 0] < 1e-6), bool(points[band + 1, 0] < 1e-6)
-        faces.append(_band_faces(segments, low_point, high_point) + 2 * band * (segments + 1))
+        faces.append(_band_faces(segments, low_point, high_point) + start)
     stacked = np.concatenate(vertices) + np.asarray(centre, np.float32)
     return Mesh(stacked, np.concatenate(normals).astype(np.float32), np.concatenate(uv), np.concatenate(faces))
 

@@ -193,6 +193,8 @@ def metric_depth(z: NDArray[np.float32], camera: Camera) -> NDArray[np.float64]:
 def colour_of(part: Part, materials: dict[str, Material]) -> tuple[float, float, float, float]:
     """RGBA of a part: its material's colour times its tint."""
     red, green, blue = (base * tint for base, tint in zip(materials[part.material].rgb, part.tint, strict=True))
+    if red == green == blue == 0.5:
+        blue += 1e-4  # MuJoCo takes exactly this grey for "not set" and draws white
     return red, green, blue, 1.0
 
 
