@@ -58,7 +58,8 @@ class Inventory:
         listed = {record["objectId"]: record for record in records}
         objects = [make_object(index, record, rooms) for index, record in enumerate(listed.values())]
         index_of = {item.id: item.index for item in objects}
-        others = [entry for entry in colours if entry["name"] not in index_of]
+        known = set(index_of) | {item.raw_category for item in objects}  # a class has a colour too, in class images
+        others = [entry for entry in colours if entry["name"] not in known]
         kinds = {entry["name"]: remainder_of(entry["name"]) for entry in others}
         for kind in REMAINDERS.values():
             if kind in kinds.values() or kind == "structure":

@@ -117,12 +117,15 @@ class WatchedHttp(WsgiServer):  # type: ignore[misc]
 
     def receive(self, timeout: float | None = None) -> Any:
         watch = Watch(self.unity_proc, timeout or self.timeout)
-        while True:
+        event = None
+        while event is None:
             with suppress(Empty):
-                return self.request_queue.get(timeout=TICK_S)
+                event = self.request_queue.get(timeout=TICK_S)
             if self.failure is not None:
                 raise self.failure
-            watch.check()
+            if event is None:
+                watch.check()
+        return event
 
     def stop(self) -> None:
         if self.unity_proc is not None and self.unity_proc.poll() is None:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
 import zlib
@@ -171,12 +170,12 @@ def split_of_house(number: int) -> str:
 
 def load_prior(name: str) -> Any:
     """A dataset of the package ``prior``: a mapping from split to houses."""
-    if importlib.util.find_spec("prior") is None:
+    try:
+        import prior
+    except ImportError:
         raise BackendUnavailable(
             f"houses={PRIOR}{name} needs the package prior: pip install prior (it uses git and git-lfs)"
-        )
-    import prior
-
+        ) from None
     return prior.load_dataset(name)
 
 
