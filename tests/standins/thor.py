@@ -75,5 +75,3 @@ def thor_machine(folder: Path, preset: str = "home") -> Iterator[ThorMachine]:
 def running(backend: Any) -> Any:
     """The process of a backend's player."""
     return backend._player._controller.server.unity_proc
-
-

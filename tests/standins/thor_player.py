@@ -92,7 +92,9 @@ class World:
         self.info = self._backend.load(name if name.startswith(f"{self._preset}-") else other)
         self.objects = self._backend.objects()
         self.names = [self._name(item) for item in self.objects]
-        self.colours = [(crc & 255, crc >> 8 & 255, crc >> 16 & 255) for crc in (zlib.crc32(n.encode()) for n in self.names)]
+        self.colours = [
+            (crc & 255, crc >> 8 & 255, crc >> 16 & 255) for crc in (zlib.crc32(n.encode()) for n in self.names)
+        ]
         self.loaded = True
 
     def _name(self, item: SceneObject) -> str:
@@ -121,7 +123,10 @@ class World:
     def palette(self) -> list[dict[str, Any]]:
         """Colours of objects, and of their classes, which no instance image shows."""
         kinds = sorted({name.split("|")[0] for name in self.names})
-        classes = [{"name": kind, "color": [zlib.crc32(kind.encode()) >> shift & 255 for shift in (0, 8, 16)]} for kind in kinds]
+        classes = [
+            {"name": kind, "color": [zlib.crc32(kind.encode()) >> shift & 255 for shift in (0, 8, 16)]}
+            for kind in kinds
+        ]
         return classes + [{"name": n, "color": list(c)} for n, c in zip(self.names, self.colours, strict=True)]
 
     def bounds(self) -> dict[str, Any]:
@@ -182,7 +187,9 @@ class StandIn:
         method = getattr(self, f"do_{name}", None)
         if method is None or name in self.settings.get("unknown", ()):
             raise Refused(f"Invalid action: {name}", "InvalidAction")
-        return method(**{key: value for key, value in action.items() if key not in ("action", "sequenceId", "renderImage")})
+        return method(
+            **{key: value for key, value in action.items() if key not in ("action", "sequenceId", "renderImage")}
+        )
 
     def do_Reset(self, sceneName: str) -> None:
         self.cameras, self.copied, self.filter, self.scene = [], [], None, sceneName
@@ -273,7 +280,9 @@ class StandIn:
             result += list(zip(names, pictures, strict=True))[: 1 if old else 3]
         return result
 
-    def agent_metadata(self, action: dict[str, Any], returned: Any, failure: Refused | None, drawn: bool) -> dict[str, Any]:
+    def agent_metadata(
+        self, action: dict[str, Any], returned: Any, failure: Refused | None, drawn: bool
+    ) -> dict[str, Any]:
         loaded = self.world.loaded
         records = self.world.records() if loaded else []
         cameras = [{"thirdPartyCameraId": n, **camera} for n, camera in enumerate(self.cameras)]
@@ -288,11 +297,17 @@ class StandIn:
             "actionReturn": returned,
             "sceneName": self.scene,
             "objects": [record for record in records if self.filter is None or record["objectId"] in self.filter],
-            "agent": {"position": {"x": 0, "y": AGENT_HEIGHT, "z": 0}, "rotation": {"x": 0, "y": 0, "z": 0}, "cameraHorizon": 0},
+            "agent": {
+                "position": {"x": 0, "y": AGENT_HEIGHT, "z": 0},
+                "rotation": {"x": 0, "y": 0, "z": 0},
+                "cameraHorizon": 0,
+            },
             "cameraPosition": {"x": 0, "y": 1.5, "z": 0},
             "fov": 90.0,
             "thirdPartyCameras": cameras if drawn else None,
-            "colors": self.world.palette() if loaded and drawn and self.flags.get("renderInstanceSegmentation") else None,
+            "colors": self.world.palette()
+            if loaded and drawn and self.flags.get("renderInstanceSegmentation")
+            else None,
             "sceneBounds": self.world.bounds() if loaded else None,
             "isSceneAtRest": True,
         }

@@ -116,7 +116,7 @@ def linearised_as_perspective(reported: NDArray[np.float32], camera: Camera, bou
 def colour_keys(colours: ArrayLike) -> NDArray[np.uint32]:
     """Colours (..., 3) in 0..255 as integers (...)."""
     rgb = np.asarray(colours).astype(np.uint32)
-    return (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
+    return np.asarray(rgb @ np.array([1 << 16, 1 << 8, 1], np.uint32), np.uint32)
 
 
 def box_of_corners(points: Sequence[Sequence[float]]) -> OrientedBox | None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ai2thor.controller import Controller
 from ai2thor.fifo_server import FifoServer
+from ai2thor.platform import STR_PLATFORM_MAP
 from ai2thor.wsgi_server import WsgiServer
 
 from datagen.backends.ai2thor.setup import explain_start
@@ -58,6 +59,9 @@ class Watch:
 
 class WatchedPipes(FifoServer):  # type: ignore[misc]
     """The client's pipe server; opening, reading and writing all keep watch."""
+
+    server_pipe: Any
+    client_pipe: Any
 
     def _recv_message(self, timeout: float | None) -> Any:
         if self.server_pipe is None:
@@ -141,6 +145,8 @@ class WatchedHttp(WsgiServer):  # type: ignore[misc]
 class WatchedController(Controller):  # type: ignore[misc]
     """The client's controller on the servers above."""
 
+    server: Any
+
     def _build_server(self, host: str, port: int, width: int, height: int) -> None:
         common = {"width": width, "height": height, "timeout": self.server_timeout, "depth_format": self.depth_format}
         if self.server is None and self.server_class is WsgiServer:
@@ -167,11 +173,15 @@ class Player:
 
     def __init__(self, arguments: dict[str, Any], server: str) -> None:
         """Start a player and load ``arguments["scene"]``; ``server`` is "fifo" or "wsgi"."""
+        if "platform" in arguments:  # by its class: with a name the client's own error message fails
+            arguments = {**arguments, "platform": STR_PLATFORM_MAP[arguments["platform"]]}
         # In two steps: if the second fails, what it has started is known and ended.
         self._controller: Any = WatchedController.__new__(WatchedController)
         with self._watching("starting"):
             try:
-                self._controller.__init__(server_class=WsgiServer if server == "wsgi" else FifoServer, **arguments)
+                self._controller.__init__(  # type: ignore[misc]
+                    server_class=WsgiServer if server == "wsgi" else FifoServer, **arguments
+                )
             except Exception as error:
                 launched = getattr(getattr(self._controller, "server", None), "unity_proc", None) is not None
                 if not launched and (instruction := explain_start(error)):

@@ -28,6 +28,7 @@ from ipt.samples.sample import SPLITS
 
 SOURCES = ("ithor", "robothor", "procthor")
 ITHOR_KINDS = {0: "kitchen", 2: "living room", 3: "bedroom", 4: "bathroom"}
+ITHOR = {f"FloorPlan{100 * hundred + n}": kind for hundred, kind in ITHOR_KINDS.items() for n in range(1, 31)}
 ITHOR_NUMBERS = {"train": range(1, 21), "val": range(21, 26), "test": range(26, 31)}
 ROBOTHOR_LAYOUTS = {
     "train": [f"Train{number}" for number in range(1, 11)],
@@ -90,10 +91,8 @@ class SceneLibrary:
 
     def scene(self, scene_id: str) -> ThorScene:
         """The scene behind an id; ``SceneError`` says what ids look like."""
-        if match := re.fullmatch(r"FloorPlan([234]?)(\d\d?)", scene_id):
-            hundred, number = int(match[1] or 0), int(match[2])
-            if 1 <= number <= 30:
-                return ThorScene(scene_id, scene_id, ITHOR_KINDS[hundred])
+        if scene_id in ITHOR:
+            return ThorScene(scene_id, scene_id, ITHOR[scene_id])
         if re.fullmatch(r"FloorPlan_(Train([1-9]|1[0-2])|Val[1-3])_[1-5]", scene_id):
             return ThorScene(scene_id, scene_id, "apartment")
         if (match := re.fullmatch(r"procthor-(\w+)-(\d+)", scene_id)) and self._houses:
@@ -189,7 +188,9 @@ def outline_of(polygon: Sequence[dict[str, float]]) -> NDArray[np.float64]:
 
 def room_at(point: NDArray[np.float64], rooms: Sequence[Room]) -> str | None:
     """Id of the room whose outline holds the floor point (2,), or None."""
-    return next((room.id for room in rooms if Outline(room.polygon).contains_point(point, radius=1e-6)), None)
+    return next(
+        (room.id for room in rooms if Outline(room.polygon).contains_point((point[0], point[1]), radius=1e-6)), None
+    )
 
 
 def words(camel: str) -> str:
