@@ -1,10 +1,13 @@
 """The real AI2-THOR client drives the stand-in player: contract, faults, refusals, recycling."""
 
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 pytest.importorskip("ai2thor")
 
@@ -15,6 +18,7 @@ from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.contract import BackendContract
 from tests.standins.thor import ThorMachine, running, thor_machine
 
+LEFT_OPEN: dict[str, Ai2thorBackend] = {}
 VIEW = Camera(CameraPose((1.5, 1.5, 1.4), 0.5, -0.2), 64, 48, 80)
 FAULTS = {
     "crash": "ended with code -11",
@@ -169,6 +173,25 @@ def test_players_are_replaced_after_some_scenes(machine: ThorMachine) -> None:
         assert processes[0] is processes[1] and processes[1] is not processes[2]
         assert processes[0].poll() is not None and processes[2].poll() is None
     assert processes[2].poll() is not None
+
+
+def test_no_player_outlives_a_worker(machine: ThorMachine) -> None:
+    """A joblib worker that is shut down takes its player with it, though nobody closed the backend."""
+    machine.settings(stays=True)  # and does not leave by itself when the client does
+    executor = get_reusable_executor(max_workers=1, timeout=60)
+    pid = executor.submit(load_and_leave, machine.config()).result()
+    os.kill(pid, 0)
+    executor.shutdown(wait=True)
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):  # until the kernel has reaped it
+            os.kill(pid, 0)
+            time.sleep(0.1)
+
+
+def load_and_leave(config) -> int:
+    backend = LEFT_OPEN.setdefault("backend", Ai2thorBackend(config))
+    backend.load("FloorPlan2")
+    return running(backend).pid
 
 
 def test_metadata_is_filtered_once_a_scene_is_read(machine: ThorMachine) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import types
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,13 +17,13 @@ from datagen.backends.ai2thor import Ai2thorConfig
 from datagen.backends.ai2thor.frames import (
     box_of_corners,
     camera_to_thor,
-    cut_above,
     from_thor,
     linearised_as_perspective,
     planar_depth,
     pose_from_thor,
     rotation_to_thor,
     to_thor,
+    without_ceiling,
 )
 from datagen.backends.ai2thor.lattice import Lattice
 from datagen.backends.ai2thor.objects import Inventory, noun_of
@@ -90,16 +91,20 @@ def test_the_way_a_build_reports_orthographic_depth_is_recognised() -> None:
         linearised_as_perspective(depth / 2, camera, (0.0, 2.5))
 
 
-def test_ceilings_are_cut_off_only_straight_below() -> None:
+def test_ceilings_are_left_out_where_that_is_possible() -> None:
     camera = top_down_camera((0, 0, 4, 4), 8)
-    cut = cut_above(camera, 2.1)
+    cut = without_ceiling(camera, 2.1, 2.5)
     assert cut.near == pytest.approx(17.9) and cut.pose == camera.pose and cut.far == camera.far
-    for other in (Camera(camera.pose, 8, 8), Camera(CameraPose((0, 0, 9), 0, -1.5), 8, 8, ortho_height_m=3)):
+    dollhouse = Camera(CameraPose((0, 0, 6), 0, -1.0), 8, 8)
+    assert without_ceiling(dollhouse, 2.1, 2.5) == dollhouse
+    low = Camera(CameraPose((0, 0, 1.5), 0, -1.0), 8, 8)
+    slanted = Camera(CameraPose((0, 0, 9), 0, -1.5), 8, 8, ortho_height_m=3)
+    for other in (low, slanted):
         with pytest.raises(SceneError, match="straight down"):
-            cut_above(other, 2.1)
-    assert camera_to_thor(cut)["orthographicSize"] == 2 and "orthographicSize" not in camera_to_thor(
-        Camera(camera.pose, 8, 8)
-    )
+            without_ceiling(other, 2.1, 2.5)
+    with pytest.raises(SceneError, match="does not reach down"):
+        without_ceiling(replace(camera, far=10.0), 2.1, 2.5)
+    assert camera_to_thor(cut)["orthographicSize"] == 2 and "orthographicSize" not in camera_to_thor(dollhouse)
 
 
 @given(st.permutations(range(8)), st.floats(0, 6.28), st.tuples(*[st.floats(0.05, 3)] * 3))
@@ -171,7 +176,7 @@ def test_rooms_and_apartments_are_split_without_overlap() -> None:
 
 
 def house(number: int) -> dict:
-    return {"id": str(number), "rooms": []}
+    return {"id": str(number), "rooms": [], "metadata": {"agent": {"position": {"x": 1, "y": 0.9, "z": 2}}}}
 
 
 def test_houses_read_alike_from_every_kind_of_file(tmp_path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from datagen.backends.ai2thor import Ai2thorConfig
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
+from ipt.common.seeding import generator
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +57,14 @@ def procthor_house(backend: EmbeddedBackend, number: int) -> dict[str, Any]:
         }
         for room in info.rooms
     ]
-    return {"id": info.scene_id, "rooms": rooms, "walls": [], "objects": []}
+    x, y, z = (float(value) for value in backend.sample_navigable(1, generator(number, "agent"), 0.3)[0])
+    agent = {
+        "position": {"x": x, "y": z + 0.901, "z": y},
+        "rotation": {"x": 0, "y": 90, "z": 0},
+        "horizon": 0,
+        "standing": True,
+    }
+    return {"id": info.scene_id, "rooms": rooms, "walls": [], "objects": [], "metadata": {"agent": agent}}
 
 
 @contextmanager

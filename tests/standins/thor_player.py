@@ -30,6 +30,7 @@ from tests.standins.thor_wire import connect
 AGENT_HEIGHT = 0.901
 CAPSULE = 0.2
 BLUE = (0, 0, 255)
+OUTSIDE = {"x": -100.0, "y": AGENT_HEIGHT, "z": -100.0}
 LISTED_STRUCTURE = ("floor", "door", "window")
 SCENES = [f"FloorPlan{hundred + n}_physics" for hundred in (0, 200, 300, 400) for n in range(1, 31)]
 SCENES += [f"FloorPlan_Train{layout}_{n}" for layout in range(1, 13) for n in range(1, 6)]
@@ -133,10 +134,12 @@ class World:
         low, high = np.asarray(self.info.bounds_min), np.asarray(self.info.bounds_max)
         return {"center": vector((low + high) / 2), "size": vector(high - low)}
 
-    def reachable(self, step: float) -> list[dict[str, float]]:
-        """Positions that a sweep in steps along x and z reaches."""
+    def reachable(self, step: float, agent: dict[str, float] | None) -> list[dict[str, float]]:
+        """Positions that a sweep in steps along x and z reaches from the agent's position, or else from any."""
         free = self._backend.free_map(CAPSULE)
-        start = free.centre_of(*np.nonzero(free.grid))[0]
+        start = free.centre_of(*np.nonzero(free.grid))[0] if agent is None else np.array([agent["x"], agent["z"]])
+        if not self._backend.is_free(start[None], CAPSULE).all():
+            raise Refused("the agent is not in the house")
         queue, seen = [(0, 0)], {(0, 0)}
         for i, j in queue:
             for di, dj in ((1, 0), (0, 1), (-1, 0), (0, -1)):
@@ -156,8 +159,10 @@ class World:
 
     def pictures(self, colour_camera: Camera, data_camera: Camera, ortho_is_linear: bool) -> list[bytes]:
         """RGB, depth in metres and instance colours as Unity sends them: bottom row first."""
-        rgb = self._backend.render([colour_camera], ("rgb",))[0].rgb
-        data = self._backend.render([data_camera], ("depth", "instance"))[0]
+        above = colour_camera.pose.position[2] > self.info.bounds_max[2]
+        hide = ("ceiling",) if above else ()  # ceilings have no upper side
+        rgb = self._backend.render([colour_camera], ("rgb",), hide)[0].rgb
+        data = self._backend.render([data_camera], ("depth", "instance"), hide)[0]
         near, far = data_camera.near, data_camera.far
         depth = np.where(data.depth == 0, far, data.depth).astype(np.float64)
         if data_camera.ortho_height_m is not None and not ortho_is_linear:
@@ -180,6 +185,7 @@ class StandIn:
         self.flags: dict[str, Any] = {}
         self.filter: list[str] | None = None
         self.scene = "FloorPlan1_physics"
+        self.agent: dict[str, float] | None = None
 
     def do(self, action: dict[str, Any]) -> Any:
         """Carry out an action and give its actionReturn; ``Refused`` if it fails."""
@@ -193,7 +199,7 @@ class StandIn:
 
     def do_Reset(self, sceneName: str) -> None:
         self.cameras, self.copied, self.filter, self.scene = [], [], None, sceneName
-        self.world.loaded = False
+        self.world.loaded, self.agent = False, None
         if sceneName != "Procedural":
             self.world.load(sceneName)
 
@@ -207,6 +213,7 @@ class StandIn:
         if self.scene != "Procedural":
             raise Refused("CreateHouse needs the scene Procedural")
         self.world.load(house["id"])
+        self.agent = OUTSIDE
 
     def do_GetScenesInBuild(self) -> list[str]:
         return SCENES
@@ -225,7 +232,10 @@ class StandIn:
         self.filter = objectIds
 
     def do_GetReachablePositions(self) -> list[dict[str, float]]:
-        return self.world.reachable(self.flags["gridSize"])
+        return self.world.reachable(self.flags["gridSize"], self.agent)
+
+    def do_TeleportFull(self, position: Any, rotation: Any, horizon: float, standing: bool) -> None:
+        self.agent = position
 
     def do_GetShortestPathToPoint(self, position: dict[str, float], target: dict[str, float]) -> dict[str, Any]:
         return {"corners": self.world.path(position, target)}
@@ -361,7 +371,11 @@ def main() -> None:
         images = player.images() if drawn and not (fast and wire.patches) and player.world.loaded else []
         if drawn and not images:
             images = [("image", bytes(3 * player.size[0] * player.size[1]))]
-        action = wire.exchange(metadata, images, action["sequenceId"], fast)
+        try:
+            action = wire.exchange(metadata, images, action["sequenceId"], fast)
+        except EOFError:
+            time.sleep(3600 if settings.get("stays") else 0)
+            return
 
 
 if __name__ == "__main__":

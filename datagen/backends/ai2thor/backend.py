@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from datagen.backends.ai2thor.frames import (
     camera_to_thor,
-    cut_above,
     from_thor,
     linearised_as_perspective,
     planar_depth,
     to_thor,
+    without_ceiling,
 )
 from datagen.backends.ai2thor.lattice import Lattice
 from datagen.backends.ai2thor.objects import Inventory, triple
@@ -182,6 +182,8 @@ class Ai2thorBackend(SceneBackend):
 
     def _read(self, scene: ThorScene) -> LoadedScene:
         """Everything that is known of the scene just loaded; sets up the camera."""
+        if start := scene.agent:
+            self._act("TeleportFull", **start, renderImage=False)
         records = self._act("PausePhysicsAutoSim").metadata["objects"]
         reached = self._act("GetReachablePositions").metadata["actionReturn"] or []
         self._act("SetObjectFilter", objectIds=[], renderImage=False)
@@ -190,6 +192,9 @@ class Ai2thorBackend(SceneBackend):
         width, height = self._player.size if self._player is not None else (1, 1)
         arguments = camera_to_thor(top_down_camera((0, 0, 1, 1), 1))
         self._act("AddThirdPartyCamera", **arguments, renderImage=False)
+        if self.config.local_executable is not None and self.config.platform == "CloudRendering":
+            # Such builds ignore the quality of the command line, and the client takes every local build for Linux64.
+            self._act("ChangeQuality", quality=self.config.quality, renderImage=False)
         # This makes the player copy the camera to its depth and instance cameras and colour what CreateHouse has made.
         shown = self._act("ChangeResolution", x=width, y=height)
         self._check_build(shown)
@@ -276,8 +281,9 @@ class Ai2thorBackend(SceneBackend):
         modalities: Collection[Modality] = ALL_MODALITIES,
         hide: Collection[Layer] = (),
     ) -> list[Frame]:
-        limit = self._loaded.info.floor_z + self.config.top_down_cut_m
-        shown = [cut_above(camera, limit) if hide else camera for camera in cameras]
+        info = self._loaded.info
+        cut, ceiling = info.floor_z + self.config.top_down_cut_m, info.bounds_max[2]
+        shown = [without_ceiling(camera, cut, ceiling) if hide else camera for camera in cameras]
         frames: dict[int, Frame] = {}
         # Cameras of one projection follow each other: a change of projection costs a second message.
         for index in sorted(range(len(cameras)), key=lambda number: projection_of(shown[number])):

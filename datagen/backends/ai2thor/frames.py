@@ -69,17 +69,25 @@ def camera_to_thor(camera: Camera) -> dict[str, Any]:
     return arguments
 
 
-def cut_above(camera: Camera, height: float) -> Camera:
-    """The camera without what lies above world height ``height`` (metres): its near plane is moved down to it.
+def without_ceiling(camera: Camera, cut: float, ceiling: float) -> Camera:
+    """A camera that shows a scene without what hides its rooms from above; heights in metres of the world frame.
 
-    AI2-THOR cannot hide ceilings, but for a parallel view straight down the near plane is a horizontal cut.
+    AI2-THOR cannot hide objects of its structure. For a parallel view straight down the near plane is a horizontal cut,
+    here at height ``cut``. Above ``ceiling`` a perspective needs none: Unity draws ceilings from below only.
     """
+    height = camera.pose.position[2]
+    if camera.ortho_height_m is None and height > ceiling:
+        return camera
     if camera.ortho_height_m is None or camera.pose.forward[2] > -1 + 1e-9:
-        raise SceneError("AI2-THOR leaves out ceilings only in orthographic views straight down (render_top_down)")
-    near = camera.pose.position[2] - height
-    if near >= camera.far:
-        raise SceneError(f"a top-down camera with far={camera.far} m does not reach down to {height:.2f} m")
-    return replace(camera, near=max(camera.near, near))
+        raise SceneError(
+            f"AI2-THOR leaves out ceilings only in orthographic views straight down (render_top_down) and from above "
+            f"{ceiling:.2f} m, this camera is at {height:.2f} m"
+        )
+    if height - cut >= camera.far:
+        raise SceneError(
+            f"a top-down camera at {height:.2f} m with far={camera.far} m does not reach down to {cut:.2f} m"
+        )
+    return replace(camera, near=max(camera.near, height - cut))
 
 
 def planar_depth(reported: NDArray[np.float32], camera: Camera, as_perspective: bool) -> NDArray[np.float32]:

@@ -48,6 +48,11 @@ class ThorScene:
     payload: str | dict[str, Any]
     kind: str = "room"
 
+    @property
+    def agent(self) -> dict[str, Any]:
+        """Where a house puts the agent (arguments of ``TeleportFull``): a player leaves it outside. {} for named scenes."""
+        return {} if isinstance(self.payload, str) else self.payload["metadata"]["agent"]
+
     def rooms(self, outline: NDArray[np.float64]) -> tuple[Room, ...]:
         """The rooms of the house, or one room with the given outline (n, 2) in metres."""
         if isinstance(self.payload, str):
@@ -129,15 +134,13 @@ class Houses:
         if number not in self.numbers(split):
             raise SceneError(f"{self._source} has no house {number} in split '{split}'")
         if self._prior is not None:
-            return dict(self._prior[split][number])
+            return checked(self._prior[split][number], f"{self._source}, house {number}")
         file = self._file(split)
         try:
-            house: dict[str, Any] = json.loads(zlib.decompress(self._read(file)[number]))
+            house = json.loads(zlib.decompress(self._read(file)[number]))
         except json.JSONDecodeError as error:
             raise SceneError(f"{file}, house {number}: not valid JSON ({error})") from error
-        if not isinstance(house, dict) or not isinstance(house.get("rooms"), list):
-            raise SceneError(f"{file}, house {number}: not a ProcTHOR house (an object with 'rooms')")
-        return house
+        return checked(house, f"{file}, house {number}")
 
     def _file(self, split: str) -> Path:
         path = Path(self._source)
@@ -160,6 +163,17 @@ class Houses:
                 raise SceneError(f"{file}: not valid JSON ({error}); one house per line is a .jsonl file") from error
             self._kept[str(file)] = [zlib.compress(line) for line in lines or data.splitlines() if line.strip()]
         return self._kept[str(file)]
+
+
+def checked(house: Any, where: str) -> dict[str, Any]:
+    """``house`` if it has what is needed of a ProcTHOR house."""
+    try:
+        whole = isinstance(house["rooms"], list) and "position" in house["metadata"]["agent"]
+    except (TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise SceneError(f"{where}: not a ProcTHOR house (an object with 'rooms' and 'metadata.agent')")
+    return dict(house)
 
 
 def split_of_house(number: int) -> str:
