@@ -77,9 +77,10 @@ def test_both_renderers_agree_on_random_homes(mujoco: MujocoRenderer, homes: int
             Camera(CameraPose((x, y, 1.4), yaw, -0.2), 160, 120, 75)
             for (x, y, _), yaw in zip(points, (0.4, 2.5, -1.5), strict=True)
         ]
-        cameras.append(
-            top_down_camera((scene.bounds_min[0], scene.bounds_min[1], scene.bounds_max[0], scene.bounds_max[1]), 128)
-        )
+        (x0, y0, _), (x1, y1, _) = scene.bounds_min, scene.bounds_max
+        plan = top_down_camera((x0, y0, x1, y1), 128)
+        # OpenGL snaps vertices to 1/256 of a pixel: an edge along a pixel column flips all of it at once, or nothing.
+        cameras.append(replace(plan, pose=plan.pose.turned(0.12)))
         for one, other in zip(draw(mujoco, scene, cameras), draw(ray, scene, cameras), strict=True):
             same = one.instance == other.instance
             differing, pixels = differing + int((~same).sum()), pixels + same.size
