@@ -72,11 +72,11 @@ def test_orthographic_depth_is_recovered_from_the_perspective_formula(near: floa
     """Unity's LinearEyeDepth on an orthographic buffer: 1 / ((1/near - 1/far) z + 1/far), z = (far - d) / (far - near)."""
     depth = near + (far - near) * 0.99 * share
     buffer = (far - depth) / (far - near)
-    reported = np.full((2, 2), 1 / ((1 / near - 1 / far) * buffer + 1 / far))
+    reported = np.full((2, 2), 1 / ((1 / near - 1 / far) * buffer + 1 / far), np.float32)
     camera = Camera(CameraPose((0, 0, 9), 0), 2, 2, ortho_height_m=3, near=near, far=far)
     assert np.allclose(planar_depth(reported, camera, True), depth, rtol=1e-4)
-    assert np.allclose(planar_depth(np.full((2, 2), depth), camera, False), depth)
-    assert (planar_depth(np.full((2, 2), far), camera, True) == 0).all()
+    assert np.allclose(planar_depth(np.full((2, 2), depth, np.float32), camera, False), depth)
+    assert (planar_depth(np.full((2, 2), far, np.float32), camera, True) == 0).all()
 
 
 def test_the_way_a_build_reports_orthographic_depth_is_recognised() -> None:
@@ -154,8 +154,10 @@ def test_instance_colours_find_their_objects() -> None:
     assert names == ["Chair|0", "Chair|1", "Floor|2", "unlisted wall", "unlisted structure"]
     assert inventory.objects[0].aabb_max == (0.5, 1.5, 1.0), "y and z are exchanged"
     assert [item.is_structure for item in inventory.objects] == [False, False, True, True, True]
-    image = np.array([[[255, 0, 0], [0, 0, 255], [0, 255, 0], [1, 2, 3], [4, 5, 6], [77, 77, 77]]], np.uint8)
-    assert inventory.instances(image).tolist() == [[0, 1, 2, 3, 4, 4]]
+    image = np.array([[[255, 0, 0], [0, 0, 255], [0, 255, 0]], [[1, 2, 3], [4, 5, 6], [77, 77, 77]]], np.uint8)
+    for alpha in (0, 255):
+        pixels = np.dstack([image, np.full((2, 3), alpha, np.uint8)]).view("<u4")[..., 0]
+        assert inventory.instances(pixels).tolist() == [[0, 1, 2], [3, 4, 4]]
 
 
 def test_rooms_and_apartments_are_split_without_overlap() -> None:

@@ -299,7 +299,8 @@ class Ai2thorBackend(SceneBackend):
         if "rgb" in modalities:
             rgb = np.ascontiguousarray(event.third_party_camera_frames[0][:, :, :3])
         if "instance" in modalities:
-            instance = self._loaded.inventory.instances(event.third_party_instance_segmentation_frames[0])
+            colours = event.third_party_instance_masks[0].instance_segmentation_frame_uint32
+            instance = self._loaded.inventory.instances(colours)
             instance[depth == 0] = -1
         return Frame(camera, rgb, depth if "depth" in modalities else None, instance)
 

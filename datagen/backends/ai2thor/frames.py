@@ -96,11 +96,12 @@ def planar_depth(reported: NDArray[np.float32], camera: Camera, as_perspective: 
     Unity's depth shader linearises the buffer as for a perspective. For orthographic cameras that is wrong, and
     ``as_perspective`` inverts it: the buffer value is linear in depth there.
     """
-    depth = np.asarray(reported, dtype=np.float64)
+    depth = reported
     if camera.ortho_height_m is not None and as_perspective:
-        buffer = (1 / np.maximum(depth, camera.near) - 1 / camera.far) / (1 / camera.near - 1 / camera.far)
-        depth = camera.far - (camera.far - camera.near) * buffer
-    return np.where(depth < camera.far * (1 - 1e-3), depth, 0).astype(np.float32)
+        exact = np.maximum(reported.astype(np.float64), camera.near)
+        buffer = (1 / exact - 1 / camera.far) / (1 / camera.near - 1 / camera.far)
+        depth = (camera.far - (camera.far - camera.near) * buffer).astype(np.float32)
+    return np.where(depth < np.float32(camera.far * (1 - 1e-3)), depth, np.float32(0))
 
 
 def linearised_as_perspective(reported: NDArray[np.float32], camera: Camera, bounds_z: tuple[float, float]) -> bool:
@@ -121,10 +122,10 @@ def linearised_as_perspective(reported: NDArray[np.float32], camera: Camera, bou
     )
 
 
-def colour_keys(colours: ArrayLike) -> NDArray[np.uint32]:
-    """Colours (..., 3) in 0..255 as integers (...)."""
-    rgb = np.asarray(colours).astype(np.uint32)
-    return np.asarray(rgb @ np.array([1 << 16, 1 << 8, 1], np.uint32), np.uint32)
+def colour_key(colour: Sequence[int]) -> int:
+    """A colour (3,) in 0..255 as the integer that a little-endian RGBA pixel without its alpha is."""
+    red, green, blue = colour
+    return red | green << 8 | blue << 16
 
 
 def box_of_corners(points: Sequence[Sequence[float]]) -> OrientedBox | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.backends.ai2thor.frames import box_of_corners, colour_keys, from_thor
+from datagen.backends.ai2thor.frames import box_of_corners, colour_key, from_thor
 from datagen.backends.ai2thor.scenes import room_at, words
 from datagen.backends.base import Room, SceneObject
 
@@ -70,17 +70,18 @@ class Inventory:
         # Listed objects come last: where a class and an object share a colour, the object has it.
         pairs = [(entry, index_of[kinds[entry["name"]]]) for entry in others]
         pairs += [(entry, index_of[entry["name"]]) for entry in colours if entry["name"] in index_of]
-        table = {int(colour_keys(entry["color"])): index for entry, index in pairs}
+        table = {colour_key(entry["color"]): index for entry, index in pairs} or {0: self._rest}
         self._keys = np.array(sorted(table), dtype=np.uint32)
-        self._indices = np.array([table[int(key)] for key in self._keys], dtype=np.int32)
+        self._indices = np.array([table[key] for key in sorted(table)], dtype=np.int32)
 
-    def instances(self, colours: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Object index of every pixel of an instance image (h, w, 3); unknown colours are "structure"."""
-        keys = colour_keys(colours)
-        if not len(self._keys):
-            return np.full(keys.shape, self._rest, np.int32)
-        slots = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[slots] == keys, self._indices[slots], self._rest).astype(np.int32)
+    def instances(self, pixels: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """Object index of every pixel of an instance image (h, w) of RGBA integers; unknown colours are "structure"."""
+        keys = (pixels & 0xFFFFFF).ravel()
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))  # of runs of one colour
+        runs = keys[starts]
+        slots = np.minimum(np.searchsorted(self._keys, runs), len(self._keys) - 1)
+        indices = np.where(self._keys[slots] == runs, self._indices[slots], self._rest).astype(np.int32)
+        return np.repeat(indices, np.diff(starts, append=len(keys))).reshape(pixels.shape)
 
 
 def make_object(index: int, record: Mapping[str, Any], rooms: Sequence[Room]) -> SceneObject:
