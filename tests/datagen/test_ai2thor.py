@@ -39,7 +39,7 @@ def machine(tmp_path) -> Iterator[ThorMachine]:
 
 
 class ThorContract(BackendContract):
-    preset, server, scene_id = "home", "fifo", ""
+    preset, server = "home", "fifo"
     sources: tuple[str, ...] = ("ithor",)
 
     @pytest.fixture(scope="class")
@@ -52,20 +52,25 @@ class ThorContract(BackendContract):
 
     @pytest.fixture(scope="class")
     def info(self, backend: Ai2thorBackend) -> SceneInfo:
-        return backend.load(self.scene_id)
+        """The first scene with room for the contract's clearance: the lattice of a small room has none."""
+        for scene_id in backend.scenes("train"):
+            info = backend.load(scene_id)
+            if backend.free_map(0.3).grid.sum() > 8:
+                return info
+        raise AssertionError("the stand-in has no roomy scene")
 
 
 class TestHomeThroughPipes(ThorContract):
-    scene_id = "FloorPlan205"
+    pass
 
 
 @pytest.mark.long
 class TestHouseThroughHttp(ThorContract):
-    server, sources, scene_id = "wsgi", ("procthor",), "procthor-train-1"
+    server, sources = "wsgi", ("procthor",)
 
 
 class TestBlocksThroughPipes(ThorContract):
-    preset, scene_id = "blocks", "FloorPlan2"
+    preset = "blocks"
 
 
 def test_frames_are_those_of_the_scene_in_the_player(machine: ThorMachine) -> None:
