@@ -30,7 +30,7 @@ NOUNS = {
     "SoapBar": "bar of soap",
     "TableTopDecor": "decoration",
 }
-STRUCTURE = frozenset({"Ceiling", "Doorframe", "Doorway", "Floor", "Room", "Undefined", "Wall", "Window"})
+STRUCTURE = frozenset({"Ceiling", "Door", "Doorframe", "Doorway", "Floor", "Room", "Undefined", "Wall", "Window"})
 
 #: What drawn surfaces without an object in the metadata are called, by a word in their name; the last one takes the rest.
 REMAINDERS = {"floor": "floor", "ceiling": "ceiling", "wall": "wall", "": "structure"}
