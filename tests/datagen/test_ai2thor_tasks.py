@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("ai2thor")
 
 from datagen.__main__ import main
+from datagen.backends.ai2thor import setup
 from datagen.config import RunConfig, run_config
 from datagen.progress import Progress
 from datagen.run import generate
@@ -63,16 +64,14 @@ def test_a_crash_in_the_middle_changes_nothing(machine: ThorMachine) -> None:
     assert "fault" not in machine.settings_file.read_text(), "the player did crash"
 
 
-def test_a_machine_without_the_client_ends_with_one_line(monkeypatch, capsys) -> None:
+def test_a_machine_without_the_client_ends_with_one_line(tmp_path, monkeypatch, capsys) -> None:
     def missing(_: str) -> str:
         raise setup.PackageNotFoundError
-
-    from datagen.backends.ai2thor import setup
 
     monkeypatch.setattr(setup, "version", missing)
     monkeypatch.setattr("sys.argv", ["datagen"])
     with pytest.raises(SystemExit) as ended:
-        main(["backend=ai2thor", "task=pet", "num_samples=1"])
+        main(["backend=ai2thor", "task=pet", "num_samples=1", f"output_dir={tmp_path}"])
     assert ended.value.code == 2
     told = capsys.readouterr().err
     assert "pip install 'ai2thor" in told and "Traceback" not in told
