@@ -247,11 +247,12 @@ def body_outlines(parts: list[Part]) -> list[Floats]:
     low, high = BODY_SLAB
     outlines: list[Floats] = []
     for part in parts:
-        surface = trimesh.Trimesh(part.world_vertices(), part.mesh.faces, process=False)
-        if surface.bounds[1, 2] < low or surface.bounds[0, 2] > high:
+        vertices, faces = part.world_vertices().astype(np.float64), part.mesh.faces
+        if vertices[:, 2].max() < low or vertices[:, 2].min() > high:
             continue
-        slab = surface.slice_plane([0, 0, low], [0, 0, 1]).slice_plane([0, 0, high], [0, 0, -1])
-        flat = np.asarray(slab.triangles)[:, :, :2]
+        for height, up in ((low, 1.0), (high, -1.0)):
+            vertices, faces, *_ = trimesh.intersections.slice_faces_plane(vertices, faces, [0, 0, up], [0, 0, height])
+        flat = np.asarray(vertices)[faces][:, :, :2]
         first, second = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
         clockwise = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0
         flat[clockwise] = flat[clockwise][:, ::-1]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+BACKGROUND = (0.82, 0.84, 0.86)  # where nothing is hit: neutral, so that a plan reads like paper
 AMBIENT = 0.46
 HEADLIGHT = 0.20
 

@@ -8,6 +8,7 @@ The GL context is made once per process and size; the model's meshes and texture
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ipt.samples.camera import Camera
 SAMPLES = 4
 GROUP_OF_LAYER: dict[Layer | None, int] = {None: 0, "lintel": 2, "ceiling": 3}
 INVISIBLE_GROUP = 5
-BACKGROUND = (0.82, 0.84, 0.86)
+SKY_DISTANCE = 20.0  # metres; MuJoCo's sky box, which gives the background its colour, hides a scene cut off nearer
 
 
 class MujocoRenderer:
@@ -111,30 +112,46 @@ class MujocoRenderer:
 
     def _frame(self, camera: Camera, modalities: Collection[Modality], instance_of_id: NDArray[np.int32]) -> Frame:
         self._ready(camera.width, camera.height)
-        self._aim(camera)
-        area = self._mj.MjrRect(0, 0, camera.width, camera.height)
-        flags, flag = self._scene.flags, self._mj.mjtRndFlag
-        flags[flag.mjRND_SHADOW], flags[flag.mjRND_REFLECTION], flags[flag.mjRND_CULL_FACE] = 0, 0, 0
-        flags[flag.mjRND_SKYBOX], flags[flag.mjRND_HAZE] = 1, 0
+        cut = camera.far < SKY_DISTANCE
         rgb = depth = instance = None
+        if cut or "depth" in modalities or "instance" in modalities:
+            depth, instance = self._measure(camera, instance_of_id)
         if "rgb" in modalities:
-            flags[flag.mjRND_SEGMENT] = flags[flag.mjRND_IDCOLOR] = 0
-            rgb = np.empty((camera.height, camera.width, 3), np.uint8)
-            self._mj.mjr_render(area, self._scene, self._context)
-            self._mj.mjr_readPixels(rgb, None, area, self._context)
-            rgb = rgb[::-1].copy()
-        if "depth" in modalities or "instance" in modalities:
-            flags[flag.mjRND_SEGMENT] = flags[flag.mjRND_IDCOLOR] = 1
-            ids = np.empty((camera.height, camera.width, 3), np.uint8)
-            z = np.empty((camera.height, camera.width), np.float32)
-            self._mj.mjr_render(area, self._scene, self._context)
-            self._mj.mjr_readPixels(ids, z, area, self._context)
-            code = ids[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
-            depth = np.where(code > 0, metric_depth(z[::-1], camera), 0).astype(np.float32)
-            instance = instance_of_id[code]
+            rgb = self._picture(replace(camera, far=SKY_DISTANCE) if cut else camera)
+            if cut and instance is not None:
+                rgb[instance < 0] = np.rint(np.multiply(lighting.BACKGROUND, 255)).astype(np.uint8)
         return Frame(
             camera, rgb, depth if "depth" in modalities else None, instance if "instance" in modalities else None
         )
+
+    def _picture(self, camera: Camera) -> NDArray[np.uint8]:
+        """Antialiased colour, (h, w, 3)."""
+        rgb = np.empty((camera.height, camera.width, 3), np.uint8)
+        self._draw(camera, rgb, None, measuring=False)
+        return rgb[::-1].copy()
+
+    def _measure(
+        self, camera: Camera, instance_of_id: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Planar depth in metres and instance index at the pixel centres, (h, w) each."""
+        colours = np.empty((camera.height, camera.width, 3), np.uint8)
+        z = np.empty((camera.height, camera.width), np.float32)
+        self._draw(camera, colours, z, measuring=True)
+        code = colours[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+        depth = np.where(code > 0, metric_depth(z[::-1], camera), 0).astype(np.float32)
+        return depth, instance_of_id[code]
+
+    def _draw(self, camera: Camera, rgb: NDArray[np.uint8], z: NDArray[np.float32] | None, *, measuring: bool) -> None:
+        """Render into ``rgb`` and ``z``, bottom row first; ``measuring`` draws part ids without antialiasing."""
+        self._aim(camera)
+        flags, flag = self._scene.flags, self._mj.mjtRndFlag
+        flags[flag.mjRND_SHADOW] = flags[flag.mjRND_REFLECTION] = flags[flag.mjRND_CULL_FACE] = flags[
+            flag.mjRND_HAZE
+        ] = 0
+        flags[flag.mjRND_SEGMENT] = flags[flag.mjRND_IDCOLOR] = measuring
+        area = self._mj.MjrRect(0, 0, camera.width, camera.height)
+        self._mj.mjr_render(area, self._scene, self._context)
+        self._mj.mjr_readPixels(rgb, z, area, self._context)
 
     def _aim(self, camera: Camera) -> None:
         matrix = camera.pose.camera_to_world
@@ -176,6 +193,8 @@ def metric_depth(z: NDArray[np.float32], camera: Camera) -> NDArray[np.float64]:
 def colour_of(part: Part, materials: dict[str, Material]) -> tuple[float, float, float, float]:
     """RGBA of a part: its material's colour times its tint."""
     red, green, blue = (base * tint for base, tint in zip(materials[part.material].rgb, part.tint, strict=True))
+    if red == green == blue == 0.5:
+        blue += 1e-4  # MuJoCo takes exactly this grey for "not set" and draws white
     return red, green, blue, 1.0
 
 
@@ -188,7 +207,7 @@ def build_spec(mujoco: Any, scene: Scene) -> Any:
     spec.visual.headlight.specular = [0.0] * 3
     spec.add_texture(
         name="background", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
-        rgb1=BACKGROUND, rgb2=BACKGROUND, width=8, height=48,
+        rgb1=lighting.BACKGROUND, rgb2=lighting.BACKGROUND, width=8, height=48,
     )  # fmt: skip
     for light in lighting.LIGHTS:
         spec.worldbody.add_light(

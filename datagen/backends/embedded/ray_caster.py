@@ -20,7 +20,6 @@ from ipt.samples.camera import Camera
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-BACKGROUND = np.array([0.82, 0.84, 0.86], np.float32)
 SUBPIXELS = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
 
 
@@ -153,7 +152,7 @@ class Soup:
 
     def shade(self, hits: Hits, camera: Camera) -> Floats32:
         """Colour of each hit, (n, 3) in 0..1."""
-        colour = np.broadcast_to(BACKGROUND, (len(hits.face), 3)).copy()
+        colour = np.broadcast_to(np.float32(lighting.BACKGROUND), (len(hits.face), 3)).copy()
         light = lighting.irradiance(self.normals, camera.pose.forward)
         valid = np.flatnonzero(hits.face >= 0)
         face, weights = hits.face[valid], hits.weights[valid].astype(np.float32)
