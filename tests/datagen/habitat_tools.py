@@ -48,7 +48,7 @@ def our_camera(frame: dict) -> Camera:
     axes, (x, y, z) = turn @ matrix[:3, :3], turn @ matrix[:3, 3]
     right, up, back = axes.T
     yaw = float(np.arctan2(-back[1], -back[0])) if abs(back[2]) < 0.999999 else float(np.arctan2(right[0], -right[1]))
-    pitch = float(np.arcsin(np.clip(-back[2], -1, 1)))
+    pitch = float(np.arctan2(-back[2], np.hypot(back[0], back[1])))
     level_right = np.array([np.sin(yaw), -np.cos(yaw), 0])
     roll = float(np.arctan2(-(up @ level_right), right @ level_right))
     height, width = frame["resolution_hw"]

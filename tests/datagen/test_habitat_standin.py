@@ -138,7 +138,10 @@ def test_paths_are_the_recorded_ones_or_shorter(name: str) -> None:
         equal += path.geodesic_distance == pytest.approx(recorded_length, abs=1e-3)
         assert path.geodesic_distance <= recorded_length + 1e-3
         for index in (0, -1) if query["returned"] else ():
-            assert np.allclose(list(path.points[index]), query["points"][index], atol=1e-4), query
+            apart = np.abs(np.array(list(path.points[index])) - query["points"][index])
+            assert apart[[0, 2]].max() < 1e-4, query
+            # An end keeps its height where it is over the mesh; on its very border either may happen.
+            assert apart[1] < 1e-4 or finder.distance_to_closest_obstacle(path.points[index]) < 1e-3, query
         plan = np.array(query["points"]).reshape(-1, 3)[:, [0, 2]]
         assert all(finder._surface.covers(a, b) for a, b in itertools.pairwise(plan)), "it leaves the mesh"
     assert equal >= 0.5 * len(queries)

@@ -153,6 +153,5 @@ def is_structure(raw: str) -> bool:
 
 def clean(raw: str) -> str:
     """Lower-case words, one space apart, without template prefixes and trailing numbers (``frl_apartment_chair_01:0``)."""
-    text = re.sub(r"[_/]+", " ", raw.lower().split(":")[0])
-    text = re.sub(r"^frl apartment ", "", text)
-    return " ".join(re.sub(r"( \d+)+$", "", text).split())
+    text = re.sub(r"[_/\s]+", " ", raw.lower().split(":")[0]).strip()
+    return re.sub(r"( \d+)+$", "", text.removeprefix("frl apartment "))
