@@ -57,9 +57,13 @@ def choose_finishes(layout: Layout, style: Style, rng: np.random.Generator) -> F
     kit = Kit(style, rng)
     wooden, wood_rgb = kit.pick(_WOODEN), shade(kit.pick((style.wood, style.wood, style.dark_wood)), 1.05)
     trim = kit.pick((WHITE, WHITE, (0.90, 0.87, 0.80)))
-    door = kit.pick((Look("panel.pair", WHITE), Look("panel.pair", style.wood), Look("panel", WHITE), Look("wood", style.wood)))
+    door = kit.pick(
+        (Look("panel.pair", WHITE), Look("panel.pair", style.wood), Look("panel", WHITE), Look("wood", style.wood))
+    )
     rooms = tuple(_room_finish(kit, room, wooden, wood_rgb) for room in layout.rooms)
-    return Finishes(trim, door, Look("wood", style.dark_wood), kit.variant(f"view.{kit.pick(structure.WINDOW_VIEWS)}", 2), rooms)
+    return Finishes(
+        trim, door, Look("wood", style.dark_wood), kit.variant(f"view.{kit.pick(structure.WINDOW_VIEWS)}", 2), rooms
+    )
 
 
 def _room_finish(kit: Kit, room: PlannedRoom, wooden: str, wood_rgb: Rgb) -> RoomFinish:
@@ -67,7 +71,9 @@ def _room_finish(kit: Kit, room: PlannedRoom, wooden: str, wood_rgb: Rgb) -> Roo
     if floor in _WOODEN:
         floor, floor_rgb = wooden, wood_rgb
     elif floor == "carpet":
-        floor_rgb = kit.pick(((0.74, 0.70, 0.64), (0.60, 0.62, 0.66), (0.70, 0.66, 0.70), shade(kit.pick(kit.style.upholstery), 1.1)))
+        floor_rgb = kit.pick(
+            ((0.74, 0.70, 0.64), (0.60, 0.62, 0.66), (0.70, 0.66, 0.70), shade(kit.pick(kit.style.upholstery), 1.1))
+        )
     else:
         floor_rgb = (0.95, 0.95, 0.94) if floor in ("checker", "terrazzo") else kit.pick(_STONE_TINTS)
     if room.kind == "bathroom" or (room.kind == "kitchen" and kit.chance(0.4)):
@@ -96,8 +102,14 @@ def build_shell(layout: Layout, finishes: Finishes) -> list[StructurePiece]:
                 pieces.append(structure.window(room, opening, finishes.view, finishes.trim))
             elif opening.to_room is None or opening.to_room > room.index:
                 leaf_room = _leaf_room(layout, room, opening.to_room, opening.start)
-                leaf = next((leaf for leaf in leaf_room.leaves if leaf.opening.start == opening.start), None) if leaf_room else None
-                pieces.append(structure.door(room, opening, leaf, leaf_room, finishes.trim, finishes.door, finishes.sill))
+                leaf = (
+                    next((leaf for leaf in leaf_room.leaves if leaf.opening.start == opening.start), None)
+                    if leaf_room
+                    else None
+                )
+                pieces.append(
+                    structure.door(room, opening, leaf, leaf_room, finishes.trim, finishes.door, finishes.sill)
+                )
     return pieces
 
 
@@ -105,7 +117,9 @@ def _leaf_room(layout: Layout, room: PlannedRoom, other: int | None, start: floa
     """Which of the two rooms at a door holds its open leaf."""
     for candidate in (room, layout.rooms[other]) if other is not None else ():
         pair = {room.index, other}
-        if any(leaf.opening.start == start and {candidate.index, leaf.opening.to_room} == pair for leaf in candidate.leaves):
+        if any(
+            leaf.opening.start == start and {candidate.index, leaf.opening.to_room} == pair for leaf in candidate.leaves
+        ):
             return candidate
     return None
 
@@ -134,7 +148,9 @@ def furniture_outlines(spaces: Sequence[RoomSpace]) -> list[NDArray[np.float64]]
 def walkable_outlines(layout: Layout) -> list[NDArray[np.float64]]:
     """Room floors and doorways."""
     floors = [structure.rectangle_outline(room.inner) for room in layout.rooms]
-    return floors + [structure.doorway(room, o) for room in layout.rooms for o in room.openings if o.to_room is not None]
+    return floors + [
+        structure.doorway(room, o) for room in layout.rooms for o in room.openings if o.to_room is not None
+    ]
 
 
 def _shadows(space: RoomSpace) -> list[tuple[float, float, float, float, float]]:
@@ -163,12 +179,17 @@ def assemble(
         index = len(objects)
         own = [Part(mesh, look.finish, index, layer, tint=look.rgb) for mesh, look, layer in piece.meshes]
         parts += own
-        objects.append(object_from_parts(index, piece.category, own, room_id=piece.room_id, is_structure=True, movable=False))
+        objects.append(
+            object_from_parts(index, piece.category, own, room_id=piece.room_id, is_structure=True, movable=False)
+        )
     index_of: dict[int, int] = {}
     placed = [(space.room.id, item) for space in spaces for item in space.placed]
     for room_id, item in placed:
         index = index_of[id(item)] = len(objects)
-        own = [Part(mesh, look.finish, index, None, (item.x, item.y, item.z), item.yaw, look.rgb) for mesh, look in item.furniture.pieces]
+        own = [
+            Part(mesh, look.finish, index, None, (item.x, item.y, item.z), item.yaw, look.rgb)
+            for mesh, look in item.furniture.pieces
+        ]
         parts += own
         objects.append(object_from_parts(index, item.category, own, yaw=item.yaw, room_id=room_id))
     relations = [

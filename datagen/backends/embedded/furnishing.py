@@ -171,7 +171,9 @@ def bedroom(space: RoomSpace) -> None:
     """Bed, wardrobe, dresser with a mirror, perhaps a desk or an armchair, and clothes baskets."""
     bed = groups.sleeping_group(space)
     if space.wants("wardrobe", 0.95):
-        item = space.against_wall("wardrobe", where="corner", zone=0.6) or space.against_wall("wardrobe", where="corner", zone=0.5, width=0.95)
+        item = space.against_wall("wardrobe", where="corner", zone=0.6) or space.against_wall(
+            "wardrobe", where="corner", zone=0.5, width=0.95
+        )
         if item and space.wants("box", 0.4):
             space.on_top(item, "box", use="high")
     if space.wants("dresser", 0.6):
@@ -219,7 +221,9 @@ def bathroom(space: RoomSpace) -> None:
     basin_first = space.rng.random() < 0.5
     wet = None
     if long_wall > 2.1 and space.wants("bathtub", 0.6):
-        wet = space.against_wall("bathtub", where="corner", zone=0.5, width=1.7) or space.against_wall("bathtub", where="corner", width=1.5)
+        wet = space.against_wall("bathtub", where="corner", zone=0.5, width=1.7) or space.against_wall(
+            "bathtub", where="corner", width=1.5
+        )
     if wet is None and space.wants("shower", 0.95) or "shower" in space.include:
         wet = space.in_corner("shower") or wet
     for category in ("bathroom sink", "toilet") if basin_first else ("toilet", "bathroom sink"):

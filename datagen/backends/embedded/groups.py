@@ -40,7 +40,14 @@ def fill_shelf(space: RoomSpace, shelf: Placed) -> None:
             space.on_top(shelf, "books", use="shelf", surface=index, at=at, turn=0.0, width=row)
         category = space.kit.pick(("vase", "bowl", "box", "teddy bear", "books", "cup"))
         if space.wants(category, 0.4):
-            space.on_top(shelf, category, use="shelf", surface=index, turn=0.0, **({"lying": True} if category == "books" else {}))
+            space.on_top(
+                shelf,
+                category,
+                use="shelf",
+                surface=index,
+                turn=0.0,
+                **({"lying": True} if category == "books" else {}),
+            )
     scatter(space, shelf, ("vase", "box", "basket"), 1, "top")
 
 
@@ -137,13 +144,21 @@ def _complete_corner(space: RoomSpace, cabinet: Placed, couch: Placed, distance:
         couch.parent = screen or cabinet
     between = distance - cabinet.furniture.size[0]
     if between > 1.5 and space.wants("coffee table", 0.9):
-        table = space.facing(couch, "coffee table", float(couch.furniture.high[0]) + min(0.75, between / 2), turn=math.pi)
+        table = space.facing(
+            couch, "coffee table", float(couch.furniture.high[0]) + min(0.75, between / 2), turn=math.pi
+        )
         if table:
             scatter(space, table, ("books", "vase", "cup", "bowl", "laptop", "fruit bowl"), 2)
             for offset in (1, -1):
                 if space.wants("armchair", 0.45):
                     ahead = float(couch.furniture.high[0]) + between / 2 - 0.1
-                    space.facing(couch, "armchair", ahead, offset * (max(table.furniture.size[1] / 2, 0.5) + 0.85), -offset * math.pi / 2)
+                    space.facing(
+                        couch,
+                        "armchair",
+                        ahead,
+                        offset * (max(table.furniture.size[1] / 2, 0.5) + 0.85),
+                        -offset * math.pi / 2,
+                    )
             if space.wants("rug", 0.75):
                 space.lay_rug([table], (0.55, 0.55))
     for category, chance in (("side table", 0.5), ("floor lamp", 0.6)):
@@ -166,7 +181,9 @@ def sleeping_group(space: RoomSpace, width: float = 0.0) -> Placed | None:
     windows = {opening.side for opening in space.room.openings if opening.kind == "window"}
     bed = None
     for size in (width,) if width else (float(space.kit.pick((1.4, 1.6, 1.8))), 1.4, 0.9):
-        bed = space.against_wall("bed", space.shuffled_sides(windows), "corner" if size < 1 else "middle", 0.55, width=size)
+        bed = space.against_wall(
+            "bed", space.shuffled_sides(windows), "corner" if size < 1 else "middle", 0.55, width=size
+        )
         if bed:
             break
     if bed is None:
@@ -283,7 +300,9 @@ def _modules(space: RoomSpace, look: KitchenLook, side: SideName, start: float, 
         reach = start + 0.02
     placed: list[Placed] = []
     for category, span in order:
-        furniture = fridge if category == "fridge" else build(category, space.kit, look=look, width=round(span - 0.003, 3))
+        furniture = (
+            fridge if category == "fridge" else build(category, space.kit, look=look, width=round(span - 0.003, 3))
+        )
         item = space.wall_pose(side, furniture, reach + span / 2)
         if space.fits(item, gap=0.0):
             placed.append(space.add(item))

@@ -107,7 +107,9 @@ def _furnished(seed: int, attempt: int, layout: Layout, style: Style, config: Ho
     # Kitchens first: where one has a table, the living room does without.
     for room in sorted(layout.rooms, key=lambda room: (room.kind != "kitchen", room.index)):
         rng = generator(seed, "furniture", attempt, room.index)
-        space = RoomSpace(room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude))
+        space = RoomSpace(
+            room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude)
+        )
         furnish(space, dining_apart or any(other.of("dining table") for other in spaces))
         spaces.append(space)
     return sorted(spaces, key=lambda space: space.room.index)

@@ -115,13 +115,23 @@ class RoomSpace:
 
     def _opening_zone(self, opening) -> list[Box]:  # type: ignore[no-untyped-def]
         if opening.kind == "window":
-            return [self._strip(opening.side, opening.start - 0.08, opening.end + 0.08, 0.3, opening.low + 0.05, opening.high + 0.08)]
+            return [
+                self._strip(
+                    opening.side, opening.start - 0.08, opening.end + 0.08, 0.3, opening.low + 0.05, opening.high + 0.08
+                )
+            ]
         return [self._strip(opening.side, opening.start - 0.1, opening.end + 0.1, DOOR_DEPTH, 0.0, opening.high + 0.1)]
 
     def _leaf_zone(self, hinge: float, towards: int, side: SideName) -> Box:
         """The open leaf and the dead corner behind it."""
         near, far = self.room.span(side)
-        edge = near if towards < 0 and hinge - near < 0.4 else far if towards > 0 and far - hinge < 0.4 else hinge + towards * 0.09
+        edge = (
+            near
+            if towards < 0 and hinge - near < 0.4
+            else far
+            if towards > 0 and far - hinge < 0.4
+            else hinge + towards * 0.09
+        )
         return self._strip(side, min(hinge, edge), max(hinge, edge), 0.98, 0.0, 2.1)
 
     @property
@@ -138,7 +148,9 @@ class RoomSpace:
     def of(self, category: str) -> list[Placed]:
         return [item for item in self.placed if item.category == category]
 
-    def fits(self, item: Placed, around: Iterable[Placed] = (), gap: float = 0.03, ignore_blocked: bool = False) -> bool:
+    def fits(
+        self, item: Placed, around: Iterable[Placed] = (), gap: float = 0.03, ignore_blocked: bool = False
+    ) -> bool:
         """Whether ``item`` stands free; it may reach under or over the pieces ``around`` it, and into their zones."""
         x0, y0, x1, y1 = self.room.inner
         b, friends = item.bounds, tuple(around)
@@ -228,7 +240,15 @@ class RoomSpace:
             x = float(partner.furniture.low[0] - furniture.low[0])
             edge = float(partner.furniture.high[1] if side > 0 else partner.furniture.low[1])
             y = edge + side * gap - float(furniture.low[1] if side > 0 else furniture.high[1])
-            item = Placed(furniture, *partner.world(x, y), CONTACT, partner.yaw, relation="beside", parent=partner, side=partner.side)
+            item = Placed(
+                furniture,
+                *partner.world(x, y),
+                CONTACT,
+                partner.yaw,
+                relation="beside",
+                parent=partner,
+                side=partner.side,
+            )
             if self.fits(item, around=[partner], gap=0.02):
                 return self.add(item)
         return None
@@ -304,7 +324,9 @@ class RoomSpace:
     ) -> Placed | None:  # fmt: skip
         """Set a piece on a surface of ``parent``: at the local point ``at`` or wherever there is room."""
         furniture = build(category, self.kit, **options)
-        indices = [i for i, s in enumerate(parent.furniture.surfaces) if s.use == use and (surface is None or i == surface)]
+        indices = [
+            i for i, s in enumerate(parent.furniture.surfaces) if s.use == use and (surface is None or i == surface)
+        ]
         for index in (indices[int(k)] for k in self.rng.permutation(len(indices))):
             spot = parent.furniture.surfaces[index]
             if furniture.size[2] > spot.headroom:
@@ -352,7 +374,10 @@ class RoomSpace:
             x0, x1 = x0 + cut * (edge == 0), x1 - cut * (edge == 1)
             y0, y1 = y0 + cut * (edge == 2), y1 - cut * (edge == 3)
         x0, y0, x1, y1 = max(x0, left + 0.1), max(y0, low + 0.1), min(x1, right - 0.1), min(y1, high - 0.1)
-        if any(p.bounds[0] < x0 or p.bounds[1] < y0 or p.bounds[3] > x1 or p.bounds[4] > y1 for p in group) or min(x1 - x0, y1 - y0) < 0.5:
+        if (
+            any(p.bounds[0] < x0 or p.bounds[1] < y0 or p.bounds[3] > x1 or p.bounds[4] > y1 for p in group)
+            or min(x1 - x0, y1 - y0) < 0.5
+        ):
             return None
         deep = (x1 - x0) < (y1 - y0)
         furniture = build(category, self.kit, depth=min(x1 - x0, y1 - y0), width=max(x1 - x0, y1 - y0))

@@ -65,7 +65,7 @@ def best_view(
     backend: EmbeddedBackend, info: SceneInfo, room_id: str, rng: np.random.Generator, config: ShowConfig
 ) -> Camera:
     """Among random places in a room and eight directions each, the view with most to see and nothing in the face."""
-    points = backend.sample_navigable(4, rng, 0.2, room_id)
+    points = backend.sample_navigable(6, rng, 0.2, room_id)
     height = min(EYE_HEIGHT, info.bounds_max[2] * 0.8)
     poses = [
         CameraPose((x, y, height), yaw=math.pi / 4 * turn + 0.3, pitch=math.radians(-12))
@@ -73,15 +73,18 @@ def best_view(
         for turn in range(8)
     ]
     small = [Camera(pose, SEARCH_SIZE, SEARCH_SIZE, config.fov) for pose in poses]
-    scores = [richness(frame) for frame in backend.render(small, ("depth", "instance"))]
+    furniture = np.array([not thing.is_structure for thing in backend.objects()])
+    scores = [richness(frame, furniture) for frame in backend.render(small, ("depth", "instance"))]
     return Camera(poses[int(np.argmax(scores))], config.size, config.size, config.fov)
 
 
-def richness(frame: Frame) -> float:
-    """Number of instances that fill a percent of the view, less what a crowded foreground takes away."""
+def richness(frame: Frame, furniture: NDArray[np.bool_]) -> float:
+    """Pieces of furniture that fill half a percent of the view, and how much room there is in front of the camera."""
     assert frame.instance is not None and frame.depth is not None
-    counts = np.bincount(frame.instance[frame.instance >= 0].ravel())
-    return float((counts > 0.01 * frame.instance.size).sum()) + min(float(np.percentile(frame.depth, 20)), 2.0) * 2
+    counts = np.bincount(frame.instance[frame.instance >= 0].ravel(), minlength=len(furniture))
+    return float((counts[furniture] > 0.005 * frame.instance.size).sum()) + 2 * min(
+        float(np.percentile(frame.depth, 20)), 2.0
+    )
 
 
 def frame_row(frame: Frame) -> RGB:

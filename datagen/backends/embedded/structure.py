@@ -128,7 +128,9 @@ def baseboard(room: PlannedRoom, rgb: Rgb) -> StructurePiece:
         if not frame.level:
             start, end = start + thick - 0.001, end - thick + 0.001
         reach = start
-        for opening in sorted((o for o in room.openings if o.side == side and o.kind != "window"), key=lambda o: o.start):
+        for opening in sorted(
+            (o for o in room.openings if o.side == side and o.kind != "window"), key=lambda o: o.start
+        ):
             if opening.start - 0.06 > reach:
                 solids.append(frame.box(reach, opening.start - 0.06, -_SUNK, thick, -0.01, tall - 0.001 * frame.level))
             reach = opening.end + 0.06
@@ -190,7 +192,9 @@ def _open_leaf(piece: StructurePiece, room: PlannedRoom, leaf: Leaf, opening: Op
     frame, width = WallFrame(room, leaf.opening.side), opening.end - opening.start - 2 * _FRAME
     inner = leaf.hinge + (0.03 if leaf.towards < 0 else -0.03)
     edges = sorted((inner, inner + leaf.towards * 0.04))
-    piece.add(look, [frame.box(edges[0], edges[1], 0.016, 0.016 + width, 0.02, opening.high - _FRAME - 0.005, fit=True)])
+    piece.add(
+        look, [frame.box(edges[0], edges[1], 0.016, 0.016 + width, 0.02, opening.high - _FRAME - 0.005, fit=True)]
+    )
     handle = [
         frame.box(edges[0] - 0.05, edges[1] + 0.05, width - 0.07, width - 0.05, 1.01, 1.03),
         frame.box(edges[0] - 0.065, edges[0] - 0.046, width - 0.16, width - 0.051, 1.008, 1.032),

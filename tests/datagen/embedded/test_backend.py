@@ -43,6 +43,15 @@ class TestBlocksWithRays(EmbeddedContract):
     preset, renderer, scene_id = "blocks", "ray", "blocks-val-4"
 
 
+@needs_gl
+class TestHomeWithMujoco(EmbeddedContract):
+    preset, renderer, scene_id = "home", "mujoco", "home-val-3"
+
+
+class TestHomeWithRays(EmbeddedContract):
+    preset, renderer, scene_id = "home", "ray", "home-val-7"
+
+
 FINGERPRINT = """
 import hashlib, sys, numpy as np
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
@@ -62,7 +71,7 @@ with EmbeddedBackend(EmbeddedConfig(preset=preset, renderer=renderer)) as backen
 """
 
 
-@pytest.mark.parametrize(("preset", "renderer"), [("blocks", "auto"), ("blocks", "ray")])
+@pytest.mark.parametrize(("preset", "renderer"), [("blocks", "auto"), ("home", "auto"), ("home", "ray")])
 def test_a_scene_id_is_the_same_scene_and_pixels_in_every_process(preset: str, renderer: str) -> None:
     command = [sys.executable, "-c", FINGERPRINT, preset, renderer]
     runs = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout for _ in range(2)]

@@ -166,7 +166,7 @@ def test_both_renderers_draw_an_imported_scene_alike(mjcf: Path, glb: Path) -> N
             with EmbeddedBackend(EmbeddedConfig(renderer=renderer, scene_file=str(path))) as backend:
                 backend.load(path.stem)
                 cameras = [Camera(CameraPose((-0.4, -0.5, 1.3), yaw, -0.2), 96, 96, 80) for yaw in (0.4, 2.2, -1.2)]
-                frames.append(backend.render(cameras) + [backend.render_top_down((-3.2, -3.2, 3.2, 3.2), 96)])
+                frames.append([*backend.render(cameras), backend.render_top_down((-3.2, -3.2, 3.2, 3.2), 96)])
         for one, other in zip(*frames, strict=True):
             assert (one.instance != other.instance).mean() < 2e-3
             assert np.median(np.abs(one.depth - other.depth)) < 1e-4

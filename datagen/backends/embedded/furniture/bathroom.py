@@ -24,7 +24,10 @@ def toilet(kit: Kit) -> Model:
     model = Model()
     seat = Look("gloss", kit.pick((WHITE, WHITE, (0.3, 0.22, 0.16))))
     model.add(_CERAMIC, _oval(lathe([(0, 0), (0.12, 0), (0.11, 0.12), (0.17, 0.34), (0.18, 0.39), (0.13, 0.39), (0.1, 0.25), (0, 0.22)], segments=16), 1.3, 0.1))  # fmt: skip
-    model.add(seat, _oval(lathe([(0.125, 0), (0.19, 0), (0.19, 0.022), (0.125, 0.022), (0.125, 0)], (0, 0, 0.386), 16), 1.3, 0.1))
+    model.add(
+        seat,
+        _oval(lathe([(0.125, 0), (0.19, 0), (0.19, 0.022), (0.125, 0.022), (0.125, 0)], (0, 0, 0.386), 16), 1.3, 0.1),
+    )
     model.box(_CERAMIC, (0.16, 0.22, 0.386), (-0.19, 0, 0.0))
     model.soft(_CERAMIC, (0.17, 0.38, 0.36), (-0.262, 0, 0.38), 0.03, 0.0)
     model.soft(_CERAMIC, (0.19, 0.4, 0.035), (-0.262, 0, 0.735), 0.012, 0.0)
@@ -53,7 +56,9 @@ def bathtub(kit: Kit, width: float = 1.7) -> Model:
         model.box(_CERAMIC, (inner_depth + 0.006, 0.018, 0.408), (0, y, height - 0.416))
     model.box(_CERAMIC, (inner_depth + 0.02, inner_width + 0.02, 0.02), (0, 0, height - 0.42))
     if kit.chance(0.3):
-        model.box(Look("glass", (0.55, 0.75, 0.8)), (inner_depth - 0.004, inner_width - 0.004, 0.01), (0, 0, height - 0.2))
+        model.box(
+            Look("glass", (0.55, 0.75, 0.8)), (inner_depth - 0.004, inner_width - 0.004, 0.01), (0, 0, height - 0.2)
+        )
     model.rod(_CHROME, 0.018, 0.13, (0, -width / 2 + 0.035, height - 0.008))
     model.rod(_CHROME, 0.014, 0.13, (0, -width / 2 + 0.03, height + 0.11), "y")
     return model
@@ -86,7 +91,18 @@ def bathroom_sink(kit: Kit) -> Model:
     model = Model()
     if kit.chance(0.3):
         model.rod(_CERAMIC, 0.13, 0.72, (-0.05, 0, 0), top=0.09, segments=12)
-        model.add(_CERAMIC, _oval(lathe([(0, 0), (0.12, 0), (0.27, 0.13), (0.27, 0.15), (0.235, 0.15), (0.1, 0.04), (0, 0.04)], (0, 0, 0.7), 18), 0.8, 0))
+        model.add(
+            _CERAMIC,
+            _oval(
+                lathe(
+                    [(0, 0), (0.12, 0), (0.27, 0.13), (0.27, 0.15), (0.235, 0.15), (0.1, 0.04), (0, 0.04)],
+                    (0, 0, 0.7),
+                    18,
+                ),
+                0.8,
+                0,
+            ),
+        )
         model.rod(_CHROME, 0.014, 0.13, (-0.19, 0, 0.82))
         model.rod(_CHROME, 0.011, 0.11, (-0.195, 0, 0.935), "x")
         return model
@@ -98,7 +114,12 @@ def bathroom_sink(kit: Kit) -> Model:
     for y in (-width / 4, width / 4):
         model.box(kit_front(wood), (0.02, width / 2 - 0.025, top - 0.26), (depth / 2 - 0.025, y, 0.2))
         model.box(_CHROME, (0.02, 0.012, 0.12), (depth / 2 - 0.01, y * 0.25, top - 0.28))
-    model.lathe(_CERAMIC, [(0, 0), (0.12, 0), (0.19, 0.11), (0.19, 0.12), (0.17, 0.12), (0.1, 0.03), (0, 0.025)], (0.02, 0, top - 0.004), 18)
+    model.lathe(
+        _CERAMIC,
+        [(0, 0), (0.12, 0), (0.19, 0.11), (0.19, 0.12), (0.17, 0.12), (0.1, 0.03), (0, 0.025)],
+        (0.02, 0, top - 0.004),
+        18,
+    )
     model.rod(_CHROME, 0.014, 0.22, (-0.195, 0, top - 0.005))
     model.rod(_CHROME, 0.011, 0.13, (-0.2, 0, top + 0.2), "x")
     model.surface((0.22, width / 2 - 0.24), top, (0.02, width / 2 - (width / 2 - 0.2) / 2 - 0.02), 0.4)

@@ -27,7 +27,9 @@ def bed(kit: Kit, width: float = 0.0) -> Model:
     model.legs(wood, (length, width), 0.1, 0.07, 0.02)
     model.soft(Look("weave", WHITE), (length - 0.02, width - 0.01, top - rail + 0.02), (0.0, 0, rail - 0.02), 0.05, 0.2)
     cover = kit.pick((kit.textile(), Look("weave", kit.accent()), Look("weave", (0.9, 0.88, 0.84)), cloth))
-    model.soft(cover, (length * 0.68, width + 0.07, top - rail + 0.08), (length * 0.16 + 0.01, 0, rail - 0.045), 0.06, 0.15)
+    model.soft(
+        cover, (length * 0.68, width + 0.07, top - rail + 0.08), (length * 0.16 + 0.01, 0, rail - 0.045), 0.06, 0.15
+    )
     fold = Look("weave", shade(cover.rgb, 1.25))
     model.soft(fold, (0.28, width + 0.085, top - rail + 0.09), (-length * 0.18 + 0.12, 0, rail - 0.043), 0.05, 0.15)
     count = 2 if width > 1.2 else 1
@@ -59,7 +61,9 @@ def _chest(kit: Kit, depth: float, width: float, height: float, columns: int, ro
 def nightstand(kit: Kit) -> Model:
     """One or two drawers on short legs."""
     width = kit.between(0.4, 0.5)
-    return _chest(kit, kit.between(0.36, 0.42), width, kit.between(0.45, 0.55), 1, kit.pick((1, 2)), kit.pick((0.05, 0.18)))
+    return _chest(
+        kit, kit.between(0.36, 0.42), width, kit.between(0.45, 0.55), 1, kit.pick((1, 2)), kit.pick((0.05, 0.18))
+    )
 
 
 @FURNITURE.register("dresser")

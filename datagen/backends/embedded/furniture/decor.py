@@ -23,9 +23,23 @@ def _leaf(model: Model, look: Look, length: float, width: float, at: tuple[float
 def potted_plant(kit: Kit, scale: float = 0.0) -> Model:
     """Pot with a rosette, a bush or a small palm; ``scale`` 1 is knee to shoulder high, 0.3 a windowsill plant."""
     model, scale = Model(), scale or kit.between(0.8, 1.2)
-    pot, green = kit.pick((kit.ceramic(), Look("wicker", (0.75, 0.58, 0.4)), Look("plain", (0.76, 0.45, 0.32)))), Look("foliage", kit.pick(_GREENS))
+    pot, green = (
+        kit.pick((kit.ceramic(), Look("wicker", (0.75, 0.58, 0.4)), Look("plain", (0.76, 0.45, 0.32)))),
+        Look("foliage", kit.pick(_GREENS)),
+    )
     radius, height = 0.17 * scale, kit.between(0.28, 0.34) * scale
-    model.lathe(pot, [(0, 0), (radius * 0.72, 0), (radius, height), (radius * 0.88, height), (radius * 0.86, height * 0.9), (0, height * 0.9)], segments=12)
+    model.lathe(
+        pot,
+        [
+            (0, 0),
+            (radius * 0.72, 0),
+            (radius, height),
+            (radius * 0.88, height),
+            (radius * 0.86, height * 0.9),
+            (0, height * 0.9),
+        ],
+        segments=12,
+    )
     model.rod(Look("soil", (0.3, 0.22, 0.16)), radius * 0.84, height * 0.06, (0, 0, height * 0.88), segments=12)
     kind, base = kit.pick(("rosette", "bush", "palm")), height * 0.9
     if kind == "bush":
@@ -37,7 +51,9 @@ def potted_plant(kit: Kit, scale: float = 0.0) -> Model:
     trunk = 0.0 if kind == "rosette" else kit.between(0.35, 0.6) * scale
     if trunk:
         model.rod(Look("wood", (0.45, 0.34, 0.22)), 0.03 * scale, trunk + 0.02, (0, 0, base), top=0.02 * scale)
-    for ring, (pitch, length) in enumerate(((78, 0.62), (55, 0.58), (28, 0.5)) if not trunk else ((70, 0.4), (35, 0.5), (-5, 0.45))):
+    for ring, (pitch, length) in enumerate(
+        ((78, 0.62), (55, 0.58), (28, 0.5)) if not trunk else ((70, 0.4), (35, 0.5), (-5, 0.45))
+    ):
         for index in range(6):
             yaw = 60 * index + 25 * ring + kit.between(-8, 8)
             _leaf(model, Look("foliage", shade(green.rgb, 0.85 + 0.15 * ring)), length * scale, 0.11 * scale, (0, 0, base + trunk + 0.003 * index), yaw, pitch + kit.between(-8, 8))  # fmt: skip
@@ -55,7 +71,13 @@ def vase(kit: Kit) -> Model:
         for index in range(5):
             turn = rotation("z", 72 * index) @ rotation("y", 16 if index else 0)
             stem = 0.16 + 0.02 * (index % 3)
-            model.box(Look("foliage", _GREENS[0]), (0.006, 0.006, stem + 0.04), (0, 0, height - 0.04), turn, (0, 0, height - 0.04))
+            model.box(
+                Look("foliage", _GREENS[0]),
+                (0.006, 0.006, stem + 0.04),
+                (0, 0, height - 0.04),
+                turn,
+                (0, 0, height - 0.04),
+            )
             tip = turn @ (0, 0, stem + 0.03)
             model.ball(petals, 0.026, (float(tip[0]), float(tip[1]), height - 0.055 + float(tip[2])), 6)
     return model
@@ -132,11 +154,20 @@ def wall_shelf(kit: Kit) -> Model:
 @FURNITURE.register("curtain")
 def curtain(kit: Kit, width: float = 0.35, height: float = 2.3) -> Model:
     """One drawn panel from 3 cm above the floor to the rod at ``height``; back at x = 0."""
-    model, cloth = Model(), Look("curtain", shade(kit.pick((kit.accent(), kit.pick(kit.style.upholstery), (0.93, 0.91, 0.87))), 1.1))
+    model, cloth = (
+        Model(),
+        Look("curtain", shade(kit.pick((kit.accent(), kit.pick(kit.style.upholstery), (0.93, 0.91, 0.87))), 1.1)),
+    )
     folds = max(3, round(width / 0.09))
     pitch = width / folds
     for index in range(folds):
         y = (index - (folds - 1) / 2) * pitch
-        model.soft(cloth, (0.07 + 0.012 * (index % 2), pitch + 0.008, height - 0.03), (0.05, y, 0.03 + 0.002 * (index % 2)), 0.03, 0.1)
+        model.soft(
+            cloth,
+            (0.07 + 0.012 * (index % 2), pitch + 0.008, height - 0.03),
+            (0.05, y, 0.03 + 0.002 * (index % 2)),
+            0.03,
+            0.1,
+        )
     model.rod(kit.metal(), 0.012, width + 0.06, (0.05, -width / 2 - 0.03, height + 0.012), "y")
     return model

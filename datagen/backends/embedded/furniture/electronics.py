@@ -77,7 +77,12 @@ def _shade(model: Model, kit: Kit, radius: float, height: float, z: float) -> No
     """A lit drum or cone of cloth, open at both ends as lamp shades are."""
     top = radius * kit.pick((1.0, 0.75, 0.55))
     glow = Look("glow", kit.pick(_SHADE_COLOURS))
-    model.lathe(glow, [(radius - 0.006, 0), (radius, 0), (top, height), (top - 0.006, height), (radius - 0.006, 0)], (0, 0, z), 14)
+    model.lathe(
+        glow,
+        [(radius - 0.006, 0), (radius, 0), (top, height), (top - 0.006, height), (radius - 0.006, 0)],
+        (0, 0, z),
+        14,
+    )
 
 
 @FURNITURE.register("floor lamp")
@@ -107,7 +112,12 @@ def table_lamp(kit: Kit) -> Model:
     body = height - 0.2
     kind = kit.pick(("ball", "column", "cone"))
     if kind == "ball":
-        model.lathe(look, [(0, 0), (0.05, 0), (0.06, 0.02), (0.085, body * 0.45), (0.05, body * 0.85), (0.015, body), (0, body)], segments=12, smooth=True)
+        model.lathe(
+            look,
+            [(0, 0), (0.05, 0), (0.06, 0.02), (0.085, body * 0.45), (0.05, body * 0.85), (0.015, body), (0, body)],
+            segments=12,
+            smooth=True,
+        )
     elif kind == "column":
         model.rod(look, 0.07, 0.02, segments=12)
         model.rod(look, 0.02, body, (0, 0, 0.01))
@@ -133,7 +143,11 @@ def ceiling_lamp(kit: Kit, drop: float = 0.0) -> Model:
         return model
     radius = kit.between(0.18, 0.26)
     model.rod(Look("metal", STEEL), radius, 0.02, (0, 0, -0.0205), segments=16)
-    model.lathe(Look("glow", (1.0, 0.98, 0.92)), [(0, -0.085), (radius * 0.6, -0.075), (radius * 0.93, -0.04), (radius * 0.93, -0.015), (0, -0.015)], segments=16)
+    model.lathe(
+        Look("glow", (1.0, 0.98, 0.92)),
+        [(0, -0.085), (radius * 0.6, -0.075), (radius * 0.93, -0.04), (radius * 0.93, -0.015), (0, -0.015)],
+        segments=16,
+    )
     return model
 
 

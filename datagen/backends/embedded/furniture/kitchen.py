@@ -14,8 +14,12 @@ class KitchenLook:
     """What all modules of one kitchen share: fronts, worktop and handles."""
 
     def __init__(self, kit: Kit) -> None:
-        self.front = kit.pick((Look("satin", kit.style.cabinet), Look("panel", kit.style.cabinet), kit.wood(), Look("gloss", WHITE)))
-        self.top = kit.pick((Look("granite", (0.35, 0.35, 0.37)), Look("marble"), kit.wood(), Look("granite", (0.9, 0.88, 0.85))))
+        self.front = kit.pick(
+            (Look("satin", kit.style.cabinet), Look("panel", kit.style.cabinet), kit.wood(), Look("gloss", WHITE))
+        )
+        self.top = kit.pick(
+            (Look("granite", (0.35, 0.35, 0.37)), Look("marble"), kit.wood(), Look("granite", (0.9, 0.88, 0.85)))
+        )
         self.handle = kit.metal()
         self.steel = kit.pick((Look("metal", STEEL), Look("metal", STEEL), Look("gloss", WHITE), Look("gloss", BLACK)))
 
@@ -33,7 +37,9 @@ def _doors(model: Model, look: KitchenLook, width: float, low: float, high: floa
         step = (high - low) / 3
         for level in range(3):
             model.box(kit_front(look.front), (0.022, width - 0.012, step - 0.01), (x, 0, low + level * step))
-            model.box(look.handle, (0.025, min(0.2, width * 0.4), 0.014), (x + 0.02, 0, low + (level + 1) * step - 0.06))
+            model.box(
+                look.handle, (0.025, min(0.2, width * 0.4), 0.014), (x + 0.02, 0, low + (level + 1) * step - 0.06)
+            )
         return
     leaves = 2 if width > 0.55 else 1
     for leaf in range(leaves):

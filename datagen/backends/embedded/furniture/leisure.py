@@ -15,13 +15,21 @@ def books(kit: Kit, width: float = 0.0, lying: bool = False) -> Model:
         z = 0.0
         for _ in range(kit.pick((1, 2, 3, 4))):
             thick, turn = kit.between(0.02, 0.04), rotation("z", kit.between(-15, 15))
-            model.box(Look("satin", shade(kit.pick((kit.accent(), kit.pick(kit.style.upholstery))), 0.9)), (0.15, 0.21, thick), (0, 0, z), turn)
+            model.box(
+                Look("satin", shade(kit.pick((kit.accent(), kit.pick(kit.style.upholstery))), 0.9)),
+                (0.15, 0.21, thick),
+                (0, 0, z),
+                turn,
+            )
             model.box(Look("plain", (0.93, 0.91, 0.85)), (0.148, 0.2, thick - 0.008), (0.005, 0, z + 0.004), turn)
             z += thick + 0.0005
         return model
     width, look = width or kit.between(0.2, 0.45), Look(kit.variant("books", 4))
     first = width * kit.pick((0.4, 0.55, 0.7))
-    for span, y, height in ((first, -(width - first) / 2, kit.between(0.22, 0.27)), (width - first, first / 2, kit.between(0.18, 0.24))):
+    for span, y, height in (
+        (first, -(width - first) / 2, kit.between(0.22, 0.27)),
+        (width - first, first / 2, kit.between(0.18, 0.24)),
+    ):
         model.box(look, (kit.between(0.15, 0.19), span - 0.002, height), (0, y, 0))
     return model
 
@@ -29,7 +37,10 @@ def books(kit: Kit, width: float = 0.0, lying: bool = False) -> Model:
 @FURNITURE.register("teddy bear")
 def teddy_bear(kit: Kit) -> Model:
     """Sitting bear."""
-    model, fur = Model(), Look("fur", kit.pick(((0.66, 0.45, 0.26), (0.82, 0.68, 0.5), (0.5, 0.35, 0.24), (0.85, 0.75, 0.78))))
+    model, fur = (
+        Model(),
+        Look("fur", kit.pick(((0.66, 0.45, 0.26), (0.82, 0.68, 0.5), (0.5, 0.35, 0.24), (0.85, 0.75, 0.78)))),
+    )
     pale = Look("fur", shade(fur.rgb, 1.3))
     model.ball(fur, 0.095, (0, 0, 0.0), 10, 1.15)
     model.ball(fur, 0.078, (0.01, 0, 0.19), 10)
@@ -129,5 +140,11 @@ def toy_blocks(kit: Kit) -> Model:
     order = kit.rng.permutation(4)
     for index, (x, y, level) in enumerate(((0, -0.045, 0), (0, 0.045, 0), (0.0, 0.0, 1), (0.09, -0.02, 0))):
         red, green, blue = colours[int(order[index])]
-        model.box(Look("satin", (red, green, blue)), (side, side, side), (x, y, level * (side + 0.0005)), rotation("z", kit.between(-8, 8)), (x, y, 0))
+        model.box(
+            Look("satin", (red, green, blue)),
+            (side, side, side),
+            (x, y, level * (side + 0.0005)),
+            rotation("z", kit.between(-8, 8)),
+            (x, y, 0),
+        )
     return model

@@ -84,7 +84,9 @@ def _couch(kit: Kit, width: float, depth: float, seats: int) -> Model:
     arm, arm_top, back_top = kit.between(0.12, 0.2), kit.between(0.55, 0.64), kit.between(0.76, 0.88)
     _feet(model, kit, depth, width, foot)
     model.soft(cloth, (depth - 0.012, width - 0.02, base - foot), (0, 0, foot), 0.03, 0.05)
-    model.soft(cloth, (0.2, width - 0.03, back_top - 0.06 - base + 0.05), (-depth / 2 + 0.107, 0, base - 0.05), 0.05, 0.1)
+    model.soft(
+        cloth, (0.2, width - 0.03, back_top - 0.06 - base + 0.05), (-depth / 2 + 0.107, 0, base - 0.05), 0.05, 0.1
+    )
     for y in (-(width - arm) / 2, (width - arm) / 2):
         model.soft(cloth, (depth - 0.02, arm, arm_top - base + 0.05), (0.006, y, base - 0.05), 0.05, 0.1)
     pad = (width - 2 * arm - 0.012) / seats
@@ -136,7 +138,15 @@ def office_chair(kit: Kit) -> Model:
     model.rod(steel, 0.028, 0.34, (0, 0, 0.075))
     model.soft(cloth, (0.46, 0.48, 0.09), (0.02, 0, 0.41), 0.04, 0.3)
     model.box(black, (0.05, 0.08, 0.34), (-0.235, 0, 0.43), rotation("y", -6), (-0.235, 0, 0.43))
-    model.soft(cloth, (0.07, 0.44, kit.between(0.42, 0.58)), (-0.225, 0, 0.55), 0.035, 0.3, rotation("y", -6), (-0.235, 0, 0.43))
+    model.soft(
+        cloth,
+        (0.07, 0.44, kit.between(0.42, 0.58)),
+        (-0.225, 0, 0.55),
+        0.035,
+        0.3,
+        rotation("y", -6),
+        (-0.235, 0, 0.43),
+    )
     if kit.chance(0.7):
         for y in (-0.262, 0.262):
             model.box(black, (0.04, 0.025, 0.23), (0, y, 0.44))

@@ -102,7 +102,12 @@ def coat_rack(kit: Kit) -> Model:
         model.box(wood, (0.16, 0.022, 0.022), (0.08, 0, 1.6 + 0.001 * hook), rotation("z", 45 + 90 * hook) @ rotation("y", -35), (0, 0, 1.6))  # fmt: skip
     if kit.chance(0.7):
         cloth = Look("tweed", kit.pick((kit.accent(), (0.2, 0.22, 0.27), (0.55, 0.45, 0.33))))
-        model.lathe(cloth, [(0, 0.72), (0.15, 0.72), (0.13, 1.1), (0.12, 1.45), (0.05, 1.58), (0, 1.585)], segments=10, smooth=False)
+        model.lathe(
+            cloth,
+            [(0, 0.72), (0.15, 0.72), (0.13, 1.1), (0.12, 1.45), (0.05, 1.58), (0, 1.585)],
+            segments=10,
+            smooth=False,
+        )
     return model
 
 
@@ -129,7 +134,12 @@ def trash_bin(kit: Kit) -> Model:
         model.lathe(skin, [(0, 0), (0.11, 0), (0.145, 0.32), (0.137, 0.32), (0.104, 0.012), (0, 0.012)], segments=14)
         return model
     model.rod(Look("metal", colour), 0.135, 0.4, segments=14)
-    model.lathe(Look("satin", (0.15, 0.15, 0.16)), [(0, 0), (0.142, 0), (0.142, 0.03), (0.1, 0.07), (0, 0.085)], (0, 0, 0.396), 14)
+    model.lathe(
+        Look("satin", (0.15, 0.15, 0.16)),
+        [(0, 0), (0.142, 0), (0.142, 0.03), (0.1, 0.07), (0, 0.085)],
+        (0, 0, 0.396),
+        14,
+    )
     model.box(Look("satin", (0.15, 0.15, 0.16)), (0.1, 0.08, 0.015), (0.15, 0, 0.012))
     return model
 
@@ -153,8 +163,17 @@ def basket(kit: Kit) -> Model:
     """Open basket with rolled towels or toys."""
     model, wicker = Model(), Look("wicker", kit.pick(((0.78, 0.6, 0.4), (0.55, 0.42, 0.3))))
     radius = kit.between(0.17, 0.22)
-    model.lathe(wicker, [(0, 0), (radius * 0.85, 0), (radius, 0.24), (radius - 0.015, 0.24), (radius * 0.83, 0.03), (0, 0.03)], segments=14)
+    model.lathe(
+        wicker,
+        [(0, 0), (radius * 0.85, 0), (radius, 0.24), (radius - 0.015, 0.24), (radius * 0.83, 0.03), (0, 0.03)],
+        segments=14,
+    )
     for index in range(3):
         angle = 2 * pi * index / 3 + 0.4
-        model.ball(Look("towel", kit.pick((WHITE, kit.accent()))), radius * 0.38, (0.42 * radius * cos(angle), 0.42 * radius * sin(angle), 0.13), 8)
+        model.ball(
+            Look("towel", kit.pick((WHITE, kit.accent()))),
+            radius * 0.38,
+            (0.42 * radius * cos(angle), 0.42 * radius * sin(angle), 0.13),
+            8,
+        )
     return model

@@ -26,7 +26,12 @@ def kettle(kit: Kit) -> Model:
     model, skin = Model(), kit.pick((Look("metal", STEEL), Look("gloss", kit.accent()), Look("gloss", BLACK)))
     dark = Look("satin", (0.12, 0.12, 0.13))
     model.rod(dark, 0.08, 0.02, segments=12)
-    model.lathe(skin, [(0, 0.018), (0.078, 0.018), (0.075, 0.08), (0.055, 0.2), (0.04, 0.215), (0, 0.22)], segments=12, smooth=True)
+    model.lathe(
+        skin,
+        [(0, 0.018), (0.078, 0.018), (0.075, 0.08), (0.055, 0.2), (0.04, 0.215), (0, 0.22)],
+        segments=12,
+        smooth=True,
+    )
     model.ball(dark, 0.014, (0, 0, 0.214), 6)
     model.box(skin, (0.06, 0.035, 0.03), (0.07, 0, 0.17), rotation("y", -25), (0.05, 0, 0.17))
     model.box(dark, (0.06, 0.022, 0.02), (-0.078, 0, 0.185))
@@ -38,10 +43,18 @@ def kettle(kit: Kit) -> Model:
 @FURNITURE.register("pot")
 def pot(kit: Kit) -> Model:
     """Cooking pot with lid and two handles."""
-    model, skin = Model(), kit.pick((Look("metal", STEEL), Look("gloss", kit.accent()), Look("metal", (0.72, 0.45, 0.3))))
+    model, skin = (
+        Model(),
+        kit.pick((Look("metal", STEEL), Look("gloss", kit.accent()), Look("metal", (0.72, 0.45, 0.3)))),
+    )
     radius, height = kit.between(0.09, 0.12), kit.between(0.1, 0.16)
     model.lathe(skin, [(0, 0), (radius, 0), (radius, height), (0, height)], segments=14)
-    model.lathe(skin, [(0, -0.01), (radius + 0.006, -0.01), (radius + 0.006, 0.006), (radius * 0.5, 0.03), (0, 0.036)], (0, 0, height + 0.005), 14)
+    model.lathe(
+        skin,
+        [(0, -0.01), (radius + 0.006, -0.01), (radius + 0.006, 0.006), (radius * 0.5, 0.03), (0, 0.036)],
+        (0, 0, height + 0.005),
+        14,
+    )
     model.ball(Look("satin", BLACK), 0.016, (0, 0, height + 0.036), 6)
     for y in (-radius - 0.02, radius + 0.02):
         model.box(Look("satin", BLACK), (0.07, 0.05, 0.016), (0, y, height - 0.035))
@@ -53,7 +66,12 @@ def pan(kit: Kit) -> Model:
     """Frying pan with a long handle."""
     model, skin = Model(), Look("satin", kit.pick(((0.13, 0.13, 0.14), (0.32, 0.14, 0.12))))
     radius = kit.between(0.11, 0.14)
-    model.lathe(skin, [(0, 0), (radius * 0.8, 0), (radius, 0.045), (radius - 0.006, 0.045), (radius * 0.78, 0.008), (0, 0.008)], (-0.08, 0, 0), 16)
+    model.lathe(
+        skin,
+        [(0, 0), (radius * 0.8, 0), (radius, 0.045), (radius - 0.006, 0.045), (radius * 0.78, 0.008), (0, 0.008)],
+        (-0.08, 0, 0),
+        16,
+    )
     model.box(Look("satin", (0.1, 0.1, 0.1)), (0.2, 0.025, 0.016), (radius + 0.005, 0, 0.03))
     return model
 
@@ -77,7 +95,12 @@ def coffee_machine(kit: Kit) -> Model:
     model.box(skin, (0.24, 0.18, 0.035))
     model.box(skin, (0.09, 0.176, 0.3), (-0.072, 0, 0.03))
     model.box(skin, (0.236, 0.18, 0.09), (0, 0, 0.27))
-    model.lathe(Look("glass", (0.25, 0.16, 0.1)), [(0, 0), (0.055, 0), (0.065, 0.05), (0.045, 0.13), (0, 0.13)], (0.045, 0, 0.036), 12)
+    model.lathe(
+        Look("glass", (0.25, 0.16, 0.1)),
+        [(0, 0), (0.055, 0), (0.065, 0.05), (0.045, 0.13), (0, 0.13)],
+        (0.045, 0, 0.036),
+        12,
+    )
     model.box(Look("satin", BLACK), (0.03, 0.018, 0.1), (0.125, 0, 0.055))
     return model
 
@@ -95,7 +118,11 @@ def bowl(kit: Kit) -> Model:
 def fruit_bowl(kit: Kit) -> Model:
     """Bowl heaped with apples, oranges and lemons."""
     model = Model()
-    model.lathe(kit.pick((kit.ceramic(), kit.wood())), [(0, 0), (0.07, 0), (0.13, 0.05), (0.15, 0.085), (0.142, 0.085), (0.12, 0.052), (0, 0.03)], segments=16)
+    model.lathe(
+        kit.pick((kit.ceramic(), kit.wood())),
+        [(0, 0), (0.07, 0), (0.13, 0.05), (0.15, 0.085), (0.142, 0.085), (0.12, 0.052), (0, 0.03)],
+        segments=16,
+    )
     colours = ((0.8, 0.16, 0.12), (0.93, 0.55, 0.12), (0.95, 0.85, 0.25), (0.5, 0.68, 0.2))
     for index in range(5):
         angle = 2 * pi * index / 5
@@ -119,7 +146,9 @@ def cup(kit: Kit) -> Model:
 def plate(kit: Kit) -> Model:
     """Dinner plate."""
     model = Model()
-    model.lathe(kit.ceramic(), [(0, 0), (0.08, 0), (0.13, 0.018), (0.13, 0.023), (0.085, 0.008), (0, 0.008)], segments=18)
+    model.lathe(
+        kit.ceramic(), [(0, 0), (0.08, 0), (0.13, 0.018), (0.13, 0.023), (0.085, 0.008), (0, 0.008)], segments=18
+    )
     return model
 
 
