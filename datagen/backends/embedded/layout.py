@@ -280,7 +280,7 @@ def _free_stretch(room: PlannedRoom, side: SideName, width: float) -> tuple[floa
 
 def _add_entrance(rng: Rng, room: PlannedRoom) -> None:
     """The front door, closed, on an outer wall of the room that the others open onto."""
-    sides = sorted(room.exterior, key=lambda side: room.span(side)[1] - room.span(side)[0])
+    sides = sorted(sorted(room.exterior), key=lambda side: room.span(side)[1] - room.span(side)[0])
     for side in sides:
         start, end = room.span(side)
         if any(opening.side == side for opening in room.openings) or end - start < 1.25:
