@@ -172,7 +172,15 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 #: Recorded probes of what the worker never calls, so that the stand-in does not offer it.
 BEYOND = {
-    *("scene_NONE", "uuid_duplicate", "hfov_zero", "hfov_180", "hfov_200", "random_near_no_navmesh", "save_without_navmesh"),
+    *(
+        "scene_NONE",
+        "uuid_duplicate",
+        "hfov_zero",
+        "hfov_180",
+        "hfov_200",
+        "random_near_no_navmesh",
+        "save_without_navmesh",
+    ),
     *("recompute_huge_radius", "random_after_failed_recompute", "step_unknown_action", "agent_after_close", "two_sims"),
     *("semantic_sensor_no_semantics", "random_seed_repro"),
 }

@@ -340,7 +340,7 @@ class HabitatBackend(SceneBackend):
                 heights.append(level + 1 - float(np.median(depth[depth > 0])))
         if not heights:
             raise SceneError(f"scene {space.scene_id} has no floor under its navmesh; the navmesh is of another scene")
-        return round(float(np.median(heights)), 4)
+        return round(float(np.median(heights)), 4) + 0.0  # never -0.0
 
 
 def scene_objects(

@@ -39,7 +39,7 @@ def encode(header: Header, arrays: Arrays) -> list[bytes]:
         contiguous = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
         if contiguous.dtype.name not in DTYPES:
             raise ProtocolError(f"array '{name}' has dtype {contiguous.dtype}; allowed: {', '.join(DTYPES)}")
-        described.append([name, contiguous.dtype.name, list(contiguous.shape)])
+        described.append([name, contiguous.dtype.name, list(np.shape(values))])  # a scalar stays one
         payload.append(contiguous.tobytes())
     text = json.dumps(dict(header, arrays=described)).encode()
     if len(text) > MAX_HEADER or sum(map(len, payload)) > MAX_PAYLOAD:

@@ -79,7 +79,9 @@ def golden_room(parts: list[dict[str, Any]], navmesh: Path) -> Asset:
         points = quads.reshape(-1, 3)
         low, high = points.min(axis=0), points.max(axis=0)
         things.append(
-            SemanticThing(part["id"], part["category"], part["region"], (low + high) / 2, (high - low) / 2, [0, 0, 0, 1])
+            SemanticThing(
+                part["id"], part["category"], part["region"], (low + high) / 2, (high - low) / 2, [0, 0, 0, 1]
+            )
         )
     return Asset(np.array(triangles), np.array(colours, np.uint8), np.array(ids), things, golden=navmesh)
 

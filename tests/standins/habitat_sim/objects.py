@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class ManagedRigidObject:
     translation: Vector3
     semantic_id: int = 0
     half: float = 0.1
-    rotation: Quaternion = Quaternion([0.0, 0.0, 0.0], 1.0)
+    rotation: Quaternion = field(default_factory=lambda: Quaternion([0.0, 0.0, 0.0], 1.0))
 
     @property
     def aabb(self) -> Range3D:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class SemanticSensorTarget(enum.Enum):
 class CameraSensorSpec:
     """Converted and rejected on assignment, as the bindings do."""
 
-    _converted = {"position": to_vector3, "orientation": to_vector3, "resolution": to_vector2i}
+    _converted: ClassVar = {"position": to_vector3, "orientation": to_vector3, "resolution": to_vector2i}
 
     def __init__(self) -> None:
         self.uuid = "rgba_camera"

@@ -100,7 +100,7 @@ class GridSurface:
         flat = squares.reshape(-1, 2)
         self.vertices = np.column_stack([flat[:, 0], np.full(len(flat), self.height), flat[:, 1]]).astype(np.float32)
         first = 4 * np.arange(len(squares))[:, None]
-        self.triangles = np.concatenate([first + [0, 1, 2], first + [0, 2, 3]]).astype(np.int32)
+        self.triangles = np.concatenate([first + np.array([0, 1, 2]), first + np.array([0, 2, 3])]).astype(np.int32)
 
     @property
     def area(self) -> float:

@@ -122,9 +122,7 @@ def to_vector3(given: Any, owner: str = "SensorSpec") -> Vector3:
     """As pybind11 accepts it: floats in a list, tuple or array, or a Vector3; never ints."""
     if isinstance(given, Vector3):
         return given
-    floats = (
-        given.dtype.kind == "f" if isinstance(given, np.ndarray) else all(type(value) is float for value in given)
-    )
+    floats = given.dtype.kind == "f" if isinstance(given, np.ndarray) else all(type(value) is float for value in given)
     if not floats or len(given) != 3:
         raise refuse(owner, "Vector3", given)
     return Vector3(np.asarray(given))
