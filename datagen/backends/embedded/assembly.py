@@ -170,8 +170,13 @@ def _lights(room: PlannedRoom) -> list[tuple[float, float]]:
 
 
 def assemble(
-    scene_id: str, seed: int, layout: Layout, finishes: Finishes, shell: Sequence[StructurePiece], spaces: Sequence[RoomSpace]
-) -> Scene:  # fmt: skip
+    scene_id: str,
+    seed: int,
+    layout: Layout,
+    finishes: Finishes,
+    shell: Sequence[StructurePiece],
+    spaces: Sequence[RoomSpace],
+) -> Scene:
     """The scene: structure first, then furniture room by room; relations between pieces are in ``notes``."""
     parts: list[Part] = []
     objects: list[SceneObject] = []

@@ -16,12 +16,10 @@ from ipt.common.registry import Registry
 PROGRAMS: Registry[Callable[[RoomSpace], None]] = Registry("room kind")
 
 
-def furnish(space: RoomSpace, dines: bool) -> None:
-    """Furnish an empty room; ``dines`` says whether the house has its dining table elsewhere."""
+def furnish(space: RoomSpace) -> None:
+    """Furnish an empty room."""
     groups.curtains(space)
     PROGRAMS[space.room.kind](space)
-    if not dines and space.room.kind in ("living room", "kitchen") and space.area > 9.5:
-        groups.dining_group(space, 6 if space.area > 24 else 4 if space.area > 13 else 2, centred=False)
     _ceiling_lamp(space)
     requested(space)
 
@@ -39,16 +37,55 @@ def requested(space: RoomSpace) -> None:
                     break
 
 
-_FLOOR_EXTRAS = frozenset({"stool", "ottoman", "trash bin", "box", "basket", "laundry basket", "potted plant", "floor lamp", "fan", "guitar", "basketball", "backpack", "suitcase", "toy blocks", "armchair", "coat rack", "speaker"})  # fmt: skip
+_FLOOR_EXTRAS = frozenset(
+    {
+        "stool",
+        "ottoman",
+        "trash bin",
+        "box",
+        "basket",
+        "laundry basket",
+        "potted plant",
+        "floor lamp",
+        "fan",
+        "guitar",
+        "basketball",
+        "backpack",
+        "suitcase",
+        "toy blocks",
+        "armchair",
+        "coat rack",
+        "speaker",
+    }
+)
 _WALL_EXTRAS = frozenset({"painting", "mirror", "clock", "wall shelf", "towel"})
-_TOP_EXTRAS = frozenset({"books", "vase", "bowl", "cup", "plate", "bottle", "fruit bowl", "table lamp", "teddy bear", "laptop", "kettle", "toaster", "microwave", "pot", "coffee machine", "knife block"})  # fmt: skip
+_TOP_EXTRAS = frozenset(
+    {
+        "books",
+        "vase",
+        "bowl",
+        "cup",
+        "plate",
+        "bottle",
+        "fruit bowl",
+        "table lamp",
+        "teddy bear",
+        "laptop",
+        "kettle",
+        "toaster",
+        "microwave",
+        "pot",
+        "coffee machine",
+        "knife block",
+    }
+)
 
 
 def _ceiling_lamp(space: RoomSpace) -> None:
     if space.of("ceiling lamp") or not space.wants("ceiling lamp", 0.85):
         return
     x0, y0, x1, y1 = space.room.inner
-    item = Placed(build("ceiling lamp", space.kit), (x0 + x1) / 2, (y0 + y1) / 2, space.height - 0.004, 0.0)
+    item = Placed(build("ceiling lamp", space.kit), (x0 + x1) / 2, (y0 + y1) / 2, space.height - 0.005, 0.0)
     if space.fits(item, ignore_blocked=True):
         space.add(item)
 
@@ -82,6 +119,8 @@ def living_room(space: RoomSpace) -> None:
         couch = space.against_wall("sofa", where="middle", zone=0.5)
     if couch and couch.side and space.wants("painting", 0.7):
         _above(space, couch, "painting", width=0.9)
+    if space.dines and space.area > 17:
+        groups.dining_group(space, 6 if space.area > 25 else 4, centred=False)
     for _ in range(2):
         if space.wants("bookshelf", 0.55):
             shelf = space.against_wall("bookshelf", zone=0.45)
@@ -100,7 +139,15 @@ def living_room(space: RoomSpace) -> None:
     if space.wants("armchair", 0.35):
         space.in_corner("armchair")
     _plants(space, 0.6)
-    for category, chance in (("floor lamp", 0.3), ("guitar", 0.2), ("ottoman", 0.3), ("basket", 0.25), ("fan", 0.1), ("toy blocks", 0.15), ("basketball", 0.12)):  # fmt: skip
+    for category, chance in (
+        ("floor lamp", 0.3),
+        ("guitar", 0.2),
+        ("ottoman", 0.3),
+        ("basket", 0.25),
+        ("fan", 0.1),
+        ("toy blocks", 0.15),
+        ("basketball", 0.12),
+    ):
         if space.wants(category, chance):
             space.in_corner(category) if category in ("floor lamp", "guitar", "fan") else space.freestanding(category)
     _pictures(space, 0.6)
@@ -116,8 +163,22 @@ def living_room(space: RoomSpace) -> None:
 def kitchen(space: RoomSpace) -> None:
     """The run first; appliances and food on its worktops; a table where there is room."""
     run = groups.kitchen_run(space)
+    if space.dines:
+        groups.dining_group(space, 4 if space.area > 11 else 2, centred=False)
     counters = [item for item in run if item.furniture.surfaces and item.category not in ("fridge", "stove")]
-    appliances = ("microwave", "kettle", "toaster", "coffee machine", "knife block", "fruit bowl", "bottle", "bowl", "pot", "cup", "plate")  # fmt: skip
+    appliances = (
+        "microwave",
+        "kettle",
+        "toaster",
+        "coffee machine",
+        "knife block",
+        "fruit bowl",
+        "bottle",
+        "bowl",
+        "pot",
+        "cup",
+        "plate",
+    )
     chances = (0.6, 0.8, 0.6, 0.5, 0.4, 0.4, 0.6, 0.4, 0.2, 0.5, 0.4)
     for category, chance in zip(appliances, chances, strict=True):
         if counters and space.wants(category, chance):
@@ -193,7 +254,18 @@ def bedroom(space: RoomSpace) -> None:
     if bed and space.wants("rug", 0.55):
         _bedside_rug(space, bed)
     _plants(space, 0.4, 1)
-    for category, chance in (("laundry basket", 0.4), ("ottoman", 0.15), ("backpack", 0.25), ("suitcase", 0.12), ("toy blocks", 0.12), ("basketball", 0.15), ("guitar", 0.12), ("floor lamp", 0.15), ("fan", 0.1), ("box", 0.1)):  # fmt: skip
+    for category, chance in (
+        ("laundry basket", 0.4),
+        ("ottoman", 0.15),
+        ("backpack", 0.25),
+        ("suitcase", 0.12),
+        ("toy blocks", 0.12),
+        ("basketball", 0.15),
+        ("guitar", 0.12),
+        ("floor lamp", 0.15),
+        ("fan", 0.1),
+        ("box", 0.1),
+    ):
         if space.wants(category, chance):
             space.freestanding(category, margin=0.05)
     _pictures(space, 0.45, 2)
@@ -224,7 +296,7 @@ def bathroom(space: RoomSpace) -> None:
         wet = space.against_wall("bathtub", where="corner", zone=0.5, width=1.7) or space.against_wall(
             "bathtub", where="corner", width=1.5
         )
-    if wet is None and space.wants("shower", 0.95) or "shower" in space.include:
+    if (wet is None and space.wants("shower", 0.95)) or "shower" in space.include:
         wet = space.in_corner("shower") or wet
     for category in ("bathroom sink", "toilet") if basin_first else ("toilet", "bathroom sink"):
         if not space.wants(category):
@@ -270,7 +342,15 @@ def office(space: RoomSpace) -> None:
             groups.scatter(space, item, ("books", "vase", "box", "table lamp"), 2)
     if space.wants("armchair", 0.45):
         space.in_corner("armchair")
-    for category, chance in (("trash bin", 0.7), ("box", 0.4), ("floor lamp", 0.35), ("guitar", 0.15), ("backpack", 0.3), ("fan", 0.15), ("basketball", 0.08)):  # fmt: skip
+    for category, chance in (
+        ("trash bin", 0.7),
+        ("box", 0.4),
+        ("floor lamp", 0.35),
+        ("guitar", 0.15),
+        ("backpack", 0.3),
+        ("fan", 0.15),
+        ("basketball", 0.08),
+    ):
         if space.wants(category, chance):
             space.in_corner(category) if category in ("floor lamp", "guitar") else space.freestanding(category)
     _plants(space, 0.55, 1)

@@ -12,6 +12,7 @@ from datagen.backends.embedded.furniture import build
 from datagen.backends.embedded.furniture.kitchen import KitchenLook
 from datagen.backends.embedded.layout import SideName
 from datagen.backends.embedded.placement import CONTACT, Placed, RoomSpace
+from datagen.backends.embedded.style import shade
 
 OPPOSITE: dict[SideName, SideName] = {"south": "north", "north": "south", "east": "west", "west": "east"}
 SMALL = ("books", "vase", "potted plant", "cup", "bowl", "clock")
@@ -59,17 +60,21 @@ def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed |
     x0, y0, x1, y1 = space.room.inner
     depth, width, _ = table.size
     lying = (x1 - x0) > (y1 - y0)
-    for attempt in range(14):
-        yaw = math.pi / 2 if lying != (attempt > 8) else 0.0
+    for attempt in range(20):
+        yaw = math.pi / 2 if lying != (attempt % 4 == 3) else 0.0
         reach_x, reach_y = (width / 2, depth / 2) if yaw else (depth / 2, width / 2)
-        room_x, room_y = (x1 - x0) / 2 - reach_x - 0.75, (y1 - y0) / 2 - reach_y - 0.75
+        # The last tries push the table to a wall, in smaller rooms, and do without the chairs of that side.
+        margin = 0.75 if attempt < 12 else 0.03
+        room_x, room_y = (x1 - x0) / 2 - reach_x - margin, (y1 - y0) / 2 - reach_y - margin
         if min(room_x, room_y) < 0:
             continue
         spread = 0.25 if centred and attempt < 4 else 1.0
         x = (x0 + x1) / 2 + float(space.rng.uniform(-1, 1)) * room_x * spread
         y = (y0 + y1) / 2 + float(space.rng.uniform(-1, 1)) * room_y * spread
+        if attempt >= 12:
+            x, y = (x, y1 - reach_y - margin) if attempt % 2 else (x1 - reach_x - margin, y)
         item = Placed(table, x, y, CONTACT, yaw)
-        if space.fits(item, gap=0.7):
+        if space.fits(item, gap=0.5):
             space.add(item)
             _seat_around(space, item, seats)
             return item
@@ -101,7 +106,7 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int) -> None:
         space.lay_rug([table, *placed], (0.15, 0.15))
     if space.wants("ceiling lamp", 0.7):
         lamp = build("ceiling lamp", space.kit, drop=space.height - 1.65)
-        item = Placed(lamp, table.x, table.y, space.height - 0.004, 0.0)
+        item = Placed(lamp, table.x, table.y, space.height - 0.005, 0.0)
         if space.fits(item, ignore_blocked=True):
             space.add(item)
     scatter(space, table, ("fruit bowl", "vase", "plate", "cup", "bottle", "bowl"), 3)
@@ -249,9 +254,9 @@ def kitchen_run(space: RoomSpace) -> list[Placed]:
         along = item.x if item.side in ("south", "north") else item.y
         if item is stove:
             if space.wants("range hood", 0.9):
-                space.hang("range hood", item.side, along, width=item.furniture.size[1])
+                space.hang("range hood", item.side, along, width=item.furniture.size[1], gap=0.0)
         elif space.wants("wall cabinet", 0.85):
-            space.hang("wall cabinet", item.side, along, look=look, width=item.furniture.size[1])
+            space.hang("wall cabinet", item.side, along, look=look, width=item.furniture.size[1], gap=0.0)
     return best
 
 
@@ -304,25 +309,25 @@ def _modules(space: RoomSpace, look: KitchenLook, side: SideName, start: float, 
             fridge if category == "fridge" else build(category, space.kit, look=look, width=round(span - 0.003, 3))
         )
         item = space.wall_pose(side, furniture, reach + span / 2)
-        if space.fits(item, gap=0.0):
-            placed.append(space.add(item))
+        if not space.fits(item, gap=0.0):
+            space.placed = [other for other in space.placed if other not in placed]
+            return []
+        placed.append(space.add(item))
         reach += span
     return placed
 
 
 def curtains(space: RoomSpace) -> None:
-    """A drawn panel on each side of every large window."""
+    """A drawn panel on each side of every large window, all of one cloth."""
+    kit = space.kit
+    rgb = shade(kit.pick((kit.accent(), kit.pick(kit.style.upholstery), (0.93, 0.91, 0.87))), 1.1)
     for opening in space.room.openings:
-        if opening.kind != "window" or opening.end - opening.start < 0.9 or not space.wants("curtain", 0.65):
+        if opening.kind != "window" or opening.end - opening.start < 0.9 or not space.wants("curtain", 0.75):
             continue
-        width = float(space.rng.uniform(0.24, 0.36))
-        panel = build("curtain", space.kit, width=width, height=min(space.height - 0.1, opening.high + 0.15))
-        for along in (opening.start - width / 2 + 0.02, opening.end + width / 2 - 0.02):
-            item = space.wall_pose(opening.side, panel, along, 0.014 - 0.009)
+        width = round(float(space.rng.uniform(0.24, 0.36)), 2)
+        panel = build("curtain", kit, width=width, height=min(space.height - 0.1, opening.high + 0.15), rgb=rgb)
+        for along in (opening.start - width / 2 - 0.045, opening.end + width / 2 + 0.045):
+            item = space.wall_pose(opening.side, panel, along)
             item.relation = "on wall"
-            own = [zone for zone in space.blocked if zone[2] > 0.3]
-            others = [zone for zone in space.blocked if zone not in own]
-            saved, space.blocked = space.blocked, others
             if space.fits(item):
                 space.add(item)
-            space.blocked = saved

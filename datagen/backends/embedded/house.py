@@ -110,7 +110,8 @@ def _furnished(seed: int, attempt: int, layout: Layout, style: Style, config: Ho
         space = RoomSpace(
             room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude)
         )
-        furnish(space, dining_apart or any(other.of("dining table") for other in spaces))
+        space.dines = not (dining_apart or any(other.of("dining table") for other in spaces))
+        furnish(space)
         spaces.append(space)
     return sorted(spaces, key=lambda space: space.room.index)
 

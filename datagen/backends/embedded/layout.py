@@ -21,6 +21,7 @@ INWARD: dict[SideName, tuple[int, int]] = {"south": (0, 1), "east": (-1, 0), "no
 
 WALL = 0.14
 DOOR_HEIGHT = 2.05
+SPLITS = 200
 ROOM_KINDS = ("living room", "kitchen", "bedroom", "bathroom", "office", "hallway", "dining room")
 
 # Floor area in m2 (from, to): the middle half of European and American flats, a little on the small side.
@@ -33,16 +34,52 @@ _AREAS = {
     "hallway": (5, 8),
     "dining room": (11, 15),
 }
-_NARROWEST = {"hallway": 1.35, "bathroom": 1.9, "office": 2.5}
+_NARROWEST = {"hallway": 1.3, "bathroom": 1.75, "office": 2.4, "kitchen": 2.35, "living room": 3.1}
 # How willingly other rooms open onto a room of this kind.
 _HUB = {"hallway": 6, "living room": 5, "dining room": 3, "kitchen": 2, "office": 1, "bedroom": 1, "bathroom": 0}
 _MIXES: dict[int, tuple[tuple[str, ...], ...]] = {
-    1: (("living room",), ("bedroom",), ("kitchen",), ("living room",), ("office",), ("kitchen",), ("bathroom",), ("dining room",)),
-    2: (("living room", "kitchen"), ("living room", "bedroom"), ("bedroom", "bathroom"), ("living room", "kitchen"), ("kitchen", "dining room"), ("living room", "office")),
-    3: (("living room", "kitchen", "bedroom"), ("living room", "bedroom", "bathroom"), ("living room", "kitchen", "dining room"), ("hallway", "bedroom", "bathroom"), ("living room", "kitchen", "office"), ("hallway", "living room", "kitchen")),
-    4: (("living room", "kitchen", "bedroom", "bathroom"), ("hallway", "living room", "bedroom", "bathroom"), ("living room", "kitchen", "dining room", "bedroom"), ("hallway", "living room", "kitchen", "bedroom"), ("living room", "kitchen", "office", "bathroom")),
-    5: (("hallway", "living room", "kitchen", "bedroom", "bathroom"), ("living room", "kitchen", "dining room", "bedroom", "bathroom"), ("hallway", "living room", "kitchen", "bedroom", "office"), ("living room", "kitchen", "bedroom", "bedroom", "bathroom"), ("hallway", "living room", "dining room", "bedroom", "bathroom"), ("hallway", "living room", "kitchen", "bedroom", "bathroom")),
-}  # fmt: skip
+    1: (
+        ("living room",),
+        ("bedroom",),
+        ("kitchen",),
+        ("living room",),
+        ("office",),
+        ("kitchen",),
+        ("bathroom",),
+        ("dining room",),
+    ),
+    2: (
+        ("living room", "kitchen"),
+        ("living room", "bedroom"),
+        ("bedroom", "bathroom"),
+        ("living room", "kitchen"),
+        ("kitchen", "dining room"),
+        ("living room", "office"),
+    ),
+    3: (
+        ("living room", "kitchen", "bedroom"),
+        ("living room", "bedroom", "bathroom"),
+        ("living room", "kitchen", "dining room"),
+        ("hallway", "bedroom", "bathroom"),
+        ("living room", "kitchen", "office"),
+        ("hallway", "living room", "kitchen"),
+    ),
+    4: (
+        ("living room", "kitchen", "bedroom", "bathroom"),
+        ("hallway", "living room", "bedroom", "bathroom"),
+        ("living room", "kitchen", "dining room", "bedroom"),
+        ("hallway", "living room", "kitchen", "bedroom"),
+        ("living room", "kitchen", "office", "bathroom"),
+    ),
+    5: (
+        ("hallway", "living room", "kitchen", "bedroom", "bathroom"),
+        ("living room", "kitchen", "dining room", "bedroom", "bathroom"),
+        ("hallway", "living room", "kitchen", "bedroom", "office"),
+        ("living room", "kitchen", "bedroom", "bedroom", "bathroom"),
+        ("hallway", "living room", "dining room", "bedroom", "bathroom"),
+        ("hallway", "living room", "kitchen", "bedroom", "bathroom"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +115,7 @@ class PlannedRoom:
     index: int
     kind: str
     rectangle: Rectangle
-    exterior: frozenset[SideName]
+    exterior: tuple[SideName, ...]
     openings: list[Opening] = field(default_factory=list)
     leaves: list[Leaf] = field(default_factory=list)
 
@@ -130,13 +167,17 @@ def draw_kinds(rng: Rng, low: int, high: int, required: Sequence[str]) -> tuple[
 
 
 def draw_layout(rng: Rng, kinds: Sequence[str], scale: float = 1.0) -> Layout | None:
-    """One try at a plan with rooms of ``kinds``, their areas times ``scale``; None where a room came out too narrow."""
+    """A plan with rooms of ``kinds``, their areas times ``scale``; None where SPLITS tries left a room too narrow."""
+    return next((layout for _ in range(SPLITS) if (layout := _try_layout(rng, kinds, scale))), None)
+
+
+def _try_layout(rng: Rng, kinds: Sequence[str], scale: float) -> Layout | None:
     areas = {index: float(rng.uniform(*_AREAS[kind])) * scale for index, kind in enumerate(kinds)}
     corridor = next((index for index, kind in enumerate(kinds) if kind == "hallway"), None)
     if corridor is not None and len(kinds) > 1:
         rectangles, extent = _along_corridor(rng, areas, corridor)
     else:
-        total, aspect = sum(areas.values()), float(rng.uniform(1.0, 1.5 if len(kinds) > 1 else 1.35))
+        total, aspect = sum(areas.values()), float(rng.uniform(1.0, {1: 1.35, 2: 2.4, 3: 1.9}.get(len(kinds), 1.6)))
         extent = (round((total * aspect) ** 0.5, 2), round((total / aspect) ** 0.5, 2))
         rectangles = _split(rng, list(areas), areas, (0.0, 0.0, *extent))
     if rng.random() < 0.5:
@@ -156,7 +197,7 @@ def draw_layout(rng: Rng, kinds: Sequence[str], scale: float = 1.0) -> Layout | 
 def _room(index: int, kind: str, rectangle: Rectangle, extent: tuple[float, float]) -> PlannedRoom:
     x0, y0, x1, y1 = rectangle
     touching = {"west": x0 <= 0, "south": y0 <= 0, "east": x1 >= extent[0], "north": y1 >= extent[1]}
-    return PlannedRoom(index, kind, rectangle, frozenset(side for side in SIDES if touching[side]))
+    return PlannedRoom(index, kind, rectangle, tuple(side for side in SIDES if touching[side]))
 
 
 def _split(rng: Rng, members: list[int], areas: dict[int, float], box: Rectangle) -> dict[int, Rectangle]:
@@ -180,7 +221,7 @@ def _split(rng: Rng, members: list[int], areas: dict[int, float], box: Rectangle
 def _along_corridor(
     rng: Rng, areas: dict[int, float], corridor: int
 ) -> tuple[dict[int, Rectangle], tuple[float, float]]:
-    """Rooms in one row (up to two) or two rows along a corridor that runs the length of the house."""
+    """Rooms in one row (up to two) or in two rows along a corridor that runs the length of the house."""
     others = [index for index in areas if index != corridor]
     others = [others[int(place)] for place in rng.permutation(len(others))]
     total, breadth = sum(areas[index] for index in others), round(float(rng.uniform(1.5, 1.9)), 2)
@@ -189,7 +230,7 @@ def _along_corridor(
     else:
         half = len(others) // 2
         rows = [others[:half], others[half:]]
-    length = round((total * float(rng.uniform(1.2, 1.7)) / len(rows)) ** 0.5, 2) if len(rows) == 1 else round((total * float(rng.uniform(1.0, 1.4))) ** 0.5, 2)  # fmt: skip
+    length = round((total * float(rng.uniform(0.9, 2.2))) ** 0.5, 2)
     rectangles: dict[int, Rectangle] = {}
     low = 0.0
     for number, row in enumerate(rows):
@@ -209,13 +250,18 @@ def _along_corridor(
 def _well_shaped(room: PlannedRoom) -> bool:
     x0, y0, x1, y1 = room.inner
     short, long = sorted((x1 - x0, y1 - y0))
-    return short >= _NARROWEST.get(room.kind, 2.7) and (room.kind == "hallway" or long / short < 2.1)
+    return short >= _NARROWEST.get(room.kind, 2.65) and (room.kind == "hallway" or long / short < 2.2)
 
 
 def _shared(first: PlannedRoom, second: PlannedRoom) -> tuple[SideName, SideName, float, float] | None:
     """The wall between two rooms: its side in each, and the stretch of floor that both have along it."""
     a, b = first.rectangle, second.rectangle
-    for side, opposite, ours, theirs, axis in (("east", "west", 2, 0, 1), ("west", "east", 0, 2, 1), ("north", "south", 3, 1, 0), ("south", "north", 1, 3, 0)):  # fmt: skip
+    for side, opposite, ours, theirs, axis in (
+        ("east", "west", 2, 0, 1),
+        ("west", "east", 0, 2, 1),
+        ("north", "south", 3, 1, 0),
+        ("south", "north", 1, 3, 0),
+    ):
         if abs(a[ours] - b[theirs]) < 1e-6:
             start = max(first.inner[axis], second.inner[axis])
             end = min(first.inner[axis + 2], second.inner[axis + 2])
@@ -294,15 +340,19 @@ def _add_entrance(rng: Rng, room: PlannedRoom) -> None:
 def _add_windows(rng: Rng, room: PlannedRoom) -> None:
     """Windows on outer walls: one or two per room, small and high in bathrooms, over the worktop in kitchens."""
     wanted = {"living room": 2, "dining room": 2, "bathroom": 1, "hallway": 1}.get(room.kind, int(rng.integers(1, 3)))
-    sides = sorted(room.exterior)
+    sides = room.exterior
     for place in rng.permutation(len(sides)):
         side = sides[int(place)]
         start, end = room.span(side)
-        width = float(rng.uniform(0.6, 0.8) if room.kind in ("bathroom", "hallway") else rng.uniform(1.0, min(2.0, max(1.05, 0.45 * (end - start)))))  # fmt: skip
+        width = float(
+            rng.uniform(0.6, 0.8)
+            if room.kind in ("bathroom", "hallway")
+            else rng.uniform(1.0, min(2.0, max(1.05, 0.45 * (end - start))))
+        )
         stretch = _free_stretch(room, side, width)
         if stretch is None or wanted == 0:
             continue
-        low = {"bathroom": 1.35, "kitchen": 1.1, "hallway": 1.2}.get(room.kind, float(rng.choice([0.5, 0.85, 0.9])))
+        low = {"bathroom": 1.35, "kitchen": 1.2, "hallway": 1.2}.get(room.kind, float(rng.choice([0.5, 0.85, 0.9])))
         middle = (start + end - width) / 2
         left = middle if rng.random() < 0.6 else float(rng.uniform(*stretch))
         room.openings.append(Opening("window", side, round(left, 3), round(left + width, 3), low, 2.1))

@@ -63,7 +63,7 @@ FINISHES: dict[str, Finish] = {
     "stripe": Finish(textures.stripes, 0.5),
     "dotted": Finish(partial(textures.motif, depth=0.3), 0.25),
     "diamond": Finish(partial(textures.motif, depth=0.3, kind="diamonds"), 0.3),
-    "leather": Finish(textures.leather, 0.5, specular=0.3),
+    "leather": Finish(textures.leather, 0.3, specular=0.3),
     "towel": Finish(partial(textures.carpet, depth=0.3), 0.3),
     "fur": Finish(textures.fur, 0.2),
     "wicker": Finish(textures.wicker, 0.3),
@@ -121,8 +121,8 @@ WALLS: dict[str, Draw] = {
     "diamonds": partial(textures.motif, depth=0.05, kind="diamonds"),
     "leaves": partial(textures.motif, depth=0.055, kind="leaves"),
     "rings": partial(textures.motif, depth=0.045, kind="rings"),
-    "brick": partial(textures.bricks, size=128, rows=8, columns=4, rgb=(0.74, 0.42, 0.33)),
-    "white brick": partial(textures.bricks, size=128, rows=8, columns=4, grout=0.86),
+    "brick": partial(textures.bricks, size=128, rows=16, columns=4, rgb=(0.72, 0.44, 0.36), grout=0.7, spread=0.22),
+    "white brick": partial(textures.bricks, size=128, rows=16, columns=4, grout=0.88, spread=0.06),
     "wall tiles": partial(textures.tiles, size=128, count=4, grout=0.8, spread=0.04),
     "half tiles": partial(textures.bricks, size=128, rows=8, columns=4, spread=0.04, grout=0.78),
     "boards": partial(textures.stripes, count=6, depth=0.05),
@@ -170,7 +170,7 @@ def wall_material(style: str) -> Material:
         picture = np.where((above > 0.55)[:, None, None], upper, picture)
         picture[(above > 0.55) & (above < 0.565)] *= 0.8
     gradient = (1 - 0.16 * np.exp(-above / 0.06)) * (1 - 0.1 * np.exp(-(1 - above) / 0.05))
-    return Material(f"wall:{style}", texture=_bytes(picture * gradient[:, None, None]))
+    return Material(f"wall:{style}", texture=_bytes(picture * gradient[:, None, None]), emission=0.1)
 
 
 @cache

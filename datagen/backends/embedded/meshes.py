@@ -20,7 +20,14 @@ Vector = tuple[float, float, float]
 FACES = ("+x", "-x", "+y", "-y", "+z", "-z")
 
 # Per face of FACES: outward axis, its sign, and the axes (with signs) along which u and v grow.
-_FRAMES = ((0, 1, 1, 1, 2, 1), (0, -1, 1, -1, 2, 1), (1, 1, 0, -1, 2, 1), (1, -1, 0, 1, 2, 1), (2, 1, 0, 1, 1, 1), (2, -1, 0, 1, 1, -1))  # fmt: skip
+_FRAMES = (
+    (0, 1, 1, 1, 2, 1),
+    (0, -1, 1, -1, 2, 1),
+    (1, 1, 0, -1, 2, 1),
+    (1, -1, 0, 1, 2, 1),
+    (2, 1, 0, 1, 1, 1),
+    (2, -1, 0, 1, 1, -1),
+)
 
 
 @cache
@@ -236,7 +243,9 @@ def leaf(length: float, width: float, thickness: float = 0.006) -> Mesh:
         ],
         np.float32,
     )
-    corners = [[a, b, 4] for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))] + [[b, a, 5] for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))]  # fmt: skip
+    corners = [[a, b, 4] for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))] + [
+        [b, a, 5] for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))
+    ]
     return flat_mesh(points[np.array(corners)])
 
 

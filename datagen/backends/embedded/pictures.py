@@ -26,7 +26,11 @@ def blank(size: int, rgb: Rgb) -> Picture:
 def landscape(rng: Rng, size: int = 128, *, night: bool = False) -> Picture:
     """Hills under a sky with a sun: a painting."""
     row, column = coordinates(size)
-    top, low = (hue(230, 0.6, 0.3), hue(20, 0.5, 0.6)) if night else (hue(rng.uniform(195, 220), 0.45, 0.9), hue(rng.uniform(20, 50), 0.25, 0.98))  # fmt: skip
+    top, low = (
+        (hue(230, 0.6, 0.3), hue(20, 0.5, 0.6))
+        if night
+        else (hue(rng.uniform(195, 220), 0.45, 0.9), hue(rng.uniform(20, 50), 0.25, 0.98))
+    )
     picture = np.asarray(top) * (1 - row[..., None]) + np.asarray(low) * row[..., None]
     sun = np.hypot(column - rng.uniform(0.2, 0.8), row - rng.uniform(0.2, 0.4)) < 0.08
     picture = mix(picture, (1.0, 0.93, 0.7), sun.astype(np.float32))
@@ -153,7 +157,10 @@ def desktop(rng: Rng, size: int = 128) -> Picture:
     """Computer screen with windows and lines of text."""
     row, column = coordinates(size)
     picture = blank(size, hue(rng.uniform(190, 260), 0.6, 0.45)) * (1.2 - row[..., None] * 0.6)
-    for left, top, width, height, rgb in ((0.06, 0.1, 0.5, 0.62, (0.95, 0.95, 0.96)), (0.42, 0.3, 0.5, 0.5, (0.16, 0.17, 0.2))):  # fmt: skip
+    for left, top, width, height, rgb in (
+        (0.06, 0.1, 0.5, 0.62, (0.95, 0.95, 0.96)),
+        (0.42, 0.3, 0.5, 0.5, (0.16, 0.17, 0.2)),
+    ):
         inside = (column > left) & (column < left + width) & (row > top) & (row < top + height)
         picture = mix(picture, rgb, inside.astype(np.float32))
         length = rng.random(size) * 0.6 + 0.3

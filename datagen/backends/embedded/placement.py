@@ -20,7 +20,8 @@ from datagen.backends.embedded.style import Kit, Style
 
 Box = tuple[float, float, float, float, float, float]
 
-WALL_GAP = 0.02  # clears the 12 mm baseboard
+WALL_GAP = 0.02
+BASEBOARD = 0.015  # thickness of the skirting and a little air
 CONTACT = 0.001  # things rest this far above what carries them, so that no two faces coincide
 DOOR_DEPTH = 0.75
 
@@ -70,10 +71,13 @@ class Placed:
 def overlap(a: Box, b: Box, gap: float = 0.0) -> bool:
     """Whether two boxes come closer than ``gap`` in plan and touch in height."""
     return (
-        a[0] < b[3] + gap and b[0] < a[3] + gap
-        and a[1] < b[4] + gap and b[1] < a[4] + gap
-        and a[2] < b[5] and b[2] < a[5]
-    )  # fmt: skip
+        a[0] < b[3] + gap
+        and b[0] < a[3] + gap
+        and a[1] < b[4] + gap
+        and b[1] < a[4] + gap
+        and a[2] < b[5]
+        and b[2] < a[5]
+    )
 
 
 _APART = np.array([0.004, 0.004, CONTACT / 2])
@@ -104,6 +108,7 @@ class RoomSpace:
         self.kit = Kit(style, rng)
         self.include, self.exclude = include, exclude
         self.placed: list[Placed] = []
+        self.dines = False  # whether the house eats in this room
         self.blocked: list[Box] = [box for opening in room.openings for box in self._opening_zone(opening)]
         self.blocked += [self._leaf_zone(leaf.hinge, leaf.towards, leaf.opening.side) for leaf in room.leaves]
         self.zones: list[tuple[Box, Placed]] = []
@@ -115,11 +120,13 @@ class RoomSpace:
 
     def _opening_zone(self, opening) -> list[Box]:  # type: ignore[no-untyped-def]
         if opening.kind == "window":
-            return [
-                self._strip(
-                    opening.side, opening.start - 0.08, opening.end + 0.08, 0.3, opening.low + 0.05, opening.high + 0.08
-                )
-            ]
+            pane = self._strip(
+                opening.side, opening.start - 0.03, opening.end + 0.03, 0.3, opening.low + 0.05, opening.high + 0.05
+            )
+            sill = self._strip(
+                opening.side, opening.start - 0.045, opening.end + 0.045, 0.055, opening.low - 0.04, opening.high
+            )
+            return [pane, sill]
         return [self._strip(opening.side, opening.start - 0.1, opening.end + 0.1, DOOR_DEPTH, 0.0, opening.high + 0.1)]
 
     def _leaf_zone(self, hinge: float, towards: int, side: SideName) -> Box:
@@ -154,7 +161,14 @@ class RoomSpace:
         """Whether ``item`` stands free; it may reach under or over the pieces ``around`` it, and into their zones."""
         x0, y0, x1, y1 = self.room.inner
         b, friends = item.bounds, tuple(around)
-        if b[0] < x0 or b[1] < y0 or b[3] > x1 or b[4] > y1 or b[5] > self.height - 0.004:
+        margin = BASEBOARD if b[2] < 0.1 else 0.0
+        if (
+            b[0] < x0 + margin
+            or b[1] < y0 + margin
+            or b[3] > x1 - margin
+            or b[4] > y1 - margin
+            or b[5] > self.height - 0.004
+        ):
             return False
         if not ignore_blocked and any(overlap(b, zone) for zone in self.blocked):
             return False
@@ -233,7 +247,9 @@ class RoomSpace:
                     return self.add(item, zone)
         return None
 
-    def beside(self, partner: Placed, category: str, sides: Sequence[int] = (-1, 1), gap: float = 0.05, **options: object) -> Placed | None:  # fmt: skip
+    def beside(
+        self, partner: Placed, category: str, sides: Sequence[int] = (-1, 1), gap: float = 0.05, **options: object
+    ) -> Placed | None:
         """Stand a piece next to ``partner`` with their backs in line, on the first of its sides (+1 left) that is free."""
         furniture = build(category, self.kit, **options)
         for side in sides:
@@ -272,10 +288,17 @@ class RoomSpace:
             return self.add(item)
         return None
 
-    def freestanding(self, category: str, margin: float = 0.12, tries: int = 12, furniture: Furniture | None = None, **options: object) -> Placed | None:  # fmt: skip
+    def freestanding(
+        self,
+        category: str,
+        margin: float = 0.12,
+        tries: int = 12,
+        furniture: Furniture | None = None,
+        **options: object,
+    ) -> Placed | None:
         """Stand a piece somewhere near a wall, turned towards the room."""
         furniture = furniture or build(category, self.kit, **options)
-        depth, width, _ = furniture.size
+        width = furniture.size[1]
         for _ in range(tries):
             side = SIDES[int(self.rng.integers(4))]
             start, end = self.room.span(side)
@@ -305,7 +328,7 @@ class RoomSpace:
         along: float | None = None,
         raise_by: float = 0.0,
         furniture: Furniture | None = None,
-        around: Sequence[Placed] = (),
+        gap: float = 0.03,
         **options: object,
     ) -> Placed | None:
         """Fix a piece to a wall, at ``along`` if given, 3 mm off its surface."""
@@ -315,13 +338,21 @@ class RoomSpace:
                 item = self.wall_pose(wall, furniture, position, 0.003)
                 item.lift(raise_by - CONTACT)
                 item.relation = "on wall"
-                if self.fits(item, around=around):
+                if self.fits(item, gap=gap):
                     return self.add(item)
         return None
 
     def on_top(
-        self, parent: Placed, category: str, *, use: str = "top", at: tuple[float, float] | None = None, turn: float | None = None, surface: int | None = None, **options: object
-    ) -> Placed | None:  # fmt: skip
+        self,
+        parent: Placed,
+        category: str,
+        *,
+        use: str = "top",
+        at: tuple[float, float] | None = None,
+        turn: float | None = None,
+        surface: int | None = None,
+        **options: object,
+    ) -> Placed | None:
         """Set a piece on a surface of ``parent``: at the local point ``at`` or wherever there is room."""
         furniture = build(category, self.kit, **options)
         indices = [
@@ -337,7 +368,15 @@ class RoomSpace:
                 return item
         return None
 
-    def _on_surface(self, parent: Placed, index: int, spot: Surface, furniture: Furniture, turn: float, at: tuple[float, float] | None) -> Placed | None:  # fmt: skip
+    def _on_surface(
+        self,
+        parent: Placed,
+        index: int,
+        spot: Surface,
+        furniture: Furniture,
+        turn: float,
+        at: tuple[float, float] | None,
+    ) -> Placed | None:
         probe = Placed(furniture, 0, 0, 0, turn).bounds
         x0, y0, x1, y1 = spot.rectangle
         lows, highs = (x0 - probe[0], y0 - probe[1]), (x1 - probe[3], y1 - probe[4])
@@ -347,7 +386,10 @@ class RoomSpace:
         for _ in range(1 if at else 5):
             x, y = at or (float(self.rng.uniform(lows[0], highs[0])), float(self.rng.uniform(lows[1], highs[1])))
             foot = (x + probe[0], y + probe[1], x + probe[3], y + probe[4])
-            if any(foot[0] < b[2] + 0.015 and b[0] < foot[2] + 0.015 and foot[1] < b[3] + 0.015 and b[1] < foot[3] + 0.015 for b in taken):  # fmt: skip
+            if any(
+                foot[0] < b[2] + 0.015 and b[0] < foot[2] + 0.015 and foot[1] < b[3] + 0.015 and b[1] < foot[3] + 0.015
+                for b in taken
+            ):
                 continue
             height = parent.z + spot.height + CONTACT
             item = Placed(furniture, *parent.world(x, y), height, parent.yaw + turn, parent, "on")

@@ -47,7 +47,9 @@ def rectangle_outline(rectangle: Rectangle) -> Outline:
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
 
 
-def span_box(low: tuple[float, float, float], high: tuple[float, float, float], skip: tuple[str, ...] = (), fit: bool = False) -> Mesh:  # fmt: skip
+def span_box(
+    low: tuple[float, float, float], high: tuple[float, float, float], skip: tuple[str, ...] = (), fit: bool = False
+) -> Mesh:
     """Box between two corners."""
     size = (high[0] - low[0], high[1] - low[1], high[2] - low[2])
     return meshes.box(size, ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]), skip=skip, fit=fit)
@@ -61,7 +63,17 @@ class WallFrame:
         self.level = side in ("south", "north")
         self.axis = "x" if self.level else "y"
 
-    def box(self, start: float, end: float, near: float, far: float, low: float, high: float, skip: tuple[str, ...] = (), fit: bool = False) -> Mesh:  # fmt: skip
+    def box(
+        self,
+        start: float,
+        end: float,
+        near: float,
+        far: float,
+        low: float,
+        high: float,
+        skip: tuple[str, ...] = (),
+        fit: bool = False,
+    ) -> Mesh:
         """Box from ``start`` to ``end`` along the wall, ``near`` to ``far`` in depth, ``low`` to ``high``; metres."""
         (xa, ya), (xb, yb) = self.room.point(self.side, start, near), self.room.point(self.side, end, far)
         return span_box((min(xa, xb), min(ya, yb), low), (max(xa, xb), max(ya, yb), high), skip, fit)
@@ -93,9 +105,13 @@ def wall(room: PlannedRoom, side: SideName, style: str, rgb: Rgb, height: float)
     hidden = () if outside else (frame.back,)
     piece = StructurePiece("wall", room.id)
     openings = sorted((o for o in room.openings if o.side == side), key=lambda o: o.start)
+    # Ends that meet another wall of this room or of the neighbour have no face.
+    bare = [
+        frame.ends[index] for index, name in ((1, "west"), (0, "east")) if not frame.level or name not in room.exterior
+    ]
     solid, lintels, reach = [], [], start
     for opening in openings:
-        first = () if reach > start or frame.level else (frame.ends[1],)
+        first = (frame.ends[1],) if reach == start and frame.ends[1] in bare else ()
         solid.append(frame.box(reach, opening.start, back, 0, -0.05, height, (*hidden, *first)))
         piece.blocks.append(frame.outline(reach, opening.start, back, 0))
         above = frame.box(opening.start, opening.end, back, 0, opening.high, height, (*hidden, *frame.ends))
@@ -106,14 +122,17 @@ def wall(room: PlannedRoom, side: SideName, style: str, rgb: Rgb, height: float)
         if opening.kind in ("window", "entrance"):
             piece.blocks.append(frame.outline(opening.start, opening.end, back, 0))
         reach = opening.end
-    last = () if frame.level else ((frame.ends[0],) if reach > start else frame.ends)
+    last = tuple(face for face in bare if face == frame.ends[0] or reach == start)
     solid.append(frame.box(reach, end, back, 0, -0.05, height, (*hidden, *last)))
     piece.blocks.append(frame.outline(reach, end, back, 0))
     look = Look(f"wall:{style}", rgb)
     for layer, items in ((None, solid), ("lintel", lintels)):
         if items:
             mesh = merge_meshes(items)
-            along = mesh.vertices[:, 0 if frame.level else 1] + np.abs(mesh.normals[:, 0 if frame.level else 1]) * mesh.vertices[:, 1 if frame.level else 0]  # fmt: skip
+            along = (
+                mesh.vertices[:, 0 if frame.level else 1]
+                + np.abs(mesh.normals[:, 0 if frame.level else 1]) * mesh.vertices[:, 1 if frame.level else 0]
+            )
             uv = np.stack([along / WALL_REPEAT_METRES, np.clip(mesh.vertices[:, 2] / height, 0.002, 0.998)], axis=1)
             piece.meshes.append((replace(mesh, uv=uv.astype(np.float32)), look, layer))  # type: ignore[arg-type]
     return piece
@@ -125,17 +144,17 @@ def baseboard(room: PlannedRoom, rgb: Rgb) -> StructurePiece:
     for side in SIDES:
         frame = WallFrame(room, side)
         start, end = room.span(side)
-        if not frame.level:
-            start, end = start + thick - 0.001, end - thick + 0.001
+        inset = thick - 0.002 if not frame.level else -0.003
+        start, end, low = start + inset, end - inset, -0.012 if frame.level else -0.01
         reach = start
         for opening in sorted(
             (o for o in room.openings if o.side == side and o.kind != "window"), key=lambda o: o.start
         ):
-            if opening.start - 0.06 > reach:
-                solids.append(frame.box(reach, opening.start - 0.06, -_SUNK, thick, -0.01, tall - 0.001 * frame.level))
-            reach = opening.end + 0.06
+            if opening.start - 0.0585 > reach:
+                solids.append(frame.box(reach, opening.start - 0.0585, -_SUNK, thick, low, tall - 0.001 * frame.level))
+            reach = opening.end + 0.0585
         if end > reach:
-            solids.append(frame.box(reach, end, -_SUNK, thick, -0.01, tall - 0.001 * frame.level))
+            solids.append(frame.box(reach, end, -_SUNK, thick, low, tall - 0.001 * frame.level))
     piece = StructurePiece("baseboard", room.id)
     piece.add(Look("satin", rgb), solids)
     return piece
@@ -160,25 +179,33 @@ def ceiling(room: PlannedRoom, height: float) -> StructurePiece:
     return piece
 
 
-def door(room: PlannedRoom, opening: Opening, leaf: Leaf | None, leaf_room: PlannedRoom | None, frame_rgb: Rgb, leaf_look: Look, sill: Look) -> StructurePiece:  # fmt: skip
+def door(
+    room: PlannedRoom,
+    opening: Opening,
+    leaf: Leaf | None,
+    leaf_room: PlannedRoom | None,
+    frame_rgb: Rgb,
+    leaf_look: Look,
+    sill: Look,
+) -> StructurePiece:
     """Frame with casings on both faces, threshold, and a leaf: open, closed (entrance) or none (passage)."""
     frame, piece = WallFrame(room, opening.side), StructurePiece("door", room.id)
     back = -WALL
     a, b, top = opening.start, opening.end, opening.high
     posts, heads = [], []
     for start, end in ((a - _SUNK, a + _FRAME), (b - _FRAME, b + _SUNK)):
-        posts.append(frame.box(start, end, back - 0.004, 0.004, -0.03, top))
+        posts.append(frame.box(start, end, back - 0.004, 0.004, -0.03, top + 0.006))
     heads.append(frame.box(a + _FRAME - _SUNK, b - _FRAME + _SUNK, back - 0.003, 0.003, top - _FRAME, top + _SUNK))
-    for near, far in ((-_SUNK, 0.015), (back - 0.015, back + _SUNK)):
+    for near, far, inset in ((-0.006, 0.015, 0.001), (back - 0.015, back + 0.006, -0.001)):
         for start, end in ((a - 0.06, a + 0.012), (b - 0.012, b + 0.06)):
             posts.append(frame.box(start, end, near, far, -0.008, top + 0.06))
-        heads.append(frame.box(a + 0.011, b - 0.011, near, far, top - 0.012, top + 0.059))
+        heads.append(frame.box(a + 0.01, b - 0.01, near + inset, far - inset, top - 0.012, top + 0.058))
     look = Look("satin", frame_rgb)
     piece.add(look, posts)
     piece.add(look, heads, "lintel")
     piece.add(sill, [frame.box(a + 0.002, b - 0.002, back - 0.002, 0.002, -0.045, 0.004)])
     if opening.kind == "entrance":
-        panel = frame.box(a + _FRAME - _SUNK, b - _FRAME + _SUNK, -0.09, -0.045, 0.002, top - _FRAME + _SUNK, fit=True)
+        panel = frame.box(a + _FRAME - 0.002, b - _FRAME + 0.002, -0.09, -0.045, 0.005, top - _FRAME + 0.002, fit=True)
         piece.add(leaf_look, [panel])
         knob = a + _FRAME + 0.07 if opening.middle < sum(room.span(opening.side)) / 2 else b - _FRAME - 0.07
         piece.add(Look("metal", (0.75, 0.72, 0.66)), [frame.box(knob - 0.06, knob + 0.06, -0.046, 0.01, 1.0, 1.025)])
@@ -219,7 +246,7 @@ def window(room: PlannedRoom, opening: Opening, view: str, rgb: Rgb) -> Structur
         bars.append(frame.box(middle - 0.025, middle + 0.025, -0.1, -0.06, low + 0.046, top - 0.046))
     bars.append(frame.box(a - 0.04, b + 0.04, -0.001, 0.05, low - 0.035, low - 0.002))
     piece.add(Look("satin", rgb), bars)
-    piece.add(Look(view), [frame.box(a + 0.045, b - 0.045, -0.1, -0.085, low + 0.045, top - 0.045, fit=True)])
+    piece.add(Look(view), [frame.box(a + 0.045, b - 0.045, -0.097, -0.085, low + 0.045, top - 0.045, fit=True)])
     return piece
 
 

@@ -52,10 +52,10 @@ def coordinates(size: int) -> tuple[Picture, Picture]:
 def wood_grain(rng: Rng, size: int = 256, contrast: float = 0.22) -> Picture:
     """Fibres along u with a few darker growth rings."""
     row, _ = coordinates(size)
-    bend = noise(rng, size, (3, 2)) * 0.35 + noise(rng, size, (6, 3)) * 0.1
-    rings = 0.5 + 0.5 * np.sin(2 * np.pi * (row * 5 + bend * 4))
-    fibres = noise(rng, size, (size // 2, 4)) * 0.6 + noise(rng, size, (size // 4, 8)) * 0.4
-    return paint(1 - contrast * (0.45 * rings**3 + 0.55 * fibres), (1, 0.985, 0.96))
+    bend = noise(rng, size, (2, 2)) * 0.5 + noise(rng, size, (5, 3)) * 0.12
+    rings = 0.5 + 0.5 * np.sin(2 * np.pi * (row * 9 + bend * 3))
+    fibres = noise(rng, size, (size // 2, 3)) * 0.6 + noise(rng, size, (size // 4, 6)) * 0.4
+    return paint(1 - contrast * (0.3 * rings**2 + 0.7 * fibres), (1, 0.985, 0.96))
 
 
 def planks(rng: Rng, size: int = 256, rows: int = 8, contrast: float = 0.2) -> Picture:
@@ -94,7 +94,9 @@ def herringbone(rng: Rng, size: int = 256) -> Picture:
     return paint(value, (1, 0.98, 0.94))
 
 
-def tiles(rng: Rng, size: int = 256, count: int = 4, *, grout: float = 0.7, veins: float = 0.0, spread: float = 0.06) -> Picture:  # fmt: skip
+def tiles(
+    rng: Rng, size: int = 256, count: int = 4, *, grout: float = 0.7, veins: float = 0.0, spread: float = 0.06
+) -> Picture:
     """Square tiles with grout lines, each tile slightly different; ``veins`` adds marble."""
     row, column = coordinates(size)
     tones = 1 - spread * rng.random((count, count)).astype(np.float32)
@@ -105,7 +107,16 @@ def tiles(rng: Rng, size: int = 256, count: int = 4, *, grout: float = 0.7, vein
     return paint(np.where(edge, grout, value))
 
 
-def bricks(rng: Rng, size: int = 256, rows: int = 16, columns: int = 4, *, rgb: tuple[float, float, float] = (1, 1, 1), spread: float = 0.1, grout: float = 0.82) -> Picture:  # fmt: skip
+def bricks(
+    rng: Rng,
+    size: int = 256,
+    rows: int = 16,
+    columns: int = 4,
+    *,
+    rgb: tuple[float, float, float] = (1, 1, 1),
+    spread: float = 0.1,
+    grout: float = 0.82,
+) -> Picture:
     """Running bond of upright-wall bricks or glazed wall tiles (long side horizontal)."""
     row, column = coordinates(size)
     course = np.floor(row * rows)
@@ -174,7 +185,7 @@ def plaid(rng: Rng, size: int = 128, depth: float = 0.35) -> Picture:
 def leather(rng: Rng, size: int = 128) -> Picture:
     """Fine creases."""
     fold = np.abs(noise(rng, size, (24, 24)) - 0.5) + np.abs(noise(rng, size, (12, 12)) - 0.5)
-    return paint(0.86 + 0.14 * np.clip(fold * 3, 0, 1) - 0.06 * cloud(rng, size, 3))
+    return paint(0.92 + 0.08 * np.clip(fold * 3, 0, 1) - 0.05 * cloud(rng, size, 3))
 
 
 def marble(rng: Rng, size: int = 256, depth: float = 0.3) -> Picture:
@@ -188,7 +199,11 @@ def marble(rng: Rng, size: int = 256, depth: float = 0.3) -> Picture:
 
 def granite(rng: Rng, size: int = 128) -> Picture:
     """Speckled worktop."""
-    return paint(0.8 + 0.2 * cloud(rng, size, 16) - 0.35 * (rng.random((size, size)) < 0.1) * rng.random((size, size)).astype(np.float32))  # fmt: skip
+    return paint(
+        0.8
+        + 0.2 * cloud(rng, size, 16)
+        - 0.35 * (rng.random((size, size)) < 0.1) * rng.random((size, size)).astype(np.float32)
+    )
 
 
 def terrazzo(rng: Rng, size: int = 256) -> Picture:

@@ -22,6 +22,8 @@ from ipt.common.registry import Registry
 
 Axis = Literal["x", "y", "z"]
 _SETTLES = 0.025
+_SAME_PLANE = 0.0008
+_CUT = 0.0011
 _LYING = {"x": meshes.rotation("y", 90), "y": meshes.rotation("x", -90)}
 
 
@@ -63,8 +65,7 @@ class Model:
     """Collects the solids of one piece; solids of one look become one mesh."""
 
     def __init__(self) -> None:
-        self._meshes: dict[Look, list[Mesh]] = {}
-        self._solids: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._solids: list[tuple[Look, Mesh]] = []
         self.surfaces: list[Surface] = []
 
     def add(self, look: Look, mesh: Mesh, turn: Floats32 | None = None, pivot: Vector = (0, 0, 0)) -> None:
@@ -74,8 +75,7 @@ class Model:
         metres = finish(look.finish).metres
         if metres is not None and metres != 1.0:
             mesh = replace(mesh, uv=mesh.uv / np.float32(metres))
-        self._meshes.setdefault(look, []).append(mesh)
-        self._solids.append((mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)))
+        self._solids.append((look, mesh))
 
     def box(
         self, look: Look, size: Vector, at: Vector = (0, 0, 0), turn: Floats32 | None = None, pivot: Vector = (0, 0, 0)
@@ -114,8 +114,13 @@ class Model:
         self.add(look, replace(mesh, vertices=mesh.vertices + np.asarray(at, np.float32)))
 
     def lathe(
-        self, look: Look, profile: Sequence[tuple[float, float]], at: Vector = (0, 0, 0), segments: int = 12, smooth: bool = False
-    ) -> None:  # fmt: skip
+        self,
+        look: Look,
+        profile: Sequence[tuple[float, float]],
+        at: Vector = (0, 0, 0),
+        segments: int = 12,
+        smooth: bool = False,
+    ) -> None:
         """Surface of revolution of (radius, height) pairs."""
         self.add(look, meshes.lathe(profile, at, segments, smooth))
 
@@ -123,7 +128,15 @@ class Model:
         """Ball whose lowest point is ``at``."""
         self.add(look, meshes.sphere(radius, at, segments, stretch))
 
-    def legs(self, look: Look, size: tuple[float, float], height: float, thick: float = 0.045, inset: float = 0.03, round_: bool = False) -> None:  # fmt: skip
+    def legs(
+        self,
+        look: Look,
+        size: tuple[float, float],
+        height: float,
+        thick: float = 0.045,
+        inset: float = 0.03,
+        round_: bool = False,
+    ) -> None:
         """Four legs under a top of ``size`` (depth, width); they reach 4 mm into whatever rests on ``height``."""
         x, y = size[0] / 2 - inset - thick / 2, size[1] / 2 - inset - thick / 2
         for at in ((x, y, 0), (x, -y, 0), (-x, y, 0), (-x, -y, 0)):
@@ -133,8 +146,13 @@ class Model:
                 self.box(look, (thick, thick, height + 0.004), at)
 
     def surface(
-        self, size: tuple[float, float], height: float, at: tuple[float, float] = (0, 0), headroom: float = 0.6, use: str = "top"
-    ) -> None:  # fmt: skip
+        self,
+        size: tuple[float, float],
+        height: float,
+        at: tuple[float, float] = (0, 0),
+        headroom: float = 0.6,
+        use: str = "top",
+    ) -> None:
         """Declare a rectangle of ``size`` (depth, width) around ``at`` that things may stand on."""
         (depth, width), (x, y) = size, at
         rectangle = (x - depth / 2, y - width / 2, x + depth / 2, y + width / 2)
@@ -142,17 +160,51 @@ class Model:
 
     def finish(self, category: str) -> Furniture:
         """The piece, one mesh per look; what leans (legs, pillows) is set down so that it touches z = 0."""
-        solids = np.array(self._solids, np.float64)
-        low = solids[:, 0, 2].min()
-        drop = low if abs(low) < _SETTLES else 0.0
-        solids[:, :, 2] -= drop
-        pieces = []
-        for look, items in self._meshes.items():
-            mesh = merge_meshes(items)
-            if drop:
-                mesh = replace(mesh, vertices=mesh.vertices - np.array([0, 0, drop], np.float32))
-            pieces.append((mesh, look))
-        return Furniture(category, tuple(pieces), solids, tuple(self.surfaces))
+        solids = np.array(
+            [(mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)) for _, mesh in self._solids], np.float64
+        )
+        fitted = separate_faces(solids)
+        drop = fitted[:, 0, 2].min()
+        if abs(drop) < _SETTLES:
+            fitted[:, :, 2] -= drop
+        by_look: dict[Look, list[Mesh]] = {}
+        for (look, mesh), old, new in zip(self._solids, solids, fitted, strict=True):
+            if not np.array_equal(old, new):
+                scale = (new[1] - new[0]) / (old[1] - old[0])
+                mesh = replace(mesh, vertices=((mesh.vertices - old[0]) * scale + new[0]).astype(np.float32))
+            by_look.setdefault(look, []).append(mesh)
+        pieces = tuple((merge_meshes(items), look) for look, items in by_look.items())
+        return Furniture(category, pieces, fitted, tuple(self.surfaces))
+
+
+def separate_faces(solids: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes (n, 2, 3) of which no two share a stretch of one plane: later ones are cut back by about a millimetre.
+
+    Faces in one plane flicker (z-fighting) and leave renderers free to disagree about what is seen there.
+    """
+    result = solids.copy()
+    for _ in range(4):
+        low, high = result[:, 0], result[:, 1]
+        reach = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
+        faces = np.stack([low, high], axis=1)
+        near = np.abs(faces[:, None, :, None] - faces[None, :, None, :]) < _SAME_PLANE
+        across = np.stack(
+            [
+                np.minimum(reach[..., 1], reach[..., 2]),
+                np.minimum(reach[..., 0], reach[..., 2]),
+                np.minimum(reach[..., 0], reach[..., 1]),
+            ],
+            axis=-1,
+        )
+        clash = near & (across > _SAME_PLANE)[:, :, None, None, :]
+        clash &= np.tri(len(result), k=-1, dtype=bool)[:, :, None, None, None]
+        moved = clash.any(axis=(1, 3))
+        if not moved.any():
+            break
+        step = _CUT * (1 + 0.37 * (np.arange(len(result)) % 5))[:, None]
+        result[:, 0] += np.where(moved[:, 0], step, 0)
+        result[:, 1] -= np.where(moved[:, 1], step, 0)
+    return result
 
 
 FURNITURE: Registry[Callable[..., Model]] = Registry("object category")

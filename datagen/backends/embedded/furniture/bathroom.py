@@ -23,7 +23,17 @@ def toilet(kit: Kit) -> Model:
     """Bowl, seat, lid up against the cistern."""
     model = Model()
     seat = Look("gloss", kit.pick((WHITE, WHITE, (0.3, 0.22, 0.16))))
-    model.add(_CERAMIC, _oval(lathe([(0, 0), (0.12, 0), (0.11, 0.12), (0.17, 0.34), (0.18, 0.39), (0.13, 0.39), (0.1, 0.25), (0, 0.22)], segments=16), 1.3, 0.1))  # fmt: skip
+    model.add(
+        _CERAMIC,
+        _oval(
+            lathe(
+                [(0, 0), (0.12, 0), (0.11, 0.12), (0.17, 0.34), (0.18, 0.39), (0.13, 0.39), (0.1, 0.25), (0, 0.22)],
+                segments=16,
+            ),
+            1.3,
+            0.1,
+        ),
+    )
     model.add(
         seat,
         _oval(lathe([(0.125, 0), (0.19, 0), (0.19, 0.022), (0.125, 0.022), (0.125, 0)], (0, 0, 0.386), 16), 1.3, 0.1),

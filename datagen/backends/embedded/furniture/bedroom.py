@@ -35,7 +35,15 @@ def bed(kit: Kit, width: float = 0.0) -> Model:
     count = 2 if width > 1.2 else 1
     for index in range(count):
         y = (index - (count - 1) / 2) * width / 2
-        model.soft(Look("weave", (0.96, 0.95, 0.93)), (0.4, min(0.68, width / count - 0.06), 0.13), (-length / 2 + 0.27, y, top - 0.012), 0.06, 0.5, rotation("y", 14), (-length / 2 + 0.27, y, top))  # fmt: skip
+        model.soft(
+            Look("weave", (0.96, 0.95, 0.93)),
+            (0.4, min(0.68, width / count - 0.06), 0.13),
+            (-length / 2 + 0.27, y, top - 0.012),
+            0.06,
+            0.5,
+            rotation("y", 14),
+            (-length / 2 + 0.27, y, top),
+        )
     model.surface((0.5, width - 0.4), top + 0.036, (0.4, 0), use="seat")
     return model
 

@@ -6,13 +6,15 @@ from math import cos, pi, sin
 
 from datagen.backends.embedded.furniture.base import FURNITURE, Model
 from datagen.backends.embedded.meshes import leaf, rotation, turned
-from datagen.backends.embedded.style import BLACK, WHITE, Kit, Look, shade
+from datagen.backends.embedded.style import BLACK, WHITE, Kit, Look, Rgb, shade
 
 _MOTIFS = ("landscape", "night", "sea", "shapes", "fields", "bouquet", "portrait")
 _GREENS = ((0.25, 0.48, 0.2), (0.33, 0.55, 0.27), (0.2, 0.4, 0.24), (0.45, 0.6, 0.3))
 
 
-def _leaf(model: Model, look: Look, length: float, width: float, at: tuple[float, float, float], yaw: float, pitch: float) -> None:  # fmt: skip
+def _leaf(
+    model: Model, look: Look, length: float, width: float, at: tuple[float, float, float], yaw: float, pitch: float
+) -> None:
     """A leaf from ``at``, turned by ``yaw`` and raised by ``pitch`` degrees."""
     blade = turned(leaf(length, width), rotation("z", yaw) @ rotation("y", -pitch))
     blade.vertices[:] += at
@@ -45,18 +47,36 @@ def potted_plant(kit: Kit, scale: float = 0.0) -> Model:
     if kind == "bush":
         for index in range(5):
             angle, reach = 2 * pi * index / 4, 0.1 * scale * (index < 4)
-            model.ball(Look("foliage", shade(green.rgb, kit.between(0.85, 1.15))), 0.17 * scale, (reach * cos(angle), reach * sin(angle), base + (0.12 + 0.07 * (index % 2) + 0.16 * (index == 4)) * scale), 8, 1.1)  # fmt: skip
-        model.rod(Look("wood", (0.4, 0.3, 0.2)), 0.02 * scale, 0.25 * scale, (0, 0, base))
+            model.ball(
+                Look("foliage", shade(green.rgb, kit.between(0.85, 1.15))),
+                0.17 * scale,
+                (
+                    reach * cos(angle),
+                    reach * sin(angle),
+                    base + (0.12 + 0.07 * (index % 2) + 0.16 * (index == 4)) * scale,
+                ),
+                8,
+                1.1,
+            )
+        model.rod(Look("wood", (0.4, 0.3, 0.2)), 0.02 * scale, 0.26 * scale, (0, 0, base - 0.01))
         return model
     trunk = 0.0 if kind == "rosette" else kit.between(0.35, 0.6) * scale
     if trunk:
-        model.rod(Look("wood", (0.45, 0.34, 0.22)), 0.03 * scale, trunk + 0.02, (0, 0, base), top=0.02 * scale)
+        model.rod(Look("wood", (0.45, 0.34, 0.22)), 0.03 * scale, trunk + 0.03, (0, 0, base - 0.01), top=0.02 * scale)
     for ring, (pitch, length) in enumerate(
         ((78, 0.62), (55, 0.58), (28, 0.5)) if not trunk else ((70, 0.4), (35, 0.5), (-5, 0.45))
     ):
         for index in range(6):
             yaw = 60 * index + 25 * ring + kit.between(-8, 8)
-            _leaf(model, Look("foliage", shade(green.rgb, 0.85 + 0.15 * ring)), length * scale, 0.11 * scale, (0, 0, base + trunk + 0.003 * index), yaw, pitch + kit.between(-8, 8))  # fmt: skip
+            _leaf(
+                model,
+                Look("foliage", shade(green.rgb, 0.85 + 0.15 * ring)),
+                length * scale,
+                0.11 * scale,
+                (0, 0, base + trunk + 0.003 * index),
+                yaw,
+                pitch + kit.between(-8, 8),
+            )
     return model
 
 
@@ -65,7 +85,20 @@ def vase(kit: Kit) -> Model:
     """Vase, perhaps with flowers."""
     model, height = Model(), kit.between(0.18, 0.3)
     belly = kit.between(0.05, 0.08)
-    model.lathe(kit.ceramic(), [(0, 0), (belly * 0.6, 0), (belly, height * 0.35), (belly * 0.5, height * 0.8), (belly * 0.62, height), (belly * 0.5, height), (0, height * 0.8)], segments=12, smooth=True)  # fmt: skip
+    model.lathe(
+        kit.ceramic(),
+        [
+            (0, 0),
+            (belly * 0.6, 0),
+            (belly, height * 0.35),
+            (belly * 0.5, height * 0.8),
+            (belly * 0.62, height),
+            (belly * 0.5, height),
+            (0, height * 0.8),
+        ],
+        segments=12,
+        smooth=True,
+    )
     if kit.chance(0.6):
         petals = Look("satin", kit.pick(((0.9, 0.35, 0.4), (0.95, 0.8, 0.3), (0.95, 0.92, 0.9), (0.65, 0.4, 0.7))))
         for index in range(5):
@@ -152,12 +185,9 @@ def wall_shelf(kit: Kit) -> Model:
 
 
 @FURNITURE.register("curtain")
-def curtain(kit: Kit, width: float = 0.35, height: float = 2.3) -> Model:
+def curtain(kit: Kit, width: float = 0.35, height: float = 2.3, rgb: Rgb = WHITE) -> Model:
     """One drawn panel from 3 cm above the floor to the rod at ``height``; back at x = 0."""
-    model, cloth = (
-        Model(),
-        Look("curtain", shade(kit.pick((kit.accent(), kit.pick(kit.style.upholstery), (0.93, 0.91, 0.87))), 1.1)),
-    )
+    model, cloth = Model(), Look("curtain", rgb)
     folds = max(3, round(width / 0.09))
     pitch = width / folds
     for index in range(folds):

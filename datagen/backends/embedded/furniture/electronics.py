@@ -138,7 +138,20 @@ def ceiling_lamp(kit: Kit, drop: float = 0.0) -> Model:
         model.rod(Look("plain", BLACK), 0.006, drop - 0.1, (0, 0, 0.13 - drop), segments=6)
         model.rod(look, 0.05, 0.03, (0, 0, -0.0305), segments=10)
         radius = kit.between(0.16, 0.24)
-        model.lathe(look, [(radius - 0.006, 0), (radius, 0), (0.05, 0.18), (0, 0.18), (0, 0.172), (0.046, 0.172), (radius - 0.006, 0)], (0, 0, -drop), 16)  # fmt: skip
+        model.lathe(
+            look,
+            [
+                (radius - 0.006, 0),
+                (radius, 0),
+                (0.05, 0.18),
+                (0, 0.18),
+                (0, 0.172),
+                (0.046, 0.172),
+                (radius - 0.006, 0),
+            ],
+            (0, 0, -drop),
+            16,
+        )
         model.ball(Look("glow", (1.0, 0.96, 0.85)), 0.05, (0, 0, 0.03 - drop), 8)
         return model
     radius = kit.between(0.18, 0.26)

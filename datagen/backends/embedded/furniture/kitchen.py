@@ -27,7 +27,11 @@ class KitchenLook:
 def _carcass(model: Model, look: KitchenLook, width: float, height: float = HEIGHT - TOP) -> None:
     """Plinth and body of a base cabinet."""
     model.box(Look("plain", (0.16, 0.16, 0.17)), (DEPTH - 0.09, width - 0.004, 0.104), (-0.04, 0, 0))
-    model.box(Look(look.front.finish if look.front.finish != "panel" else "satin", look.front.rgb), (DEPTH - 0.04, width - 0.002, height - 0.1), (-0.015, 0, 0.1))  # fmt: skip
+    model.box(
+        Look(look.front.finish if look.front.finish != "panel" else "satin", look.front.rgb),
+        (DEPTH - 0.04, width - 0.002, height - 0.1),
+        (-0.015, 0, 0.1),
+    )
 
 
 def _doors(model: Model, look: KitchenLook, width: float, low: float, high: float, drawers: bool) -> None:
@@ -104,7 +108,7 @@ def stove(kit: Kit, look: KitchenLook | None = None, width: float = 0.6) -> Mode
         model.box(Look("metal", STEEL), (0.03, 0.02, 0.02), (DEPTH / 2 - 0.012, y, HEIGHT - 0.255))
     model.box(look.steel, (DEPTH - 0.01, width - 0.002, 0.03), (0, 0, HEIGHT - 0.034))
     model.box(Look("hob"), (DEPTH - 0.06, width - 0.04, 0.012), (0, 0, HEIGHT - 0.007))
-    model.surface((0.3, 0.34), HEIGHT + 0.005, (0.0, 0), 0.45, "hob")
+    model.surface((0.52, width - 0.06), HEIGHT + 0.005, (0.0, 0), 0.45, "hob")
     return model
 
 

@@ -94,8 +94,16 @@ def _couch(kit: Kit, width: float, depth: float, seats: int) -> Model:
     for index in range(seats):
         y = (index - (seats - 1) / 2) * pad
         model.soft(pale, (depth - 0.2, pad - 0.012, seat - base + 0.03), (0.105, y, base - 0.03), 0.05, 0.35)
-        model.soft(pale, (0.16, pad - 0.02, back_top - seat), (-depth / 2 + 0.27, y, seat - 0.02), 0.06, 0.4, rotation("y", -9), (-depth / 2 + 0.27, 0, seat))  # fmt: skip
-        model.surface((0.26, pad - 0.1), seat + 0.012, (0.06, y), use="seat")
+        model.soft(
+            pale,
+            (0.16, pad - 0.02, back_top - seat),
+            (-depth / 2 + 0.27, y, seat - 0.02),
+            0.06,
+            0.4,
+            rotation("y", -9),
+            (-depth / 2 + 0.27, 0, seat),
+        )
+        model.surface((0.26, pad - 0.1), seat, (0.06, y), use="seat")
     return model
 
 
@@ -120,8 +128,16 @@ def armchair(kit: Kit) -> Model:
     for x in (depth / 2 - 0.06, -depth / 2 + 0.08):
         model.box(wood, (0.035, width - 0.07, 0.06), (x, 0, 0.26))
     model.soft(cloth, (depth - 0.12, width - 0.12, 0.14), (0.02, 0, 0.315), 0.05)
-    model.soft(cloth, (0.14, width - 0.13, 0.5), (-depth / 2 + 0.14, 0, 0.42), 0.06, 0.4, rotation("y", -12), (-depth / 2 + 0.14, 0, 0.4))  # fmt: skip
-    model.surface((0.2, width - 0.35), 0.457, (0.12, 0), use="seat")
+    model.soft(
+        cloth,
+        (0.14, width - 0.13, 0.5),
+        (-depth / 2 + 0.14, 0, 0.42),
+        0.06,
+        0.4,
+        rotation("y", -12),
+        (-depth / 2 + 0.14, 0, 0.4),
+    )
+    model.surface((0.2, width - 0.35), 0.455, (0.12, 0), use="seat")
     return model
 
 
@@ -137,7 +153,7 @@ def office_chair(kit: Kit) -> Model:
         model.ball(black, 0.027, (0.265 * cos(2 * pi * spoke / 5), 0.265 * sin(2 * pi * spoke / 5), 0.001), 6)
     model.rod(steel, 0.028, 0.34, (0, 0, 0.075))
     model.soft(cloth, (0.46, 0.48, 0.09), (0.02, 0, 0.41), 0.04, 0.3)
-    model.box(black, (0.05, 0.08, 0.34), (-0.235, 0, 0.43), rotation("y", -6), (-0.235, 0, 0.43))
+    model.box(black, (0.05, 0.08, 0.34), (-0.24, 0, 0.43), rotation("y", -6), (-0.235, 0, 0.43))
     model.soft(
         cloth,
         (0.07, 0.44, kit.between(0.42, 0.58)),
@@ -160,7 +176,13 @@ def ottoman(kit: Kit) -> Model:
     """Footstool: a padded cube or a round pouf."""
     model = Model()
     if kit.chance(0.5):
-        model.lathe(Look("weave", kit.accent()), [(0, 0), (0.2, 0), (0.27, 0.08), (0.28, 0.2), (0.22, 0.34), (0, 0.37)], (0, 0, 0), 14, True)  # fmt: skip
+        model.lathe(
+            Look("weave", kit.accent()),
+            [(0, 0), (0.2, 0), (0.27, 0.08), (0.28, 0.2), (0.22, 0.34), (0, 0.37)],
+            (0, 0, 0),
+            14,
+            True,
+        )
         return model
     side, cloth = kit.between(0.45, 0.6), kit.cloth()
     _feet(model, kit, side, side, 0.08)

@@ -18,13 +18,12 @@ def bookshelf(kit: Kit) -> Model:
     rows = kit.pick((3, 5, 5, 6))
     height = 0.1 + rows * 0.34
     for y in (-width / 2 + 0.011, width / 2 - 0.011):
-        model.box(wood, (depth, 0.022, height), (0, y, 0))
+        model.box(wood, (depth, 0.022, height - 0.018), (0, y, 0))
     model.box(wood, (0.012, width - 0.036, height - 0.01), (-depth / 2 + 0.012, 0, 0.005))
-    for row in range(rows + 1):
-        z = 0.06 + row * 0.34 if row < rows else height - 0.03
+    for z in (0.06 + row * 0.34 for row in range(rows)):
         model.box(wood, (depth - 0.012, width - 0.036, 0.022), (0.001, 0, z))
-        if row < rows:
-            model.surface((depth - 0.06, width - 0.06), z + 0.022, (0.01, 0), 0.30, "shelf")
+        model.surface((depth - 0.06, width - 0.06), z + 0.022, (0.01, 0), 0.30, "shelf")
+    model.box(wood, (depth + 0.01, width + 0.01, 0.022), (0.004, 0, height - 0.022))
     model.box(wood, (0.02, width - 0.036, 0.065), (depth / 2 - 0.03, 0, 0.0))
     model.surface((depth - 0.05, width - 0.06), height, use="top" if height < 1.3 else "high", headroom=0.4)
     return model
@@ -99,7 +98,13 @@ def coat_rack(kit: Kit) -> Model:
     model.rod(wood, 0.022, 1.73, (0, 0, 0.02))
     model.ball(wood, 0.035, (0, 0, 1.735), 8)
     for hook in range(4):
-        model.box(wood, (0.16, 0.022, 0.022), (0.08, 0, 1.6 + 0.001 * hook), rotation("z", 45 + 90 * hook) @ rotation("y", -35), (0, 0, 1.6))  # fmt: skip
+        model.box(
+            wood,
+            (0.16, 0.022, 0.022),
+            (0.08, 0, 1.6 + 0.001 * hook),
+            rotation("z", 45 + 90 * hook) @ rotation("y", -35),
+            (0, 0, 1.6),
+        )
     if kit.chance(0.7):
         cloth = Look("tweed", kit.pick((kit.accent(), (0.2, 0.22, 0.27), (0.55, 0.45, 0.33))))
         model.lathe(

@@ -36,7 +36,19 @@ def _round_table(kit: Kit, radius: float, height: float) -> Model:
     """Disc on a central foot."""
     model, wood = Model(), kit.board()
     model.rod(wood, radius, 0.03, (0, 0, height - 0.03), segments=20)
-    model.lathe(wood, [(0, 0), (radius * 0.55, 0), (radius * 0.5, 0.025), (0.05, 0.05), (0.045, height - 0.09), (0.12, height - 0.026), (0, height - 0.026)], segments=14)  # fmt: skip
+    model.lathe(
+        wood,
+        [
+            (0, 0),
+            (radius * 0.55, 0),
+            (radius * 0.5, 0.025),
+            (0.05, 0.05),
+            (0.045, height - 0.09),
+            (0.12, height - 0.026),
+            (0, height - 0.026),
+        ],
+        segments=14,
+    )
     model.surface((radius * 1.3, radius * 1.3), height)
     return model
 

@@ -109,7 +109,16 @@ def coffee_machine(kit: Kit) -> Model:
 def bowl(kit: Kit) -> Model:
     """Open bowl."""
     model, radius = Model(), kit.between(0.08, 0.13)
-    profile = [(0, 0), (radius * 0.45, 0), (radius * 0.8, radius * 0.3), (radius, radius * 0.62), (radius - 0.008, radius * 0.62), (radius * 0.75, radius * 0.33), (radius * 0.4, 0.012), (0, 0.012)]  # fmt: skip
+    profile = [
+        (0, 0),
+        (radius * 0.45, 0),
+        (radius * 0.8, radius * 0.3),
+        (radius, radius * 0.62),
+        (radius - 0.008, radius * 0.62),
+        (radius * 0.75, radius * 0.33),
+        (radius * 0.4, 0.012),
+        (0, 0.012),
+    ]
     model.lathe(kit.pick((kit.ceramic(), kit.wood())), profile, segments=16)
     return model
 

@@ -1,0 +1,110 @@
+"""Independent checks of a scene's triangles: nothing here uses what the generator knows about its own solids."""
+
+from collections import defaultdict
+from itertools import combinations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from datagen.backends.embedded.scene import Mesh, Scene, yaw_matrix
+
+SAME_PLANE = 6e-4
+DEPTH = 2e-3  # metres by which solids may touch before it counts
+
+
+def solids(mesh: Mesh) -> list[np.ndarray]:
+    """Vertices (v, 3) of each connected solid of a mesh; corners at the same place are one."""
+    _, corner = np.unique(np.round(mesh.vertices, 5), axis=0, return_inverse=True)
+    faces = corner.ravel()[mesh.faces]
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
+    size = int(corner.max()) + 1
+    _, label = connected_components(coo_array((np.ones(len(edges)), edges.T), shape=(size, size)), directed=False)
+    of_vertex = label[corner.ravel()]
+    return [mesh.vertices[of_vertex == index] for index in range(int(of_vertex.max()) + 1)]
+
+
+def footprints(scene: Scene) -> dict[int, list[tuple[np.ndarray, float, float]]]:
+    """Per object, for each solid: its rectangle along the object's axes (4, 2) in the world, and its low and high z."""
+    result: dict[int, list[tuple[np.ndarray, float, float]]] = defaultdict(list)
+    for part in scene.parts:
+        turn = yaw_matrix(part.yaw)[:2, :2]
+        for points in solids(part.mesh):
+            (x0, y0, z0), (x1, y1, z1) = points.min(axis=0), points.max(axis=0)
+            plan = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) @ turn.T + part.position[:2]
+            result[part.instance].append((plan, z0 + part.position[2], z1 + part.position[2]))
+    return result
+
+
+def rectangles_meet(a: np.ndarray, b: np.ndarray, depth: float) -> bool:
+    """Whether two rectangles (4, 2) overlap by more than ``depth`` along every edge direction of both."""
+    for box in (a, b):
+        for edge in (box[1] - box[0], box[3] - box[0]):
+            axis = edge / np.linalg.norm(edge)
+            p, q = a @ axis, b @ axis
+            if min(p.max(), q.max()) - max(p.min(), q.min()) <= depth:
+                return False
+    return True
+
+
+def penetrations(scene: Scene) -> list[tuple[str, str]]:
+    """Ids of pairs of objects (walls, floors and ceilings aside) of which solids reach into each other."""
+    boxes = footprints(scene)
+    things = [thing for thing in scene.objects if thing.category not in ("wall", "floor", "ceiling")]
+    low, high = np.array([t.aabb_min for t in things]), np.array([t.aabb_max for t in things])
+    found = []
+    for i, j in combinations(range(len(things)), 2):
+        if (np.minimum(high[i], high[j]) - np.maximum(low[i], low[j])).min() <= 0:
+            continue
+        if {things[i].category, things[j].category} == {"baseboard"}:
+            continue
+        pairs = ((p, q) for p in boxes[things[i].index] for q in boxes[things[j].index])
+        if any(min(p[2], q[2]) - max(p[1], q[1]) > 1e-4 and rectangles_meet(p[0], q[0], DEPTH) for p, q in pairs):
+            found.append((things[i].id, things[j].id))
+    return found
+
+
+def triangles_meet(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two triangles (3, 2) of one plane share more than a sliver."""
+    for triangle in (a, b):
+        for k in range(3):
+            edge = triangle[(k + 1) % 3] - triangle[k]
+            length = float(np.hypot(*edge))
+            if length < 1e-9:
+                return False
+            normal = np.array([-edge[1], edge[0]]) / length
+            p, q = a @ normal, b @ normal
+            if min(p.max(), q.max()) - max(p.min(), q.min()) < 8e-4:
+                return False
+    return True
+
+
+def coplanar_overlaps(scene: Scene) -> list[tuple[str, str]]:
+    """Ids of the objects of every pair of overlapping triangles that lie in one plane, whichever way they face."""
+    corners = np.concatenate([part.world_vertices()[part.mesh.faces] for part in scene.parts]).astype(np.float64)
+    owner = np.concatenate([np.full(len(part.mesh.faces), part.instance) for part in scene.parts])
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normal, axis=1)
+    corners, owner, normal = corners[area > 1e-6], owner[area > 1e-6], normal[area > 1e-6] / area[area > 1e-6, None]
+    leading = np.take_along_axis(normal, np.argmax(np.abs(normal) > 1e-3, axis=1)[:, None], axis=1)
+    normal *= np.sign(leading)
+    offset = np.einsum("ij,ij->i", normal, corners[:, 0])
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    groups = defaultdict(list)
+    for index, key in enumerate(map(tuple, np.round(normal, 2).tolist())):
+        groups[key].append(index)
+    found = []
+    for members in groups.values():
+        order = np.array(members)[np.argsort(offset[members])]
+        for place, i in enumerate(order):
+            end = place + 1 + int(np.searchsorted(offset[order[place + 1 :]], offset[i] + SAME_PLANE))
+            near = order[place + 1 : end]
+            near = near[
+                (low[near] <= high[i] + SAME_PLANE).all(axis=1) & (high[near] >= low[i] - SAME_PLANE).all(axis=1)
+            ]
+            for j in near:
+                flat = np.abs((corners[j] - corners[i, 0]) @ normal[i]).max() < SAME_PLANE
+                keep = [axis for axis in range(3) if axis != int(np.argmax(np.abs(normal[i])))]
+                if flat and triangles_meet(corners[i][:, keep], corners[j][:, keep]):
+                    found.append((scene.objects[owner[i]].id, scene.objects[owner[j]].id))
+    return found

@@ -1,0 +1,208 @@
+"""Generated homes: what must hold in every house, over many seeds (20 here, 500 with the long tests)."""
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+
+from datagen.backends.base import SceneError, SceneObject
+from datagen.backends.embedded.free_space import FreeSpace
+from datagen.backends.embedded.furniture import FURNITURE
+from datagen.backends.embedded.house import HouseConfig, make_house
+from datagen.backends.embedded.layout import ROOM_KINDS
+from datagen.backends.embedded.scene import Scene
+from tests.datagen.embedded.geometry import coplanar_overlaps, footprints, penetrations, rectangles_meet
+
+SEEDS = [*range(20), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 500))]
+RUN = ("kitchen counter", "sink", "stove", "dishwasher", "fridge")
+each_house = pytest.mark.parametrize("seed", SEEDS)
+
+
+@cache
+def house(seed: int) -> Scene:
+    return make_house(f"home-{seed}", seed)
+
+
+def furniture(scene: Scene) -> list[SceneObject]:
+    return [thing for thing in scene.objects if not thing.is_structure]
+
+
+def fingerprint(scene: Scene) -> str:
+    """SHA-256 over every mesh, pose, tint, texture and object of a scene."""
+    digest = hashlib.sha256(repr((scene.objects, scene.rooms, scene.notes)).encode())
+    for part in scene.parts:
+        digest.update(repr((part.material, part.instance, part.layer, part.position, part.yaw, part.tint)).encode())
+        for array in (part.mesh.vertices, part.mesh.normals, part.mesh.uv, part.mesh.faces):
+            digest.update(array.tobytes())
+    for name, material in scene.materials.items():
+        digest.update(f"{name}{material.rgb}{material.emission}{material.specular}".encode())
+        digest.update(b"" if material.texture is None else material.texture.tobytes())
+    return digest.hexdigest()
+
+
+def test_a_house_is_the_same_in_every_process():
+    program = (
+        "from tests.datagen.embedded.test_house import fingerprint, make_house\n"
+        "print(*(fingerprint(make_house('home', seed)) for seed in (5, 3, 4)))"
+    )
+    prints = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": salt},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        for salt in ("1", "2", "3", "4")
+    ]
+    here = [fingerprint(make_house("home", seed)) for seed in (5, 3, 4)]
+    assert prints == [here] * 4
+    assert len(set(here)) == 3
+
+
+@each_house
+def test_nothing_interpenetrates_or_flickers(seed):
+    scene = house(seed)
+    assert penetrations(scene) == []
+    assert coplanar_overlaps(scene) == []
+
+
+@each_house
+def test_everything_is_in_its_room_and_rests_on_something(seed):
+    scene = house(seed)
+    boxes = footprints(scene)
+    rooms = {room.id: (room.polygon.min(axis=0), room.polygon.max(axis=0)) for room in scene.rooms}
+    ceiling = {t.room_id: t.aabb_min[2] for t in scene.objects if t.category == "ceiling"}
+    for thing in furniture(scene):
+        low, high = rooms[thing.room_id]
+        assert (np.array(thing.aabb_min[:2]) >= low - 1e-4).all() and (
+            np.array(thing.aabb_max[:2]) <= high + 1e-4
+        ).all()
+        assert -1e-4 <= thing.aabb_min[2] < thing.aabb_max[2] <= ceiling[thing.room_id] + 1e-4
+        on_floor = thing.aabb_min[2] < 0.002
+        hangs = min((thing.aabb_min[:2] - low).min(), (high - thing.aabb_max[:2]).min()) < 0.035
+        from_ceiling = ceiling[thing.room_id] - thing.aabb_max[2] < 0.003
+        carried = any(
+            0 <= z0 - top < 0.0045 and rectangles_meet(plan, base, 0.0)
+            for plan, z0, _ in boxes[thing.index]
+            for other in scene.objects
+            if other.index != thing.index and other.category not in ("wall", "ceiling")
+            for base, _, top in boxes[other.index]
+        )
+        assert on_floor or hangs or from_ceiling or carried, thing.id
+
+
+@each_house
+def test_rooms_are_reachable_through_unobstructed_doors(seed):
+    scene = house(seed)
+    free = FreeSpace(scene).map(0.2)
+    for room in scene.rooms:
+        rows, columns = np.nonzero(free.grid)
+        points = free.centre_of(rows, columns)
+        inside = (points > room.polygon.min(axis=0)).all(axis=1) & (points < room.polygon.max(axis=0)).all(axis=1)
+        assert inside.sum() * free.resolution**2 > 0.2, room.kind
+    for outline in scene.walkable[len(scene.rooms) :]:
+        middle = outline.mean(axis=0)
+        along = outline.max(axis=0) - outline.min(axis=0)
+        across = np.array([1.0, 0.0]) if along[0] < along[1] else np.array([0.0, 1.0])
+        for step in (-0.45, 0.0, 0.45):
+            row, column = free.cell_of(middle + step * across)
+            assert free.grid[row, column], f"door at {middle} is blocked"
+
+
+def facing(scene: Scene, thing: SceneObject, other: SceneObject) -> float:
+    """Cosine between where ``thing`` faces and the nearest point of ``other`` in plan."""
+    yaw = scene.notes["yaw"][thing.id]
+    near = np.clip(thing.centre[:2], other.aabb_min[:2], other.aabb_max[:2])
+    ahead = (near + other.centre[:2]) / 2 - thing.centre[:2]
+    return float(ahead @ (math.cos(yaw), math.sin(yaw)) / np.linalg.norm(ahead))
+
+
+@each_house
+def test_furniture_stands_in_the_relations_of_a_home(seed):
+    scene = house(seed)
+    by_id = {thing.id: thing for thing in scene.objects}
+    for first, relation, second in scene.notes["relations"]:
+        thing, other = by_id[first], by_id[second]
+        if relation == "faces" and thing.category in ("chair", "office chair", "sofa", "armchair", "stool"):
+            assert facing(scene, thing, other) > 0.5, (first, second)
+        if relation == "on":
+            assert thing.aabb_min[2] >= other.aabb_min[2]
+    for bed in (thing for thing in scene.objects if thing.category == "bed"):
+        room = next(room for room in scene.rooms if room.id == bed.room_id)
+        yaw = scene.notes["yaw"][bed.id]
+        head = bed.obb.centre[:2] - bed.obb.half_size[0] * np.array([math.cos(yaw), math.sin(yaw)])
+        assert min(np.abs(head - room.polygon.min(axis=0)).min(), np.abs(head - room.polygon.max(axis=0)).min()) < 0.06
+    for room in scene.rooms:
+        run = [t for t in scene.objects if t.room_id == room.id and t.category in RUN]
+        low, high = np.array([t.aabb_min for t in run]), np.array([t.aabb_max for t in run])
+        if room.kind == "kitchen" and run:
+            along = int(np.argmax(high.max(axis=0)[:2] - low.min(axis=0)[:2]))
+            order = np.argsort(low[:, along])
+            assert (low[order[1:], along] - high[order[:-1], along] < 0.03).all(), "the kitchen run has gaps"
+            assert {"sink", "stove"} <= {t.category for t in run}
+
+
+def test_houses_are_varied():
+    categories = {thing.category for seed in range(20) for thing in furniture(house(seed))}
+    kinds = {room.kind for seed in range(20) for room in house(seed).rooms}
+    assert len(categories) >= 40
+    assert len(kinds) >= 6
+    assert len({len(house(seed).rooms) for seed in range(20)}) == 5
+
+
+@pytest.mark.long
+def test_every_category_and_room_kind_occurs():
+    categories = {thing.category for seed in range(500) for thing in furniture(house(seed))}
+    assert categories == set(FURNITURE)
+    assert {room.kind for seed in range(500) for room in house(seed).rooms} == set(ROOM_KINDS)
+
+
+def test_requests_are_honoured():
+    config = HouseConfig(
+        2, 3, require_rooms=("office", "kitchen"), include=("guitar", "fridge"), exclude=("painting", "stove")
+    )
+    for seed in range(4):
+        scene = make_house("home", seed, config)
+        categories = {thing.category for thing in scene.objects}
+        assert {"guitar", "fridge"} <= categories
+        assert not {"painting", "stove"} & categories
+        assert {"office", "kitchen"} <= {room.kind for room in scene.rooms}
+        assert 2 <= len(scene.rooms) <= 3
+    sparse = [len(furniture(make_house("home", seed, HouseConfig(density=0.2)))) for seed in range(4)]
+    full = [len(furniture(make_house("home", seed))) for seed in range(4)]
+    assert sum(sparse) < 0.6 * sum(full)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"include": ("chiar",)}, "unknown object category 'chiar' .did you mean 'chair'.*valid:.*armchair"),
+        ({"exclude": ("unicorn",)}, "unknown object category 'unicorn'"),
+        ({"require_rooms": ("garage",)}, "unknown room kind 'garage'.*valid: bathroom"),
+        ({"min_rooms": 4, "max_rooms": 2}, "1 to 5 rooms"),
+        ({"require_rooms": ("bathroom", "kitchen"), "max_rooms": 1}, "2 required rooms"),
+        ({"density": 1.5}, "density"),
+        ({"include": ("bed",), "exclude": ("bed",)}, "both included and excluded: bed"),
+    ],
+)
+def test_a_wrong_request_is_explained(fields, message):
+    with pytest.raises(SceneError, match=message):
+        HouseConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (HouseConfig(1, 1, require_rooms=("office",), include=("bathtub",)), "no layout satisfied bathtub in 24 tries"),
+        (HouseConfig(3, 3, area_scale=0.1), "no layout satisfied rooms .* at area_scale 0.1 in 24 tries"),
+    ],
+)
+def test_an_impossible_house_is_an_error(config, message):
+    with pytest.raises(SceneError, match=message):
+        make_house("home", 0, config)
