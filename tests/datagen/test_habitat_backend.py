@@ -125,7 +125,9 @@ class TestContractOnAHome(BackendContract):
                 same = one.instance == two.instance
                 assert np.abs(one.depth - two.depth)[same].max() < 5e-3
             for mine, theirs in zip(backend.objects(), other.objects(), strict=False):
-                assert np.allclose([mine.aabb_min, mine.aabb_max], [theirs.aabb_min, theirs.aabb_max], atol=1e-4)
+                # habitat-sim tells oriented boxes; upright ones of turned objects are looser for that.
+                corners = theirs.corners()
+                assert np.allclose([mine.aabb_min, mine.aabb_max], [corners.min(0), corners.max(0)], atol=1e-4)
                 assert mine.raw_category == theirs.raw_category and mine.is_structure == theirs.is_structure
             rows, columns = np.nonzero(other.free_map(0.2).grid)
             places = other.free_map(0.2).centre_of(rows, columns)
@@ -143,7 +145,7 @@ def test_views_of_another_storey_are_left_out() -> None:
     bounds = np.array([[-5.0, -5, 0], [5, 5, 6]])
     objects, table = scene_objects([{**record, "centre": [0, 0.5, 0]}, upstairs, nothing], bounds, 0.0, True)
     assert [thing.id for thing in objects] == ["a", "unlabelled"]
-    assert table[5] == 0 and set(table) - {0} == {1} and len(table) == 7
+    assert table.tolist() == [1, 1, 1, 1, 1, 0, 1, -1]
 
 
 def storeys(*heights: float) -> tuple[np.ndarray, np.ndarray]:

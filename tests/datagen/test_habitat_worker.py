@@ -34,7 +34,7 @@ def test_messages_come_out_as_they_went_in(header: dict, shapes: list) -> None:
     rng = np.random.default_rng(0)
     arrays = {f"a{i}": (rng.random(shape) * 200).astype(dtype) for i, (dtype, shape) in enumerate(shapes)}
     stream = io.BytesIO(b"".join(encode(header, arrays)))
-    seen, values = receive(stream.read)
+    seen, values = receive(lambda count: bytearray(stream.read(count)))
     assert seen == header and list(values) == list(arrays) and not stream.read()
     for name, array in arrays.items():
         assert values[name].dtype == array.dtype and values[name].shape == array.shape
@@ -129,7 +129,7 @@ def test_versions_that_do_not_match_end_with_an_instruction(fault: str, words: s
 def test_a_worker_killed_between_two_requests_is_replaced() -> None:
     with golden_backend() as backend:
         backend.load("golden_room")
-        os.kill(backend._worker._process.pid, signal.SIGKILL)
+        os.kill(backend.worker_pid, signal.SIGKILL)
         with pytest.raises(SimulatorDied, match="rendering scene golden_room"):
             backend.render([CAMERA])
         with pytest.raises(SceneError, match="no scene is loaded"):
@@ -281,6 +281,6 @@ def test_the_worker_needs_nothing_of_this_project_and_an_old_python() -> None:
 def test_nothing_is_left_running() -> None:
     backend = golden_backend()
     backend.load("golden_room")
-    pid = backend._worker._process.pid
+    pid = backend.worker_pid
     backend.close()
     assert subprocess.run(["kill", "-0", str(pid)], capture_output=True, check=False).returncode != 0

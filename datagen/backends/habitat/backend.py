@@ -32,7 +32,7 @@ from datagen.backends.habitat import frames
 from datagen.backends.habitat.categories import clean, furniture_category, is_structure
 from datagen.backends.habitat.process import WorkerProcess
 from datagen.backends.habitat.protocol import Arrays
-from datagen.backends.habitat.scenes import LAYOUTS, SceneFile, find_scenes, split_scenes
+from datagen.backends.habitat.scenes import LAYOUTS, SceneFile, class_names, find_scenes, split_scenes
 from datagen.backends.habitat.space import RESOLUTION, NavmeshSpace, choose_level, floor_levels, height_spread
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, CameraPose
@@ -107,7 +107,7 @@ class HabitatConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What belongs to the open scene. ``index_of_id[semantic id]`` is the index of an object."""
+    """What belongs to the open scene; ``index_of_id`` is the table of :func:`scene_objects`."""
 
     info: SceneInfo
     objects: tuple[SceneObject, ...]
@@ -134,6 +134,11 @@ class HabitatBackend(SceneBackend):
     def version(self) -> str:
         self._start()
         return f"habitat-sim-{self._hello['habitat_sim']}+python-{self._hello['python']}"
+
+    @property
+    def worker_pid(self) -> int:
+        """Process id of the worker, for whoever watches or measures it."""
+        return self._start().pid
 
     def scenes(self, split: str) -> Sequence[str]:
         lists = self.config.scene_lists
@@ -170,6 +175,9 @@ class HabitatBackend(SceneBackend):
         space = self._space(scene_id, level)
         floor_z = self._measure_floor(space, level)
         corners = frames.points_to_ours(reply["scene_bounds"])
+        classes = class_names(FilePath(self.config.data), self.layout)
+        for record in reply["objects"]:
+            record["category"] = classes.get(record.get("class_id"), record["category"])
         objects, index_of_id = scene_objects(reply["objects"], corners, floor_z, self.config.whitelist)
         boxes = np.array([[thing.aabb_min, thing.aabb_max] for thing in objects])
         info = SceneInfo(
@@ -235,10 +243,9 @@ class HabitatBackend(SceneBackend):
             arrays = self._render(camera, near, modalities, f"rendering scene {scene.info.scene_id}")
             instance = None
             if "instance" in modalities:
-                ids = arrays["semantic"]
-                # The last entry of the table stands for surfaces that nobody annotated.
-                known = np.where(ids < len(scene.index_of_id) - 1, ids, len(scene.index_of_id) - 1)
-                instance = np.where(ids >= 0, scene.index_of_id[known], -1).astype(np.int32)
+                # Ids beyond the table are not annotated either; -1, where nothing was drawn, reads its last entry.
+                table = scene.index_of_id
+                instance = table[np.minimum(arrays["semantic"], len(table) - 2)]
             results.append(
                 Frame(camera, arrays.get("color"), arrays["depth"] if "depth" in modalities else None, instance)
             )
@@ -348,8 +355,9 @@ def scene_objects(
 ) -> tuple[tuple[SceneObject, ...], NDArray[np.int32]]:
     """Objects of the level over ``floor_z``, and the table from semantic ids to their indices.
 
-    The last object stands for every surface without annotation, and so does the last entry of the table. Annotations
-    without geometry and those of other levels are left out. ``bounds`` (2, 3) are the scene's, in our frame.
+    The last object stands for every surface without annotation, and so does the last entry of the table but one; the last
+    is -1. Annotations without geometry and those of other levels are left out. ``bounds`` (2, 3) are the scene's, in our
+    frame.
     """
     kept: list[SceneObject] = []
     index_of: dict[int, int] = {}
@@ -391,8 +399,9 @@ def scene_objects(
         is_structure=True,
         movable=False,
     )
-    table = np.full(max(index_of, default=0) + 2, nobody.index, np.int32)
+    table = np.full(max(index_of, default=0) + 3, nobody.index, np.int32)
     table[list(index_of)] = list(index_of.values())
+    table[-1] = -1
     return (*kept, nobody), table
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import select
@@ -15,21 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from datagen.backends.base import BackendUnavailable, SceneError, SimulatorDied
+from datagen.backends.habitat.install import INSTRUCTION
 from datagen.backends.habitat.protocol import MAGIC, VERSION, Arrays, Header, ProtocolError, encode, receive
 
 WORKER = Path(__file__).with_name("worker.py")
+PIPE_BYTES = 1 << 20
 MAX_NOISE = 1 << 16  # what a start script may print before the first message
-INSTALL = (
-    "conda create -n habitat python=3.12 cmake=3.27 && conda activate habitat && "
-    "conda install habitat-sim headless -c conda-forge -c aihabitat"
-)
-INSTRUCTION = (
-    "backend=habitat runs habitat-sim (v0.3.4 or newer) in an environment of its own. Get it with:\n"
-    f"    {INSTALL}\n"
-    "then name that environment's Python: backend.python=/path/to/envs/habitat/bin/python "
-    "(check with: python -m datagen.backends.doctor habitat_python=...)"
-)
-
 #: What habitat-sim prints before it ends its process, and what to do about it. Source: the recorded fixtures.
 DEATHS: tuple[tuple[str, str], ...] = (
     (
@@ -66,6 +59,8 @@ class WorkerProcess:
         self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._requests, False)
         os.set_blocking(self._replies, False)
+        with contextlib.suppress(AttributeError, OSError):  # Linux, within the system's limit: fewer, larger reads
+            fcntl.fcntl(self._replies, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._log: deque[str] = deque(maxlen=60)
         self._reader = threading.Thread(target=self._collect_log, args=(self._process.stderr,), daemon=True)
         self._reader.start()
@@ -73,6 +68,11 @@ class WorkerProcess:
         self._deadline = time.monotonic() + start_timeout
         self._noise = b""
         self.hello = self._greet(python)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
 
     def ask(self, op: str, timeout: float, what: str, **fields: Any) -> tuple[Header, Arrays]:
         """Send a request and return the reply. ``what`` names the work in errors ("rendering scene X").
@@ -131,25 +131,28 @@ class WorkerProcess:
 
     def _skip_noise(self) -> None:
         """Programs that start Python (conda, shells) may print; messages begin at the first magic bytes."""
-        seen = b""
+        seen = bytearray()
         while not seen.endswith(MAGIC):
             if len(seen) > MAX_NOISE:
-                raise ProtocolError(f"no message in the first {MAX_NOISE} bytes, which begin {seen[:60]!r}")
+                raise ProtocolError(f"no message in the first {MAX_NOISE} bytes, which begin {bytes(seen[:60])!r}")
             seen += self._read_exactly(1)
         self._noise = MAGIC
 
-    def _read_exactly(self, count: int) -> bytes:
-        data = bytearray(self._noise[:count])
+    def _read_exactly(self, count: int) -> bytearray:
+        data = bytearray(count)
+        kept = self._noise[:count]
         self._noise = self._noise[count:]
-        while len(data) < count:
+        data[: len(kept)] = kept
+        view = memoryview(data)[len(kept) :]
+        while view:
             self._wait(self._replies, writing=False)
-            chunk = os.read(self._replies, min(count - len(data), 1 << 20))
-            if not chunk:
+            received = os.readv(self._replies, [view])
+            if not received:
                 raise self._died()
-            data += chunk
-        return bytes(data)
+            view = view[received:]
+        return data
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             self._wait(self._requests, writing=True)

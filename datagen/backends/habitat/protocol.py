@@ -32,22 +32,23 @@ class ProtocolError(RuntimeError):
     """The other side sent what is not a message."""
 
 
-def encode(header: Header, arrays: Arrays) -> list[bytes]:
-    """The pieces of a message, to be written in order. ``ProtocolError`` if it is too large."""
+def encode(header: Header, arrays: Arrays) -> list[Any]:
+    """The pieces (bytes-like) of a message, to be written in order. ``ProtocolError`` if it is too large."""
     described, payload = [], []
     for name, values in arrays.items():
         contiguous = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
         if contiguous.dtype.name not in DTYPES:
             raise ProtocolError(f"array '{name}' has dtype {contiguous.dtype}; allowed: {', '.join(DTYPES)}")
         described.append([name, contiguous.dtype.name, list(np.shape(values))])  # a scalar stays one
-        payload.append(contiguous.tobytes())
+        payload.append(contiguous.reshape(-1).view(np.uint8).data)
     text = json.dumps(dict(header, arrays=described)).encode()
-    if len(text) > MAX_HEADER or sum(map(len, payload)) > MAX_PAYLOAD:
-        raise ProtocolError(f"a message of {len(text)} + {sum(map(len, payload))} bytes is too large")
+    size = sum(len(values) for values in payload)
+    if len(text) > MAX_HEADER or size > MAX_PAYLOAD:
+        raise ProtocolError(f"a message of {len(text)} + {size} bytes is too large")
     return [MAGIC + struct.pack(">I", len(text)) + text, *payload]
 
 
-def receive(read_exactly: Callable[[int], bytes]) -> tuple[Header, Arrays]:
+def receive(read_exactly: Callable[[int], bytearray]) -> tuple[Header, Arrays]:
     """The next message. ``read_exactly(n)`` returns n bytes or raises; sizes are checked before anything is read."""
     start = read_exactly(8)
     if start[:4] != MAGIC:
@@ -68,6 +69,6 @@ def receive(read_exactly: Callable[[int], bytes]) -> tuple[Header, Arrays]:
         remaining -= size
         if remaining < 0:
             raise ProtocolError(f"the arrays exceed the limit of {MAX_PAYLOAD} bytes")
-        values = np.frombuffer(bytearray(read_exactly(size)), np.dtype(dtype).newbyteorder("<"))
+        values = np.frombuffer(read_exactly(size), np.dtype(dtype).newbyteorder("<"))
         arrays[name] = values.reshape(shape)
     return header, arrays

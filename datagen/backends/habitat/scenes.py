@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.backends.base import SceneError
+from ipt.common.files import read_json
 from ipt.common.registry import unknown_name
 from ipt.samples.sample import SPLITS
 
@@ -22,37 +23,55 @@ class Layout:
 
     ``named``: habitat-sim is given the scene's name, which the config resolves, instead of a file.
     ``instances``: "semantic" where each annotated object has an id of its own, "objects" where scenes are composed of
-    separate rigid objects, whose semantic ids are only classes.
+    separate rigid objects, whose semantic ids are only classes, named in ``lexicon``. ``download`` gets the data set.
     """
 
     pattern: str
     config: str
     licence: str
+    download: str
     named: bool = False
     instances: str = "semantic"
+    lexicon: str | None = None
 
 
 LAYOUTS: dict[str, Layout] = {
     "hm3d": Layout(
-        "**/*.semantic.glb", "hm3d_annotated_basis.scene_dataset_config.json", "HM3D: Matterport academic terms of use"
+        "**/*.semantic.glb",
+        "hm3d_annotated_basis.scene_dataset_config.json",
+        "HM3D: Matterport academic terms of use",
+        "python -m habitat_sim.utils.datasets_download --username TOKEN_ID --password TOKEN_SECRET "
+        "--uids hm3d_minival_v0.2 --data-path data (token: my.matterport.com/settings/account/devtools)",
     ),
-    "mp3d": Layout("**/*.house", "mp3d.scene_dataset_config.json", "Matterport3D: terms of use, non-commercial"),
+    "mp3d": Layout(
+        "**/*.house",
+        "mp3d.scene_dataset_config.json",
+        "Matterport3D: terms of use, non-commercial",
+        "python download_mp.py --task habitat -o data/mp3d (script: niessner.github.io/Matterport), and beside it "
+        "dl.fbaipublicfiles.com/habitat/mp3d/config_v1/mp3d.scene_dataset_config.json",
+    ),
     "replica_cad": Layout(
         "configs/scenes/*.scene_instance.json",
         "replicaCAD.scene_dataset_config.json",
         "ReplicaCAD: CC BY 4.0",
+        "git lfs install && git clone https://huggingface.co/datasets/ai-habitat/ReplicaCAD_dataset data/replica_cad",
         named=True,
         instances="objects",
+        lexicon="configs/ssd/replicaCAD_semantic_lexicon.json",
     ),
     "hssd": Layout(
         "scenes/*.scene_instance.json",
         "hssd-hab.scene_dataset_config.json",
         "HSSD: CC BY-NC 4.0",
+        "git lfs install && git clone https://huggingface.co/datasets/hssd/hssd-hab data/hssd (accept its terms first)",
         named=True,
         instances="objects",
+        lexicon="semantics/hssd-hab_semantic_lexicon.json",
     ),
-    "files": Layout("**/*.glb", "default", "as the scene's author says"),
+    "files": Layout("**/*.glb", "default", "as the scene's author says", "put GLB files into the folder"),
 }
+#: Folders of a data set's own splits. HM3D's minival repeats scenes of val.
+FOLDERS = {"train": "train", "val": "val", "minival": "val", "test": "test"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +91,11 @@ def find_scenes(data: Path, layout: Layout) -> dict[str, SceneFile]:
     for path in sorted(data.glob(layout.pattern)):
         scene_id = path.name.split(".")[0]
         handle = scene_id if layout.named else str(scene_mesh(path))
-        split = next((part for part in path.relative_to(data).parts[:-1] if part in SPLITS), "")
-        if scene_id in found and found[scene_id].handle != handle:
+        folder = next((FOLDERS[part] for part in path.relative_to(data).parts[:-1] if part in FOLDERS), "")
+        known = found.get(scene_id)
+        if known is not None and known.handle != handle and (known.folder != folder or not folder):
             raise SceneError(f"two scenes are called '{scene_id}': {found[scene_id].handle} and {handle}")
-        found[scene_id] = SceneFile(scene_id, handle, split)
+        found.setdefault(scene_id, SceneFile(scene_id, handle, folder))
     if not found:
         raise SceneError(f"no file under {data} matches {layout.pattern}; check backend.dataset and backend.data")
     return found
@@ -88,6 +108,19 @@ def scene_mesh(path: Path) -> Path:
         if (mesh := path.with_name(stem + suffix)).is_file():
             return mesh
     raise SceneError(f"{path} has no {stem}.glb or {stem}.basis.glb beside it; the download is incomplete")
+
+
+def class_names(data: Path, layout: Layout) -> dict[int, str]:
+    """Names of the semantic classes of a data set that lists them in a lexicon."""
+    path = data / layout.lexicon if layout.lexicon else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return {int(entry["id"]): str(entry["name"]) for entry in read_json(path)["classes"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise SceneError(
+            f"{path} is no semantic lexicon ({error!r}); it should hold classes with id and name"
+        ) from None
 
 
 def split_scenes(scenes: dict[str, SceneFile], split: str, lists: Path | None) -> list[str]:

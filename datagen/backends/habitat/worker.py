@@ -74,7 +74,7 @@ class Worker:
         if "DEPTH" in images:
             arrays["depth"] = images["DEPTH"]
         if "SEMANTIC" in images:
-            arrays["semantic"] = np.where(images["DEPTH"] > 0, images["SEMANTIC"].astype(np.int32), -1)
+            arrays["semantic"] = np.where(images["DEPTH"] > 0, images["SEMANTIC"].view(np.int32), np.int32(-1))
         return {}, arrays
 
     def islands(self, request: Header, _: Arrays) -> Reply:
@@ -172,6 +172,7 @@ class Worker:
                 {
                     "id": handle,
                     "semantic_id": int(thing.object_id),
+                    "class_id": int(thing.semantic_id),
                     "category": handle,
                     "centre": np.add(numbers(thing.translation), numbers(middle)).tolist(),
                     "half_size": [size / 2 for size in numbers(box.size())],
@@ -228,9 +229,9 @@ def main() -> None:
     del sys.path[0]  # this folder's modules must not hide anyone else's
     source, sink = os.fdopen(requests, "rb"), os.fdopen(replies, "wb")
 
-    def read_exactly(count: int) -> bytes:
-        data = source.read(count)
-        if len(data) < count:
+    def read_exactly(count: int) -> bytearray:
+        data = bytearray(count)
+        if source.readinto(data) < count:
             raise EOFError
         return data
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
-from datagen.backends.embedded.free_space import FreeSpace
-from datagen.backends.embedded.scene import Scene
+if TYPE_CHECKING:
+    from datagen.backends.embedded.free_space import FreeSpace
+    from datagen.backends.embedded.scene import Scene
 
 
 @dataclass
@@ -63,6 +63,8 @@ def load_asset(scene_id: str) -> Asset | None:
     preset = name.partition("-")[0]
     if preset not in ("home", "blocks"):
         raise AssertionError(f"ESP_CHECK failed: Error loading general mesh data from file '{scene_id}'")
+    from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig  # slow, and only homes need it
+
     backend = EmbeddedBackend(EmbeddedConfig(preset=preset, renderer="ray"))
     backend.load(name)
     return embedded_scene(backend.scene)
@@ -93,6 +95,8 @@ def y_up(points: np.ndarray) -> np.ndarray:
 
 def embedded_scene(scene: Scene) -> Asset:
     """The same triangles, y up; semantic id = object index + 1, because 0 means nothing."""
+    from datagen.backends.embedded.free_space import FreeSpace
+
     triangles, colours, ids = [], [], []
     for part in scene.parts:
         if part.visible:

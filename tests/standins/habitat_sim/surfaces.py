@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
-from scipy.sparse.csgraph import dijkstra
 
-from datagen.backends.embedded.free_space import RESOLUTION, FreeSpace
+if TYPE_CHECKING:
+    from datagen.backends.embedded.free_space import FreeSpace
 
 REACH = np.float32(2.0)  # metres to each side within which points snap to the navmesh
 
@@ -61,6 +61,8 @@ class TriangleSurface:
 
     def shortest(self, start: np.ndarray, end: np.ndarray) -> np.ndarray | None:
         """The shortest plane path (n, 2) along straight lines between mesh vertices that stay on the mesh."""
+        from scipy.sparse.csgraph import dijkstra
+
         if np.allclose(start, end):
             return np.stack([start, end])
         nodes = np.vstack([start, end, self.nodes])
@@ -96,7 +98,7 @@ class GridSurface:
         self.height = 0.1
         rows, columns = np.nonzero(self.free.grid)
         self.centres = y_down(self.free.centre_of(rows, columns))
-        squares = self.centres[:, None] + RESOLUTION / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        squares = self.centres[:, None] + self.free.resolution / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
         flat = squares.reshape(-1, 2)
         self.vertices = np.column_stack([flat[:, 0], np.full(len(flat), self.height), flat[:, 1]]).astype(np.float32)
         first = 4 * np.arange(len(squares))[:, None]
@@ -104,7 +106,7 @@ class GridSurface:
 
     @property
     def area(self) -> float:
-        return float(self.free.grid.sum() * RESOLUTION**2)
+        return float(self.free.grid.sum() * self.free.resolution**2)
 
     def nearest(self, point: np.ndarray) -> np.ndarray | None:
         if not np.isfinite(point).all():
@@ -115,8 +117,10 @@ class GridSurface:
         return place if np.abs(place - point).max() <= REACH else None
 
     def to_border(self, point: np.ndarray) -> float:
+        from scipy import ndimage
+
         rows, columns = self.free.cell_of(y_down(point[None]))
-        return float(ndimage.distance_transform_edt(self.free.grid)[rows[0], columns[0]] * RESOLUTION)
+        return float(ndimage.distance_transform_edt(self.free.grid)[rows[0], columns[0]] * self.free.resolution)
 
     def island(self, points: np.ndarray) -> np.ndarray:
         rows, columns = self.free.cell_of(y_down(points))
