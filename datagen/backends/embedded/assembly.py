@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.backends.base import Room, SceneObject
+from datagen.backends.base import Layer, Room, SceneObject
 from datagen.backends.embedded import structure
 from datagen.backends.embedded.layout import SIDES, WALL, Layout, PlannedRoom
 from datagen.backends.embedded.materials import material, shaded_floor, wall_material
@@ -58,7 +58,12 @@ def choose_finishes(layout: Layout, style: Style, rng: np.random.Generator) -> F
     wooden, wood_rgb = kit.pick(_WOODEN), shade(kit.pick((style.wood, style.wood, style.dark_wood)), 1.05)
     trim = kit.pick((WHITE, WHITE, (0.90, 0.87, 0.80)))
     door = kit.pick(
-        (Look("panel.pair", WHITE), Look("panel.pair", style.wood), Look("panel", WHITE), Look("wood", style.wood))
+        (
+            Look("panel.pair", WHITE),
+            Look("panel.pair", style.wood),
+            Look("panel", WHITE),
+            Look("panel", style.dark_wood),
+        )
     )
     rooms = tuple(_room_finish(kit, room, wooden, wood_rgb) for room in layout.rooms)
     return Finishes(
@@ -191,8 +196,9 @@ def assemble(
     placed = [(space.room.id, item) for space in spaces for item in space.placed]
     for room_id, item in placed:
         index = index_of[id(item)] = len(objects)
+        layer: Layer | None = "ceiling" if item.category == "ceiling lamp" else None
         own = [
-            Part(mesh, look.finish, index, None, (item.x, item.y, item.z), item.yaw, look.rgb)
+            Part(mesh, look.finish, index, layer, (item.x, item.y, item.z), item.yaw, look.rgb)
             for mesh, look in item.furniture.pieces
         ]
         parts += own

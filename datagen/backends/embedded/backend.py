@@ -225,8 +225,9 @@ def edit_scene(scene: Scene, edits: Sequence[SceneEdit]) -> Scene:
         if edit.object_id not in index_of:
             raise SceneError(unknown_name(f"object of scene {scene.scene_id}", edit.object_id, list(index_of)))
         index = index_of[edit.object_id]
+        x, y, z = edit.offset
         moved = [
-            replace(part, position=tuple(a + b for a, b in zip(part.position, edit.offset, strict=True)))
+            replace(part, position=(part.position[0] + x, part.position[1] + y, part.position[2] + z))
             for part in parts
             if part.instance == index
         ]

@@ -7,6 +7,7 @@ small things. ``furnish`` runs the program of a room's kind.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from datagen.backends.embedded import groups
 from datagen.backends.embedded.furniture import build
@@ -102,13 +103,13 @@ def _pictures(space: RoomSpace, chance: float, most: int = 3) -> None:
             space.hang("painting")
 
 
-def _above(space: RoomSpace, below: Placed, category: str, **options: object) -> Placed | None:
+def _above(space: RoomSpace, below: Placed, category: str, **options: Any) -> Placed | None:
     """Hang something over a piece that stands at a wall."""
     if below.side is None:
         return None
     low, high = below.furniture.low, below.furniture.high
     x, y = below.world(0.0, float(low[1] + high[1]) / 2)
-    return space.hang(category, below.side, x if below.side in ("south", "north") else y, **options)  # type: ignore[arg-type]
+    return space.hang(category, below.side, x if below.side in ("south", "north") else y, **options)
 
 
 @PROGRAMS.register("living room")
@@ -129,7 +130,7 @@ def living_room(space: RoomSpace) -> None:
     if space.wants("cabinet", 0.4):
         cabinet = space.against_wall("cabinet", zone=0.45)
         if cabinet:
-            groups.scatter(space, cabinet, ("vase", "table lamp", "books", "clock", "bowl", "potted plant"), 3)
+            groups.scatter(space, cabinet, ("vase", "table lamp", "books", "bowl", "potted plant"), 3)
             if space.wants("mirror", 0.4):
                 _above(space, cabinet, "mirror")
     if space.area > 18 and space.wants("piano", 0.18):
@@ -163,7 +164,7 @@ def living_room(space: RoomSpace) -> None:
 def kitchen(space: RoomSpace) -> None:
     """The run first; appliances and food on its worktops; a table where there is room."""
     run = groups.kitchen_run(space)
-    if space.dines:
+    if space.dines or (space.area > 10 and space.wants("dining table", 0.5)):
         groups.dining_group(space, 4 if space.area > 11 else 2, centred=False)
     counters = [item for item in run if item.furniture.surfaces and item.category not in ("fridge", "stove")]
     appliances = (
@@ -193,7 +194,7 @@ def kitchen(space: RoomSpace) -> None:
     if space.wants("trash bin", 0.8):
         space.in_corner("trash bin")
     _plants(space, 0.3, 1)
-    if space.wants("cabinet", 0.25):
+    if space.wants("cabinet", 0.25 if space.of("dining table") else 0.7):
         item = space.against_wall("cabinet", zone=0.5)
         if item:
             groups.scatter(space, item, ("bowl", "fruit bowl", "bottle", "vase"), 2)
@@ -305,7 +306,7 @@ def bathroom(space: RoomSpace) -> None:
         if item and category == "bathroom sink":
             if space.wants("mirror", 0.9):
                 _above(space, item, "mirror", raise_by=0.05, width=0.55)
-            groups.scatter(space, item, ("cup", "bottle"), 2)
+            groups.scatter(space, item, ("cup", "vase"), 2)
         elif item and item.side and space.wants("toilet paper", 0.8):
             side = space.kit.pick((-1, 1))
             x, y = item.world(0.0, side * 0.38)
@@ -313,7 +314,7 @@ def bathroom(space: RoomSpace) -> None:
     if space.wants("washing machine", 0.5):
         item = space.against_wall("washing machine", where="corner", zone=0.45)
         if item:
-            groups.scatter(space, item, ("basket", "box", "bottle"), 1)
+            groups.scatter(space, item, ("basket", "box", "potted plant"), 1)
     for _ in range(2):
         if space.wants("towel", 0.7):
             space.hang("towel")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from datagen.backends.embedded.furniture import build
 from datagen.backends.embedded.furniture.kitchen import KitchenLook
@@ -15,7 +16,8 @@ from datagen.backends.embedded.placement import CONTACT, Placed, RoomSpace
 from datagen.backends.embedded.style import shade
 
 OPPOSITE: dict[SideName, SideName] = {"south": "north", "north": "south", "east": "west", "west": "east"}
-SMALL = ("books", "vase", "potted plant", "cup", "bowl", "clock")
+# Options that make a piece small enough for a board or a table.
+_SMALL: dict[str, dict[str, Any]] = {"potted plant": {"scale": 0.4}, "books": {"lying": True}}
 
 
 def scatter(space: RoomSpace, parent: Placed, categories: Sequence[str], count: int, use: str = "top") -> None:
@@ -24,7 +26,7 @@ def scatter(space: RoomSpace, parent: Placed, categories: Sequence[str], count: 
         category = categories[int(place)]
         if not space.wants(category, 0.8):
             continue
-        options: dict[str, object] = {"potted plant": {"scale": 0.4}, "books": {"lying": True}}.get(category, {})
+        options = _SMALL.get(category, {})
         space.on_top(parent, category, use=use, **options)
 
 
@@ -35,20 +37,13 @@ def fill_shelf(space: RoomSpace, shelf: Placed) -> None:
             continue
         width = surface.rectangle[3] - surface.rectangle[1]
         left = surface.rectangle[1]
-        if space.wants("books", 0.85):
+        if space.wants("books", 0.93):
             row = round(width * float(space.rng.uniform(0.45, 0.92)), 2)
             at = (-0.02, left + row / 2 + 0.005)
             space.on_top(shelf, "books", use="shelf", surface=index, at=at, turn=0.0, width=row)
         category = space.kit.pick(("vase", "bowl", "box", "teddy bear", "books", "cup"))
         if space.wants(category, 0.4):
-            space.on_top(
-                shelf,
-                category,
-                use="shelf",
-                surface=index,
-                turn=0.0,
-                **({"lying": True} if category == "books" else {}),
-            )
+            space.on_top(shelf, category, use="shelf", surface=index, turn=0.0, **_SMALL.get(category, {}))
     scatter(space, shelf, ("vase", "box", "basket"), 1, "top")
 
 
@@ -76,13 +71,14 @@ def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed |
         item = Placed(table, x, y, CONTACT, yaw)
         if space.fits(item, gap=0.5):
             space.add(item)
-            _seat_around(space, item, seats)
-            return item
+            if _seat_around(space, item, seats):
+                return item
+            space.placed.remove(item)
     return None
 
 
-def _seat_around(space: RoomSpace, table: Placed, seats: int) -> None:
-    """Identical chairs tucked in on all sides that have one, then lamp and tableware."""
+def _seat_around(space: RoomSpace, table: Placed, seats: int) -> bool:
+    """Identical chairs tucked in on all sides that have one, then lamp and tableware; False if only one chair fits."""
     depth, width, _ = table.furniture.size
     chair = build("chair", space.kit)
     front = float(chair.high[0])
@@ -102,6 +98,9 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int) -> None:
             if space.wants("chair") and space.fits(item, around=[table], gap=0.02):
                 placed.append(space.add(item))
                 break
+    if len(placed) < 2 and "chair" not in space.exclude:
+        space.placed = [item for item in space.placed if item not in placed]
+        return False
     if space.wants("rug", 0.4):
         space.lay_rug([table, *placed], (0.15, 0.15))
     if space.wants("ceiling lamp", 0.7):
@@ -110,6 +109,7 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int) -> None:
         if space.fits(item, ignore_blocked=True):
             space.add(item)
     scatter(space, table, ("fruit bowl", "vase", "plate", "cup", "bottle", "bowl"), 3)
+    return True
 
 
 def television_corner(space: RoomSpace) -> Placed | None:
@@ -157,13 +157,10 @@ def _complete_corner(space: RoomSpace, cabinet: Placed, couch: Placed, distance:
             for offset in (1, -1):
                 if space.wants("armchair", 0.45):
                     ahead = float(couch.furniture.high[0]) + between / 2 - 0.1
-                    space.facing(
-                        couch,
-                        "armchair",
-                        ahead,
-                        offset * (max(table.furniture.size[1] / 2, 0.5) + 0.85),
-                        -offset * math.pi / 2,
-                    )
+                    across = offset * (max(table.furniture.size[1] / 2, 0.5) + 0.85)
+                    chair = space.facing(couch, "armchair", ahead, across, -offset * math.pi / 2)
+                    if chair:
+                        chair.parent = table
             if space.wants("rug", 0.75):
                 space.lay_rug([table], (0.55, 0.55))
     for category, chance in (("side table", 0.5), ("floor lamp", 0.6)):
@@ -199,15 +196,13 @@ def sleeping_group(space: RoomSpace, width: float = 0.0) -> Placed | None:
             if stand and space.wants("table lamp", 0.75):
                 space.on_top(stand, "table lamp")
             if stand:
-                scatter(space, stand, ("books", "cup", "clock"), 1)
+                scatter(space, stand, ("books", "cup", "vase"), 1)
     if bed.side and space.wants("painting", 0.6):
         low, high = bed.furniture.low, bed.furniture.high
         x, y = bed.world(0, float(low[1] + high[1]) / 2)
         space.hang("painting", bed.side, x if bed.side in ("south", "north") else y, raise_by=0.25, width=0.8)
     if space.wants("teddy bear", 0.25):
         space.on_top(bed, "teddy bear", use="seat")
-    elif space.wants("cushion", 0.3):
-        space.on_top(bed, "cushion", use="seat")
     return bed
 
 
@@ -287,7 +282,7 @@ def _modules(space: RoomSpace, look: KitchenLook, side: SideName, start: float, 
     rest = usable - tall - 0.8 - 0.6
     if rest < 0:
         return []
-    count = min(int(rest / 0.4), 4) if rest >= 0.4 else 0
+    count = min(int(rest / 0.5), 4) if rest >= 0.5 else 0
     width = min(0.8, rest / count) if count else 0.0
     fillers = [("kitchen counter", width)] * count
     if count >= 2 and width > 0.55 and space.wants("dishwasher", 0.6):
@@ -326,8 +321,9 @@ def curtains(space: RoomSpace) -> None:
             continue
         width = round(float(space.rng.uniform(0.24, 0.36)), 2)
         panel = build("curtain", kit, width=width, height=min(space.height - 0.1, opening.high + 0.15), rgb=rgb)
-        for along in (opening.start - width / 2 - 0.045, opening.end + width / 2 + 0.045):
-            item = space.wall_pose(opening.side, panel, along)
-            item.relation = "on wall"
-            if space.fits(item):
+        places = (opening.start - width / 2 - 0.08, opening.end + width / 2 + 0.08)
+        pair = [space.wall_pose(opening.side, panel, along) for along in places]
+        if all(space.fits(item) for item in pair):
+            for item in pair:
+                item.relation = "on wall"
                 space.add(item)

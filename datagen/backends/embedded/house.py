@@ -103,7 +103,7 @@ def make_house(scene_id: str, seed: int, config: HouseConfig | None = None) -> S
 
 def _furnished(seed: int, attempt: int, layout: Layout, style: Style, config: HouseConfig) -> list[RoomSpace]:
     dining_apart = any(room.kind == "dining room" for room in layout.rooms)
-    spaces = []
+    spaces: list[RoomSpace] = []
     # Kitchens first: where one has a table, the living room does without.
     for room in sorted(layout.rooms, key=lambda room: (room.kind != "kitchen", room.index)):
         rng = generator(seed, "furniture", attempt, room.index)

@@ -284,7 +284,24 @@ def _join(rng: Rng, layout: Layout) -> bool:
         joined.append(far)
         pending.discard(far)
     _add_entrance(rng, start)
+    for room in rooms:
+        room.leaves = [leaf for leaf in room.leaves if not _in_a_doorway(room, leaf)]
     return True
+
+
+def _strip(room: PlannedRoom, side: SideName, start: float, end: float, depth: float) -> Rectangle:
+    """Floor along the wall on ``side``, ``depth`` metres wide."""
+    (xa, ya), (xb, yb) = room.point(side, start, 0.0), room.point(side, end, depth)
+    return (min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb))
+
+
+def _in_a_doorway(room: PlannedRoom, leaf: Leaf) -> bool:
+    """Whether an open leaf would stand in front of another door of the room."""
+    a = _strip(room, leaf.opening.side, leaf.hinge - 0.1, leaf.hinge + 0.1, 1.0)
+    zones = (
+        _strip(room, o.side, o.start, o.end, 0.9) for o in room.openings if o.kind != "window" and o != leaf.opening
+    )
+    return any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in zones)
 
 
 def _add_door(rng: Rng, first: PlannedRoom, second: PlannedRoom) -> None:
@@ -326,7 +343,7 @@ def _free_stretch(room: PlannedRoom, side: SideName, width: float) -> tuple[floa
 
 def _add_entrance(rng: Rng, room: PlannedRoom) -> None:
     """The front door, closed, on an outer wall of the room that the others open onto."""
-    sides = sorted(sorted(room.exterior), key=lambda side: room.span(side)[1] - room.span(side)[0])
+    sides = sorted(room.exterior, key=lambda side: room.span(side)[1] - room.span(side)[0])
     for side in sides:
         start, end = room.span(side)
         if any(opening.side == side for opening in room.openings) or end - start < 1.25:

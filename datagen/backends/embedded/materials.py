@@ -102,12 +102,12 @@ FINISHES: dict[str, Finish] = {
 }
 
 FLOORS: dict[str, Draw] = {
-    "planks": partial(textures.planks, size=320),
-    "wide planks": partial(textures.planks, size=320, rows=5),
+    "planks": partial(textures.planks, size=320, rows=10),
+    "wide planks": partial(textures.planks, size=320, rows=8),
     "parquet": partial(textures.herringbone, size=320),
     "tiles": partial(textures.tiles, size=320, count=4, spread=0.1),
     "large tiles": partial(textures.tiles, size=320, count=2),
-    "marble tiles": partial(textures.tiles, size=320, count=2, veins=0.25),
+    "marble tiles": partial(textures.tiles, size=320, count=2, veins=0.16),
     "small tiles": partial(textures.tiles, size=320, count=8, spread=0.1),
     "checker": partial(textures.checker, size=320),
     "terrazzo": partial(textures.terrazzo, size=320),
@@ -199,7 +199,7 @@ def _stretch(cells: int, pixels: int) -> NDArray[np.float32]:
 def _coverage(low: float, high: float, origin: float, cells: int) -> NDArray[np.float32]:
     """Share of each of ``cells`` shade cells that the interval [low, high] covers."""
     edges = origin + _SHADE_CELL * np.arange(cells + 1)
-    return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) / _SHADE_CELL  # type: ignore[no-any-return]
+    return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) / _SHADE_CELL
 
 
 def shaded_floor(

@@ -7,6 +7,7 @@ surfaces smoothly. ``centre`` is the middle of the footprint and the *bottom* of
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -52,14 +53,19 @@ def _kept_faces(skip: tuple[str, ...]) -> tuple[NDArray[np.intp], NDArray[np.int
     return rows, np.concatenate([quad + 4 * place for place in range(len(kept))]).astype(np.int32)
 
 
+# Per vertex of a box: its row, and the axes and signs of u and v.
+_ROWS = np.arange(24)[:, None]
+_UV_AXES = np.repeat([[frame[2], frame[4]] for frame in _FRAMES], 4, axis=0)
+_UV_SIGNS = np.repeat([[frame[3], frame[5]] for frame in _FRAMES], 4, axis=0).astype(np.float32)
+
+
 def _box_uv(vertices: Floats32, size: Vector, grain: bool) -> Floats32:
     """Metric texture coordinates of the 24 box vertices; with ``grain`` u follows the longer side of each face."""
-    uv = np.empty((24, 2), np.float32)
-    for face, (_, _, u_axis, u_sign, v_axis, v_sign) in enumerate(_FRAMES):
-        rows = slice(4 * face, 4 * face + 4)
-        turned = grain and size[v_axis] > size[u_axis]
-        uv[rows, 1 if turned else 0] = vertices[rows, u_axis] * u_sign
-        uv[rows, 0 if turned else 1] = vertices[rows, v_axis] * v_sign
+    axes, signs = _UV_AXES, _UV_SIGNS
+    if grain:
+        turned = np.asarray(size)[axes[:, 1]] > np.asarray(size)[axes[:, 0]]
+        axes, signs = (np.where(turned[:, None], pair[:, ::-1], pair) for pair in (axes, signs))
+    uv: Floats32 = vertices[_ROWS, axes] * signs
     return uv
 
 
@@ -70,7 +76,7 @@ def box(
     corners, normals, faces = _box_template()
     half = np.array(size, np.float32) / 2
     offset = np.array((centre[0], centre[1], centre[2] + size[2] / 2), np.float32)
-    vertices = corners * half + offset
+    vertices = (corners * half + offset).astype(np.float32)
     uv = np.tile(_UNIT_QUAD, (6, 1)) if fit else _box_uv(vertices, size, grain)
     if not skip:
         return Mesh(vertices, normals, uv, faces)
@@ -130,16 +136,18 @@ def _circle(segments: int) -> tuple[Floats32, Floats32]:
 
 
 @cache
-def _band_faces(segments: int, low_is_point: bool, high_is_point: bool) -> NDArray[np.int32]:
-    """Faces between a ring of ``segments`` + 1 vertices and the next one; a ring of radius 0 is a point."""
+def _lathe_faces(segments: int, on_axis: tuple[bool, ...]) -> NDArray[np.int32]:
+    """Faces of all bands, each of two rings of ``segments`` + 1 vertices; ``on_axis`` marks rings that are points."""
     low = np.arange(segments)
     high = low + segments + 1
-    triangles = []
-    if not low_is_point:
-        triangles.append(np.stack([low, low + 1, high + (0 if high_is_point else 1)], axis=1))
-    if not high_is_point:
-        triangles.append(np.stack([low, high + 1, high], axis=1))
-    return np.concatenate(triangles).astype(np.int32)
+    faces = []
+    for band, (low_is_point, high_is_point) in enumerate(itertools.pairwise(on_axis)):
+        start = 2 * band * (segments + 1)
+        if not low_is_point:
+            faces.append(start + np.stack([low, low + 1, high + (0 if high_is_point else 1)], axis=1))
+        if not high_is_point:
+            faces.append(start + np.stack([low, high + 1, high], axis=1))
+    return np.concatenate(faces).astype(np.int32)
 
 
 def lathe(
@@ -154,30 +162,34 @@ def lathe(
     cos, sin = _circle(segments)
     steps = points[1:] - points[:-1]
     lengths = np.maximum(np.hypot(steps[:, 0], steps[:, 1]), 1e-9)
-    band_normals = np.stack([steps[:, 1], -steps[:, 0]], axis=1) / lengths[:, None]
-    run = np.concatenate([[0], np.cumsum(lengths)]).astype(np.float32)
-    girth = 2 * math.pi * float(points[:, 0].max())
-    turn = np.linspace(0, girth, segments + 1, dtype=np.float32)
+    slopes = np.stack([steps[:, 1], -steps[:, 0]], axis=1) / lengths[:, None]
+    ends = np.stack([points[:-1], points[1:]], axis=1)
+    leaning = np.repeat(slopes[:, None], 2, axis=1)
     if smooth:
-        padded = np.concatenate([band_normals[:1], band_normals, band_normals[-1:]])
-        ring_normals = padded[:-1] + padded[1:]
-        ring_normals /= np.maximum(np.linalg.norm(ring_normals, axis=1, keepdims=True), 1e-9)
-    vertices, normals, uv, faces = [], [], [], []
-    for band in range(len(steps)):
-        low_point, high_point = bool(points[band, 0] < 1e-6), bool(points[band + 1, 0] < 1e-6)
-        if low_point and high_point:
-            continue  # a step along the axis has no surface
-        start = len(vertices) * (segments + 1)
-        for end in (0, 1):
-            radius, height = points[band + end]
-            normal = ring_normals[band + end] if smooth else band_normals[band]
-            vertices.append(np.stack([cos * radius, sin * radius, np.full_like(cos, height)], axis=1))
-            normals.append(np.stack([cos * normal[0], sin * normal[0], np.full_like(cos, normal[1])], axis=1))
-            flat = abs(band_normals[band, 1]) > 0.9
-            uv.append(vertices[-1][:, :2] if flat else np.stack([turn, np.full_like(turn, run[band + end])], axis=1))
-        faces.append(_band_faces(segments, low_point, high_point) + start)
-    stacked = np.concatenate(vertices) + np.asarray(centre, np.float32)
-    return Mesh(stacked, np.concatenate(normals).astype(np.float32), np.concatenate(uv), np.concatenate(faces))
+        padded = np.concatenate([slopes[:1], slopes, slopes[-1:]])
+        rings = padded[:-1] + padded[1:]
+        rings /= np.maximum(np.linalg.norm(rings, axis=1, keepdims=True), 1e-9)
+        leaning = np.stack([rings[:-1], rings[1:]], axis=1)
+    vertices, normals = _revolve(ends, cos, sin), _revolve(leaning, cos, sin)
+    run = np.concatenate([[0], np.cumsum(lengths)])
+    uv = np.empty((*vertices.shape[:3], 2), np.float32)
+    uv[..., 0] = np.linspace(0, 2 * math.pi * float(points[:, 0].max()), segments + 1)
+    uv[..., 1] = np.stack([run[:-1], run[1:]], axis=1)[..., None]
+    flat = np.abs(slopes[:, 1]) > 0.9
+    uv[flat] = vertices[flat][..., :2]
+    faces = _lathe_faces(segments, tuple((points[:, 0] < 1e-6).tolist()))
+    return Mesh(
+        vertices.reshape(-1, 3) + np.asarray(centre, np.float32), normals.reshape(-1, 3), uv.reshape(-1, 2), faces
+    )
+
+
+def _revolve(profile: Floats32, cos: Floats32, sin: Floats32) -> Floats32:
+    """(radius, height) pairs (bands, 2, 2) carried round the axis, (bands, 2, segments + 1, 3)."""
+    result = np.empty((*profile.shape[:2], len(cos), 3), np.float32)
+    result[..., 0] = profile[..., :1] * cos
+    result[..., 1] = profile[..., :1] * sin
+    result[..., 2] = profile[..., 1:]
+    return result
 
 
 def cylinder(
@@ -270,4 +282,5 @@ def rotation(axis: str, degrees: float) -> Floats32:
 def turned(mesh: Mesh, matrix: Floats32, pivot: Vector = (0, 0, 0)) -> Mesh:
     """``mesh`` rotated by ``matrix`` about ``pivot``."""
     centre = np.asarray(pivot, np.float32)
-    return Mesh((mesh.vertices - centre) @ matrix.T + centre, mesh.normals @ matrix.T, mesh.uv, mesh.faces)
+    vertices = ((mesh.vertices - centre) @ matrix.T + centre).astype(np.float32)
+    return Mesh(vertices, mesh.normals @ matrix.T, mesh.uv, mesh.faces)

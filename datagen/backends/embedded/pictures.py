@@ -31,7 +31,7 @@ def landscape(rng: Rng, size: int = 128, *, night: bool = False) -> Picture:
         if night
         else (hue(rng.uniform(195, 220), 0.45, 0.9), hue(rng.uniform(20, 50), 0.25, 0.98))
     )
-    picture = np.asarray(top) * (1 - row[..., None]) + np.asarray(low) * row[..., None]
+    picture: Picture = np.asarray(top) * (1 - row[..., None]) + np.asarray(low) * row[..., None]
     sun = np.hypot(column - rng.uniform(0.2, 0.8), row - rng.uniform(0.2, 0.4)) < 0.08
     picture = mix(picture, (1.0, 0.93, 0.7), sun.astype(np.float32))
     base = rng.uniform(80, 160)
@@ -113,8 +113,8 @@ def portrait(rng: Rng, size: int = 128) -> Picture:
 def rug(rng: Rng, size: int = 256, kind: str = "border") -> Picture:
     """Woven rug seen from above: "border" (oriental), "stripes", "diamonds" or "shag"."""
     row, column = coordinates(size)
-    base = rng.uniform(0, 360)
-    ground, second, third = hue(base, 0.55, 0.5), hue(base + 30, 0.25, 0.88), hue(base + 190, 0.45, 0.4)
+    base = float(rng.choice([5, 20, 35, 205, 215, 165, 345]))
+    ground, second, third = hue(base, 0.5, 0.52), hue(base + 25, 0.16, 0.88), hue(base + 195, 0.32, 0.4)
     picture = blank(size, second if kind in ("stripes", "diamonds") else ground)
     edge = np.minimum(np.minimum(row, 1 - row), np.minimum(column, 1 - column))
     if kind == "border":

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.backends.embedded.furniture import Furniture, Surface, build
-from datagen.backends.embedded.layout import INWARD, SIDES, PlannedRoom, SideName
+from datagen.backends.embedded.layout import INWARD, SIDES, Opening, PlannedRoom, SideName
 from datagen.backends.embedded.style import Kit, Style
 
 Box = tuple[float, float, float, float, float, float]
@@ -118,7 +119,7 @@ class RoomSpace:
         (xa, ya), (xb, yb) = self.room.point(side, start, -0.01), self.room.point(side, end, depth)
         return (min(xa, xb), min(ya, yb), low, max(xa, xb), max(ya, yb), high)
 
-    def _opening_zone(self, opening) -> list[Box]:  # type: ignore[no-untyped-def]
+    def _opening_zone(self, opening: Opening) -> list[Box]:
         if opening.kind == "window":
             pane = self._strip(
                 opening.side, opening.start - 0.03, opening.end + 0.03, 0.3, opening.low + 0.05, opening.high + 0.05
@@ -235,7 +236,7 @@ class RoomSpace:
         where: str = "any",
         zone: float = 0.0,
         furniture: Furniture | None = None,
-        **options: object,
+        **options: Any,
     ) -> Placed | None:
         """Stand a piece with its back to a wall."""
         furniture = furniture or build(category, self.kit, **options)
@@ -248,7 +249,7 @@ class RoomSpace:
         return None
 
     def beside(
-        self, partner: Placed, category: str, sides: Sequence[int] = (-1, 1), gap: float = 0.05, **options: object
+        self, partner: Placed, category: str, sides: Sequence[int] = (-1, 1), gap: float = 0.05, **options: Any
     ) -> Placed | None:
         """Stand a piece next to ``partner`` with their backs in line, on the first of its sides (+1 left) that is free."""
         furniture = build(category, self.kit, **options)
@@ -278,7 +279,7 @@ class RoomSpace:
         turn: float = math.pi,
         furniture: Furniture | None = None,
         around: Sequence[Placed] = (),
-        **options: object,
+        **options: Any,
     ) -> Placed | None:
         """Stand a piece before the front of ``partner``, ``distance`` from its origin, turned by ``turn`` against it."""
         furniture = furniture or build(category, self.kit, **options)
@@ -294,7 +295,7 @@ class RoomSpace:
         margin: float = 0.12,
         tries: int = 12,
         furniture: Furniture | None = None,
-        **options: object,
+        **options: Any,
     ) -> Placed | None:
         """Stand a piece somewhere near a wall, turned towards the room."""
         furniture = furniture or build(category, self.kit, **options)
@@ -311,7 +312,7 @@ class RoomSpace:
                 return self.add(item)
         return None
 
-    def in_corner(self, category: str, furniture: Furniture | None = None, **options: object) -> Placed | None:
+    def in_corner(self, category: str, furniture: Furniture | None = None, **options: Any) -> Placed | None:
         """Stand a piece in a free corner."""
         furniture = furniture or build(category, self.kit, **options)
         for side in self.shuffled_sides():
@@ -329,7 +330,7 @@ class RoomSpace:
         raise_by: float = 0.0,
         furniture: Furniture | None = None,
         gap: float = 0.03,
-        **options: object,
+        **options: Any,
     ) -> Placed | None:
         """Fix a piece to a wall, at ``along`` if given, 3 mm off its surface."""
         furniture = furniture or build(category, self.kit, **options)
@@ -351,7 +352,7 @@ class RoomSpace:
         at: tuple[float, float] | None = None,
         turn: float | None = None,
         surface: int | None = None,
-        **options: object,
+        **options: Any,
     ) -> Placed | None:
         """Set a piece on a surface of ``parent``: at the local point ``at`` or wherever there is room."""
         furniture = build(category, self.kit, **options)

@@ -122,8 +122,9 @@ def plan_of(backend: EmbeddedBackend, info: SceneInfo, size: int) -> RGB:
     image = Image.fromarray(pixels.astype(np.uint8))
     draw = ImageDraw.Draw(image)
     small, large = ImageFont.load_default(max(9, size // 90)), ImageFont.load_default(max(12, size // 45))
+    overhead = {part.instance for part in backend.scene.parts if part.layer is not None}
     for thing in backend.objects():
-        if not thing.is_structure and max(thing.size[:2]) > 0.25:
+        if not thing.is_structure and thing.index not in overhead and max(thing.size[:2]) > 0.3:
             (u, v), _ = frame.camera.project(thing.centre)
             draw.text(
                 (u, v), thing.name, fill=(20, 20, 60), font=small, anchor="mm", stroke_width=1, stroke_fill="white"

@@ -40,7 +40,8 @@ def _rgb(colours: str) -> tuple[Rgb, ...]:
 
 def _style(name: str, main: str, upholstery: str, accents: str, walls: str) -> Style:
     """``main`` is wood, dark wood, cabinet paint and metal."""
-    return Style(name, *_rgb(main), _rgb(upholstery), _rgb(accents), _rgb(walls))
+    wood, dark_wood, cabinet, metal = _rgb(main)
+    return Style(name, wood, dark_wood, cabinet, metal, _rgb(upholstery), _rgb(accents), _rgb(walls))
 
 
 # fmt: off

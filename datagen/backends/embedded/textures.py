@@ -6,10 +6,12 @@ are close to white, so that a part's tint decides the colour; those with a colou
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
+Picture = NDArray[np.floating[Any]]
 Rng = np.random.Generator
 
 
@@ -191,7 +193,7 @@ def leather(rng: Rng, size: int = 128) -> Picture:
 def marble(rng: Rng, size: int = 256, depth: float = 0.3) -> Picture:
     """Pale stone with dark veins."""
     warp = cloud(rng, size, 3, 4)
-    veins = np.exp(-((np.abs(warp - 0.5) * 28) ** 2)) + 0.5 * np.exp(
+    veins = np.exp(-((np.abs(warp - 0.5) * 60) ** 2)) + 0.5 * np.exp(
         -((np.abs(cloud(rng, size, 5, 3) - 0.5) * 40) ** 2)
     )
     return paint(1 - depth * np.clip(veins, 0, 1) - 0.05 * warp)
@@ -210,7 +212,7 @@ def terrazzo(rng: Rng, size: int = 256) -> Picture:
     """Chips of three colours in a pale ground (coloured)."""
     picture = paint(0.93 + 0.05 * cloud(rng, size, 8))
     for rgb in ((0.62, 0.45, 0.36), (0.42, 0.46, 0.5), (0.78, 0.72, 0.6)):
-        picture = mix(picture, rgb, (noise(rng, size, (24, 24)) > 0.86).astype(np.float32))
+        picture = mix(picture, rgb, (noise(rng, size, (52, 52)) > 0.86).astype(np.float32))
     return picture
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from datagen.backends.embedded.style import Kit, Look
 from ipt.common.registry import Registry
 
 Axis = Literal["x", "y", "z"]
-_SETTLES = 0.025
+_SETTLES = 0.035
 _SAME_PLANE = 0.0008
 _CUT = 0.0011
 _LYING = {"x": meshes.rotation("y", 90), "y": meshes.rotation("x", -90)}
@@ -48,11 +48,11 @@ class Furniture:
 
     @property
     def low(self) -> NDArray[np.float64]:
-        return self.solids[:, 0].min(axis=0)  # type: ignore[no-any-return]
+        return self.solids[:, 0].min(axis=0)
 
     @property
     def high(self) -> NDArray[np.float64]:
-        return self.solids[:, 1].max(axis=0)  # type: ignore[no-any-return]
+        return self.solids[:, 1].max(axis=0)
 
     @property
     def size(self) -> tuple[float, float, float]:
@@ -198,7 +198,7 @@ def separate_faces(solids: NDArray[np.float64]) -> NDArray[np.float64]:
         )
         clash = near & (across > _SAME_PLANE)[:, :, None, None, :]
         clash &= np.tri(len(result), k=-1, dtype=bool)[:, :, None, None, None]
-        moved = clash.any(axis=(1, 3))
+        moved: NDArray[np.bool_] = np.asarray(clash.any(axis=(1, 3)))
         if not moved.any():
             break
         step = _CUT * (1 + 0.37 * (np.arange(len(result)) % 5))[:, None]
@@ -210,6 +210,6 @@ def separate_faces(solids: NDArray[np.float64]) -> NDArray[np.float64]:
 FURNITURE: Registry[Callable[..., Model]] = Registry("object category")
 
 
-def build(category: str, kit: Kit, **options: object) -> Furniture:
+def build(category: str, kit: Kit, **options: Any) -> Furniture:
     """A variant of ``category``; an unknown category is an error that lists the valid ones."""
     return FURNITURE[category](kit, **options).finish(category)

@@ -13,8 +13,8 @@ from datagen.backends.embedded.style import BLACK, STEEL, WHITE, Kit, Look
 def microwave(kit: Kit) -> Model:
     """Countertop microwave oven."""
     model, case = Model(), Look("satin", kit.pick((STEEL, BLACK, WHITE)))
-    model.box(case, (0.34, 0.48, 0.27), (0, 0, 0.008))
-    model.box(Look("microwave"), (0.015, 0.47, 0.26), (0.17, 0, 0.013))
+    model.box(case, (0.34, 0.44, 0.26), (0, 0, 0.008))
+    model.box(Look("microwave"), (0.015, 0.43, 0.25), (0.17, 0, 0.013))
     for y in (-0.18, 0.18):
         model.box(Look("plain", BLACK), (0.26, 0.03, 0.014), (0, y, 0))
     return model
