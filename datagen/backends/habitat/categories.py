@@ -13,12 +13,11 @@ import re
 FURNITURE: dict[str, tuple[str, ...]] = {
     "armchair": ("arm chair", "recliner", "lounge chair"),
     "bar stool": ("barstool", "bar chair"),
-    "basket": ("laundry basket", "hamper"),
+    "basket": (),
     "bathroom cabinet": ("medicine cabinet",),
     "bathtub": ("bath tub", "bath", "tub"),
     "bed": ("bunk bed", "single bed", "double bed", "crib"),
     "bench": (),
-    "bin": ("trash can", "trashcan", "garbage can", "garbage bin", "trash bin", "wastebasket"),
     "book": ("books",),
     "bookshelf": ("book shelf", "bookcase", "book case", "book rack"),
     "box": ("cardboard box", "storage box"),
@@ -26,13 +25,12 @@ FURNITURE: dict[str, tuple[str, ...]] = {
     "chair": ("office chair", "dining chair", "computer chair", "desk chair", "rocking chair", "swivel chair"),
     "chest of drawers": ("chest", "drawers", "chest drawer"),
     "clock": ("wall clock",),
-    "clothes rack": ("coat rack", "clothes hanger", "clothing rack"),
+    "coat rack": ("clothes rack", "clothes hanger", "clothing rack"),
     "coffee machine": ("coffee maker",),
     "coffee table": ("cocktail table",),
     "computer": ("desktop computer", "computer tower"),
     "counter": ("kitchen counter", "countertop", "counter top", "kitchen island", "worktop"),
     "desk": ("writing desk", "office desk", "computer desk"),
-    "desk lamp": ("table lamp", "bedside lamp"),
     "dining table": ("dinner table",),
     "dishwasher": (),
     "dresser": (),
@@ -47,6 +45,7 @@ FURNITURE: dict[str, tuple[str, ...]] = {
     "heater": ("radiator",),
     "lamp": ("light lamp",),
     "laptop": (),
+    "laundry basket": ("hamper",),
     "microwave": ("microwave oven",),
     "mirror": (),
     "monitor": ("computer monitor", "computer screen"),
@@ -54,10 +53,11 @@ FURNITURE: dict[str, tuple[str, ...]] = {
     "ottoman": ("footstool", "foot stool", "pouf"),
     "oven": ("wall oven",),
     "painting": ("picture", "photo", "poster", "wall art", "framed picture"),
+    "phone": ("telephone",),
     "piano": ("grand piano",),
     "pillow": ("cushion",),
-    "plant": ("potted plant", "flower pot", "plant pot", "houseplant", "flowerpot"),
     "pool table": ("billiard table",),
+    "potted plant": ("plant", "flower pot", "plant pot", "houseplant", "flowerpot"),
     "printer": (),
     "rug": ("carpet", "mat", "doormat"),
     "sculpture": ("statue",),
@@ -71,60 +71,26 @@ FURNITURE: dict[str, tuple[str, ...]] = {
     "stove": ("cooktop", "cooker", "stovetop", "range"),
     "suitcase": ("luggage",),
     "table": (),
+    "table lamp": ("desk lamp", "bedside lamp"),
     "table tennis table": ("ping pong table",),
-    "telephone": ("phone",),
+    "television": ("tv", "tv screen", "tv monitor", "tv set"),
     "toilet": ("wc",),
     "toy": ("teddy bear", "stuffed animal"),
-    "tv": ("television", "tv screen", "tv monitor", "tv set"),
+    "trash bin": ("bin", "trash can", "trashcan", "garbage can", "garbage bin", "wastebasket"),
     "tv stand": ("television stand", "tv cabinet", "tv unit"),
     "urinal": (),
     "vase": (),
     "wardrobe": ("closet", "armoire"),
     "washing machine": ("washer", "laundry machine"),
 }
-STRUCTURE = {
-    *(
-        "wall",
-        "floor",
-        "ceiling",
-        "door",
-        "window",
-        "doorway",
-        "stairs",
-        "stair",
-        "staircase",
-        "railing",
-        "beam",
-        "column",
-    ),
-    *(
-        "pillar",
-        "roof",
-        "frame",
-        "doorframe",
-        "skylight",
-        "baseboard",
-        "molding",
-        "moulding",
-        "void",
-        "misc",
-        "unknown",
-    ),
-    *(
-        "unlabeled",
-        "unlabelled",
-        "object",
-        "remove",
-        "stage",
-        "mezzanine",
-        "vent",
-        "arch",
-        "curtain",
-        "blind",
-        "banister",
-    ),
-    *("lintel", "room", "other", "ceiling light", "step"),
-}
+STRUCTURE = frozenset(
+    re.findall(
+        r"\w+",
+        """wall floor ceiling door window doorway stair stairs staircase step railing banister beam column pillar roof frame
+        doorframe skylight baseboard molding moulding arch lintel vent mezzanine room light
+        void misc unknown unlabeled unlabelled object remove other stage""",
+    )
+)
 
 _CATEGORY_OF = {word: name for name, others in FURNITURE.items() for word in (name, *others)}
 _LONGEST = max(len(word.split()) for word in _CATEGORY_OF)
@@ -148,7 +114,7 @@ def furniture_category(raw: str) -> str | None:
 def is_structure(raw: str) -> bool:
     """Whether an annotation is a part of the building, or says that nobody knows what it is."""
     words = clean(raw).split()
-    return not words or not STRUCTURE.isdisjoint((words[-1], words[-1].removesuffix("s"), " ".join(words[-2:])))
+    return not words or not STRUCTURE.isdisjoint((words[-1], words[-1].removesuffix("s")))
 
 
 def clean(raw: str) -> str:

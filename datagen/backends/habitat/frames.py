@@ -81,11 +81,11 @@ def metric_ortho_depth(reported: NDArray[np.float32], near: float, far: float) -
     """Metres from what habitat-sim reports as orthographic depth; 0 stays 0 (nothing drawn).
 
     habitat-sim inverts the perspective projection even where there is none: from the depth buffer value b it reports
-    ``u1 / (b + u0)`` with ``u0 = (P22 - 1) / 2`` and ``u1 = P23 / 2`` of the projection matrix P. Source: the README of
-    the recorded fixtures.
+    ``u1 / (b + u0)`` with ``u0 = (P22 - 1) / 2`` and ``u1 = P23 / 2`` of the projection matrix P, which is negative in the
+    far half of the range. Source: the README of the recorded fixtures.
     """
     p22, p23 = np.float32(-2 / (far - near)), np.float32(-(far + near) / (far - near))
     u0, u1 = (float(p22) - 1) / 2, float(p23) / 2
-    drawn = reported > 0
+    drawn = reported != 0
     buffer = u1 / np.where(drawn, reported, 1).astype(np.float64) - u0
     return np.where(drawn, near + buffer * (far - near), 0).astype(np.float32)

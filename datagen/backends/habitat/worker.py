@@ -74,7 +74,7 @@ class Worker:
         if "DEPTH" in images:
             arrays["depth"] = images["DEPTH"]
         if "SEMANTIC" in images:
-            arrays["semantic"] = np.where(images["DEPTH"] > 0, images["SEMANTIC"].view(np.int32), np.int32(-1))
+            arrays["semantic"] = np.where(images["DEPTH"] != 0, images["SEMANTIC"].view(np.int32), np.int32(-1))
         return {}, arrays
 
     def islands(self, request: Header, _: Arrays) -> Reply:

@@ -186,5 +186,6 @@ class Simulator:
         clip_z = -projection[2, 2] * z + projection[2, 3]
         buffer = ((clip_z if parallel else clip_z / z) + 1) / 2
         u0, u1 = (projection[2, 2] - 1) / 2, projection[2, 3] / 2
-        depth = np.where(hit >= 0, u1 / (buffer + u0), 0).astype(np.float32)
+        with np.errstate(divide="ignore"):
+            depth = np.where(hit >= 0, u1 / (buffer + u0), 0).astype(np.float32)
         return hit.reshape(height, width), depth.reshape(height, width)
