@@ -59,6 +59,7 @@ class TestHomeThroughPipes(ThorContract):
     scene_id = "FloorPlan205"
 
 
+@pytest.mark.long
 class TestHouseThroughHttp(ThorContract):
     server, sources, scene_id = "wsgi", ("procthor",), "procthor-train-1"
 
@@ -91,14 +92,16 @@ def test_orthographic_depth_is_metric_whatever_the_build_does(machine: ThorMachi
     with Ai2thorBackend(machine.config()) as thor, EmbeddedBackend(EmbeddedConfig(preset="blocks")) as embedded:
         info = thor.load("FloorPlan4")
         embedded.load("blocks-train-4")
-        region = (*info.bounds_min[:2], *info.bounds_max[:2])
+        region = (info.bounds_min[0] - 1, info.bounds_min[1] - 1, info.bounds_max[0], info.bounds_max[1])
         ours, theirs = (backend.render_top_down(region, 64) for backend in (thor, embedded))
+        assert (ours.instance < 0).any() and np.array_equal(ours.instance < 0, ours.depth == 0)
         both = (ours.depth > 0) & (theirs.depth > 0) & (20 - theirs.depth < thor.config.top_down_cut_m)
         assert both.mean() > 0.5 and np.abs(ours.depth - theirs.depth)[both].max() < 1e-3
 
 
 @pytest.mark.parametrize(
-    ("server", "kind"), [("fifo", kind) for kind in FAULTS] + [("wsgi", kind) for kind in HTTP_FAULTS]
+    ("server", "kind"),
+    [("fifo", kind) for kind in FAULTS] + [pytest.param("wsgi", kind, marks=pytest.mark.long) for kind in HTTP_FAULTS],
 )
 def test_a_fault_is_named_and_survived(machine: ThorMachine, server: str, kind: str) -> None:
     """The unit of work fails with ``SimulatorDied``; loading again starts a sound player that shows the same."""
