@@ -96,16 +96,7 @@ def measured(call: Callable[[], Any], count: int, pid: int) -> tuple[float, floa
 def main(config: PipeConfig) -> None:
     worker = in_process()
     camera = Camera(CameraPose((0.0, -2.5, 1.5), 1.5), config.size, config.size, 90.0)
-    matrix = camera.pose.camera_to_world
-    request = {
-        "position": frames.points_to_habitat(matrix[:3, 3]).tolist(),
-        "rotation_xyzw": frames.quaternion_to_habitat(matrix[:3, :3]),
-        "width": config.size,
-        "height": config.size,
-        "near": camera.near,
-        "far": camera.far,
-        "hfov": frames.horizontal_fov_deg(camera),
-    }
+    request = frames.sensor(camera, camera.near)
     wanted: tuple[tuple[Modality, ...], ...] = (("rgb",), ("rgb", "depth"), ALL_MODALITIES)
     print(f"{config.size}x{config.size}, {config.frames} frames a row; CPU and wall milliseconds per frame")
     print(

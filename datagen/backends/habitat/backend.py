@@ -27,6 +27,7 @@ from datagen.backends.base import (
     SceneInfo,
     SceneObject,
     SimulatorDied,
+    triple,
 )
 from datagen.backends.habitat import frames
 from datagen.backends.habitat.categories import clean, furniture_category, is_structure
@@ -290,21 +291,8 @@ class HabitatBackend(SceneBackend):
         """Colour, metric depth and semantic ids (-1 where nothing was drawn), as asked."""
         if max(camera.width, camera.height) > MAX_SIDE:
             raise SceneError(f"habitat-sim draws at most {MAX_SIDE} pixels a side, got {camera.width}x{camera.height}")
-        projection = {"hfov": frames.horizontal_fov_deg(camera)}
-        if camera.ortho_height_m is not None:
-            projection = {"ortho_scale": frames.ortho_scale(camera)}
-        matrix = camera.pose.camera_to_world
-        described = {
-            "position": frames.points_to_habitat(matrix[:3, 3]).tolist(),
-            "rotation_xyzw": frames.quaternion_to_habitat(matrix[:3, :3]),
-            "width": camera.width,
-            "height": camera.height,
-            "near": near,
-            "far": camera.far,
-            **projection,
-        }
         kinds = sorted({kind for modality in modalities for kind in SENSORS[modality]})
-        arrays = self._ask("render", self.config.timeout_s, what, camera=described, kinds=kinds)[1]
+        arrays = self._ask("render", self.config.timeout_s, what, camera=frames.sensor(camera, near), kinds=kinds)[1]
         for name, values in arrays.items():
             if values.shape[:2] != (camera.height, camera.width):
                 raise SceneError(
@@ -403,8 +391,3 @@ def scene_objects(
     table[list(index_of)] = list(index_of.values())
     table[-1] = -1
     return (*kept, nobody), table
-
-
-def triple(values: Floats) -> tuple[float, float, float]:
-    """Three floats."""
-    return float(values[0]), float(values[1]), float(values[2])

@@ -8,6 +8,7 @@ its API reads them from lists. Both cameras are OpenGL cameras, so only the worl
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +76,23 @@ def ortho_scale(camera: Camera) -> float:
     """Habitat's ``ortho_scale`` (1 / metres that the image is wide) of an orthographic camera."""
     assert camera.ortho_height_m is not None, "a pinhole camera has no scale"
     return camera.height / (camera.ortho_height_m * camera.width)
+
+
+def sensor(camera: Camera, near: float) -> dict[str, Any]:
+    """A camera in the worker's terms: world pose, size in pixels, clipping planes in metres, ``hfov`` or ``ortho_scale``."""
+    matrix = camera.pose.camera_to_world
+    lens = (
+        {"hfov": horizontal_fov_deg(camera)} if camera.ortho_height_m is None else {"ortho_scale": ortho_scale(camera)}
+    )
+    return {
+        "position": points_to_habitat(matrix[:3, 3]).tolist(),
+        "rotation_xyzw": quaternion_to_habitat(matrix[:3, :3]),
+        "width": camera.width,
+        "height": camera.height,
+        "near": near,
+        "far": camera.far,
+        **lens,
+    }
 
 
 def metric_ortho_depth(reported: NDArray[np.float32], near: float, far: float) -> NDArray[np.float32]:
