@@ -1,0 +1,14 @@
+"""The three tasks of the paper, by name."""
+
+from datagen.tasks.base import TASKS, TaskConfig
+from datagen.tasks.multiview_counting import MultiviewCountingConfig
+from datagen.tasks.path_tracing import PathTracingConfig
+from datagen.tasks.perspective_taking import PerspectiveTakingConfig
+from ipt.common.registry import Registry
+
+TASK_CONFIGS: Registry[type[TaskConfig]] = Registry("task")
+TASK_CONFIGS.register("pet")(PerspectiveTakingConfig)
+TASK_CONFIGS.register("pt")(PathTracingConfig)
+TASK_CONFIGS.register("mvc")(MultiviewCountingConfig)
+
+__all__ = ["TASKS", "TASK_CONFIGS"]

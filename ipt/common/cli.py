@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ipt.common.registry import unknown_name
+from ipt.common.settings import writable
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def parse(config: type[T], arguments: Sequence[str]) -> T:
     if missing := [name for name in required if name not in given]:
         raise ValueError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(config), OmegaConf.from_cli(list(arguments)))
+        merged = OmegaConf.merge(writable(OmegaConf.structured(config)), OmegaConf.from_cli(list(arguments)))
         result: Any = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ValueError(str(error).splitlines()[0]) from error
@@ -45,10 +46,12 @@ def run(config: type[T], main: Callable[[T], object], arguments: Sequence[str] |
     if any(argument in ("-h", "--help", "help") for argument in given):
         print((config.__doc__ or "").strip(), "\n\nArguments (key=value):")
         for entry in fields(config):  # type: ignore[arg-type]
-            default = "required" if entry.default is MISSING else f"default {entry.default}"
+            made = entry.default if entry.default_factory is MISSING else entry.default_factory()
+            default = "required" if made is MISSING else f"default {made}"
             print(f"  {entry.name:16} {default}")
         return
     try:
         main(parse(config, given))
     except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +31,20 @@ class BadImage(ValueError):
 
 def open_image(source: bytes | Path, what: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """A decoded RGB picture from encoded bytes or a file. ``what`` names it in errors (default: the path)."""
+    with opened(source, what, max_pixels) as image:
+        image.load()
+        return flatten(image)
+
+
+def image_size(source: bytes | Path, what: str = "", max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) from the header alone, with the checks of `open_image` that need no pixels."""
+    with opened(source, what, max_pixels) as image:
+        return image.size
+
+
+@contextmanager
+def opened(source: bytes | Path, what: str, max_pixels: int) -> Iterator[Image.Image]:
+    """An image whose header has been checked; errors that occur while it is open become ``BadImage``."""
     name = what or (str(source) if isinstance(source, Path) else "image bytes")
     if not isinstance(source, Path | bytes):
         raise BadImage(f"{name}: expected encoded bytes or a path, got {type(source).__name__}")
@@ -41,8 +57,7 @@ def open_image(source: bytes | Path, what: str = "", max_pixels: int = MAX_PIXEL
         with image:
             if image.width * image.height > max_pixels:
                 raise BadImage(f"{name}: {image.width}x{image.height} pixels, at most {max_pixels:,} are allowed")
-            image.load()
-            return flatten(image)
+            yield image
     except UnidentifiedImageError:
         raise BadImage(f"{name}: not a PNG, JPEG or WebP image") from None
     except Image.DecompressionBombError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -79,19 +80,27 @@ class SpatialSample:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        for name in ("id", "question", "question_type", "answer", "rationale", "caption"):
+            self._check(isinstance(getattr(self, name), str), name, "must be text")
         self._check(self.schema_version == SCHEMA_VERSION, "schema_version", f"expected {SCHEMA_VERSION}")
         self._check(bool(self.id), "id", "must not be empty")
         self._check(self.task in TASKS, "task", f"must be one of {', '.join(TASKS)}")
         self._check(self.split in SPLITS, "split", f"must be one of {', '.join(SPLITS)}")
         self._check(bool(self.question.strip()), "question", "must not be empty")
         self._check(2 <= len(self.choices) <= 26, "choices", "needs 2 to 26 entries")
+        is_text = all(isinstance(choice, str) and choice.strip() for choice in self.choices)
+        self._check(is_text, "choices", "must be text, none of it empty")
         self._check(len(set(self.choices)) == len(self.choices), "choices", "must differ from each other")
-        self._check(all(choice.strip() for choice in self.choices), "choices", "must not be empty")
         self._check(self.answer in self.letters, "answer", f"must be one of {', '.join(self.letters)}")
         self._check(bool(self.images), "images", "needs at least one input image")
         self._check(
             self.imagination.role in get_args(ImaginationKind), "imagination.role", "must be view, side_view or bev"
         )
+        try:  # tuples become lists here, so that a sample equals its stored self
+            facts = json.loads(json.dumps(self.facts, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise BadSample(f"sample '{self.id}', field 'facts': only JSON values are allowed ({error})") from error
+        object.__setattr__(self, "facts", facts)
 
     def _check(self, holds: bool, name: str, rule: str) -> None:
         if not holds:
@@ -117,7 +126,9 @@ class SpatialSample:
         return replace(self, choices=tuple(choices), answer=letter)
 
     def to_record(self) -> dict[str, Any]:
-        """A flat record of strings, bytes and lists: one row of the parquet store."""
+        """A flat record: one row of the parquet store. Pictures are columns of their own (``images``, ``imagination``,
+        ``counterfactuals``), with roles and cameras beside them, because the Hugging Face viewer shows no nested ones.
+        """
         return {
             "schema_version": self.schema_version,
             "id": self.id,
@@ -127,55 +138,80 @@ class SpatialSample:
             "question_type": self.question_type,
             "choices": list(self.choices),
             "answer": self.answer,
-            "images": [image_record(image) for image in self.images],
-            "imagination": image_record(self.imagination),
+            **images_to_columns("images", self.images),
+            **{name: values[0] for name, values in images_to_columns("imagination", (self.imagination,)).items()},
             "rationale": self.rationale,
             "caption": self.caption,
             "facts": json.dumps(self.facts, sort_keys=True, allow_nan=False),
             "provenance": {name: getattr(self.provenance, name) for name in Provenance.__dataclass_fields__},
-            "counterfactuals": [image_record(image) for image in self.counterfactuals],
+            **images_to_columns("counterfactuals", self.counterfactuals),
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> SpatialSample:
         """Inverse of :meth:`to_record`; ``BadSample`` names the sample and the field that is wrong."""
         name = str(record.get("id", "?"))
-        unknown = sorted(set(record) - set(cls.__dataclass_fields__))
-        missing = sorted(set(cls.__dataclass_fields__) - set(record))
+        unknown, missing = sorted(set(record) - set(RECORD_FIELDS)), sorted(set(RECORD_FIELDS) - set(record))
         if unknown or missing:
             raise BadSample(f"sample '{name}': unknown fields {unknown}, missing fields {missing}")
-        fields = dict(record)
+        fields = {key: value for key, value in record.items() if key in cls.__dataclass_fields__}
+        field_name = ""
         try:
             for field_name, convert in CONVERTERS.items():
-                fields[field_name] = convert(fields[field_name])
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadSample(f"sample '{name}', field '{field_name}': {error!r}") from error
+                fields[field_name] = convert(record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadSample(f"sample '{name}', field '{field_name}': {error}") from error
         return cls(**fields)
 
+    def to_json(self) -> str:
+        """The record as one line of JSON, pictures in base64."""
+        return json.dumps(
+            self.to_record(), sort_keys=True, allow_nan=False, default=lambda data: base64.b64encode(data).decode()
+        )
 
-def image_record(image: SampleImage) -> dict[str, Any]:
-    """``bytes`` is the column name that the Hugging Face viewer shows as a picture; ``path`` carries the role."""
-    camera = None if image.camera is None else json.dumps(image.camera.to_json(), sort_keys=True)
-    return {"image": {"bytes": image.data, "path": None}, "role": image.role, "camera": camera}
+    @classmethod
+    def from_json(cls, text: str) -> SpatialSample:
+        """Inverse of :meth:`to_json`."""
+        record = json.loads(text)
+        for picture in (*record["images"], record["imagination"], *record["counterfactuals"]):
+            picture["bytes"] = base64.b64decode(picture["bytes"], validate=True)
+        return cls.from_record(record)
 
 
-def image_from_record(record: Mapping[str, Any]) -> SampleImage:
-    data = record["image"]["bytes"]
-    if not isinstance(data, bytes) or record["image"].get("path"):
+def images_to_columns(column: str, images: Sequence[SampleImage]) -> dict[str, list[Any]]:
+    """Three parallel columns; ``bytes`` and ``path`` are the names by which Hugging Face recognises a picture."""
+    return {
+        column: [{"bytes": image.data, "path": None} for image in images],
+        f"{column}_role": [image.role for image in images],
+        f"{column}_camera": [
+            None if image.camera is None else json.dumps(image.camera.to_json(), sort_keys=True) for image in images
+        ],
+    }
+
+
+def images_from_columns(column: str, record: Mapping[str, Any]) -> tuple[SampleImage, ...]:
+    """Inverse of :func:`images_to_columns`; ``ValueError`` for anything but embedded bytes."""
+    rows = zip(record[column], record[f"{column}_role"], record[f"{column}_camera"], strict=True)
+    return tuple(image_from_cells(*row) for row in rows)
+
+
+def image_from_cells(picture: Mapping[str, Any], role: str, camera: str | None) -> SampleImage:
+    if not isinstance(picture["bytes"], bytes) or picture["path"] is not None:
         raise ValueError("images must be embedded as bytes; paths and URLs are not followed")
-    camera = None if record["camera"] is None else Camera.from_json(json.loads(record["camera"]))
-    return SampleImage(data, record["role"], camera)
+    return SampleImage(picture["bytes"], role, None if camera is None else Camera.from_json(json.loads(camera)))
 
 
-def images_from_records(records: Sequence[Mapping[str, Any]]) -> tuple[SampleImage, ...]:
-    return tuple(image_from_record(record) for record in records)
-
-
-CONVERTERS: Mapping[str, Any] = {
-    "choices": tuple,
-    "images": images_from_records,
-    "imagination": image_from_record,
-    "facts": json.loads,
-    "provenance": lambda record: Provenance(**record),
-    "counterfactuals": images_from_records,
+RECORD_FIELDS: tuple[str, ...] = (
+    *SpatialSample.__dataclass_fields__,
+    *(f"{column}_{part}" for column in ("images", "imagination", "counterfactuals") for part in ("role", "camera")),
+)
+CONVERTERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "choices": lambda record: tuple(record["choices"]),
+    "images": lambda record: images_from_columns("images", record),
+    "imagination": lambda record: image_from_cells(
+        *(record[f"imagination{part}"] for part in ("", "_role", "_camera"))
+    ),
+    "facts": lambda record: json.loads(record["facts"]),
+    "provenance": lambda record: Provenance(**record["provenance"]),
+    "counterfactuals": lambda record: images_from_columns("counterfactuals", record),
 }

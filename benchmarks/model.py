@@ -1,0 +1,273 @@
+"""``python -m benchmarks.model``: design decisions of the model, each as the ratio of things measured in one run.
+
+CPU seconds of one thread, so that other work on the machine does not matter.
+
+tiles: BlockMask from span tiles, the dense mask, and ``create_block_mask``. routing: expert slices, and an index per expert
+around every operation. guidance: three branches in one forward, and three forwards. decoding: KV cache, and the whole
+sequence for every token.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import create_block_mask
+
+from ipt.common import cli
+from ipt.common.registry import unknown_name
+from ipt.flow.guidance import Guidance
+from ipt.flow.schedule import schedule
+from ipt.model.attention import FlexAttention, sight_tensors
+from ipt.model.cache import Context, KVCache, extend
+from ipt.model.checkpoint import from_scratch
+from ipt.model.config import presets
+from ipt.model.mot import ExpertBlock, MoTLayer, Rope
+from ipt.model.sampling import LatentVelocity, sample_latents
+from ipt.model.unified import UnifiedModel
+from ipt.sequence.batch import lay_out, single_tokens
+from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.spans import Loss, Role, SpanTable
+from ipt.sequence.visibility import Sight, dense_mask, token_sight, visible
+
+TOKENS = SpecialTokens(0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Measure design decisions of the model on one CPU thread.
+
+    only: tiles, routing, guidance or decoding (all by default); tokens: length of the pack whose mask is built.
+    """
+
+    only: str = ""
+    tokens: int = 24576
+
+
+def cpu_seconds(run: Callable[[], Any], repeats: int) -> float:
+    """Median CPU time over ``repeats``, after one warm-up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        run()
+        times.append(time.process_time() - start)
+    return statistics.median(times)
+
+
+def show(what: str, *rows: tuple[str, float]) -> None:
+    """One markdown table; ratios to the first row."""
+    print(f"\n{what}\n| | CPU-ms | ratio |\n|---|---|---|")
+    for name, value in rows:
+        print(f"| {name} | {1000 * value:.1f} | {value / rows[0][1]:.1f} |", flush=True)
+
+
+class Bench:
+    """A preset with random weights, and random segments for it."""
+
+    def __init__(self, preset: str) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+        self.model: UnifiedModel = from_scratch(presets[preset], self.generator)
+        self.geometry = self.model.config.geometry
+
+    def random(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator)
+
+    def text(self, count: int) -> Segment:
+        return Segment(Kind.TEXT, torch.randint(4, 1000, (count,), generator=self.generator), loss=Loss.CE)
+
+    def vit(self, side: int) -> Segment:
+        return Segment(Kind.VIT, self.random(3, side * self.geometry.vit_patch, side * self.geometry.vit_patch))
+
+    def latent(self, side: int, kind: Kind = Kind.VAE) -> Segment:
+        size = side * self.geometry.latent_patch
+        return Segment(kind, self.random(self.geometry.latent_channels, size, size))
+
+    def imagining(self, side: int, vit: int) -> list[Segment]:
+        """Observation, question, thought, imagined image with its copies, answer."""
+        imagined = [self.latent(side, Kind.VAE_NOISED), self.latent(side), self.vit(vit)]
+        return [self.latent(side), self.vit(vit), self.text(40), self.text(10), *imagined, self.text(8)]
+
+    def spans(self, samples: list[list[Segment]]) -> SpanTable:
+        return lay_out(samples, TOKENS, self.geometry).spans
+
+    def prefill(self, cache: KVCache, context: Context, rows: list[list[Segment]]) -> Context:
+        batch = lay_out(rows, TOKENS, self.geometry, context.positions)
+        return extend(self.model, batch, cache, context, logits=False)[1]
+
+
+def tiles(tokens: int) -> None:
+    """A pack at BAGEL's sizes: imagining samples with 32 x 32 latents and 18 x 18 patches, filled up with text."""
+    bench, like = Bench("small"), torch.empty(0)
+    samples = [bench.imagining(32, 18)] * (tokens // 3794)
+    missing = tokens - bench.spans(samples).num_tokens
+    samples.append([bench.text(missing - 2)])
+    spans = bench.spans(samples)
+    columns = [getattr(spans, name) for name in SpanTable.__dataclass_fields__]
+    sight = sight_tensors(token_sight(spans, spans.order), like.device)
+    padding = -len(sight.index) % 128
+    sight = Sight(*(F.pad(column, (0, padding)) for column in sight))
+
+    def by_evaluation() -> object:
+        def rule(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            allowed: Tensor = visible(sight.at(q), sight.at(k))
+            return allowed
+
+        return create_block_mask(rule, None, None, len(sight.index), len(sight.index), device="cpu")
+
+    show(
+        f"mask of {spans.num_tokens:,} tokens, {len(spans)} spans, from the span table",
+        ("BlockMask from span tiles", cpu_seconds(lambda: FlexAttention(SpanTable(*columns), like, compiled=False), 5)),
+        ("dense boolean mask", cpu_seconds(lambda: dense_mask(spans, spans.order), 1)),
+        ("create_block_mask", cpu_seconds(by_evaluation, 1)),
+    )
+
+
+class IndexRouted(nn.Module):
+    """A layer as the reference routes it: packed order, and a gather and a scatter by index around every operation."""
+
+    def __init__(self, layer: MoTLayer, spans: SpanTable) -> None:
+        super().__init__()
+        self.layer = layer
+        groups = (spans.order[: spans.num_understanding], spans.order[spans.num_understanding :])
+        self.groups = [torch.from_numpy(index.copy()) for index in groups]
+
+    def by_expert(self, run: Callable[..., Tensor], width: tuple[int, ...], *inputs: Tensor) -> Tensor:
+        out = inputs[0].new_zeros(len(inputs[0]), *width)
+        for expert, index in zip((self.layer.understanding, self.layer.generation), self.groups, strict=True):
+            out[index] = run(expert, *(x[index] for x in inputs))
+        return out
+
+    def forward(self, x_SD: Tensor, rope: Rope, attention: Any) -> Tensor:
+        size, hidden = self.layer.understanding.head_dim, x_SD.shape[1:]
+
+        def project(name: str, y: Tensor) -> Tensor:
+            heads = getattr(self.layer.understanding, name).out_features // size
+            return self.by_expert(lambda e, rows: getattr(e, name)(rows).unflatten(-1, (heads, size)), (heads, size), y)
+
+        def norm(name: str, y: Tensor) -> Tensor:
+            def run(expert: ExpertBlock, rows: Tensor) -> Tensor:
+                normed: Tensor = getattr(expert, name)(rows)
+                return normed
+
+            return self.by_expert(run, y.shape[1:], y)
+
+        y = norm("input_layernorm", x_SD)
+        q, k, v = (project(name, y) for name in ("q_proj", "k_proj", "v_proj"))
+        q, k = rope.rotate(norm("q_norm", q)), rope.rotate(norm("k_norm", k))
+        attended = attention(self.layer.index, q, k, v).flatten(1)
+        x = x_SD + self.by_expert(lambda e, rows: e.o_proj(rows), hidden, attended)
+        y = norm("post_attention_layernorm", x)
+        return x + self.by_expert(lambda e, rows: e.mlp(rows), hidden, y)
+
+
+def routing(preset: str, side: int, count: int) -> None:
+    """One layer, forward and backward, without the attention itself, which is the same for both."""
+    bench = Bench(preset)
+    spans = bench.spans([bench.imagining(side, 4)] * count)
+    decoder, layer = bench.model.config.decoder, bench.model.decoder.layers[0]
+    routed = IndexRouted(layer, spans)
+    x = bench.random(spans.num_tokens, decoder.hidden).requires_grad_(True)
+    cuts = [spans.num_understanding, spans.num_tokens - spans.num_understanding]
+    parts = [part.clone().requires_grad_(True) for part in x.detach()[torch.from_numpy(spans.order)].split(cuts)]
+    grouped_rope, rope = (
+        Rope.at(torch.from_numpy(ids), decoder.head_dim, decoder.rope_theta)
+        for ids in (spans.position_ids[spans.order], spans.position_ids)
+    )
+
+    def attention(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return q + (k.mean() + v.mean())
+
+    show(
+        f"one layer of {preset}, {spans.num_tokens:,} tokens, forward and backward, attention left out",
+        ("slices", cpu_seconds(lambda: torch.cat(layer(*parts, grouped_rope, attention)).sum().backward(), 9)),
+        ("index per expert", cpu_seconds(lambda: routed(x, rope, attention).sum().backward(), 9)),
+    )
+
+
+@torch.no_grad()
+def guidance(preset: str, side: int, rows: int, steps: int) -> None:
+    bench = Bench(preset)
+    model, grid = bench.model, (side, side)
+    cache = KVCache(model.config.decoder, 2 * rows, 256, torch.empty(0))
+    texts = [[bench.text(40)] for _ in range(rows)]
+    images = bench.prefill(cache, cache.empty(range(rows)), [[bench.vit(4)] for _ in range(rows)])
+    full = bench.prefill(cache, images, texts)
+    without_images = bench.prefill(cache, cache.empty(range(rows, 2 * rows)), texts)
+    noise, rule = bench.random(rows, side * side, bench.geometry.latent_size), Guidance(4.0, 2.0, start=0.0)
+    times = schedule(steps + 1)
+
+    def separately() -> None:
+        branches = (full, images, without_images)
+        fields = [LatentVelocity(model, cache, context, grid, TOKENS, Role.IMAGINATION) for context in branches]
+        x = noise
+        for t, following in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
+            x = x - rule.combine(*(field(x, t) for field in fields)) * (t - following)
+
+    together = partial(sample_latents, model, cache, full, noise, grid, times, TOKENS, rule, images, without_images)
+    show(
+        f"{preset}: {rows} image(s) of {side} x {side} tokens, {steps} guided steps, 3 branches",
+        ("one forward", cpu_seconds(together, 5)),
+        ("three forwards", cpu_seconds(separately, 5)),
+    )
+
+
+@torch.no_grad()
+def decoding(preset: str, rows: int, new: int) -> None:
+    bench = Bench(preset)
+    prompt = [[bench.vit(8), bench.text(100)] for _ in range(rows)]
+    ids = torch.randint(4, 1000, (rows, new), generator=bench.generator)
+
+    def with_cache() -> None:
+        cache = KVCache(bench.model.config.decoder, rows, 512, torch.empty(0))
+        context = bench.prefill(cache, cache.empty(), prompt)
+        for step in range(new):
+            batch = single_tokens(ids[:, step], context.positions, bench.geometry)
+            _, context = extend(bench.model, batch, cache, context)
+
+    def without_cache() -> None:
+        for step in range(new):
+            texts = [Segment(Kind.TEXT, row[:step], loss=Loss.CE) for row in ids]
+            bench.model(lay_out([[*p, t] for p, t in zip(prompt, texts, strict=True)], TOKENS, bench.geometry))
+
+    show(
+        f"{preset}: {new} tokens for {rows} row(s) after a prompt of 168",
+        ("KV cache", cpu_seconds(with_cache, 3)),
+        ("whole sequence for every token", cpu_seconds(without_cache, 1)),
+    )
+
+
+def main(config: BenchmarkConfig) -> None:
+    torch.set_num_threads(1)
+    runs: dict[str, list[Callable[[], None]]] = {
+        "tiles": [partial(tiles, config.tokens)],
+        "routing": [partial(routing, "tiny", 4, 32), partial(routing, "small", 16, 1)],
+        "guidance": [
+            partial(guidance, "tiny", 4, 1, 8),
+            partial(guidance, "tiny", 4, 8, 8),
+            partial(guidance, "small", 8, 1, 2),
+        ],
+        "decoding": [
+            partial(decoding, "tiny", 1, 64),
+            partial(decoding, "tiny", 8, 64),
+            partial(decoding, "small", 1, 16),
+        ],
+    }
+    if config.only and config.only not in runs:
+        raise ValueError(unknown_name("benchmark", config.only, runs))
+    print(f"{platform.machine()}, 1 thread, torch {torch.__version__}, Python {platform.python_version()}")
+    for name, parts in runs.items():
+        for part in parts if config.only in ("", name) else []:
+            part()
+
+
+if __name__ == "__main__":
+    cli.run(BenchmarkConfig, main)

@@ -1,0 +1,220 @@
+"""The red X, direction arrow, path overlay and camera marks, drawn on rendered frames the same way for every simulator.
+
+Marks lie on the floor plane and are painted in two dimensions: the ray of each pixel meets the floor at a known point,
+the distance of that point to the mark's strokes gives an antialiased coverage, and the depth image decides whether the
+floor is what the pixel shows. So a mark is foreshortened, hidden by furniture, and sharp at any image size.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from datagen.backends.base import Floats, Frame
+from datagen.visibility import fractions
+from ipt.common.images import RGB
+from ipt.samples.camera import Camera
+
+RED, BLUE, GREEN, ORANGE, WHITE = (222, 22, 28), (30, 90, 235), (16, 140, 62), (240, 140, 0), (255, 255, 255)
+Colour = tuple[int, int, int]
+
+FLOOR_TOLERANCE_M = 0.06  # a rug is floor, a book lying on it is not
+MIN_HALF_WIDTH_PX = 0.8
+LABEL_RADIUS = 0.026  # of the image's longer side
+MIN_LABEL_RADIUS_PX = 4.0
+OVERSAMPLING = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mark:
+    """Round-ended strokes on the floor: segments (n, 2, 2) of world (x, y), half width in metres, colour, rim of halo."""
+
+    segments: Floats
+    half_width: float
+    colour: Colour
+    halo: float = 0.3
+
+    @property
+    def points(self) -> Floats:
+        return self.segments.reshape(-1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A lettered disc at a world floor point (x, y)."""
+
+    text: str
+    at: tuple[float, float]
+    colour: Colour
+
+
+def cross(centre: ArrayLike, yaw: float, size: float) -> Mark:
+    """An X of arm-to-arm ``size`` metres whose arms run diagonally to heading ``yaw``."""
+    middle = np.asarray(centre, dtype=np.float64)[:2]
+    arms = []
+    for turn in (math.pi / 4, -math.pi / 4):
+        step = size / 2 * np.array([math.cos(yaw + turn), math.sin(yaw + turn)])
+        arms.append([middle - step, middle + step])
+    return Mark(np.array(arms), 0.09 * size, RED)
+
+
+def arrow(start: ArrayLike, yaw: float, length: float, colour: Colour = BLUE, width: float = 0.07) -> Mark:
+    """An arrow from ``start`` along heading ``yaw``; metres."""
+    foot = np.asarray(start, dtype=np.float64)[:2]
+    tip = foot + length * np.array([math.cos(yaw), math.sin(yaw)])
+    barbs = [
+        [tip, tip - 0.38 * length * np.array([math.cos(yaw + turn), math.sin(yaw + turn)])] for turn in (0.6, -0.6)
+    ]
+    return Mark(np.array([[foot, tip], *barbs]), width * length, colour)
+
+
+def polyline(points: ArrayLike, width: float, colour: Colour = RED) -> Mark:
+    """A path through world points (n, >=2), ``width`` metres wide."""
+    corners = np.asarray(points, dtype=np.float64)[:, :2]
+    return Mark(np.stack([corners[:-1], corners[1:]], axis=1), width / 2, colour)
+
+
+def camera_marks(cameras: Sequence[Camera], length: float) -> tuple[list[Mark], list[Label]]:
+    """An arrow per camera where it stands and looks, numbered from 1 at the arrow heads."""
+    marks, labels = [], []
+    for number, camera in enumerate(cameras, start=1):
+        x, y, _ = camera.pose.position
+        yaw = camera.pose.yaw
+        marks.append(arrow((x, y), yaw, length, RED, 0.09))
+        reach = 1.45 * length
+        labels.append(Label(str(number), (x + reach * math.cos(yaw), y + reach * math.sin(yaw)), RED))
+    return marks, labels
+
+
+def legible(size: float, camera: Camera, at: ArrayLike, share: float) -> float:
+    """``size`` in metres, enlarged where it would span less than ``share`` of the image width at a floor point (3,)."""
+    _, depth = camera.project(np.asarray(at, dtype=np.float64))
+    scale = float(depth) if camera.ortho_height_m is None else 1.0
+    return max(size, share * camera.width * camera.metres_per_pixel * scale)
+
+
+def draw(frame: Frame, floor_z: float, marks: Sequence[Mark], labels: Sequence[Label] = ()) -> RGB:
+    """A copy of the frame's picture with marks, in order, and labels on top; needs RGB and depth."""
+    assert frame.rgb is not None, "render RGB first"
+    picture = frame.rgb.copy()
+    for mark in marks:
+        paint(picture, frame, floor_z, mark)
+    for label in labels:
+        stamp(picture, frame.camera, floor_z, label)
+    return picture
+
+
+def visible_share(frame: Frame, floor_z: float, mark: Mark) -> float:
+    """Share of the mark's picture area, 0..1, that is inside the frame and not hidden; 0 where it is behind the camera."""
+    whole = coverage(frame.camera, floor_z, mark, 0.0, clip=False)
+    if whole is None:
+        return 0.0
+    shown = coverage(frame.camera, floor_z, mark, 0.0)
+    if shown is None:
+        return 0.0
+    rows, columns, alpha, floor_depth = shown
+    return float((alpha * floor_seen(frame, rows, columns, floor_depth)).sum() / max(whole[2].sum(), 1e-9))
+
+
+def paint(picture: RGB, frame: Frame, floor_z: float, mark: Mark) -> None:
+    """Blend one mark into ``picture`` in place, its halo first."""
+    for colour, rim in ((WHITE, mark.halo), (mark.colour, 0.0)):
+        shown = coverage(frame.camera, floor_z, mark, rim) if rim or colour == mark.colour else None
+        if shown is None:
+            continue
+        rows, columns, alpha, floor_depth = shown
+        alpha = alpha * floor_seen(frame, rows, columns, floor_depth) * (0.6 if rim else 1.0)
+        window = picture[rows, columns].astype(np.float64)
+        blended = window + alpha[..., None] * (np.asarray(colour, dtype=np.float64) - window)
+        picture[rows, columns] = np.rint(blended).astype(np.uint8)
+
+
+def coverage(
+    camera: Camera, floor_z: float, mark: Mark, rim: float, clip: bool = True
+) -> tuple[slice, slice, Floats, Floats] | None:
+    """Where a mark, widened by ``rim`` half widths, falls: rows, columns, coverage 0..1, planar depth of the floor there.
+
+    Without ``clip`` the window may reach beyond the image. None where the mark is outside or not wholly before the camera.
+    """
+    reach = mark.half_width * (1 + rim)
+    offsets = reach * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+    around = (mark.points[:, None, :] + offsets).reshape(-1, 2)
+    corners, depth = camera.project(np.column_stack([around, np.full(len(around), floor_z)]))
+    if (depth <= camera.near).any():
+        return None
+    low, high = np.floor(corners.min(axis=0)).astype(int) - 2, np.ceil(corners.max(axis=0)).astype(int) + 2
+    if clip:
+        low, high = np.maximum(low, 0), np.minimum(high, [camera.width, camera.height])
+    if (high <= low).any():
+        return None
+    columns, rows = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
+    pixels = np.stack([columns, rows], axis=-1)
+    start = camera.unproject(pixels, np.zeros(columns.shape))
+    step = camera.unproject(pixels, np.ones(columns.shape)) - start
+    with np.errstate(divide="ignore", invalid="ignore"):
+        floor_depth = (floor_z - start[..., 2]) / step[..., 2]
+    ahead = np.isfinite(floor_depth) & (floor_depth > 0)
+    points = start + np.where(ahead, floor_depth, 0)[..., None] * step
+    distance = segment_distance(points[..., :2], mark.segments)
+    down, across = np.gradient(distance)
+    pixel = np.maximum(np.hypot(down, across), 1e-9)
+    half_width = np.maximum(mark.half_width, MIN_HALF_WIDTH_PX * pixel) + rim * np.maximum(mark.half_width, pixel)
+    alpha = np.clip(0.5 + (half_width - distance) / pixel, 0, 1) * ahead
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])), alpha, floor_depth
+
+
+def segment_distance(points: Floats, segments: Floats) -> Floats:
+    """Distance (h, w) of points (h, w, 2) to the nearest of segments (n, 2, 2)."""
+    nearest = np.full(points.shape[:-1], np.inf)
+    for start, end in segments:
+        along = end - start
+        length_sq = max(float(along @ along), 1e-12)
+        share = np.clip((points - start) @ along / length_sq, 0, 1)
+        nearest = np.minimum(nearest, np.linalg.norm(points - start - share[..., None] * along, axis=-1))
+    return nearest
+
+
+def floor_seen(frame: Frame, rows: slice, columns: slice, floor_depth: Floats) -> NDArray[np.bool_]:
+    """Pixels of a window in which the frame shows the floor, up to the thickness of a rug."""
+    assert frame.depth is not None, "render depth first"
+    depth = frame.depth[rows, columns].astype(np.float64)
+    camera = frame.camera
+    descent = abs(camera.pose.forward[2]) if camera.ortho_height_m is not None else None
+    height = camera.pose.position[2]
+    # By similar triangles a point at planar depth d on a ray that meets the floor at D is (1 - d / D) of the way up.
+    lift = (floor_depth - depth) * descent if descent is not None else (1 - depth / floor_depth) * height
+    return (depth > 0) & (np.abs(lift) <= FLOOR_TOLERANCE_M)
+
+
+def stamp(picture: RGB, camera: Camera, floor_z: float, label: Label) -> None:
+    """Blend a lettered disc into ``picture`` in place; it is kept inside the image."""
+    centre = fractions(camera, np.array([*label.at, floor_z])) * [camera.width, camera.height]
+    if np.isnan(centre).any():
+        return
+    disc = disc_patch(label.text, label.colour, max(MIN_LABEL_RADIUS_PX, LABEL_RADIUS * max(picture.shape[:2])))
+    size = disc.shape[0]
+    left, top = np.clip(np.rint(centre - size / 2), 0, np.array([camera.width, camera.height]) - size).astype(int)
+    window = picture[top : top + size, left : left + size].astype(np.float64)
+    alpha = disc[..., 3:] / 255
+    picture[top : top + size, left : left + size] = np.rint(window + alpha * (disc[..., :3] - window))
+
+
+@functools.lru_cache(maxsize=64)
+def disc_patch(text: str, colour: Colour, radius: float) -> NDArray[np.float64]:
+    """A disc with white rim and text, (s, s, 4) RGBA in 0..255, antialiased by oversampling."""
+    size = 2 * math.ceil(radius) + 1
+    big, middle, reach = size * OVERSAMPLING, size * OVERSAMPLING / 2, radius * OVERSAMPLING
+    image = Image.new("RGBA", (big, big), (*colour, 0))
+    pen = ImageDraw.Draw(image)
+    pen.ellipse([middle - reach, middle - reach, middle + reach, middle + reach], fill=(*WHITE, 255))
+    inner = reach * 0.88
+    pen.ellipse([middle - inner, middle - inner, middle + inner, middle + inner], fill=(*colour, 255))
+    font = ImageFont.load_default(size=reach * (1.5 if len(text) == 1 else 1.05))
+    pen.text((middle, middle), text, fill=(*WHITE, 255), font=font, anchor="mm", stroke_width=reach * 0.04)
+    return np.asarray(image.resize((size, size), Image.Resampling.BOX), dtype=np.float64)

@@ -1,0 +1,33 @@
+"""Backends by name, imported only when chosen: a simulator's packages are needed by those who use it alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from datagen.backends.base import SceneBackend
+from ipt.common.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEntry:
+    """Module of a backend, the class of its configuration and its own class."""
+
+    module: str
+    config: str
+    backend: str
+
+    def config_class(self) -> type[Any]:
+        """The dataclass of the backend's settings."""
+        found: type[Any] = getattr(import_module(self.module), self.config)
+        return found
+
+    def make(self, config: Any) -> SceneBackend:
+        """A backend with these settings; ``BackendUnavailable`` where its simulator is missing."""
+        backend: SceneBackend = getattr(import_module(self.module), self.backend)(config)
+        return backend
+
+
+BACKENDS: Registry[BackendEntry] = Registry("backend")
+BACKENDS.register("embedded")(BackendEntry("datagen.backends.embedded.backend", "EmbeddedConfig", "EmbeddedBackend"))

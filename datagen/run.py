@@ -1,0 +1,281 @@
+"""Generate a dataset: plan, workers, selection, shards, and the manifest last.
+
+Workers turn scenes into units (see ``units.py``) in any order; this process reads them in scene order, lets the task's
+selector choose and word questions, and writes parquet shards. Every step can be cut short at any moment: the same
+command finds the units and shards that are complete and goes on, and since selection is replayed from the units' facts,
+the outcome is the same as that of an undisturbed run with any number of workers.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from datagen.config import RunConfig, code_revision
+from datagen.engine import make_units
+from datagen.progress import Progress
+from datagen.tasks import TASKS
+from datagen.tasks.base import Question
+from datagen.units import UnitRef, open_backend, read_candidate, read_unit
+from datagen.yields import NoYield, Yields
+from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
+from ipt.common.seeding import generator
+from ipt.samples.sample import Provenance, SpatialSample
+from ipt.samples.store import SampleReader, seal, write_shard
+
+MAX_SHARD_BYTES = 400 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A candidate where it is stored."""
+
+    unit: UnitRef
+    header: dict[str, Any]
+    record: dict[str, Any]
+
+    @property
+    def picture_bytes(self) -> int:
+        images = [*self.record["images"], self.record["imagination"], *self.record["counterfactuals"]]
+        return sum(int(image["bytes"]) for image in images)
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A question and its candidate."""
+
+    question: Question
+    stored: Stored
+
+
+@dataclass
+class Part:
+    """This command's part of a run: its folders, the selection so far, and the shards written."""
+
+    config: RunConfig
+    revision: str
+    picks: list[Pick] = field(default_factory=list)
+    shards: int = 0
+    samples: int = 0
+    yields: Yields = field(default_factory=Yields)
+    kept: dict[int, UnitRef] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.output_dir)
+
+    @property
+    def work(self) -> Path:
+        return self.folder / ".work" / self.config.prefix
+
+    def add(self, pick: Pick) -> None:
+        """Queue a sample; a shard is closed before it would grow beyond its limits."""
+        full = len(self.picks) >= self.config.samples_per_shard
+        if full or sum(queued.stored.picture_bytes for queued in (*self.picks, pick)) > MAX_SHARD_BYTES:
+            self.flush()
+        self.picks.append(pick)
+
+    def flush(self) -> None:
+        """Write the queued samples as one shard unless an earlier command did; a shard that differs is an error."""
+        if not self.picks:
+            return
+        path = self.folder / f"{self.config.prefix}-{self.shards:05d}.parquet"
+        if path.is_file():
+            if SampleReader(path).ids() != [pick.question.candidate_id for pick in self.picks]:
+                raise CorruptFile(f"{path} does not hold the samples this run gives; delete it and run again")
+        else:
+            write_shard(path, (self.sample(pick) for pick in self.picks))
+        self.shards += 1
+        self.samples += len(self.picks)
+        self.picks.clear()
+
+    def release(self, number: int, waiting: Mapping[str, Stored]) -> None:
+        """Delete the pictures of units that nothing queued or waiting needs any more."""
+        self.kept[number] = UnitRef(self.work, number)
+        needed = {stored.unit.number for stored in (*waiting.values(), *(pick.stored for pick in self.picks))}
+        for unit in [unit for unit in self.kept.values() if unit.number not in needed]:
+            self.kept.pop(unit.number).pictures.unlink(missing_ok=True)
+
+    def sample(self, pick: Pick) -> SpatialSample:
+        """The finished record of a pick."""
+        config, question = self.config, pick.question
+        candidate = read_candidate(pick.stored.unit, pick.stored.record)
+        return SpatialSample(
+            id=question.candidate_id,
+            task=TASKS[config.task.name].name,
+            split=config.split,  # type: ignore[arg-type]
+            question=question.question,
+            question_type=question.question_type,
+            choices=question.choices,
+            answer=question.answer,
+            images=candidate.images,
+            imagination=candidate.imagination,
+            rationale=question.rationale,
+            caption=question.caption,
+            provenance=Provenance(
+                backend=config.backend,
+                backend_version=pick.stored.header["backend_version"],
+                scene_id=pick.stored.header["scene_id"],
+                seed=config.seed,
+                code_revision=self.revision,
+                config_sha256=config.sha256,
+            ),
+            facts={**question.facts, "answer_text": question.answer_text},
+            counterfactuals=candidate.counterfactuals,
+        )
+
+
+def generate(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Make or finish this part of the dataset and return its manifest (of the part, while other parts are unfinished).
+
+    Raises ``ValueError`` for settings that contradict what the folder holds, ``NoYield`` where filters let nothing
+    through, ``OSError`` for a folder that cannot be written. What was finished stays in every case.
+    """
+    part = Part(config, code_revision())
+    if (part.folder / MANIFEST).is_file():
+        return finished(part)
+    with explained(part.folder):
+        claim(part)
+        done = part.work / "done.json"
+        if not done.is_file():
+            backend = open_backend(config)
+            task = TASKS[config.task.name]
+            backend.require(task.needs, f"task '{task.name}'")
+            select(part, progress or Progress(config.part_samples))
+            write_json(done, {"samples": part.samples, "yields": part.yields.to_json()})
+        return seal_if_complete(part)
+
+
+def select(part: Part, progress: Progress) -> None:
+    """Read units in order until the selector has what it wants; write shards on the way."""
+    config = part.config
+    task = TASKS[config.task.name](config.task)
+    selector = task.selector(
+        config.part_samples, generator(config.seed, "selection", task.name, config.split, config.part[0])
+    )
+    waiting: dict[str, Stored] = {}
+    idle = 0
+    with closing(make_units(config, part.work)) as units, closing(progress):
+        for number in units:
+            header = read_unit(UnitRef(part.work, number))
+            part.yields.add(Yields.from_json(header["yields"]))
+            before = selector.remaining
+            for record in header["candidates"]:
+                name = sample_id(config, header, record)
+                waiting[name] = Stored(UnitRef(part.work, number), header, record)
+                for question in selector.offer(name, record["facts"]):
+                    part.add(Pick(question, waiting.pop(question.candidate_id)))
+            pending = set(selector.pending())
+            waiting = {name: stored for name, stored in waiting.items() if name in pending}
+            part.release(number, waiting)
+            found = before - selector.remaining
+            part.yields.count("selection.balance", len(header["candidates"]), len(header["candidates"]) - found)
+            progress.update(found, number + 1, part.yields)
+            idle = 0 if found else idle + 1
+            if not selector.remaining:
+                break
+            if idle >= config.task.patience:
+                raise NoYield(
+                    f"no scene satisfied task '{task.name}' in {idle} tries: {part.yields.worst()}; "
+                    f"{part.samples + len(part.picks)} of {config.part_samples} samples were found. "
+                    f"Loosen that filter (task.*) or raise task.patience"
+                )
+    part.flush()
+
+
+def sample_id(config: RunConfig, header: dict[str, Any], record: dict[str, Any]) -> str:
+    """The id of a candidate: task, backend, scene (with its split), pass over the scenes, number in the scene."""
+    turn = f"-turn{header['turn']}" if header["turn"] else ""
+    return f"{config.task.name}-{config.backend}-{header['scene_id']}{turn}-{record['key']}"
+
+
+def claim(part: Part) -> None:
+    """Make the folders, or check that they belong to a run with these settings and this code."""
+    plan = {"config": part.config.content(), "config_sha256": part.config.sha256, "code_revision": part.revision}
+    path = part.folder / ".work" / "plan.json"
+    if path.is_file():
+        same_plan(part.folder, read_json(path), plan)
+    elif any(part.folder.glob("*.parquet")):
+        raise ValueError(f"{part.folder} holds parquet files of something else; choose another output_dir")
+    else:
+        write_json(path, plan)
+    part.work.mkdir(parents=True, exist_ok=True)
+    for partial in (*part.work.glob(".*.partial"), *part.folder.glob(f".{part.config.prefix}*.partial")):
+        partial.unlink(missing_ok=True)
+
+
+def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` naming the settings in which two plans differ."""
+    if old["config_sha256"] != new["config_sha256"]:
+        theirs, ours = flat(old["config"]), flat(new["config"])
+        keys = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
+        told = ", ".join(f"{key}={theirs.get(key)} (now {ours.get(key)})" for key in keys)
+        raise ValueError(
+            f"{folder} was made with other settings: {told}; choose another output_dir or the same settings"
+        )
+    if old["code_revision"] != new["code_revision"]:
+        raise ValueError(
+            f"{folder} was begun by code revision {old['code_revision']}, this is {new['code_revision']}: finish it with "
+            f"that revision, or delete the folder, or choose another output_dir"
+        )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return found
+
+
+def finished(part: Part) -> dict[str, Any]:
+    """The manifest of a folder that is complete already; ``ValueError`` if it holds another dataset."""
+    manifest = read_manifest(part.folder)
+    if "config_sha256" not in manifest:
+        raise ValueError(f"{part.folder} holds a dataset that this command did not make; choose another output_dir")
+    same_plan(part.folder, manifest, {**manifest, "config": part.config.content(), "config_sha256": part.config.sha256})
+    return manifest
+
+
+def seal_if_complete(part: Part) -> dict[str, Any]:
+    """Write the manifest once every part is done, remove the work folder; else report this part alone."""
+    config = part.config
+    parts = config.part[1]
+    prefixes = [replace(config, shard=f"{number}/{parts}").prefix for number in range(parts)]
+    reports = [part.folder / ".work" / prefix / "done.json" for prefix in prefixes]
+    content = {
+        "config": config.content(),
+        "config_sha256": config.sha256,
+        "code_revision": part.revision,
+    }
+    try:
+        if not all(report.is_file() for report in reports):
+            return {**content, "complete": False, **read_json(part.work / "done.json")}
+        yields = Yields()
+        for report in reports:
+            yields.add(Yields.from_json(read_json(report)["yields"]))
+    except FileNotFoundError:  # another part finished last and has just sealed the folder
+        return read_manifest(part.folder)
+    seal(part.folder, {**content, "complete": True, "yields": yields.to_json()})
+    shutil.rmtree(part.folder / ".work", ignore_errors=True)
+    return read_manifest(part.folder)
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn a refusal of the file system into what to do about it; what was finished stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise type(error)(
+                error.errno,
+                f"{error.strerror} while writing below {folder}; what was finished stays: make room or choose a "
+                f"writable output_dir, then run the same command",
+            ) from error
+        raise

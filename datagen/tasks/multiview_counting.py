@@ -1,0 +1,411 @@
+"""Multiview Counting: how many chairs are in this area, seen in four first-person frames?
+
+Frames come from a spot (turning by 90 degrees) or from the corners of a square walk. The imagination is the map from
+above, cropped to the explored area, with the cameras marked. A count is asked for only where the frames and the map
+show the same instances, none of them barely. Options are four consecutive numbers, and a question is released only when
+the pool holds a place for each of the four with the same noun; which of them is asked is then drawn. Distractors of at
+most +-2, as published, would give the answer away: of 1 2 3 4 only 2 and 3 have all others within 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from datagen import annotate, verify
+from datagen.backends.base import TOP_DOWN_HIDES, Frame, top_down_camera
+from datagen.balance import Deck, ordered
+from datagen.counterfactual import counterfactuals
+from datagen.language import plural
+from datagen.rationale import mvc_caption, mvc_rationale
+from datagen.tasks.base import (
+    TASKS,
+    Candidate,
+    Question,
+    SceneView,
+    Selector,
+    SpatialTask,
+    TaskConfig,
+    ViewFilter,
+    resized,
+)
+from datagen.tasks.paths import within
+from datagen.visibility import InstanceStats
+from datagen.yields import Yields
+from ipt.common.images import RGB
+from ipt.samples.camera import Camera, wrap_angle
+from ipt.samples.questions import TEMPLATES, word
+from ipt.samples.sample import Task
+
+MOVEMENTS = ("rotation", "square")
+FRAMES = 4
+OPTIONS = 4
+#: Kinds of things of which homes have several, although of each category only one or two.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "seat": ("chair", "armchair", "sofa", "stool", "bar stool", "office chair", "bench", "ottoman"),
+    "table": ("dining table", "coffee table", "side table", "console table", "desk", "nightstand"),
+    "storage unit": ("cabinet", "wardrobe", "bookshelf", "dresser", "tv stand", "nightstand", "shoe rack"),
+    "kitchen appliance": ("stove", "fridge", "microwave", "toaster", "kettle", "dishwasher", "coffee machine"),
+    "lamp": ("table lamp", "floor lamp", "ceiling lamp"),
+    "bathroom fixture": ("toilet", "bathtub", "shower", "bathroom sink", "washing machine"),
+    "electronic device": ("television", "monitor", "laptop", "keyboard", "speaker"),
+    "container": ("trash bin", "basket", "laundry basket", "box", "suitcase", "backpack"),
+}
+#: Nouns that do not say what one piece of them is.
+UNCOUNTABLE = ("books", "kitchen counter", "wall cabinet", "toy blocks", "curtain")
+FAINT = 0.0002  # of a picture: what shows less is not seen, what shows more but not enough is a reason to refuse
+CROP_SHARES = (1.0, 0.8, 0.65, 0.5, 0.4)  # of the largest crop radius, tried in turn
+SCAN_MAP_SIZE = 256
+POOL = 40
+PLACES = 200  # tried for a square walk
+RARE = 3  # a scene that shows no more of anything gives one place only
+
+
+@dataclass(frozen=True, slots=True)
+class MultiviewCountingConfig(TaskConfig):
+    """Procedure of the paper: four frames, crop radius 5 m around a spot and 4 m around a walk.
+
+    ``min_area``: of a frame, and of the map, for an instance to count. ``max_noun_share``: of the questions for one
+    noun, where the scenes offer enough others. ``groups``: also count kinds ("seats") that join categories.
+    """
+
+    name: str = "mvc"
+    samples_per_scene: int = 5
+    vertical_fov_deg: float = 90.0
+    pitch_deg: float = -12.0
+    movements: tuple[str, ...] = MOVEMENTS
+    spots_per_scene: int = 16
+    square_side_m: tuple[float, float] = (0.8, 1.6)
+    crop_radius_rotation_m: float = 5.0
+    crop_radius_square_m: float = 4.0
+    min_area: float = 0.001
+    max_count: int = 8
+    groups: bool = True
+    max_noun_share: float = 0.099
+    mark_length_m: float = 0.5
+    view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.7, min_instances=2))
+
+    def __post_init__(self) -> None:
+        for movement in self.movements:
+            if movement not in MOVEMENTS:
+                raise ValueError(f"unknown movement '{movement}'; valid: {', '.join(MOVEMENTS)}")
+        if self.max_count < OPTIONS:
+            raise ValueError(f"task.max_count must be at least {OPTIONS} (there are {OPTIONS} options)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spot:
+    """Four low-resolution cameras and the instances that their frames show clearly, and at all."""
+
+    movement: str
+    cameras: tuple[Camera, ...]
+    clear: frozenset[int]
+    seen: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A square crop of the map, (x0, y0, x1, y1) in metres."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        return self.x0, self.y0, self.x1, self.y1
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A noun that a spot can be asked about, its instances, and the crop whose map shows exactly these."""
+
+    spot: int
+    noun: str
+    instances: frozenset[int]
+    region: Region
+
+
+@TASKS.register("mvc")
+class MultiviewCounting(SpatialTask):
+    """See the module's docstring."""
+
+    name: ClassVar[Task] = "mvc"
+    needs = SpatialTask.needs | {"ortho"}
+    config: MultiviewCountingConfig
+
+    def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
+        nouns = countable(scene, self.config.groups)
+        spots = self._spots(scene, rng, yields)
+        counts = self._counts(scene, spots, nouns, yields)
+        candidates: list[Candidate] = []
+        for view in range(self.config.samples_per_scene):
+            if not counts or (view and max(len(count.instances) for count in counts) < RARE):
+                break
+            chosen = self._wanted(counts, rng)
+            same = [count for count in counts if count.spot == chosen.spot and count.region == chosen.region]
+            counts = [count for count in counts if count.spot != chosen.spot]
+            candidates += self._finish(scene, spots[chosen.spot], same, nouns, f"{view:02d}", chosen, yields)
+        return candidates
+
+    def selector(self, count: int, rng: np.random.Generator) -> Selector:
+        return MultiviewCountingSelector(count, self.config.max_noun_share, rng)
+
+    def _wanted(self, counts: Sequence[Count], rng: np.random.Generator) -> Count:
+        """A count whose number is drawn first, high ones more often: they are rare and decide the yield."""
+        numbers = np.array(sorted({len(count.instances) for count in counts}))
+        number = int(rng.choice(numbers, p=numbers**2 / (numbers**2).sum()))
+        nouns = sorted({count.noun for count in counts if len(count.instances) == number})
+        noun = nouns[int(rng.integers(len(nouns)))]
+        fitting = [count for count in counts if (len(count.instances), count.noun) == (number, noun)]
+        return fitting[int(rng.integers(len(fitting)))]
+
+    def _spots(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Spot]:
+        """Places whose four frames pass the quality filter."""
+        spots = []
+        for _ in range(self.config.spots_per_scene):
+            movement = self.config.movements[int(rng.integers(len(self.config.movements)))]
+            cameras = self._cameras(scene, movement, rng)
+            if not yields.check(f"spot.{movement}_is_free", cameras is not None) or cameras is None:
+                continue
+            stats = [scene.stats(frame) for frame in scene.render(cameras, ("depth", "instance"))]
+            if all(scene.acceptable(one, yields, "frame") for one in stats):
+                clear = frozenset(index for one in stats for index in one.visible(self.config.min_area).tolist())
+                seen = frozenset(index for one in stats for index in one.visible(FAINT).tolist())
+                spots.append(Spot(movement, tuple(cameras), clear, seen))
+        return spots
+
+    def _cameras(self, scene: SceneView, movement: str, rng: np.random.Generator) -> list[Camera] | None:
+        """Four cameras that turn by 90 degrees, at one place or at the corners of a square walk; None if none is free."""
+        tries = PLACES if movement == "square" else 1
+        places = scene.backend.sample_navigable(tries, rng, self.config.clearance_m)[:, :2]
+        starts = rng.uniform(-math.pi, math.pi, tries)
+        sides = rng.uniform(*self.config.square_side_m, tries) if movement == "square" else np.zeros(tries)
+        yaws = starts[:, None] + np.arange(FRAMES) * math.pi / 2
+        steps = sides[:, None, None] * np.stack([np.cos(yaws), np.sin(yaws)], axis=-1)
+        corners = places[:, None] + np.cumsum(steps, axis=1) - steps
+        free = scene.backend.is_free(corners.reshape(-1, 2), self.config.clearance_m).reshape(tries, FRAMES).all(axis=1)
+        if not free.any():
+            return None
+        number, pitch = int(np.argmax(free)), math.radians(self.config.pitch_deg)
+        return [
+            scene.camera(corner, wrap_angle(float(yaw)), pitch, scene.search_size)
+            for corner, yaw in zip(corners[number], yaws[number], strict=True)
+        ]
+
+    def _counts(
+        self, scene: SceneView, spots: Sequence[Spot], nouns: Mapping[str, frozenset[int]], yields: Yields
+    ) -> list[Count]:
+        """What can be asked where: frames clear about the noun, and a crop of the map that agrees with them."""
+        (x0, y0, _), (x1, y1, _) = scene.info.bounds_min, scene.info.bounds_max
+        above = scene.backend.render_top_down((x0, y0, x1, y1), SCAN_MAP_SIZE, ("depth", "instance"))
+        whole = scene.stats(above).pixels
+        counts = []
+        for number, spot in enumerate(spots):
+            crops = [(region, scene.stats(crop(above, region)).pixels) for region in self._regions(scene, spot)]
+            for noun, members in nouns.items():
+                instances = spot.clear & members
+                if not instances or len(instances) > self.config.max_count:
+                    continue
+                if not yields.check("count.none_barely_seen", instances == spot.seen & members):
+                    continue
+                fitting = (
+                    region
+                    for region, pixels in crops
+                    if shows_exactly(pixels, whole, region, above, instances, members, self.config.min_area)
+                )
+                region = next(fitting, None)
+                if yields.check("count.map_agrees", region is not None) and region is not None:
+                    counts.append(Count(number, noun, instances, region))
+        return counts
+
+    def _regions(self, scene: SceneView, spot: Spot) -> Iterator[Region]:
+        """Square crops around the cameras, largest first, no larger than the scene."""
+        places = np.array([camera.pose.position[:2] for camera in spot.cameras])
+        rotation = spot.movement == "rotation"
+        radius = self.config.crop_radius_rotation_m if rotation else self.config.crop_radius_square_m
+        bounds = np.asarray(scene.info.bounds_min[:2]) - 0.1, np.asarray(scene.info.bounds_max[:2]) + 0.1
+        for share in CROP_SHARES:
+            low = np.maximum(places.min(axis=0) - share * radius, bounds[0])
+            high = np.minimum(places.max(axis=0) + share * radius, bounds[1])
+            centre, half = (low + high) / 2, float((high - low).max()) / 2
+            yield Region(*(float(value) for value in (*(centre - half), *(centre + half))))
+
+    def _finish(
+        self,
+        scene: SceneView,
+        spot: Spot,
+        counts: Sequence[Count],
+        nouns: Mapping[str, frozenset[int]],
+        key: str,
+        chosen: Count,
+        yields: Yields,
+    ) -> list[Candidate]:
+        """Render a spot in full once; a candidate for each noun that the full masks confirm."""
+        cameras = [resized(camera, scene.image_size) for camera in spot.cameras]
+        frames = scene.render(cameras, ("rgb", "depth", "instance"))
+        top = top_down_camera(chosen.region.box, scene.image_size)
+        bev = scene.backend.render([top], ("rgb", "depth", "instance"), TOP_DOWN_HIDES)[0]
+        stats, above = [scene.stats(frame) for frame in frames], scene.stats(bev)
+        named = {f"frame_{number}": frame for number, frame in enumerate(frames)}
+        images = tuple(scene.encode(frame.rgb, role, frame.camera) for role, frame in named.items())
+        marks, labels = annotate.camera_marks(
+            cameras, annotate.legible(self.config.mark_length_m, top, (0, 0, 0), 0.07)
+        )
+
+        def decorated(frame: Frame) -> RGB:
+            return annotate.draw(frame, scene.info.floor_z, marks, labels)
+
+        imagination = scene.encode(decorated(bev), "bev", top)
+        on_map = [int(index) for index in above.visible(self.config.min_area) if index in scene.candidates]
+        candidates = []
+        for count in counts:
+            others = [index for index in on_map if index not in count.instances]
+            facts = {
+                "answer": str(len(count.instances)),
+                "count": len(count.instances),
+                "category": count.noun,
+                "members": sorted({scene.objects[index].category for index in nouns[count.noun]}),
+                "movement": spot.movement,
+                "view_group": key,
+                "region": [round(value, 3) for value in count.region.box],
+                "instances": [scene.objects[index].id for index in sorted(count.instances)],
+                "instances_per_frame": self._per_frame(scene, stats, count),
+                "also_on_map": dict(sorted(Counter(scene.objects[i].category for i in others).items())),
+                "room": self._room(scene, spot),
+            }
+            if verify.agrees("mvc", facts, {**named, "bev": bev}, scene.objects, yields):
+                target = scene.objects[min(count.instances)]
+                wrong = counterfactuals(scene, top, target, yields, decorated)
+                noun = count.noun.replace(" ", "_")
+                candidates.append(Candidate(f"{key}-{noun}", facts, images, imagination, wrong))
+        return candidates
+
+    def _per_frame(self, scene: SceneView, stats: Sequence[InstanceStats], count: Count) -> list[list[str]]:
+        """Ids of the counted instances that each frame shows."""
+        shown = [set(one.visible(self.config.min_area).tolist()) & count.instances for one in stats]
+        return [[scene.objects[index].id for index in sorted(one)] for one in shown]
+
+    def _room(self, scene: SceneView, spot: Spot) -> str:
+        place = np.asarray(spot.cameras[0].pose.position[:2])
+        return next((room.kind for room in scene.info.rooms if within(place, room.polygon)), "")
+
+
+def countable(scene: SceneView, groups: bool) -> dict[str, frozenset[int]]:
+    """Nouns that can be counted and the instances of each: categories, and kinds that join several of them."""
+    found: dict[str, set[int]] = {}
+    for index in scene.candidates:
+        category = scene.objects[index].category
+        if category not in UNCOUNTABLE:
+            found.setdefault(category, set()).add(index)
+    categories = dict(found)
+    for noun, members in GROUPS.items() if groups else ():
+        joined = set().union(*(categories.get(member, set()) for member in members))
+        if joined:
+            found[noun] = joined
+    return {noun: frozenset(found[noun]) for noun in sorted(found)}
+
+
+def crop(above: Frame, region: Region) -> Frame:
+    """The part of a top-down frame that lies in a region; the camera stays that of the whole frame."""
+    assert above.depth is not None and above.instance is not None
+    corners = np.array([[region.x0, region.y1, 0.0], [region.x1, region.y0, 0.0]])
+    pixels = np.rint(above.camera.project(corners)[0]).astype(int)
+    (left, top), (right, bottom) = np.clip(pixels, 0, above.camera.width)
+    window = slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1))
+    return Frame(above.camera, None, above.depth[window], above.instance[window])
+
+
+def shows_exactly(
+    pixels: Any,
+    whole: Any,
+    region: Region,
+    above: Frame,
+    instances: frozenset[int],
+    members: frozenset[int],
+    min_area: float,
+) -> bool:
+    """Whether a crop of the map shows ``instances`` clearly, mostly whole, and nothing of the other ``members``."""
+    area = pixels * (above.camera.metres_per_pixel / (region.x1 - region.x0)) ** 2
+    clear = all(area[index] >= min_area and pixels[index] >= 0.6 * whole[index] for index in instances)
+    return clear and all(area[index] < FAINT for index in members - instances)
+
+
+class MultiviewCountingSelector:
+    """Releases a question when each of its four options could have been asked; evens out nouns."""
+
+    def __init__(self, count: int, max_share: float, rng: np.random.Generator) -> None:
+        self._wanted, self._max_share, self._rng = count, max_share, rng
+        self._pool: dict[str, dict[int, deque[tuple[str, Mapping[str, Any]]]]] = {}
+        self._groups: set[str] = set()
+        self._given: Counter[str] = Counter()
+        self._letters = Deck(range(OPTIONS), rng)
+        self._templates = Deck(TEMPLATES["mvc_count"], rng)
+
+    @property
+    def remaining(self) -> int:
+        return self._wanted - self._given.total()
+
+    def pending(self) -> list[str]:
+        return [name for counts in self._pool.values() for queue in counts.values() for name, _ in queue]
+
+    def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
+        noun = facts["category"]
+        queues = self._pool.setdefault(noun, {})
+        queue = queues.setdefault(facts["count"], deque())
+        if len(queue) < POOL:
+            queue.append((candidate_id, facts))
+        runs = [first for first in queues if all(queues.get(first + step) for step in range(OPTIONS))]
+        if not runs or not self.remaining or self._too_common(noun):
+            return []
+        first = sorted(runs)[int(self._rng.integers(len(runs)))]
+        options = list(range(first, first + OPTIONS))
+        chosen_id, chosen = queues[options[int(self._rng.integers(OPTIONS))]].popleft()
+        self._given[noun] += 1
+        self._forget(place_of(chosen_id))
+        return [self._word(chosen_id, chosen, options)]
+
+    def _too_common(self, noun: str) -> bool:
+        """Whether a noun has had its share; the share grows where few nouns reach high counts."""
+        ready = sum(
+            any(all(queues.get(first + step) for step in range(OPTIONS)) for first in queues)
+            for queues in self._pool.values()
+        )
+        share = max(self._max_share, 1.25 / max(ready, 1))
+        return self._given[noun] + 1 > max(2.0, share * (self._given.total() + 1))
+
+    def _forget(self, place: str) -> None:
+        """Drop the other questions about the same pictures."""
+        for queues in self._pool.values():
+            for number, queue in queues.items():
+                queues[number] = deque(item for item in queue if place_of(item[0]) != place)
+
+    def _word(self, candidate_id: str, facts: Mapping[str, Any], options: list[int]) -> Question:
+        template = self._templates.deal()
+        noun, members = facts["category"], facts["members"]
+        objects = plural(noun)
+        if members != [noun]:
+            objects += f" ({', '.join(plural(member) for member in GROUPS[noun])})"
+        right = str(facts["count"])
+        wrong = [str(option) for option in options if option != facts["count"]]
+        return Question(
+            candidate_id=candidate_id,
+            question=word(template, objects=objects),
+            question_type=facts["movement"],
+            choices=ordered(right, wrong, self._letters.deal(), self._rng),
+            answer_text=right,
+            rationale=mvc_rationale(facts),
+            caption=mvc_caption(facts),
+            facts={**facts, "person": template.person},
+        )
+
+
+def place_of(candidate_id: str) -> str:
+    """The part of a candidate's id that names its pictures."""
+    return candidate_id.rsplit("-", 1)[0]

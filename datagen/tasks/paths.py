@@ -1,0 +1,173 @@
+"""Walks for Path Tracing: two waypoints, the way between them, its midpoint M1, and what each side of M1 shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datagen.backends.base import Floats, Path, SceneError
+from datagen.tasks.base import SceneView
+from datagen.yields import Yields
+from ipt.samples.camera import Camera, CameraPose, wrap_angle
+
+SIDES = ("left", "right")
+BINS = ("short", "medium", "long")
+STRAIGHT_M, STRAIGHT_DEG = 0.25, 35.0  # M1 lies on a stretch this straight, so that its heading means something
+TRIES_PER_WALK = 8
+PLANS_PER_WALK = 2  # around obstacles, for each wished walk
+SCAN_FOV_DEG, SCAN_PITCH = 90.0, math.radians(-10)
+MIN_BEARING_DEG, MAX_BEARING_DEG = 25.0, 155.0  # off the heading: neither ahead nor behind
+MAX_SIGHT_M = 6.0
+SCAN_MAP_SIZE = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walk:
+    """A path from waypoint 1 to waypoint 2, M1 (2,), the heading there (radians), distance bin, kind of room at M1."""
+
+    path: Path
+    midpoint: Floats
+    heading: float
+    bin: str
+    room: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """One side of a walk's midpoint, as seen by someone going from 1 to 2.
+
+    ``clear``: nouns that a question may ask for, each with its best seen instance; ``any``: nouns with a pixel there.
+    """
+
+    walk: Walk
+    side: str
+    clear: dict[str, int]
+    any: frozenset[str]
+
+
+def find_walks(
+    scene: SceneView, bins: Sequence[float], per_bin: int, rng: np.random.Generator, yields: Yields
+) -> list[Walk]:
+    """Up to ``per_bin`` walks per distance bin (lower edges in metres), started in all rooms alike."""
+    clearance = scene.config.clearance_m
+    rooms: list[str | None] = [room.id for room in scene.info.rooms] or [None]
+    goals = scene.backend.sample_navigable(400, rng, clearance)
+    edges = [*bins, math.inf]
+    found: list[Walk] = []
+    for number, name in enumerate(BINS):
+        wanted, plans = len(found) + per_bin, PLANS_PER_WALK * per_bin
+        for _ in range(TRIES_PER_WALK * per_bin):
+            if len(found) == wanted:
+                break
+            try:
+                start = scene.backend.sample_navigable(1, rng, clearance, rooms[int(rng.integers(len(rooms)))])[0]
+            except SceneError:  # a room too full to stand in
+                continue
+            distance = np.linalg.norm(goals - start, axis=1)
+            near = np.flatnonzero((distance >= 0.8 * edges[number]) & (distance < edges[number + 1]))
+            if not len(near):
+                continue
+            goal = goals[near[int(rng.integers(len(near)))]]
+            path = straight(scene, start, goal)
+            if path is None and plans:
+                plans -= 1
+                path = scene.backend.shortest_path(start, goal)
+            fits = path is not None and edges[number] <= path.length_m < edges[number + 1]
+            if not yields.check(f"walk.{name}", fits) or path is None:
+                continue
+            walk = middle(scene, path, name)
+            if yields.check("walk.straight_at_midpoint", walk is not None) and walk is not None:
+                found.append(walk)
+    return found
+
+
+def straight(scene: SceneView, start: Floats, goal: Floats) -> Path | None:
+    """The straight way between two floor points if it is free."""
+    length = float(np.linalg.norm(goal - start))
+    points = start + np.linspace(0, 1, max(2, math.ceil(length / 0.1)))[:, None] * (goal - start)
+    return (
+        Path(np.stack([start, goal]), length) if scene.backend.is_free(points, scene.config.clearance_m).all() else None
+    )
+
+
+def middle(scene: SceneView, path: Path, name: str) -> Walk | None:
+    """The walk of a path, or None where the path bends at its midpoint."""
+    before, midpoint, after = (
+        along(path.points, path.length_m / 2 + offset)[:2] for offset in (-STRAIGHT_M, 0, STRAIGHT_M)
+    )
+    directions = [math.atan2(*(end - start)[::-1]) for start, end in ((before, midpoint), (midpoint, after))]
+    if abs(wrap_angle(directions[1] - directions[0])) > math.radians(STRAIGHT_DEG):
+        return None
+    heading = math.atan2(*(after - before)[::-1])
+    rooms = [room.kind for room in scene.info.rooms if within(midpoint, room.polygon)]
+    return Walk(path, midpoint, heading, name, rooms[0] if rooms else "")
+
+
+def along(points: Floats, distance: float) -> Floats:
+    """The point of a polyline (n, d) at ``distance`` metres from its start, clamped to its ends."""
+    steps = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    return np.array([np.interp(distance, steps, points[:, axis]) for axis in range(points.shape[1])])
+
+
+def within(point: Floats, polygon: Floats) -> bool:
+    """Whether a point (2,) lies in a simple polygon (n, 2) (even-odd rule)."""
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+    crosses = (start[:, 1] > point[1]) != (end[:, 1] > point[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = start[:, 0] + (point[1] - start[:, 1]) / (end[:, 1] - start[:, 1]) * (end[:, 0] - start[:, 0])
+    return bool(np.count_nonzero(crosses & (point[0] < x)) % 2)
+
+
+def seen_from_above(scene: SceneView, min_area_m2: float) -> frozenset[int]:
+    """Objects of which a top-down map of the whole scene shows at least ``min_area_m2`` square metres."""
+    (x0, y0, _), (x1, y1, _) = scene.info.bounds_min, scene.info.bounds_max
+    frame = scene.backend.render_top_down((x0, y0, x1, y1), SCAN_MAP_SIZE, ("depth", "instance"))
+    area = scene.stats(frame).pixels * frame.camera.metres_per_pixel**2
+    return frozenset(index for index in scene.candidates if area[index] >= min_area_m2)
+
+
+def sights(scene: SceneView, walk: Walk, min_area: float, on_map: Collection[int]) -> tuple[Sight, Sight]:
+    """What the left and the right of M1 show: four low-resolution views cover the full circle.
+
+    Only objects ``on_map`` are clear enough to be asked for.
+    """
+    z = scene.info.floor_z + scene.config.eye_height_m
+    position = (float(walk.midpoint[0]), float(walk.midpoint[1]), z)
+    turns = [math.pi / 4, 3 * math.pi / 4, -math.pi / 4, -3 * math.pi / 4]
+    size = scene.search_size
+    cameras = [
+        Camera(CameraPose(position, wrap_angle(walk.heading + turn), SCAN_PITCH), size, size, SCAN_FOV_DEG)
+        for turn in turns
+    ]
+    stats = [scene.stats(frame) for frame in scene.render(cameras, ("depth", "instance"))]
+    pixels = {"left": stats[0].pixels + stats[1].pixels, "right": stats[2].pixels + stats[3].pixels}
+    areas = {"left": np.maximum(stats[0].area, stats[1].area), "right": np.maximum(stats[2].area, stats[3].area)}
+    found = []
+    for side, other in (SIDES, SIDES[::-1]):
+        only_here = np.where(pixels[other] == 0, areas[side], 0)
+        nouns = frozenset(scene.names[index] for index in np.flatnonzero(pixels[side]))
+        clear = best_instances(scene, walk, side, only_here, min_area)
+        found.append(Sight(walk, side, {noun: index for noun, index in clear.items() if index in on_map}, nouns))
+    return found[0], found[1]
+
+
+def best_instances(scene: SceneView, walk: Walk, side: str, area: Floats, min_area: float) -> dict[str, int]:
+    """The instance of each noun with the largest ``area`` (n,) that stands clearly on one side of M1."""
+    best: dict[str, int] = {}
+    for index in sorted(scene.candidates, key=lambda index: -area[index]):
+        if area[index] < min_area:
+            break
+        bearing, distance = bearing_of(walk, scene.objects[index].centre)
+        sign = 1 if side == "left" else -1
+        if MIN_BEARING_DEG <= sign * bearing <= MAX_BEARING_DEG and distance <= MAX_SIGHT_M:
+            best.setdefault(scene.names[index], index)
+    return best
+
+
+def bearing_of(walk: Walk, point: Floats) -> tuple[float, float]:
+    """Degrees to the left of the walk's heading (-180..180) and metres from M1 to a point."""
+    x, y = point[:2] - walk.midpoint
+    return math.degrees(wrap_angle(math.atan2(y, x) - walk.heading)), math.hypot(x, y)

@@ -1,0 +1,439 @@
+"""Perspective Taking: move to the red X keeping the heading, turn by 90 degrees; what happens to an object?
+
+One first-person picture, two relations, six sub-categories (IPT paper, section on PET): the object gets closer or
+further, or it stays on or changes its side of the image. The search scans cameras at low resolution, lists every move
+and object that geometry allows, and for each question wanted looks for an object for which *both* answers are shown to
+be possible in the scene; then the answer is drawn and only its pictures are rendered in full.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from datagen import annotate, verify
+from datagen.backends.base import Floats, Frame
+from datagen.balance import Deck, ordered, quotas
+from datagen.counterfactual import counterfactuals
+from datagen.rationale import pet_caption, pet_rationale
+from datagen.tasks.base import (
+    TASKS,
+    Candidate,
+    Question,
+    SceneView,
+    Selector,
+    SpatialTask,
+    TaskConfig,
+    degrees,
+    resized,
+    rounded,
+)
+from datagen.visibility import InstanceStats, floor_points, inside, seen_from
+from datagen.yields import Yields
+from ipt.common.registry import unknown_name
+from ipt.samples.camera import Camera, wrap_angle
+from ipt.samples.questions import TEMPLATES, word
+from ipt.samples.sample import Task
+
+SUB_CATEGORIES = (
+    "distance_change_closer",
+    "distance_change_further",
+    "relative_position_left_left",
+    "relative_position_left_right",
+    "relative_position_right_left",
+    "relative_position_right_right",
+)
+#: A kind of question and its two answers: the object's distance, or its side after the move given its side before.
+KINDS: Mapping[str, tuple[str, str]] = {
+    "distance": ("closer", "further"),
+    "from_left": ("left", "right"),
+    "from_right": ("left", "right"),
+}
+TURNS: Mapping[str, float] = {"left": math.pi / 2, "right": -math.pi / 2}
+ARROWS = ("without", "with", "mixed")
+
+
+@dataclass(frozen=True, slots=True)
+class PerspectiveTakingConfig(TaskConfig):
+    """Thresholds of the paper as fractions of the image (150 and 180 of 1024 pixels), metres and degrees.
+
+    ``arrow``: draw the heading after the turn at the X and ask about the arrow (``with``), or name the turn
+    (``without``), or both by turns (``mixed``).
+    """
+
+    name: str = "pet"
+    samples_per_scene: int = 8
+    pitch_deg: float = -15.0
+    arrow: str = "without"
+    cameras_per_scene: int = 32
+    targets_per_camera: int = 12
+    tries_per_answer: int = 3
+    objects_per_question: int = 4
+    min_area: float = 0.004
+    max_distance_m: float = 5.0
+    edge_margin: float = 150 / 1024
+    centre_margin: float = 150 / 1024
+    min_distance_change_m: float = 0.5
+    floor_tolerance_m: float = 0.2
+    min_step_m: float = 0.8
+    max_step_m: float = 4.5
+    marker_size_m: float = 0.45
+    min_marker_share: float = 0.07
+    min_marker_visible: float = 0.75
+
+    def __post_init__(self) -> None:
+        if self.arrow not in ARROWS:
+            raise ValueError(unknown_name("arrow", self.arrow, ARROWS))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """A camera and what it shows."""
+
+    camera: Camera
+    stats: InstanceStats
+
+    def copies(self, scene: SceneView, index: int) -> int:
+        """How many instances in the frame share an object's name."""
+        seen = np.flatnonzero(self.stats.pixels)
+        return sum(scene.names[other] == scene.names[index] for other in seen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A scanned first view, the floor points (n, 3) to step on, and the objects to ask about."""
+
+    shot: Shot
+    targets: Floats
+    objects: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One way to ask: view, target and turn, object, and the answer that geometry expects."""
+
+    view: int
+    target: int
+    turn: str
+    object: int
+
+
+@dataclass(eq=False)
+class Search:
+    """What is known of a scene while its questions are looked for."""
+
+    scene: SceneView
+    views: list[View]
+    moves: dict[tuple[str, str, str], dict[str, list[Move]]]
+    after: dict[tuple[int, int, str], Shot | None] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
+
+
+@TASKS.register("pet")
+class PerspectiveTaking(SpatialTask):
+    """See the module's docstring."""
+
+    name: ClassVar[Task] = "pet"
+    config: PerspectiveTakingConfig
+
+    def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
+        views = self._scan(scene, rng, yields)
+        search = Search(scene, views, self._moves(scene, views))
+        candidates: list[Candidate] = []
+        start = int(rng.integers(len(KINDS)))
+        for slot in range(self.config.samples_per_scene):
+            kind = tuple(KINDS)[(start + slot) % len(KINDS)]
+            turns = [tuple(TURNS)[index] for index in rng.permutation(len(TURNS))]
+            move = next((found for turn in turns if (found := self._draw(search, kind, turn, rng, yields))), None)
+            if yields.check("both_answers_possible", move is not None) and move is not None:
+                candidate = self._finish(search, kind, move, f"{len(candidates):02d}", rng, yields)
+                if candidate is not None:
+                    candidates.append(candidate)
+        return candidates
+
+    def selector(self, count: int, rng: np.random.Generator) -> Selector:
+        return PerspectiveTakingSelector(self.config, count, rng)
+
+    def _scan(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[View]:
+        """First views that pass the quality filter and show at least one askable object and floor to step on."""
+        config, size = self.config, scene.search_size
+        places = scene.backend.sample_navigable(config.cameras_per_scene, rng, config.clearance_m)
+        pitch = math.radians(config.pitch_deg)
+        cameras = [scene.camera(place[:2], self._aim(scene, place, rng), pitch, size) for place in places]
+        views = []
+        for camera, frame in zip(cameras, scene.render(cameras, ("depth", "instance")), strict=True):
+            shot = Shot(camera, scene.stats(frame))
+            if not scene.acceptable(shot.stats, yields, "first_view"):
+                continue
+            seen = [int(index) for index in np.flatnonzero(shot.stats.pixels) if index in scene.candidates]
+            objects = tuple(index for index in seen if self._askable(scene, shot, index, yields, "first_view"))
+            targets = self._targets(scene, frame, rng)
+            if yields.check("first_view.floor_target", len(targets) > 0) and objects:
+                views.append(View(shot, targets, objects))
+        return views
+
+    def _aim(self, scene: SceneView, place: Floats, rng: np.random.Generator) -> float:
+        """A heading with some object of the neighbourhood in view, or any heading where there is none."""
+        spread = math.radians(self.config.vertical_fov_deg) / 3
+        offsets = np.array([scene.objects[index].centre[:2] - place[:2] for index in sorted(scene.candidates)])
+        near = offsets[np.linalg.norm(offsets, axis=1) <= self.config.max_distance_m] if len(offsets) else offsets
+        if not len(near):
+            return float(rng.uniform(-math.pi, math.pi))
+        x, y = near[int(rng.integers(len(near)))]
+        return wrap_angle(math.atan2(y, x) + float(rng.uniform(-spread, spread)))
+
+    def _askable(self, scene: SceneView, view: Shot, index: int, yields: Yields, stage: str) -> bool:
+        """Whether an object is large, near and central enough and no other of its name is in the frame."""
+        config, stats = self.config, view.stats
+        distance = float(np.linalg.norm(scene.objects[index].centre - np.asarray(view.camera.pose.position)))
+        return (
+            yields.check(f"{stage}.area", bool(stats.area[index] >= config.min_area))
+            and yields.check(f"{stage}.distance", distance <= config.max_distance_m)
+            and yields.check(f"{stage}.edge_margin", bool(inside(stats.centre[index], config.edge_margin)))
+            and yields.check(f"{stage}.unique_name", view.copies(scene, index) == 1)
+        )
+
+    def _targets(self, scene: SceneView, frame: Frame, rng: np.random.Generator) -> Floats:
+        """Free floor points (n, 3) in view, within reach, away from the edges of the image."""
+        config = self.config
+        pixels, points = floor_points(frame, scene.floor_like, scene.info.floor_z, config.floor_tolerance_m)
+        steps = np.linalg.norm(points[:, :2] - np.asarray(frame.camera.pose.position[:2]), axis=1)
+        near = (steps >= config.min_step_m) & (steps <= config.max_step_m) & inside(pixels, 0.06)
+        points = points[near]
+        points = points[scene.backend.is_free(points, config.clearance_m)] if len(points) else points
+        chosen = rng.permutation(len(points))[: config.targets_per_camera]
+        return points[chosen]
+
+    def _moves(self, scene: SceneView, views: list[View]) -> dict[tuple[str, str, str], dict[str, list[Move]]]:
+        """Every move that geometry allows, by (kind, turn, object name) and expected answer."""
+        moves: dict[tuple[str, str, str], dict[str, list[Move]]] = {}
+        centres = np.array([item.centre for item in scene.objects])
+        for number, view in enumerate(views):
+            chosen = centres[list(view.objects)]
+            pose = view.shot.camera.pose
+            before = np.linalg.norm(chosen - np.asarray(pose.position), axis=1)
+            eyes = view.targets + np.array([0, 0, pose.position[2] - scene.info.floor_z])
+            after = np.linalg.norm(chosen - eyes[:, None], axis=2)
+            for turn, angle in TURNS.items():
+                there = seen_from(eyes, pose.turned(angle).yaw, pose.pitch, self.config.vertical_fov_deg, chosen)
+                shown = inside(there, self.config.edge_margin / 2) & (after <= self.config.max_distance_m)
+                for target, row in np.argwhere(shown):
+                    index = view.objects[row]
+                    sides = self._side(view.shot.stats.centre[index, 0]), self._side(float(there[target, row, 0]))
+                    for kind, answer in answers(sides, float(after[target, row] - before[row]), self.config):
+                        entry = moves.setdefault((kind, turn, scene.names[index]), {})
+                        entry.setdefault(answer, []).append(Move(number, int(target), turn, index))
+        return moves
+
+    def _side(self, u: float) -> str | None:
+        """``left`` or ``right`` of the image, None within the margin of its centre line."""
+        if abs(u - 0.5) < self.config.centre_margin or math.isnan(u):
+            return None
+        return "left" if u < 0.5 else "right"
+
+    def _camera_after(self, scene: SceneView, view: View, target: int, turn: str) -> Camera:
+        pose = view.shot.camera.pose
+        return scene.camera(view.targets[target], pose.turned(TURNS[turn]).yaw, pose.pitch, view.shot.camera.width)
+
+    def _draw(self, search: Search, kind: str, turn: str, rng: np.random.Generator, yields: Yields) -> Move | None:
+        """A move whose answer was drawn after both answers were found possible for its object, or None."""
+        names = sorted(name for k, t, name in search.moves if (k, t) == (kind, turn))
+        names = [name for name in names if len(search.moves[kind, turn, name]) == 2]
+        for name in rng.permutation(np.array(names, dtype=object))[: self.config.objects_per_question]:
+            found = []
+            for answer in KINDS[kind]:
+                move = self._possible(search, kind, answer, search.moves[kind, turn, name][answer], rng, yields)
+                if move is None:
+                    break
+                found.append(move)
+            if len(found) == 2:
+                return found[int(rng.integers(2))]
+        return None
+
+    def _possible(
+        self, search: Search, kind: str, answer: str, moves: list[Move], rng: np.random.Generator, yields: Yields
+    ) -> Move | None:
+        """The first of a few moves, in random order, that low-resolution masks confirm."""
+        fresh = [move for move in moves if move.view not in search.used]
+        for number in rng.permutation(len(fresh))[: self.config.tries_per_answer]:
+            move = fresh[number]
+            after = self._look(search, move, yields)
+            if after is None:
+                continue
+            facts = self._measure(search.scene, search.views[move.view].shot, after, move, yields, "second_view")
+            if facts is not None and yields.check("second_view.answer", (kind, answer) in facts["answers"]):
+                return move
+        return None
+
+    def _look(self, search: Search, move: Move, yields: Yields) -> Shot | None:
+        """The low-resolution second view of a move; None where the quality filter rejects it."""
+        key = (move.view, move.target, move.turn)
+        if key not in search.after:
+            camera = self._camera_after(search.scene, search.views[move.view], move.target, move.turn)
+            stats = search.scene.stats(search.scene.render([camera], ("depth", "instance"))[0])
+            good = search.scene.acceptable(stats, yields, "second_view")
+            search.after[key] = Shot(camera, stats) if good else None
+        return search.after[key]
+
+    def _measure(
+        self, scene: SceneView, before: Shot, after: Shot, move: Move, yields: Yields, stage: str
+    ) -> dict[str, Any] | None:
+        """What the two views say about the object, or None where a filter rejects it in either."""
+        index = move.object
+        if not all(self._askable(scene, shot, index, yields, stage) for shot in (before, after)):
+            return None
+        centre = scene.objects[index].centre
+        distances = [float(np.linalg.norm(centre - np.asarray(s.camera.pose.position))) for s in (before, after)]
+        sides = (self._side(before.stats.centre[index, 0]), self._side(after.stats.centre[index, 0]))
+        return {
+            "answers": answers(sides, distances[1] - distances[0], self.config),
+            "distance_before_m": round(distances[0], 4),
+            "distance_after_m": round(distances[1], 4),
+            "position_before": rounded(before.stats.centre[index]),
+            "position_after": rounded(after.stats.centre[index]),
+            "area_before": round(float(before.stats.area[index]), 6),
+            "area_after": round(float(after.stats.area[index]), 6),
+            "visible_after": scene_words(scene, after.stats, self.config.min_area),
+        }
+
+    def _finish(
+        self, search: Search, kind: str, move: Move, key: str, rng: np.random.Generator, yields: Yields
+    ) -> Candidate | None:
+        """Render in full, check again, verify from masks and depth alone, annotate."""
+        scene, view = search.scene, search.views[move.view]
+        search.used.add(move.view)
+        cameras = [
+            resized(view.shot.camera, scene.image_size),
+            resized(self._camera_after(scene, view, move.target, move.turn), scene.image_size),
+        ]
+        first, second = scene.render(cameras, ("rgb", "depth", "instance"))
+        shots = [Shot(frame.camera, scene.stats(frame)) for frame in (first, second)]
+        measured = self._measure(scene, shots[0], shots[1], move, yields, "final")
+        if measured is None:
+            return None
+        answer = dict(measured.pop("answers")).get(kind)
+        if not yields.check("final.answer", answer is not None) or answer is None:
+            return None
+        arrow = self.config.arrow == "with" or (self.config.arrow == "mixed" and bool(rng.integers(2)))
+        facts = {
+            **measured,
+            **self._facts(scene, cameras, view.targets[move.target], move),
+            "kind": kind,
+            "answer": answer,
+            "arrow": arrow,
+            "sub_category": sub_category(kind, answer),
+        }
+        if not verify.agrees("pet", facts, {"observation": first, "view": second}, scene.objects, yields):
+            return None
+        marks = self._marks(first, scene.info.floor_z, view.targets[move.target], cameras, arrow)
+        facts["marker_visible"] = round(annotate.visible_share(first, scene.info.floor_z, marks[0]), 3)
+        if not yields.check("final.marker_visible", facts["marker_visible"] >= self.config.min_marker_visible):
+            return None
+        assert first.rgb is not None and second.rgb is not None
+        observation = scene.encode(annotate.draw(first, scene.info.floor_z, marks), "observation", cameras[0])
+        target = scene.objects[move.object]
+        wrong = counterfactuals(scene, cameras[1], target, yields, lambda frame: frame.rgb)  # type: ignore[arg-type,return-value]
+        return Candidate(key, facts, (observation,), scene.encode(second.rgb, "view", cameras[1]), wrong)
+
+    def _marks(
+        self, frame: Frame, floor_z: float, place: Floats, cameras: list[Camera], arrow: bool
+    ) -> list[annotate.Mark]:
+        """The X, and with ``arrow`` the heading after the turn."""
+        at = np.array([place[0], place[1], floor_z])
+        size = annotate.legible(self.config.marker_size_m, frame.camera, at, self.config.min_marker_share)
+        marks = [annotate.cross(at, cameras[0].pose.yaw, size)]
+        if arrow:
+            marks.append(annotate.arrow(at, cameras[1].pose.yaw, 1.6 * size))
+        return marks
+
+    def _facts(self, scene: SceneView, cameras: list[Camera], place: Floats, move: Move) -> dict[str, Any]:
+        """Who, where and how far: positions relative to the agent are [metres ahead, metres to the left]."""
+        item = scene.objects[move.object]
+        start, yaw = np.asarray(cameras[0].pose.position), cameras[0].pose.yaw
+        rooms = {room.id: room.kind for room in scene.info.rooms}
+        return {
+            "object": {"id": item.id, "name": item.name, "category": item.category, "size_m": rounded(item.size, 3)},
+            "room": rooms.get(item.room_id or "", ""),
+            "turn": move.turn,
+            "heading_before_deg": degrees(yaw),
+            "heading_after_deg": degrees(cameras[1].pose.yaw),
+            "target": rounded(place),
+            "target_from_start": relative(place, start, yaw),
+            "object_from_start": relative(item.centre, start, yaw),
+            "object_from_target": relative(item.centre, place, cameras[1].pose.yaw),
+        }
+
+
+def relative(point: Floats, origin: Floats, yaw: float) -> list[float]:
+    """[metres ahead, metres to the left] of ``point`` for someone at ``origin`` who heads along ``yaw``."""
+    x, y = point[:2] - origin[:2]
+    return rounded((x * math.cos(yaw) + y * math.sin(yaw), -x * math.sin(yaw) + y * math.cos(yaw)), 3)
+
+
+def answers(
+    sides: tuple[str | None, str | None], change: float, config: PerspectiveTakingConfig
+) -> list[tuple[str, str]]:
+    """The kinds of question that are unambiguous here, with their answers; ``change`` of distance in metres."""
+    found = []
+    if abs(change) >= config.min_distance_change_m:
+        found.append(("distance", "closer" if change < 0 else "further"))
+    before, after = sides
+    if before is not None and after is not None:
+        found.append((f"from_{before}", after))
+    return found
+
+
+def sub_category(kind: str, answer: str) -> str:
+    """The paper's name: distance_change_closer, relative_position_left_right (side before, side after) ..."""
+    if kind == "distance":
+        return f"distance_change_{answer}"
+    return f"relative_position_{kind.removeprefix('from_')}_{answer}"
+
+
+def scene_words(scene: SceneView, stats: InstanceStats, min_area: float, most: int = 6) -> list[str]:
+    """Nouns of the largest objects in a frame, largest first."""
+    seen = [index for index in np.argsort(-stats.area, kind="stable") if index in scene.candidates]
+    names = [scene.names[index] for index in seen if stats.area[index] >= min_area]
+    return list(dict.fromkeys(names))[:most]
+
+
+class PerspectiveTakingSelector:
+    """Six equal quotas; letters and templates dealt evenly."""
+
+    def __init__(self, config: PerspectiveTakingConfig, count: int, rng: np.random.Generator) -> None:
+        self._open = quotas(count, SUB_CATEGORIES, rng)
+        self._letters = {kind: Deck((0, 1), rng) for kind in KINDS}
+        self._templates = {name: Deck(TEMPLATES[name], rng) for name in TEMPLATES if name.startswith("pet_")}
+        self._rng = rng
+
+    @property
+    def remaining(self) -> int:
+        return sum(self._open.values())
+
+    def pending(self) -> frozenset[str]:
+        return frozenset()
+
+    def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
+        if not self._open[facts["sub_category"]]:
+            return []
+        self._open[facts["sub_category"]] -= 1
+        kind, right = facts["kind"], facts["answer"].capitalize()
+        (wrong,) = (answer.capitalize() for answer in KINDS[kind] if answer != facts["answer"])
+        family = f"pet_{'distance' if kind == 'distance' else 'position'}{'_arrow' if facts['arrow'] else ''}"
+        template = self._templates[family].deal()
+        return [
+            Question(
+                candidate_id=candidate_id,
+                question=word(template, object=facts["object"]["name"], turn=facts["turn"]),
+                question_type=facts["sub_category"],
+                choices=ordered(right, [wrong], self._letters[kind].deal(), self._rng),
+                answer_text=right,
+                rationale=pet_rationale(facts),
+                caption=pet_caption(facts),
+                facts={**facts, "person": template.person},
+            )
+        ]

@@ -1,0 +1,147 @@
+"""One scene, one unit of work: its verified candidates in two files, written atomically, the smaller one last.
+
+A unit is a pure function of the run's settings and its number. ``NNN.bin`` holds the encoded pictures end to end,
+``NNN.json`` everything else; the presence of the second means that the unit is complete. Workers share nothing but the
+folder, so any of them may die at any time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datagen.backends.base import SceneBackend, SceneError
+from datagen.backends.registry import BACKENDS
+from datagen.config import RunConfig
+from datagen.tasks import TASKS
+from datagen.tasks.base import Candidate, SceneView
+from datagen.yields import Yields
+from ipt.common.files import read_json, write_bytes, write_json
+from ipt.common.seeding import derived_seed, generator
+from ipt.samples.camera import Camera
+from ipt.samples.sample import SampleImage
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRef:
+    """Where a unit lives."""
+
+    folder: Path
+    number: int
+
+    @property
+    def header(self) -> Path:
+        return self.folder / f"{self.number:07d}.json"
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / f"{self.number:07d}.bin"
+
+
+def scene_of(config: RunConfig, scenes: Sequence[str], number: int) -> tuple[str, int]:
+    """Scene of a part's unit and how often the list of scenes has been gone through before it.
+
+    The seed chooses where in the split's list a run begins; parts take turns.
+    """
+    part, parts = config.part
+    start = derived_seed(config.seed, "first scene", config.split) % len(scenes)
+    turn, place = divmod(number * parts + part, len(scenes))
+    return scenes[(start + place) % len(scenes)], turn
+
+
+_OPEN: dict[str, SceneBackend] = {}
+
+
+def open_backend(config: RunConfig) -> SceneBackend:
+    """The backend of this process: simulators are slow to start, and hold one scene at a time."""
+    key = f"{config.backend} {config.backend_config!r}"
+    if key not in _OPEN:
+        close_backends()
+        _OPEN[key] = BACKENDS[config.backend].make(config.backend_config)
+    return _OPEN[key]
+
+
+def close_backends() -> None:
+    """Release the simulators of this process."""
+    while _OPEN:
+        _OPEN.popitem()[1].close()
+
+
+def run_unit(config: RunConfig, folder: Path, number: int) -> int:
+    """Make a unit unless it is there already; returns its number."""
+    unit = UnitRef(folder, number)
+    if unit.header.is_file():
+        return number
+    started = time.process_time()
+    backend = open_backend(config)
+    scene_id, turn = scene_of(config, backend.scenes(config.split), number)
+    task = TASKS[config.task.name](config.task)
+    yields, candidates = Yields(), []
+    try:
+        view = SceneView(backend, backend.load(scene_id), config.image_size, config.task)
+        candidates = task.propose(view, generator(config.seed, config.task.name, scene_id, turn), yields)
+        yields.check("scene.gives_candidates", bool(candidates))
+    except SceneError as error:
+        yields.check(f"scene.loads: {error}"[:200], False)
+    header = {
+        "scene_id": scene_id,
+        "turn": turn,
+        "backend_version": backend.version,
+        "yields": yields.to_json(),
+        "cpu_s": round(time.process_time() - started, 4),
+    }
+    write_unit(unit, candidates, header)
+    return number
+
+
+def write_unit(unit: UnitRef, candidates: Sequence[Candidate], header: Mapping[str, Any]) -> None:
+    """Write the pictures, then the header that refers to them by offset."""
+    blob = bytearray()
+    starts: dict[int, int] = {}  # candidates may share pictures
+
+    def stored(image: SampleImage) -> dict[str, Any]:
+        start = starts.setdefault(id(image.data), len(blob))
+        if start == len(blob):
+            blob.extend(image.data)
+        camera = None if image.camera is None else image.camera.to_json()
+        return {"role": image.role, "camera": camera, "start": start, "bytes": len(image.data)}
+
+    records = [
+        {
+            "key": candidate.key,
+            "facts": dict(candidate.facts),
+            "images": [stored(image) for image in candidate.images],
+            "imagination": stored(candidate.imagination),
+            "counterfactuals": [stored(image) for image in candidate.counterfactuals],
+        }
+        for candidate in candidates
+    ]
+    if records:
+        write_bytes(unit.pictures, bytes(blob))
+    write_json(unit.header, {**header, "candidates": records, "picture_bytes": len(blob)})
+
+
+def read_unit(unit: UnitRef) -> dict[str, Any]:
+    """The header of a complete unit."""
+    header: dict[str, Any] = read_json(unit.header)
+    return header
+
+
+def read_candidate(unit: UnitRef, record: Mapping[str, Any]) -> Candidate:
+    """A candidate with its pictures."""
+    data = memoryview(unit.pictures.read_bytes())
+
+    def loaded(entry: Mapping[str, Any]) -> SampleImage:
+        camera = None if entry["camera"] is None else Camera.from_json(entry["camera"])
+        return SampleImage(bytes(data[entry["start"] : entry["start"] + entry["bytes"]]), entry["role"], camera)
+
+    return Candidate(
+        record["key"],
+        record["facts"],
+        tuple(loaded(entry) for entry in record["images"]),
+        loaded(record["imagination"]),
+        tuple(loaded(entry) for entry in record["counterfactuals"]),
+    )

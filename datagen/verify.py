@@ -1,0 +1,146 @@
+"""Every answer recomputed from depth and instance masks alone.
+
+This path shares nothing with the code that made the questions: no boxes, no projected points, no stored distances. It
+reads the frames' pixels, the cameras they were taken with, and the nouns of the instances. A question whose masks do
+not give exactly one answer, with a margin, is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.backends.base import TOP_DOWN_HIDES, Floats, Frame, SceneBackend, SceneObject
+from datagen.yields import Yields
+from ipt.samples.sample import SpatialSample
+
+Facts = Mapping[str, Any]
+Frames = Mapping[str, Frame]
+
+MIN_CHANGE_M = 0.25  # half of what a distance question asks for: surfaces stand in for centres
+SIDE_MARGIN = 0.05  # of the image width
+MIN_SIDE_SHARE = 0.6  # of an object's visible points that must lie on the queried side of the path
+MIN_COVERAGE = 0.0005  # of the image: less is not a sighting
+SPECK = 0.0002  # of the image: less is not seen at all
+
+
+def masks_of(frame: Frame, objects: Sequence[SceneObject], noun: Callable[[SceneObject], str]) -> dict[str, set[int]]:
+    """Instances with at least one pixel in the frame, by noun."""
+    assert frame.instance is not None
+    found: dict[str, set[int]] = {}
+    for index in np.unique(frame.instance[frame.instance >= 0]).tolist():
+        found.setdefault(noun(objects[index]), set()).add(index)
+    return found
+
+
+def surface(frame: Frame, index: int) -> tuple[NDArray[np.intp], Floats]:
+    """Columns (n,) of an instance's pixels and their world points (n, 3)."""
+    assert frame.instance is not None and frame.depth is not None
+    rows, columns = np.nonzero((frame.instance == index) & (frame.depth > 0))
+    return columns, frame.camera.unproject(np.stack([columns + 0.5, rows + 0.5], axis=-1), frame.depth[rows, columns])
+
+
+def perspective_taking(facts: Facts, frames: Frames, objects: Sequence[SceneObject]) -> str | None:
+    """``closer`` / ``further`` or ``left`` / ``right`` for the object that the question names, None if unclear."""
+    distances, positions = [], []
+    for role in ("observation", "view"):
+        frame = frames[role]
+        instances = masks_of(frame, objects, lambda item: item.name).get(facts["object"]["name"], set())
+        if len(instances) != 1:
+            return None
+        columns, points = surface(frame, instances.pop())
+        if not len(points):
+            return None
+        distances.append(float(np.linalg.norm(points.mean(axis=0) - np.asarray(frame.camera.pose.position))))
+        positions.append((float(columns.mean()) + 0.5) / frame.camera.width)
+    if facts["kind"] == "distance":
+        change = distances[1] - distances[0]
+        return None if abs(change) < MIN_CHANGE_M else "closer" if change < 0 else "further"
+    sides = [None if abs(u - 0.5) < SIDE_MARGIN else "left" if u < 0.5 else "right" for u in positions]
+    return sides[1] if facts["kind"] == f"from_{sides[0]}" else None
+
+
+def path_tracing(facts: Facts, frames: Frames, objects: Sequence[SceneObject]) -> str | None:
+    """The one option that the side view shows on the queried side of the walk at M1, None if there is not exactly one."""
+    frame = frames["side_view"]
+    assert frame.instance is not None
+    seen = masks_of(frame, objects, lambda item: item.name)
+    size = frame.instance.size
+    turn = 1.0 if facts["side"] == "left" else -1.0
+    midpoint, heading = np.asarray(facts["midpoint"][:2]), math.radians(facts["heading_deg"])
+    left_of_walk = turn * np.array([-math.sin(heading), math.cos(heading)])
+    shown = []
+    for option in facts["options"]:
+        instances = seen.get(option, set())
+        coverage = sum(int((frame.instance == index).sum()) for index in instances) / size
+        if coverage < SPECK:
+            continue
+        points = np.concatenate([surface(frame, index)[1] for index in instances])
+        beside = float(((points[:, :2] - midpoint) @ left_of_walk > 0).mean())
+        if coverage < MIN_COVERAGE or beside < MIN_SIDE_SHARE:
+            return None
+        shown.append(option)
+    return shown[0] if len(shown) == 1 else None
+
+
+def multiview_counting(facts: Facts, frames: Frames, objects: Sequence[SceneObject]) -> str | None:
+    """How many instances the views show together, None if the map from above shows others or one is barely seen."""
+
+    def instances(frame: Frame, least: float) -> set[int]:
+        assert frame.instance is not None
+        by_category = masks_of(frame, objects, lambda item: item.category)
+        found = set().union(*(by_category.get(category, set()) for category in facts["members"]))
+        return {index for index in found if (frame.instance == index).mean() >= least}
+
+    views = [frame for role, frame in frames.items() if role.startswith("frame_")]
+    clear = set().union(*(instances(frame, MIN_COVERAGE) for frame in views))
+    faint = set().union(*(instances(frame, SPECK) for frame in views))
+    if clear != faint or clear != instances(frames["bev"], MIN_COVERAGE) or not clear:
+        return None
+    return str(len(clear))
+
+
+RECOMPUTE: Mapping[str, Callable[[Facts, Frames, Sequence[SceneObject]], str | None]] = {
+    "pet": perspective_taking,
+    "pt": path_tracing,
+    "mvc": multiview_counting,
+}
+
+
+def agrees(task: str, facts: Facts, frames: Frames, objects: Sequence[SceneObject], yields: Yields) -> bool:
+    """Whether the masks give the answer in ``facts``; unclear and different answers are counted apart."""
+    answer = RECOMPUTE[task](facts, frames, objects)
+    return yields.check("verify.unclear", answer is not None) and yields.check(
+        "verify.contradiction", answer == facts["answer"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A sample whose stored answer is not what its scene shows."""
+
+    sample_id: str
+    stored: str
+    recomputed: str | None
+
+
+def recheck(samples: Iterable[SpatialSample], backend: SceneBackend) -> Iterator[Mismatch]:
+    """Load each sample's scene, render its stored cameras again and compare the answers; yields what differs."""
+    for scene_id, group in groupby(samples, key=lambda sample: sample.provenance.scene_id):
+        backend.load(scene_id)
+        objects = backend.objects()
+        for sample in group:
+            frames = {}
+            for image in (*sample.images, sample.imagination):
+                assert image.camera is not None, "generated samples keep the camera of every picture"
+                hide = TOP_DOWN_HIDES if image.role in ("bev", "map") else frozenset()
+                frames[image.role] = backend.render([image.camera], ("depth", "instance"), hide)[0]
+            answer = RECOMPUTE[sample.task](sample.facts, frames, objects)
+            if answer != sample.facts["answer"] or sample.facts["answer_text"] != sample.answer_text:
+                yield Mismatch(sample.id, sample.answer_text, answer)

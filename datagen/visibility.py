@@ -1,0 +1,105 @@
+"""What a frame shows of each instance, and where boxes fall in a camera: the measures that filters compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.backends.base import Frame
+from ipt.samples.camera import Camera, CameraPose
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InstanceStats:
+    """Per-instance measures of one frame; ``n`` objects, all positions as fractions of the image (0..1).
+
+    ``pixels`` (n,) counts; ``area`` (n,) fraction of the image; ``centre`` (n, 2) mean (u, v) of the mask, NaN where
+    unseen; ``point`` (n, 3) mean world position of its visible surface in metres, NaN where unseen; ``median_depth``
+    in metres over the whole frame.
+    """
+
+    pixels: NDArray[np.int64]
+    area: Floats
+    centre: Floats
+    point: Floats
+    median_depth: float
+
+    @classmethod
+    def of(cls, frame: Frame, count: int) -> InstanceStats:
+        """Measures of a frame with depth and instances in a scene of ``count`` objects."""
+        assert frame.instance is not None and frame.depth is not None, "render depth and instance first"
+        height, width = frame.instance.shape
+        ids = frame.instance.ravel()
+        seen = np.flatnonzero(ids >= 0)
+        ids = ids[seen]
+        pixels = np.bincount(ids, minlength=count)
+        columns, rows = seen % width + 0.5, seen // width + 0.5
+        points = frame.camera.unproject(np.stack([columns, rows], axis=-1), frame.depth.ravel()[seen])
+        with np.errstate(invalid="ignore"):
+            means = [
+                np.bincount(ids, weights=values, minlength=count) / pixels for values in (columns, rows, *points.T)
+            ]
+        centre = np.stack([means[0] / width, means[1] / height], axis=-1)
+        depth = frame.depth[frame.depth > 0]
+        median = float(np.median(depth)) if depth.size else 0.0
+        return cls(pixels, pixels / (height * width), centre, np.stack(means[2:], axis=-1), median)
+
+    def visible(self, min_area: float) -> NDArray[np.intp]:
+        """Indices of instances that cover at least ``min_area`` of the image."""
+        return np.flatnonzero(self.area >= min_area)
+
+
+def inside(centre: Floats, margin: float) -> NDArray[np.bool_]:
+    """Whether image positions (..., 2), as fractions, keep ``margin`` from every edge; NaN is outside."""
+    return np.all((centre >= margin) & (centre <= 1 - margin), axis=-1)
+
+
+def fractions(camera: Camera, points: Floats) -> Floats:
+    """World points (..., 3) -> image positions (..., 2) as fractions of the image, NaN behind the camera."""
+    pixels, depth = camera.project(points)
+    scaled = pixels / np.array([camera.width, camera.height])
+    return np.where((depth > camera.near)[..., None], scaled, np.nan)
+
+
+def seen_from(eyes: Floats, yaw: float, pitch: float, vertical_fov_deg: float, points: Floats) -> Floats:
+    """Where square pinhole cameras at ``eyes`` (m, 3), all heading one way, see points (n, 3): fractions (m, n, 2).
+
+    The same as :meth:`Camera.project` for each camera, in one product. NaN behind a camera.
+    """
+    axes = CameraPose((0, 0, 0), yaw, pitch).camera_to_world[:3, :3]
+    local = (points - eyes[:, None]) @ axes
+    depth = -local[..., 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        offset = local[..., :2] / depth / (2 * math.tan(math.radians(vertical_fov_deg) / 2))
+    return np.where(depth > 0, 0.5 + offset * [1, -1], np.nan)
+
+
+def box_extent(camera: Camera, corners: Floats) -> tuple[float, float]:
+    """How much of the image the clipped bounding rectangle of a box (8, 3) covers, and which share of it is inside.
+
+    Both are 0..1; (0, 0) where a corner lies behind the camera.
+    """
+    uv = fractions(camera, corners)
+    if np.isnan(uv).any():
+        return 0.0, 0.0
+    low, high = uv.min(axis=0), uv.max(axis=0)
+    clipped = np.clip(high, 0, 1) - np.clip(low, 0, 1)
+    area = float(clipped.prod())
+    return area, area / max(float((high - low).prod()), 1e-12)
+
+
+def floor_points(frame: Frame, floor_like: Iterable[int], floor_z: float, tolerance: float) -> tuple[Floats, Floats]:
+    """Pixels (n, 2), as fractions, and world points (n, 3) where the frame shows floor within ``tolerance`` metres."""
+    assert frame.instance is not None and frame.depth is not None, "render depth and instance first"
+    height, width = frame.instance.shape
+    rows, columns = np.nonzero(np.isin(frame.instance, list(floor_like)) & (frame.depth > 0))
+    pixels = np.stack([columns + 0.5, rows + 0.5], axis=-1)
+    points = frame.camera.unproject(pixels, frame.depth[rows, columns])
+    level = np.abs(points[:, 2] - floor_z) <= tolerance
+    return pixels[level] / np.array([width, height]), points[level]

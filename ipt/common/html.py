@@ -1,0 +1,112 @@
+"""Self-contained HTML pages: text is escaped unless it is :class:`Html`, pictures and plots are inlined, nothing is fetched.
+
+Pages carry a content security policy that allows data images, inline styles and the page's own script (by hash) only, so
+that a page made from hostile data cannot run or load anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+STYLE = """
+:root { --ink: #1c2430; --soft: #5b6675; --line: #dde2e8; --back: #f5f6f8; --card: #fff; --good: #1a7f4b; --bad: #b3261e;
+        --accent: #2457a6; }
+* { box-sizing: border-box; }
+body { margin: 0; font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; color: var(--ink);
+       background: var(--back); }
+header, main { max-width: 1240px; margin: 0 auto; padding: 1rem 1.25rem; }
+h1 { font-size: 1.5rem; margin: .4rem 0; } h2 { font-size: 1.15rem; margin: 1.8rem 0 .6rem; }
+h3 { font-size: 1rem; margin: 0 0 .4rem; }
+p { margin: .4rem 0; } .soft { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem 1.1rem; margin: 1rem 0; }
+.row { display: flex; flex-wrap: wrap; gap: .8rem; }
+figure { margin: 0; } figcaption { color: var(--soft); font-size: .82rem; }
+img, svg { max-width: 100%; height: auto; border-radius: 6px; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; } .wide { overflow-x: auto; }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--soft); font-weight: 600; }
+button, select { font: inherit; padding: .25rem .7rem; border: 1px solid var(--line); border-radius: 6px;
+                 background: var(--card); color: inherit; cursor: pointer; }
+summary { cursor: pointer; color: var(--accent); } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem; }
+"""
+VOID_TAGS = frozenset({"img", "meta", "br", "input"})
+MEDIA_TYPES = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"RIFF", "image/webp"))
+
+
+class Html(str):
+    """Markup that may enter a page as it is; any other string is text and gets escaped."""
+
+    __slots__ = ()
+
+
+def text(value: object) -> Html:
+    """``value`` as page text: escaped, unless it already is markup."""
+    return value if isinstance(value, Html) else Html(html.escape(str(value)))
+
+
+def join(parts: Iterable[object]) -> Html:
+    """Parts one after another, each escaped unless it is markup."""
+    return Html("".join(text(part) for part in parts))
+
+
+def tag(name: str, /, *children: object, **attributes: str | bool) -> Html:
+    """An element; ``class_`` stands for class and ``data_x`` for data-x; True is a bare attribute, False none."""
+    written = []
+    for key, value in attributes.items():
+        attribute = key.rstrip("_").replace("_", "-")
+        if value is True:
+            written.append(f" {attribute}")
+        elif value is not False:
+            written.append(f' {attribute}="{html.escape(value)}"')
+    opening = f"<{name}{''.join(written)}>"
+    return Html(opening if name in VOID_TAGS else f"{opening}{join(children)}</{name}>")
+
+
+def page(title: str, body: Iterable[object], style: str = "", script: str = "") -> str:
+    """A complete document; ``style`` and ``script`` are code of ours, never data."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    head = [
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Html(STYLE + style)),
+    ]
+    content = [tag("header", tag("h1", title)), tag("main", *body), tag("script", Html(script))]
+    document = tag("html", tag("head", *head), tag("body", *content), lang="en")
+    return f"<!doctype html>\n{document}\n"
+
+
+def data_uri(data: bytes, what: str) -> str:
+    """PNG, JPEG or WebP bytes as a data URI; ``ValueError`` naming ``what`` for any others."""
+    media = next((media for start, media in MEDIA_TYPES if data.startswith(start)), None)
+    if media is None:
+        raise ValueError(f"picture '{what}': not PNG, JPEG or WebP bytes")
+    return f"data:{media};base64,{base64.b64encode(data).decode()}"
+
+
+def picture(data: bytes, caption: str, **attributes: str | bool) -> Html:
+    """An inlined image with its caption."""
+    image = tag("img", src=data_uri(data, caption), alt=caption, loading="lazy")
+    return tag("figure", image, tag("figcaption", caption), **attributes)
+
+
+def plot(figure: Any, caption: str) -> Html:
+    """A matplotlib figure as inline SVG."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    drawing = buffer.getvalue()
+    return tag("figure", Html(drawing[drawing.index("<svg") :]), tag("figcaption", caption))
+
+
+def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
+    """A table that scrolls sideways on narrow screens."""
+    head = tag("tr", *(tag("th", cell) for cell in header))
+    body = [tag("tr", *(tag("td", cell) for cell in row)) for row in rows]
+    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide")

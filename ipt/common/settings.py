@@ -1,0 +1,37 @@
+"""Plain nested values as typed settings: what Hydra, a command line or a JSON file says, checked against a dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ipt.common.registry import UnknownName, unknown_name
+
+T = TypeVar("T")
+
+
+def typed(config: type[T], values: Mapping[str, Any], what: str) -> T:
+    """``values`` as an instance of dataclass ``config``; ``ValueError`` names an unknown key or a wrong type."""
+    valid = [entry.name for entry in fields(config)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in valid:
+            raise UnknownName(unknown_name(f"{what} setting", str(key), valid))
+    try:
+        result: Any = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(config)), dict(values)))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{what}: {str(error).splitlines()[0]}") from error
+    return result
+
+
+def writable(node: DictConfig) -> DictConfig:
+    """The node with its frozen dataclasses opened for merging, in place."""
+    OmegaConf.set_readonly(node, False)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            writable(child)
+    return node

@@ -1,0 +1,112 @@
+"""Mixtures: a distribution over modes by row weight, which the model tells apart by their system prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipt.common.registry import UnknownName, unknown_name
+from ipt.common.seeding import generator
+from ipt.imagination import caption, label_only, text_cot  # noqa: F401  (they register their modes)
+from ipt.imagination.base import Imagination, modes
+from ipt.imagination.ipt import Ipt, IptSettings
+from ipt.imagination.sources import Permuted, SelfMade, ground_truth
+from ipt.samples.sample import TASKS, SpatialSample
+from ipt.samples.store import SampleReader
+from ipt.sequence.render import Renderer
+from ipt.sequence.segments import Segment
+
+PRESETS: Mapping[str, dict[str, float]] = {"mixed": {"ipt": 1.0, "label_only": 1.0}}
+
+
+@dataclass(frozen=True)
+class ImaginationConfig:
+    """``modes``: row weights by mode (``mixed`` is ``{ipt: 1, label_only: 1}``). ``self_made``: folder of the model's own
+    imaginations. ``permuted``: a control that gives every sample the imagination of another one."""
+
+    modes: dict[str, float]
+    ipt: IptSettings = field(default_factory=IptSettings)
+    self_made: Path | None = None
+    permuted: bool = False
+
+
+def by_name(name: str) -> dict[str, float]:
+    """The weights of a preset mixture or of a single mode; ``UnknownName`` lists the valid names."""
+    weights = {**{mode: {mode: 1.0} for mode in modes}, **PRESETS}
+    if name not in weights:
+        raise UnknownName(unknown_name("imagination", name, weights))
+    return weights[name]
+
+
+def make_mode(
+    name: str, renderer: Renderer, config: ImaginationConfig, reader: SampleReader | None = None
+) -> Imagination:
+    """The mode ``name`` with its settings; ``reader`` is needed where imaginations are permuted."""
+    if name != "ipt":
+        made: Imagination = modes[name](renderer)
+        return made
+    if config.permuted and reader is None:
+        raise ValueError("permuted imaginations come from a dataset: its reader is needed")
+    truth = Permuted(reader, renderer.config.seed) if config.permuted and reader is not None else ground_truth
+    return Ipt(renderer, config.ipt, truth, None if config.self_made is None else SelfMade(config.self_made))
+
+
+def assign_modes(weights: Sequence[float], rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """[rows] the number of the mode of each row in an epoch.
+
+    Every epoch has the same counts, exact to the row: shares of ``rows`` rounded down, the remaining rows to the largest
+    remainders. Which rows a mode gets is drawn anew each epoch.
+    """
+    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights) * rows
+    counts = np.floor(shares).astype(np.int64)
+    counts[np.argsort(counts - shares, kind="stable")[: rows - counts.sum()]] += 1
+    assigned: NDArray[np.int64] = np.empty(rows, dtype=np.int64)
+    assigned[generator(seed, "mixture", epoch).permutation(rows)] = np.repeat(np.arange(len(counts)), counts)
+    return assigned
+
+
+class Mixture:
+    """The `Segmenter` of a dataset of ``rows`` rows: picks the mode, renders, applies guidance dropout and the token cap."""
+
+    def __init__(self, members: Sequence[Imagination], weights: Sequence[float], renderer: Renderer, rows: int) -> None:
+        if len(members) != len(weights) or not members or min(weights) < 0 or not sum(weights) > 0:
+            raise ValueError(f"a mixture needs one weight >= 0 per mode and a positive sum, got {list(weights)}")
+        self.members, self.weights, self.renderer, self.rows = tuple(members), tuple(weights), renderer, rows
+        self._check_prompts()
+
+    def _check_prompts(self) -> None:
+        systems, names = self.renderer.profile.systems, [member.name for member in self.members]
+        for task in TASKS:
+            texts = [systems.get(f"{task}/{name}", systems.get(name)) for name in names]
+            known = [text for text in texts if text is not None]
+            if len(set(known)) != len(known):
+                raise ValueError(
+                    f"the modes {', '.join(names)} of a mixture must have different system prompts for task '{task}' "
+                    f"in profile '{self.renderer.profile.name}', or the model cannot tell which one is asked for"
+                )
+
+    def mode(self, epoch: int, row: int) -> Imagination:
+        """The mode of a row in an epoch."""
+        if not 0 <= row < self.rows:
+            raise ValueError(f"the mixture was made for {self.rows} rows, there is no row {row}")
+        number = _assigned(self.weights, self.rows, self.renderer.config.seed, epoch)[row]
+        return self.members[number]
+
+    def __call__(self, sample: SpatialSample, epoch: int, row: int) -> list[Segment]:
+        return self.renderer.finish(sample, self.mode(epoch, row).segments(sample, epoch), epoch)
+
+
+@lru_cache(maxsize=4)  # of the current epoch, per process
+def _assigned(weights: tuple[float, ...], rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return assign_modes(weights, rows, seed, epoch)
+
+
+def make_segmenter(config: ImaginationConfig, renderer: Renderer, reader: SampleReader) -> Mixture:
+    """The `Segmenter` of a dataset, from configuration."""
+    members = [make_mode(name, renderer, config, reader) for name in config.modes]
+    return Mixture(members, list(config.modes.values()), renderer, len(reader))

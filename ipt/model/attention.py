@@ -1,0 +1,247 @@
+"""Attention over a packed sequence, behind one call: a back-end turns a `SpanTable` into a function of q, k and v.
+
+Tokens arrive in the grouped order (understanding tokens first), so that the layers around the call work on contiguous
+slices; a back-end may gather rows of its own, but never changes the order it returns.
+
+Back-ends: ``sdpa`` (reference; CPU and GPU; one dense mask per sample, samples of similar length in one padded call),
+``flex`` (FlexAttention with a BlockMask made from span tiles; compiled on GPU, forward only on CPU), ``flash`` (flash-attn;
+only where every sample is one span: images in the vision tower, and cached inference).
+
+Shape suffixes: T grouped tokens, N query heads, K key/value heads, H numbers per head, B rows (samples), L padded row length.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ipt.common.registry import Registry
+from ipt.sequence.spans import Ints, Mode, SpanTable
+from ipt.sequence.visibility import Sight, tile_pairs, token_sight, visible
+
+
+class Attention(Protocol):
+    """Attention of one forward pass: (layer, q [T, N, H], k [T, K, H], v [T, K, H]) to [T, N, H], after RoPE."""
+
+    def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor: ...
+
+
+backends: Registry[Callable[[SpanTable, Tensor], Attention]] = Registry("attention back-end")
+
+
+def packed_attention(backend: str, spans: SpanTable, like: Tensor) -> Attention:
+    """Attention of a whole packed sequence; ``like`` gives device and compute dtype.
+
+    Raises ``ValueError`` for an unknown back-end, or one that cannot run here, saying what to use instead.
+    """
+    factory = backends[backend]
+    return _nothing if spans.num_tokens == 0 else factory(spans, like)
+
+
+def _nothing(layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+    """Attention of zero tokens; k and v stay in the graph, so that their projections receive (zero) gradients."""
+    return q_TNH + (k_TKH.sum() + v_TKH.sum())
+
+
+class Rows:
+    """Samples as padded rows: ``index_BL`` into the grouped order (padding repeats the first token), ``valid_BL``, and
+    ``slot_T``: where each of the rows' tokens stands in the flattened rows, listed in grouped order."""
+
+    def __init__(self, spans: SpanTable, samples: Ints | None = None) -> None:
+        sample_T = spans.sample[spans.span_of[spans.order]]
+        samples = np.arange(spans.num_samples) if samples is None else samples
+        lengths = spans.sample_lengths[samples]
+        if (lengths == 0).any():
+            raise ValueError(f"sample {samples[np.argmin(lengths)]} has no tokens")
+        by_sample = np.argsort(sample_T, kind="stable")
+        starts = (np.cumsum(spans.sample_lengths) - spans.sample_lengths)[samples]
+        place_BL = np.arange(lengths.max())[None]
+        self.valid_BL = place_BL < lengths[:, None]
+        self.index_BL = by_sample[starts[:, None] + np.where(self.valid_BL, place_BL, 0)]
+        self.tokens = self.index_BL[self.valid_BL]
+        slots = np.flatnonzero(self.valid_BL.ravel())
+        self.slot_T = slots[np.argsort(self.tokens, kind="stable")]
+
+
+def sight_tensors(sight: Sight, device: torch.device) -> Sight:
+    """The same `Sight` as tensors."""
+    return Sight(*(torch.from_numpy(np.ascontiguousarray(column)).to(device) for column in sight))
+
+
+def additive_mask(query: Sight, key: Sight, dtype: torch.dtype) -> Tensor | None:
+    """[B, 1, Q, K] 0 where [B, Q] sees [B, K] and -inf elsewhere, or ``None`` where everything is seen."""
+    seen = visible(query.at((slice(None), slice(None), None)), key.at((slice(None), None)))[:, None]
+    if bool(seen.all()):
+        return None
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
+
+
+def padded_sdpa(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention with grouped heads, [B, L, N, H]."""
+    grouped = q_BLNH.shape[2] != k_BLKH.shape[2]
+    q, k, v = (x.transpose(1, 2) for x in (q_BLNH, k_BLKH, v_BLKH))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped).transpose(1, 2)
+
+
+def similar_lengths(lengths: Ints, slack: float = 0.75) -> list[Ints]:
+    """Split the samples that have tokens into groups whose shortest member has at least ``slack`` of the longest: few
+    calls, little padding."""
+    groups: list[list[int]] = []
+    longest = 0
+    for sample in np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)].tolist():
+        if not groups or lengths[sample] < slack * longest:
+            groups.append([])
+            longest = lengths[sample]
+        groups[-1].append(sample)
+    return [np.sort(np.array(group)) for group in groups]
+
+
+@backends.register("sdpa")
+class SdpaAttention:
+    """PyTorch's scaled dot-product attention with one dense mask per sample."""
+
+    def __init__(self, spans: SpanTable, like: Tensor) -> None:
+        self.groups = []
+        groups = similar_lengths(spans.sample_lengths)
+        sight = token_sight(spans, spans.order)
+        tokens = []
+        for samples in groups:
+            rows = Rows(spans, samples)
+            query = sight.at(rows.index_BL)
+            key = query._replace(sample=np.where(rows.valid_BL, query.sample, -1))
+            mask = additive_mask(sight_tensors(query, like.device), sight_tensors(key, like.device), like.dtype)
+            self.groups.append((torch.from_numpy(rows.index_BL).to(like.device), mask))
+            tokens.append(np.where(rows.valid_BL, rows.index_BL, -1).ravel())
+        flat = np.concatenate(tokens)
+        slots = np.flatnonzero(flat >= 0)
+        self.slot_T = torch.from_numpy(slots[np.argsort(flat[slots])]).to(like.device)
+        self.in_place = len(groups) == 1 and np.array_equal(flat, np.arange(len(flat)))
+
+    def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+        if self.in_place:
+            shape = self.groups[0][0].shape
+            q, k, v = (x.reshape(*shape, *x.shape[1:]) for x in (q_TNH, k_TKH, v_TKH))
+            return padded_sdpa(q, k, v, self.groups[0][1]).flatten(0, 1)
+        outputs = [
+            padded_sdpa(q_TNH[index], k_TKH[index], v_TKH[index], mask).flatten(0, 1) for index, mask in self.groups
+        ]
+        return torch.cat(outputs)[self.slot_T]
+
+
+@functools.cache
+def _compiled_flex() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+@backends.register("flex")
+class FlexAttention:
+    """FlexAttention on the tiles of the span table, in the grouped order.
+
+    ``tile``: tokens per tile side. ``pad_to``: total length to pad to, so that a compiled kernel is reused for packs of any
+    size up to it (the next multiple of ``tile`` otherwise). ``compiled``: by default on GPU only.
+    """
+
+    def __init__(
+        self, spans: SpanTable, like: Tensor, tile: int = 128, pad_to: int | None = None, compiled: bool | None = None
+    ) -> None:
+        from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+        tiles = -(-max(spans.num_tokens, pad_to or 0) // tile)
+        self.padding = tiles * tile - spans.num_tokens
+        self.kernel = _compiled_flex() if (like.is_cuda if compiled is None else compiled) else flex_attention
+        pairs = np.zeros((tiles, tiles), dtype=np.int64)
+        counted = tile_pairs(spans, tile)
+        pairs[: len(counted), : len(counted)] = counted
+        full = pairs == tile * tile
+        sight = token_sight(spans, spans.order)
+        padded = sight_tensors(Sight(*(np.pad(column, (0, self.padding)) for column in sight)), like.device)
+        real = torch.arange(tiles * tile, device=like.device) < spans.num_tokens
+        sample, index, span, open_, blocked, bits = padded._replace(sample=torch.where(real, padded.sample, -1))
+
+        def mask_mod(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            query = Sight(sample[q], index[q], span[q], open_[q], blocked[q], bits[q])
+            key = Sight(sample[k], index[k], span[k], open_[k], blocked[k], bits[k])
+            allowed: Tensor = visible(query, key)
+            return allowed
+
+        self.block_mask = BlockMask.from_kv_blocks(
+            *_tile_lists((pairs > 0) & ~full, like.device),
+            *_tile_lists(full, like.device),
+            BLOCK_SIZE=tile,
+            mask_mod=mask_mod,
+            seq_lengths=(tiles * tile, tiles * tile),
+        )
+
+    def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+        if not q_TNH.is_cuda and torch.is_grad_enabled() and q_TNH.requires_grad:
+            raise ValueError("the attention back-end 'flex' has no backward pass on CPU; train there with 'sdpa'")
+        q, k, v = (F.pad(x, (0, 0, 0, 0, 0, self.padding)).transpose(0, 1)[None] for x in (q_TNH, k_TKH, v_TKH))
+        grouped = q.shape[1] != k.shape[1]
+        out = self.kernel(q, k, v, block_mask=self.block_mask, enable_gqa=grouped)
+        return out[0].transpose(0, 1)[: len(q_TNH)]
+
+
+def _tile_lists(selected: np.ndarray[Any, Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """BlockMask's form of a [T, T] choice of tiles: how many per query tile, and which, the chosen ones first."""
+    counts = torch.from_numpy(selected.sum(1).astype(np.int32)).to(device)
+    which = torch.from_numpy(np.argsort(~selected, axis=1, kind="stable").astype(np.int32)).to(device)
+    return counts[None, None], which[None, None]
+
+
+def flash_kernel(like: Tensor) -> Callable[..., Tensor]:
+    """``flash_attn_varlen_func``, imported only here. Raises ``ValueError`` where it cannot run."""
+    try:
+        from flash_attn import flash_attn_varlen_func
+    except ImportError as error:
+        raise ValueError(
+            "the attention back-end 'flash' needs flash-attn; install it (pip install flash-attn --no-build-isolation) "
+            "or choose 'flex' for training on GPU, 'sdpa' elsewhere"
+        ) from error
+    if not like.is_cuda or like.dtype not in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"the attention back-end 'flash' runs on CUDA in float16 or bfloat16, not on {like.device} in {like.dtype}; "
+            "choose 'sdpa'"
+        )
+    kernel: Callable[..., Tensor] = flash_attn_varlen_func
+    return kernel
+
+
+def one_mode(spans: SpanTable) -> Mode:
+    """CAUSAL or FULL, where every sample is one span of that kind: the masks that flash-attn can express.
+
+    Raises ``ValueError`` otherwise, or where roles are blocked; a noised image alone in its sample counts as full.
+    """
+    causal = spans.mode == Mode.CAUSAL
+    if len(spans) != spans.num_samples or (causal.any() and not causal.all()) or spans.blocked.any():
+        raise ValueError(
+            "the attention back-end 'flash' handles one span per sample, all causal or all images, nothing blocked; choose "
+            "'flex' or 'sdpa' for packed mixed sequences"
+        )
+    return Mode.CAUSAL if causal.any() else Mode.FULL
+
+
+@backends.register("flash")
+class FlashAttention:
+    """flash-attn over samples of one span each: vision tower images, texts without context."""
+
+    def __init__(self, spans: SpanTable, like: Tensor, kernel: Callable[..., Tensor] | None = None) -> None:
+        self.causal = one_mode(spans) is Mode.CAUSAL
+        self.kernel = flash_kernel(like) if kernel is None else kernel
+        rows = Rows(spans)
+        self.token_S = torch.from_numpy(rows.tokens).to(like.device)
+        self.rank_T = torch.argsort(self.token_S)
+        self.longest = int(spans.sample_lengths.max())
+        self.edges = torch.from_numpy(np.append(0, np.cumsum(spans.sample_lengths)).astype(np.int32)).to(like.device)
+
+    def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+        q, k, v = (x[self.token_S] for x in (q_TNH, k_TKH, v_TKH))
+        edges, longest = self.edges, self.longest
+        return self.kernel(q, k, v, edges, edges, longest, longest, causal=self.causal)[self.rank_T]

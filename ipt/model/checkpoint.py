@@ -1,0 +1,259 @@
+"""Models to and from folders: BAGEL's layout and ours.
+
+BAGEL: ``llm_config.json``, ``vit_config.json``, ``ema.safetensors`` (or shards with an index) and the VAE in
+``ae.safetensors``. Ours: ``config.json``, ``model.safetensors`` (or shards with an index), codec files and the tokenizer's.
+
+Loading builds the model on the meta device, compares all names and shapes first, then copies tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ipt.common.files import read_json, write_json
+from ipt.model.codec import LatentCodec
+from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig, model_config
+from ipt.model.keys import POSITION_TABLES, bagel_name, differences
+from ipt.model.latents import sincos_table
+from ipt.model.unified import UnifiedModel
+from ipt.model.weights import headers, read_tensors, weight_files, write_weights
+
+Layout = Literal["ipt", "bagel"]
+FORMAT = "ipt-unified-1"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def build_on_meta(config: ModelConfig, attention: str = "sdpa") -> UnifiedModel:
+    """A model without memory; `materialise` gives it some."""
+    with torch.device("meta"):
+        return UnifiedModel(config, attention)
+
+
+def materialise(model: UnifiedModel, device: torch.device | str) -> UnifiedModel:
+    """Allocate uninitialised weights on ``device`` and compute the position tables."""
+    model.to_empty(device=device)
+    model.vision_positions.reset_parameters()
+    model.latent_positions.reset_parameters()
+    return model
+
+
+def from_scratch(
+    config: ModelConfig, generator: torch.Generator, attention: str = "sdpa", device: torch.device | str = "cpu"
+) -> UnifiedModel:
+    """A freshly initialised float32 model."""
+    model = materialise(build_on_meta(config, attention), device)
+    model.initialise(generator)
+    return model
+
+
+def from_pretrained(
+    folder: Path | str,
+    *,
+    attention: str = "sdpa",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    weights: str | None = None,
+    latent_side: int | None = None,
+) -> UnifiedModel:
+    """Load a model from a folder of either layout, in the stored dtype or in ``dtype``.
+
+    ``weights``: file name, where a folder has several (``ema.safetensors`` or ``model.safetensors``). ``latent_side``: rebuild
+    the latent position table for another grid. Raises ``ValueError`` naming tensors that are missing, unexpected or of
+    another shape, and for pickles; ``FileNotFoundError`` for a folder that is no model.
+    """
+    folder = Path(folder)
+    config, layout, files = read_config(folder, weights)
+    stored = headers(files)
+    model = build_on_meta(config, attention)
+    names = _names(model, layout)
+    shapes = {name: shape for name, (shape, _) in stored.items()}
+    differences(shapes, {theirs: tuple(t.shape) for theirs, t in _expected(model, names).items()}, str(files[0]))
+    if latent_side is not None:
+        latents = dataclasses.replace(config.latents, side=latent_side)
+        model = build_on_meta(dataclasses.replace(config, latents=latents), attention)
+    model.to(dtype or stored[names["lm_head.weight"]][1])
+    targets = {names[name]: tensor for name, tensor in materialise(model, device).state_dict().items()}
+    with torch.no_grad():
+        for name, tensor in read_tensors(files):
+            if name in targets:
+                targets[name].copy_(tensor)
+            else:
+                _check_table(name, tensor, files[0])
+    return model.eval()
+
+
+def _names(model: UnifiedModel, layout: Layout) -> dict[str, str]:
+    """Our tensor names to those in files of ``layout``; BAGEL's include the position tables."""
+    names = list(model.state_dict())
+    return {n: n for n in names} if layout == "ipt" else {n: bagel_name(n) for n in (*names, *POSITION_TABLES)}
+
+
+def _expected(model: UnifiedModel, names: Mapping[str, str]) -> dict[str, Tensor]:
+    tensors = {**model.state_dict(), **dict(model.named_buffers())}
+    return {theirs: tensors[ours] for ours, theirs in names.items()}
+
+
+def bagel_shapes(model: UnifiedModel) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the model's tensors in a BAGEL checkpoint."""
+    return {name: tuple(t.shape) for name, t in _expected(model, _names(model, "bagel")).items()}
+
+
+def _check_table(name: str, table: Tensor, file: Path) -> None:
+    """A stored position table must be the sin-cos table (to bfloat16), which is computed, not loaded."""
+    if not torch.allclose(table.float(), sincos_table(math.isqrt(len(table)), table.shape[1]), rtol=0, atol=2**-8):
+        raise ValueError(f"{file}: '{name}' is not the fixed 2-D sin-cos table of this architecture")
+
+
+def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, Layout, list[Path]]:
+    """The configuration, layout and weight files of a model folder."""
+    own = folder / "config.json"
+    if own.is_file() and read_json(own).get("format") == FORMAT:
+        return model_config(read_json(own)["model"]), "ipt", weight_files(folder, weights)
+    if (folder / "llm_config.json").is_file() and (folder / "vit_config.json").is_file():
+        files = weight_files(folder, weights)
+        return _bagel_config(folder, {name: shape for name, (shape, _) in headers(files).items()}), "bagel", files
+    raise FileNotFoundError(
+        f"{folder} is no model folder: it needs config.json with format '{FORMAT}', or BAGEL's llm_config.json and "
+        "vit_config.json"
+    )
+
+
+def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+    """What the JSON files do not say is read off the tensors: table sides and latent channels."""
+    llm, vit = read_json(folder / "llm_config.json"), read_json(folder / "vit_config.json")
+    extra_file = folder / "bagel_config.json"
+    extra = read_json(extra_file) if extra_file.is_file() else {}
+    if llm.get("hidden_act", "silu") != "silu" or llm.get("use_sliding_window") or llm.get("rope_scaling"):
+        raise ValueError(f"{folder / 'llm_config.json'}: only silu, full attention and unscaled RoPE are supported")
+    if vit.get("rope") or extra.get("vit_rope"):
+        raise ValueError(f"{folder}: a vision tower with RoPE is not supported")
+    patch = extra.get("latent_patch_size", 2)
+
+    def of(name: str) -> tuple[int, ...]:
+        if name not in shapes:
+            raise ValueError(f"{folder} is no BAGEL checkpoint: tensor '{name}' is missing")
+        return shapes[name]
+
+    sides = [math.isqrt(of(name)[0]) for name in POSITION_TABLES.values()]
+    for key, side in zip(("vit_max_num_patch_per_side", "max_latent_size"), sides, strict=True):
+        if extra.get(key, side) != side:
+            raise ValueError(f"{extra_file}: {key} is {extra[key]}, but the stored position table has side {side}")
+    decoder = DecoderConfig(
+        hidden=llm["hidden_size"],
+        intermediate=llm["intermediate_size"],
+        layers=llm["num_hidden_layers"],
+        heads=llm["num_attention_heads"],
+        kv_heads=llm["num_key_value_heads"],
+        vocab=llm["vocab_size"],
+        rope_theta=float(llm["rope_theta"]),
+        norm_eps=llm["rms_norm_eps"],
+    )
+    vision = VisionConfig(
+        hidden=vit["hidden_size"],
+        intermediate=vit["intermediate_size"],
+        layers=vit["num_hidden_layers"] + 1 + extra.get("vit_select_layer", -2),
+        heads=vit["num_attention_heads"],
+        patch=vit["patch_size"],
+        side=sides[0],
+        norm_eps=vit.get("layer_norm_eps", 1e-6),
+        interpolate_positions=extra.get("interpolate_pos", False),
+    )
+    vae_file = folder / "vae_config.json"
+    downsample = read_json(vae_file)["downsample"] if vae_file.is_file() else 8
+    latents = LatentConfig(of("vae2llm.weight")[1] // patch**2, patch, sides[1], downsample)
+    return ModelConfig("bagel", decoder, vision, latents)
+
+
+def save_pretrained(
+    model: UnifiedModel,
+    folder: Path | str,
+    *,
+    layout: Layout = "ipt",
+    state: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    codec: LatentCodec | None = None,
+    tokenizer: Path | None = None,
+    shard_bytes: int = 5 * 10**9,
+) -> None:
+    """Write a model in either layout; ``config.json`` comes last.
+
+    ``state``: weights to write instead of the model's own (an average, a gathered or merged state), with our names.
+    ``tokenizer``: a folder whose tokenizer files are copied.
+    """
+    folder = Path(folder)
+    tensors = dict(model.state_dict() if state is None else state)
+    plain = build_on_meta(model.config)
+    expected = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}
+    differences({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected, "the state to save")
+    tensors |= {name: table for name, table in model.named_buffers() if name in POSITION_TABLES}
+    renamed = {theirs: tensors[ours] for ours, theirs in _names(plain, layout).items()}
+    write_weights(folder, renamed, "ema" if layout == "bagel" else "model", shard_bytes, dtype)
+    if codec is not None:
+        codec.save(folder)
+    if tokenizer is not None:
+        for name in TOKENIZER_FILES:
+            if (tokenizer / name).is_file():
+                shutil.copy2(tokenizer / name, folder / name)
+    if layout == "ipt":
+        write_json(folder / "config.json", {"format": FORMAT, "model": dataclasses.asdict(model.config)})
+    else:
+        for name, values in _bagel_json(model.config).items():
+            write_json(folder / name, values)
+
+
+def _bagel_json(config: ModelConfig) -> dict[str, dict[str, Any]]:
+    decoder, vision = config.decoder, config.vision
+    return {
+        "bagel_config.json": {
+            "visual_gen": True,
+            "visual_und": True,
+            "latent_patch_size": config.latents.patch,
+            "max_latent_size": config.latents.side,
+            "vit_max_num_patch_per_side": vision.side,
+            "connector_act": "gelu_pytorch_tanh",
+            "interpolate_pos": vision.interpolate_positions,
+            "vit_select_layer": -2,
+        },
+        "vit_config.json": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": vision.hidden,
+            "image_size": vision.side * vision.patch,
+            "intermediate_size": vision.intermediate,
+            "layer_norm_eps": vision.norm_eps,
+            "num_attention_heads": vision.heads,
+            "num_hidden_layers": vision.layers + 1,
+            "patch_size": vision.patch,
+        },
+        "llm_config.json": {
+            "architectures": ["Qwen2ForCausalLM"],
+            "model_type": "qwen2",
+            "hidden_act": "silu",
+            "hidden_size": decoder.hidden,
+            "intermediate_size": decoder.intermediate,
+            "layer_module": "Qwen2MoTDecoderLayer",
+            "num_attention_heads": decoder.heads,
+            "num_hidden_layers": decoder.layers,
+            "num_key_value_heads": decoder.kv_heads,
+            "qk_norm": True,
+            "rms_norm_eps": decoder.norm_eps,
+            "rope_theta": decoder.rope_theta,
+            "tie_word_embeddings": False,
+            "use_sliding_window": False,
+            "vocab_size": decoder.vocab,
+        },
+    }

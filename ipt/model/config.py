@@ -1,0 +1,130 @@
+"""Shapes of a model as frozen dataclasses, and the presets.
+
+A configuration is data: it is written to ``config.json`` and read back by `model_config`, which rejects unknown keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ipt.common.registry import Registry
+from ipt.sequence.segments import Geometry
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Qwen2.5 with QK-norm; both experts have these sizes."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    vocab: int
+    rope_theta: float = 1e6
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.hidden % self.heads or self.heads % self.kv_heads or self.head_dim % 2:
+            raise ValueError(
+                f"heads must divide hidden with an even head size, and kv_heads must divide heads: hidden {self.hidden}, "
+                f"heads {self.heads}, kv_heads {self.kv_heads}"
+            )
+        if self.hidden % 4:
+            raise ValueError(f"the 2-D position tables need a hidden size divisible by 4, got {self.hidden}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden // self.heads
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """SigLIP2 tower over linear patches. ``layers``: those that run (BAGEL's ``vit_config.json`` counts one more).
+
+    ``side``: patches per side of both position tables. ``interpolate_positions``: stretch a smaller image's grid over the
+    table instead of using its top left corner.
+    """
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    patch: int
+    side: int
+    norm_eps: float = 1e-6
+    interpolate_positions: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hidden % self.heads:
+            raise ValueError(f"vision heads ({self.heads}) must divide the vision hidden size ({self.hidden})")
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """Latents of the codec as tokens: ``patch`` x ``patch`` cells of ``channels`` numbers, ``side`` tokens at most per side,
+    one cell per ``downsample`` x ``downsample`` pixels."""
+
+    channels: int
+    patch: int
+    side: int
+    downsample: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One unified model."""
+
+    name: str
+    decoder: DecoderConfig
+    vision: VisionConfig
+    latents: LatentConfig
+
+    @property
+    def geometry(self) -> Geometry:
+        """How images become tokens of this model."""
+        return Geometry(self.vision.patch, self.latents.patch, self.latents.channels, self.latents.downsample)
+
+
+presets: Registry[ModelConfig] = Registry("model preset")
+for _preset in (
+    ModelConfig(
+        "bagel_7b_mot",
+        DecoderConfig(hidden=3584, intermediate=18944, layers=28, heads=28, kv_heads=4, vocab=152064),
+        VisionConfig(hidden=1152, intermediate=4304, layers=26, heads=16, patch=14, side=70),
+        LatentConfig(channels=16, patch=2, side=64, downsample=8),
+    ),
+    ModelConfig(
+        "small",
+        DecoderConfig(hidden=512, intermediate=1408, layers=12, heads=8, kv_heads=4, vocab=16384),
+        VisionConfig(hidden=384, intermediate=1024, layers=8, heads=6, patch=14, side=37),
+        LatentConfig(channels=16, patch=2, side=32, downsample=8),
+    ),
+    ModelConfig(
+        "tiny",
+        DecoderConfig(hidden=96, intermediate=192, layers=4, heads=4, kv_heads=2, vocab=2048),
+        VisionConfig(hidden=64, intermediate=128, layers=2, heads=4, patch=8, side=16),
+        LatentConfig(channels=48, patch=1, side=16, downsample=8),
+    ),
+):
+    presets.register(_preset.name)(_preset)
+
+
+def model_config(values: Mapping[str, Any]) -> ModelConfig:
+    """The configuration written as nested mappings (``dataclasses.asdict``). Raises ``ValueError`` naming a key that is
+    unknown or missing."""
+    parts = {"decoder": DecoderConfig, "vision": VisionConfig, "latents": LatentConfig}
+    return _build(ModelConfig, {key: _build(parts[key], v) if key in parts else v for key, v in values.items()})
+
+
+def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+    missing = sorted(required - set(values))
+    if unknown or missing:
+        raise ValueError(f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}; valid: {', '.join(known)}")
+    return cls(**values)

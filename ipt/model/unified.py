@@ -1,0 +1,147 @@
+"""The unified model: text, ViT patches and VAE latents in one sequence, answered by hidden states, logits and velocities.
+
+One forward path serves training and inference: they differ only in the `Attention` they pass (the whole packed sequence, or
+new tokens against a KV cache, `cache.extend`). No losses and no I/O here.
+
+Every part runs in every pass that records gradients, on zero tokens if need be: absent kinds contribute empty rows that stay
+in the graph, so all parameters get gradients (zeros) and all ranks of a distributed run do the same work. A loss has to do
+its share: sum over `ModelOutput`'s logits (or ``ce_hidden_CD``) and velocities even where they have no rows.
+
+Shape suffixes: S packed tokens, T the same in the grouped order, U / G understanding / generation tokens, C trained text
+positions, F noised latent tokens, I latent images, D hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ipt.model.attention import Attention, packed_attention
+from ipt.model.config import ModelConfig
+from ipt.model.latents import PositionTable, TimeEmbedder
+from ipt.model.mot import LayerRunner, MoTDecoder
+from ipt.model.vision import GeluMlp, VisionTower
+from ipt.sequence.batch import PackedBatch
+from ipt.sequence.spans import SpanTable
+
+
+class ModelOutput(NamedTuple):
+    """``grouped_TD``: last hidden states in the grouped order. ``ce_hidden_CD``: those at the trained text positions, whose
+    ``logits_CV`` are there if asked for. ``velocities_FD``: float32, at the noised latent tokens.
+
+    A named tuple, so that wrappers such as FSDP find its tensors.
+    """
+
+    spans: SpanTable
+    grouped_TD: Tensor
+    ce_hidden_CD: Tensor
+    logits_CV: Tensor | None
+    velocities_FD: Tensor
+
+    @property
+    def hidden_SD(self) -> Tensor:
+        """[S, D] last hidden states in packed order."""
+        return self.grouped_TD[_index(self.spans.rank, self.grouped_TD)]
+
+
+class UnifiedModel(nn.Module):
+    """BAGEL's architecture. ``attention``: name of the back-end for packed sequences and the vision tower."""
+
+    def __init__(self, config: ModelConfig, attention: str = "sdpa") -> None:
+        super().__init__()
+        self.config, self.attention = config, attention
+        hidden, latents, vision = config.decoder.hidden, config.latents, config.vision
+        self.decoder = MoTDecoder(config.decoder)
+        self.lm_head = nn.Linear(hidden, config.decoder.vocab, bias=False)
+        self.vision = VisionTower(vision)
+        self.connector = GeluMlp(vision.hidden, hidden, hidden)
+        self.vision_positions = PositionTable(vision.side, hidden, "ViT image", vision.interpolate_positions)
+        self.latent_in = nn.Linear(config.geometry.latent_size, hidden)
+        self.latent_out = nn.Linear(hidden, config.geometry.latent_size)
+        self.latent_positions = PositionTable(latents.side, hidden, "latent image", vision.interpolate_positions)
+        self.time_embedder = TimeEmbedder(hidden)
+
+    def set_layer_runner(self, runner: LayerRunner) -> None:
+        """Run every decoder and vision layer through ``runner(layer, *inputs)``, for example to checkpoint activations."""
+        self.decoder.run_layer = self.vision.run_layer = runner
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Random weights for training from scratch: normal with variance 1 / fan-in, zero biases, unit norms, and a zero
+        velocity head, so that the first velocity is 0 (BAGEL zero-initialises ``llm2vae``, too)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.normal_(0, module.in_features**-0.5, generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+            elif isinstance(module, nn.Embedding):
+                module.weight.normal_(0, 0.5, generator=generator)
+            elif isinstance(module, nn.LayerNorm | nn.RMSNorm | PositionTable):
+                module.reset_parameters()
+        self.latent_out.weight.zero_()
+
+    def forward(self, batch: PackedBatch, attention: Attention | None = None, logits: bool = True) -> ModelOutput:
+        """``attention``: that of the whole packed sequence by default. ``logits=False`` leaves ``logits_CV`` out, for losses
+        that go through the vocabulary in chunks (`logits` of ``ce_hidden_CD``).
+
+        Raises ``ValueError`` for images larger than a position table and for a batch that is not `encoded` or not noised.
+        """
+        spans = batch.spans
+        x_UD, x_GD = self.embed(batch, skip_absent=attention is not None)
+        if attention is None:
+            attention = packed_attention(self.attention, spans, x_UD)
+        position_ids_T = _index(spans.position_ids[spans.order], x_UD)
+        grouped_TD = self.decoder(x_UD, x_GD, position_ids_T, attention)
+        ce_hidden_CD = grouped_TD[_index(spans.rank[spans.ce_positions], grouped_TD)]
+        noised_FD = grouped_TD[_index(spans.rank[spans.noised_positions], grouped_TD)]
+        return ModelOutput(
+            spans=spans,
+            grouped_TD=grouped_TD,
+            ce_hidden_CD=ce_hidden_CD,
+            logits_CV=self.logits(ce_hidden_CD) if logits else None,
+            velocities_FD=self.latent_out(noised_FD).float(),
+        )
+
+    def logits(self, hidden_CD: Tensor) -> Tensor:
+        """[C, vocabulary] next-token logits in the compute dtype."""
+        scores: Tensor = self.lm_head(hidden_CD)
+        return scores
+
+    def embed(self, batch: PackedBatch, skip_absent: bool = False) -> tuple[Tensor, Tensor]:
+        """Decoder inputs of the understanding tokens [U, D] and of the generation tokens [G, D].
+
+        ``skip_absent`` does not run parts on zero tokens: for decoding, never for training.
+        """
+        spans = batch.spans
+        x_UD = self.decoder.embed_tokens(batch.token_ids_X)
+        x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch)
+        if skip_absent and not batch.patch_grids:
+            return x_UD, x_GD
+        features_VD = self.connector(self.vision(batch.patches_VD, batch.patch_grids, self.attention))
+        patches_VD = features_VD + self.vision_positions(batch.patch_grids).to(features_VD.dtype)
+        is_patch_U = spans.is_body[spans.order[: spans.num_understanding]]
+        place_U = np.argsort(np.argsort(is_patch_U, kind="stable"), kind="stable")
+        return torch.cat([x_UD, patches_VD])[_index(place_U, x_UD)], x_GD
+
+    def embed_latents(self, batch: PackedBatch) -> Tensor:
+        """[G, D] decoder inputs of the latent tokens: projection of x_t, timestep and position."""
+        if batch.timesteps_I is None:
+            missing = (
+                "pictures without latents; call encoded"
+                if batch.pictures
+                else "noised images without x_t; call add_noise or with_noised"
+            )
+            raise ValueError(f"the batch has {missing} first")
+        weight = self.latent_in.weight
+        sizes = torch.tensor([math.prod(grid) for grid in batch.latent_grids], dtype=torch.long, device=weight.device)
+        times_GD = self.time_embedder(batch.timesteps_I).repeat_interleave(sizes, dim=0)
+        positions_GD = self.latent_positions(batch.latent_grids).to(weight.dtype)
+        return self.latent_in(batch.latents_GD.to(weight.dtype)) + times_GD + positions_GD
+
+
+def _index(index: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(index).to(like.device)

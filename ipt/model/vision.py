@@ -1,0 +1,93 @@
+"""SigLIP2 as a NaViT: images of any aspect ratio as one run of linear patches, full attention inside each image.
+
+Equal to transformers' ``SiglipVisionModel`` without its pooling head on one square image (tests/model/test_vision.py); its
+modules are fixed to a grid and a padded batch, which would also make the number of layer calls depend on the images at hand.
+
+Shape suffixes: V patches of all images, D vision hidden size, N heads, H numbers per head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ipt.model.attention import Attention, packed_attention
+from ipt.model.config import VisionConfig
+from ipt.model.latents import grid_rows
+from ipt.model.mot import LayerRunner, run_directly
+from ipt.sequence.batch import Grid
+from ipt.sequence.spans import Expert, Mode, Span, SpanTable
+
+
+class GeluMlp(nn.Module):
+    """Linear, tanh-GELU, linear: the MLP of the tower and the connector to the decoder."""
+
+    def __init__(self, size: int, intermediate: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(size, intermediate)
+        self.fc2 = nn.Linear(intermediate, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class VisionAttention(nn.Module):
+    """Multi-head self-attention with biases everywhere."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.q_proj = nn.Linear(config.hidden, config.hidden)
+        self.k_proj = nn.Linear(config.hidden, config.hidden)
+        self.v_proj = nn.Linear(config.hidden, config.hidden)
+        self.out_proj = nn.Linear(config.hidden, config.hidden)
+
+    def forward(self, index: int, x_VD: Tensor, attention: Attention) -> Tensor:
+        q, k, v = (proj(x_VD).unflatten(-1, (self.heads, -1)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        return self.out_proj(attention(index, q, k, v).flatten(1))
+
+
+class VisionLayer(nn.Module):
+    """Pre-norm transformer layer."""
+
+    def __init__(self, config: VisionConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.layer_norm1 = nn.LayerNorm(config.hidden, eps=config.norm_eps)
+        self.self_attn = VisionAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden, eps=config.norm_eps)
+        self.mlp = GeluMlp(config.hidden, config.intermediate, config.hidden)
+
+    def forward(self, x_VD: Tensor, attention: Attention) -> Tensor:
+        x_VD = x_VD + self.self_attn(self.index, self.layer_norm1(x_VD), attention)
+        return x_VD + self.mlp(self.layer_norm2(x_VD))
+
+
+class VisionTower(nn.Module):
+    """Patches to features. ``run_layer`` is the hook for activation checkpointing."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embedding = nn.Linear(3 * config.patch**2, config.hidden)
+        self.position_embedding = nn.Embedding(config.side**2, config.hidden)
+        self.layers = nn.ModuleList(VisionLayer(config, index) for index in range(config.layers))
+        self.post_layernorm = nn.LayerNorm(config.hidden, eps=config.norm_eps)
+        self.run_layer: LayerRunner = run_directly
+
+    def forward(self, patches_VP: Tensor, grids: Sequence[Grid], backend: str) -> Tensor:
+        """[V, D] features after the final norm, from float patches [V, 3 * patch^2] of images with ``grids``."""
+        config = self.config
+        rows = grid_rows(grids, config.side, "image", config.interpolate_positions).to(patches_VP.device)
+        x_VD = self.patch_embedding(patches_VP.to(self.patch_embedding.weight.dtype)) + self.position_embedding(rows)
+        images = (
+            Span(number, math.prod(grid), Mode.FULL, Expert.UNDERSTANDING, 0) for number, grid in enumerate(grids)
+        )
+        attention = packed_attention(backend, SpanTable.from_spans(images), x_VD)
+        for layer in self.layers:
+            x_VD = self.run_layer(layer, x_VD, attention)
+        features: Tensor = self.post_layernorm(x_VD)
+        return features

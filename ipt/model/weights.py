@@ -1,0 +1,140 @@
+"""Safetensors files: finding the shards of a folder, reading them with bounded memory, writing them atomically.
+
+Reading reopens a shard after every sixteenth of its bytes: an open file keeps the pages it has read in the process's memory,
+so one pass through an open shard would hold the weights twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ipt.common.files import CorruptFile, read_json, sync_folder, write_json
+
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def weight_files(folder: Path, weights: str | None = None) -> list[Path]:
+    """The safetensors files of a model in ``folder``: those of the index, or the one named ``weights``, or the only one of
+    ``model.safetensors`` and ``ema.safetensors``.
+
+    Raises ``FileNotFoundError`` where there is none and ``ValueError`` for pickled weights or an ambiguous choice.
+    """
+    if weights is not None:
+        if not weights.endswith(".safetensors"):
+            raise ValueError(
+                f"{folder / weights}: only safetensors are loaded (a pickle can run code); convert it first"
+            )
+        return [_existing(folder, weights)]
+    index = folder / INDEX
+    if index.is_file():
+        return [_existing(folder, name) for name in sorted(set(read_json(index)["weight_map"].values()))]
+    found = [folder / name for name in ("model.safetensors", "ema.safetensors") if (folder / name).is_file()]
+    if len(found) == 2:
+        raise ValueError(f"{folder} holds both {found[0].name} and {found[1].name}; choose one with weights=...")
+    if not found:
+        pickles = [path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLES]
+        if pickles:
+            raise ValueError(
+                f"{folder} holds only pickled weights ({', '.join(pickles)}), which can run code; convert them"
+            )
+        raise FileNotFoundError(f"{folder} holds no {INDEX}, model.safetensors or ema.safetensors")
+    return found
+
+
+def _existing(folder: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise ValueError(f"{folder / INDEX} points outside its folder: '{name}'")
+    if not (folder / name).is_file():
+        raise FileNotFoundError(f"{folder / name} is missing")
+    return folder / name
+
+
+def headers(files: list[Path]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Name to (shape, dtype) of all tensors of ``files``, without reading data. A name that occurs twice is an error."""
+    found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    for path in files:
+        with _open(path) as handle:
+            for name in handle.keys():  # noqa: SIM118 (a handle is not a mapping)
+                if name in found:
+                    raise ValueError(f"tensor '{name}' occurs twice, the second time in {path}")
+                part = handle.get_slice(name)
+                found[name] = tuple(part.get_shape()), getattr(torch, _DTYPES[part.get_dtype()])
+    return found
+
+
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "U8": "uint8"}
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise CorruptFile(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
+
+
+def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
+    """All tensors, one at a time. Use each before asking for the next: its memory is that of the open file."""
+    for path in files:
+        budget = max(path.stat().st_size // 16, 1)
+        with _open(path) as handle:
+            names = handle.offset_keys()
+        while names:
+            used = 0
+            with _open(path) as handle:
+                while names and used < budget:
+                    tensor = handle.get_tensor(names[0])
+                    used += tensor.nbytes
+                    yield names.pop(0), tensor
+                    del tensor
+
+
+def write_weights(
+    folder: Path, tensors: Mapping[str, Tensor], stem: str, shard_bytes: int, dtype: torch.dtype | None = None
+) -> None:
+    """Write tensors, in order, as ``stem.safetensors`` or as shards of at most ``shard_bytes`` with an index, which comes last.
+
+    Copies (to the CPU, to ``dtype``) exist for one shard at a time.
+    """
+    sizes = {name: t.numel() * (dtype or t.dtype).itemsize for name, t in tensors.items()}
+    plan: list[list[str]] = [[]]
+    used = 0
+    for name, size in sizes.items():
+        if plan[-1] and used + size > shard_bytes:
+            plan.append([])
+            used = 0
+        plan[-1].append(name)
+        used += size
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(plan, start=1):
+        file = f"{stem}.safetensors" if len(plan) == 1 else f"{stem}-{number:05d}-of-{len(plan):05d}.safetensors"
+        shard = {n: tensors[n].detach().to("cpu", dtype or tensors[n].dtype).contiguous() for n in names}
+        save_tensors(shard, folder / file)
+        weight_map |= dict.fromkeys(names, file)
+    if len(plan) > 1:
+        write_json(folder / INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write one safetensors file atomically; ``metadata`` values are stored as JSON texts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()} if metadata else None)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,235 @@
+"""The only place that decides what a model reads and writes around a question: system prompts, the format of questions and
+options, the order of texts and images, and tags. Training, inference and evaluation render through it.
+
+A `Profile` is the set of these decisions. ``default`` is ours. ``release`` is the layout of the published training data, for
+users of released checkpoints; its system prompts are not written here but read from a converted dataset's ``prompts.json``.
+
+Tags are plain text to the tokenizer. Text that comes from data cannot open one: `escape` breaks every marker in it, and the
+tokenizer never turns text into a special token (`ipt.sequence.tokenizer`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ipt.common.files import CorruptFile, read_json, write_json
+from ipt.samples.sample import TASKS, BadSample, SampleImage, SpatialSample
+
+THINK, THINK_END = "<think>", "</think>"
+DESCRIBE, DESCRIBE_END = "<think_image>", "</think_image>"
+IMAGE_START, IMAGE_END = "<image_start>", "<image_end>"
+ANSWER, ANSWER_END = "<answer>", "</answer>"
+
+PROMPTS_FILE = "prompts.json"
+MODES = ("label_only", "text_cot", "caption", "ipt")
+REFERENCE = re.compile(r"<image_(\d+)>")
+MARKER = re.compile(
+    r"<(?=\||/?(?:think|think_image|image_start|image_end|answer|img|image|image_\d+)\s*/?>)", re.IGNORECASE
+)
+
+Part = Literal["system", "images", "question"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the prompt of one task is put together.
+
+    ``order``: one entry per text of the prompt or run of images; parts in one entry are one text, joined by ``joint``.
+    ``option``: the format of one option, from ``letter`` and ``choice``; ``separator`` stands before each. ``reference``: how
+    the k-th input image, ``<image_k>`` in a stored question, is named, from ``number``.
+    """
+
+    order: tuple[tuple[Part, ...], ...] = (("system",), ("images",), ("question",))
+    joint: str = "\n"
+    option: str = "({letter}) {choice}"
+    separator: str = "\n"
+    reference: str = "image {number}"
+
+    def __post_init__(self) -> None:
+        parts = [part for entry in self.order for part in entry]
+        if sorted(parts) != ["images", "question", "system"]:
+            raise ValueError(f"a layout holds system, images and question once each, got {self.order}")
+        if any("images" in entry and len(entry) > 1 for entry in self.order):
+            raise ValueError(f"images cannot share an entry with text, got {self.order}")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Everything that is the same for all samples.
+
+    ``systems``: the system prompt of an imagination mode, by ``"ipt"`` or, for one task, by ``"pet/ipt"``. ``thoughts``: by
+    task, what the model says before it imagines; a sample takes one of them. ``layouts``: by task, else the default one.
+    """
+
+    name: str
+    systems: Mapping[str, str]
+    thoughts: Mapping[str, tuple[str, ...]]
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+
+    def system(self, task: str, mode: str) -> str:
+        """The system prompt that asks for ``mode``; ``ValueError`` where the profile has none."""
+        for key in (f"{task}/{mode}", mode):
+            if key in self.systems:
+                return self.systems[key]
+        raise ValueError(
+            f"profile '{self.name}' has no system prompt for mode '{mode}' of task '{task}'; it has: "
+            f"{', '.join(sorted(self.systems)) or 'none'}"
+        )
+
+    def thoughts_of(self, task: str) -> tuple[str, ...]:
+        """The announcements of an imagination; ``ValueError`` where the profile has none."""
+        if not self.thoughts.get(task):
+            raise ValueError(f"profile '{self.name}' has no thoughts for task '{task}'")
+        return self.thoughts[task]
+
+    def layout(self, task: str) -> Layout:
+        return self.layouts.get(task, Layout())
+
+
+DEFAULT = Profile(
+    name="default",
+    systems={
+        "label_only": "Look at the images and answer the question about the scene. Reply at once with the letter of the right "
+        "option between <answer> and </answer>; do not reason in words and do not draw.",
+        "text_cot": "Look at the images and answer the question about the scene. First reason in words between <think> and "
+        "</think>, then give the letter of the right option between <answer> and </answer>.",
+        "caption": "Look at the images and answer the question about the scene. First describe the view that is not shown "
+        "between <think_image> and </think_image>, then give the letter of the right option between <answer> and </answer>.",
+        "ipt": "Look at the images and answer the question about the scene. First say between <think> and </think> which view "
+        "you need, draw it between <image_start> and <image_end>, then give the letter of the right option between <answer> "
+        "and </answer>.",
+    },
+    thoughts={
+        "pet": ("I need the view from the marked place after the turn.",),
+        "pt": ("I need the view to the side at the midpoint of the path.",),
+        "mvc": ("I need the whole area as seen from above.",),
+    },
+)
+
+RELEASE_LAYOUTS: Mapping[str, Layout] = {
+    "pet": Layout(order=(("images",), ("system", "question"))),
+    "mvc": Layout(order=(("images",), ("system", "question")), option="{letter}) {choice}", separator=" "),
+    "pt": Layout(reference="<img><|image_{number}|></img>"),
+}
+
+
+def load_profile(name: str, prompts: Path | None = None) -> Profile:
+    """The profile ``default``, or ``release`` with the system prompts and thoughts of the ``prompts.json`` at ``prompts`` (the
+    file or its folder).
+
+    Raises ``ValueError`` for another name or a missing path, ``CorruptFile`` for a file of another form.
+    """
+    if name == "default":
+        return DEFAULT
+    if name != "release":
+        raise ValueError(f"unknown profile '{name}'; valid: default, release")
+    if prompts is None:
+        raise ValueError(
+            f"the profile 'release' reads its system prompts from the {PROMPTS_FILE} of a converted dataset: "
+            "say where that is"
+        )
+    path = prompts / PROMPTS_FILE if prompts.is_dir() else prompts
+    value = read_json(path)
+    try:
+        systems = {str(key): checked_text(text) for key, text in value["systems"].items()}
+        thoughts = {task: tuple(map(checked_text, value["thoughts"][task])) for task in value["thoughts"]}
+        wrong = sorted({*(key.split("/")[-1] for key in systems)} - {*MODES}) + sorted({*thoughts} - {*TASKS})
+        if wrong:
+            raise ValueError(f"unknown modes or tasks {', '.join(wrong)}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CorruptFile(
+            f"{path} does not hold 'systems' (mode or task/mode to text) and 'thoughts' (task to texts): {error}"
+        ) from error
+    return Profile("release", systems, thoughts, RELEASE_LAYOUTS)
+
+
+def checked_text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"expected text, got {value!r}")
+    return value
+
+
+def write_prompts(folder: Path, systems: Mapping[str, str], thoughts: Mapping[str, Sequence[str]]) -> Path:
+    """Write ``prompts.json``, which `load_profile` reads, and return its path."""
+    write_json(folder / PROMPTS_FILE, {"systems": dict(systems), "thoughts": {k: list(v) for k, v in thoughts.items()}})
+    return folder / PROMPTS_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPart:
+    """One text of a prompt, or one input image."""
+
+    role: Literal["system", "observation", "question"]
+    text: str = ""
+    image: SampleImage | None = None
+
+
+def render_prompt(sample: SpatialSample, mode: str, profile: Profile) -> list[PromptPart]:
+    """The prompt of ``sample`` for an imagination mode: what training shows and what inference sends, in order.
+
+    A text that joins the system prompt and the question has the role of the question. Input images keep the order of the
+    sample. ``BadSample`` names the sample and the field that cannot be rendered.
+    """
+    layout = profile.layout(sample.task)
+    texts = {"system": profile.system(sample.task, mode), "question": question_text(sample, layout)}
+    parts: list[PromptPart] = []
+    for entry in layout.order:
+        if entry == ("images",):
+            parts += [PromptPart("observation", image=image) for image in sample.images]
+        else:
+            role: Literal["system", "question"] = "question" if "question" in entry else "system"
+            parts.append(PromptPart(role, layout.joint.join(texts[part] for part in entry)))
+    return parts
+
+
+def question_text(sample: SpatialSample, layout: Layout) -> str:
+    """Question and options in the format of ``layout``, markers escaped."""
+    options = zip(sample.letters, sample.choices, strict=True)
+    lines = [layout.option.format(letter=letter, choice=escape(choice)) for letter, choice in options]
+    return layout.separator.join([name_images(sample, layout), *lines])
+
+
+def name_images(sample: SpatialSample, layout: Layout) -> str:
+    """The question with its image references written out and everything else that looks like a marker escaped."""
+    pieces = REFERENCE.split(sample.question)
+    for place in range(1, len(pieces), 2):
+        number = int(pieces[place])
+        if not 1 <= number <= len(sample.images):
+            raise BadSample(
+                f"sample '{sample.id}', field 'question': names image {number}, the sample has {len(sample.images)} images"
+            )
+        pieces[place] = layout.reference.format(number=number)
+    pieces[::2] = [escape(piece) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
+def escape(text: str) -> str:
+    """``text`` with the angle bracket of every tag, image reference or special token in it written as ``&lt;``."""
+    return MARKER.sub("&lt;", text)
+
+
+def answer_text(sample: SpatialSample) -> str:
+    """``<answer>B</answer>``."""
+    return f"{ANSWER}{sample.answer}{ANSWER_END}"
+
+
+def think(text: str) -> str:
+    """Words of reasoning between their tags, escaped."""
+    return f"{THINK}{escape(text)}{THINK_END}"
+
+
+def describe(text: str) -> str:
+    """A described view between its tags, escaped."""
+    return f"{DESCRIBE}{escape(text)}{DESCRIBE_END}"
+
+
+def written(sample: SpatialSample, field_name: Literal["rationale", "caption"]) -> str:
+    """A text field that a mode needs; ``BadSample`` where it is empty."""
+    text: str = getattr(sample, field_name)
+    if not text.strip():
+        raise BadSample(f"sample '{sample.id}', field '{field_name}': this mode is trained on it, but it is empty")
+    return text

@@ -1,0 +1,190 @@
+"""One packed sequence with all its inputs and labels, and the functions that lay segments or single tokens out in it.
+
+Shape suffixes: X text and marker tokens, V ViT patches, G latent tokens, F noised latent tokens, I latent images, C trained
+text positions, D numbers per token, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ipt.sequence.pictures import Picture
+from ipt.sequence.segments import Geometry, Kind, Segment, SpecialTokens
+from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
+from ipt.sequence.transforms import normalised, patchify
+
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Inputs of one forward pass, each in packed order. Kinds that are absent are tensors with zero rows.
+
+    ``latents_GD``: float32; clean as laid out, x_t in the noised images after `with_noised`. ``timesteps_I``: t in [0, 1] per
+    latent image, 0 for clean ones; ``None`` until `with_noised` where there are noised images. ``pictures``: uint8 [3, H, W],
+    each once, that the codec has still to encode; ``picture_of``: the picture of each latent image, -1 where its latents
+    are there.
+    """
+
+    spans: SpanTable
+    token_ids_X: Tensor
+    patches_VD: Tensor
+    patch_grids: tuple[Grid, ...]
+    latents_GD: Tensor
+    latent_grids: tuple[Grid, ...]
+    timesteps_I: Tensor | None
+    labels_C: Tensor
+    pictures: tuple[Tensor, ...] = ()
+    picture_of: tuple[int, ...] = ()
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
+        """The same batch with its tensors on ``device``."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        moved: dict[str, Any] = {name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items()}
+        pictures = tuple(picture.to(device, non_blocking=non_blocking) for picture in self.pictures)
+        return replace(self, **moved, pictures=pictures)
+
+    def encoded(self, encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> PackedBatch:
+        """The same batch with latents in the place of its pictures; ``encode`` is a codec's, from float32 images [3, H, W] in
+        [-1, 1] to latents [C, h, w]. An image that occurs several times (noised and clean) is encoded once."""
+        if not self.pictures:
+            return self
+        latents = encode([normalised(picture) for picture in self.pictures])
+        sizes = [rows * columns for rows, columns in self.latent_grids]
+        pieces = list(torch.split(self.latents_GD, sizes))
+        for image, (picture, (_, columns)) in enumerate(zip(self.picture_of, self.latent_grids, strict=True)):
+            if picture >= 0:
+                tokens = patchify(latents[picture], latents[picture].shape[2] // columns)
+                if tokens.shape != pieces[image].shape:
+                    raise ValueError(
+                        f"picture {picture} became latent tokens {tuple(tokens.shape)}, the batch has room for "
+                        f"{tuple(pieces[image].shape)}: the codec and the model's geometry do not fit together"
+                    )
+                pieces[image] = tokens.to(self.latents_GD)
+        times = None if len(self.spans.noised_images) else self.latents_GD.new_zeros(len(self.latent_grids))
+        return replace(self, latents_GD=torch.cat(pieces), timesteps_I=times, pictures=(), picture_of=())
+
+    def noised_latents(self) -> Tensor:
+        """[F, D] the rows of ``latents_GD`` that belong to noised images. ``ValueError`` before `encoded`."""
+        if self.pictures:
+            raise ValueError(f"{len(self.pictures)} pictures of the batch have no latents yet; call encoded first")
+        return self.latents_GD[torch.from_numpy(self.spans.is_noised).to(self.latents_GD.device)]
+
+    def with_noised(self, x_t_FD: Tensor, timesteps: Tensor) -> PackedBatch:
+        """The same batch with the noised images' latents replaced by x_t, at times t in [0, 1], one per noised image.
+
+        Raises ``ValueError`` where the counts do not match the noised images of the batch.
+        """
+        noised = torch.from_numpy(self.spans.is_noised).to(self.latents_GD.device)
+        images = torch.from_numpy(self.spans.noised_images).to(self.latents_GD.device)
+        expected = (int(self.spans.is_noised.sum()), self.latents_GD.shape[1])
+        if x_t_FD.shape != expected or timesteps.shape != images.shape:
+            raise ValueError(
+                f"{len(images)} noised images need x_t {expected} and as many timesteps, got {tuple(x_t_FD.shape)} and "
+                f"{tuple(timesteps.shape)}"
+            )
+        latents_GD = self.latents_GD.clone()
+        latents_GD[noised] = x_t_FD.to(latents_GD)
+        timesteps_I = latents_GD.new_zeros(len(self.latent_grids))
+        timesteps_I[images] = timesteps.to(timesteps_I)
+        return replace(self, latents_GD=latents_GD, timesteps_I=timesteps_I)
+
+
+def lay_out(
+    samples: Sequence[Sequence[Segment]],
+    tokens: SpecialTokens,
+    geometry: Geometry,
+    positions: Sequence[int] | None = None,
+) -> PackedBatch:
+    """Lay samples out back to back. ``positions``: the rope id at which each sample starts (default 0; at inference, where
+    its cached context ends). Pictures are decoded here: a broken one is a ``BadImage`` error. Raises ``ValueError`` for images
+    that cannot be cut into patches, and for a number of positions that is not that of the samples."""
+    spans: list[Span] = []
+    text, labels = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
+    rows = {Kind.VIT: [torch.empty(0, geometry.patch_size)], Kind.VAE: [torch.empty(0, geometry.latent_size)]}
+    grids: dict[Kind, list[Grid]] = {Kind.VIT: [], Kind.VAE: []}
+    pictures: dict[Picture, int] = {}
+    picture_of: list[int] = []
+    if positions is not None and len(positions) != len(samples):
+        raise ValueError(f"{len(samples)} samples cannot start at {len(positions)} positions")
+    for number, segments in enumerate(samples):
+        position = 0 if positions is None else positions[number]
+        for segment in segments:
+            kind, payload = segment.kind, segment.payload
+            if segment.dropped:
+                position += kind.mode is Mode.FULL
+                continue
+            if kind is Kind.TEXT:
+                assert isinstance(payload, Tensor)
+                ids = torch.cat([payload.new_tensor([tokens.bos]), payload, payload.new_tensor([tokens.eos])])
+                text.append(ids)
+                length = len(ids)
+                if segment.loss is not Loss.NONE:
+                    end = [] if segment.end_label is None else [segment.end_label]
+                    labels.append(torch.cat([ids[1:], ids.new_tensor(end)]))
+            else:
+                grid = segment.grid(geometry)
+                source = Kind.VIT if kind is Kind.VIT else Kind.VAE
+                if source is Kind.VAE:
+                    number_of = pictures.setdefault(payload, len(pictures)) if isinstance(payload, Picture) else -1
+                    picture_of.append(number_of)
+                text.append(torch.tensor([tokens.image_start, tokens.image_end]))
+                grids[source].append(grid)
+                rows[source].append(image_tokens(segment, grid, geometry))
+                length = len(rows[source][-1]) + 2
+            span = Span(number, length, kind.mode, kind.expert, position, segment.role, segment.blocked, segment.loss)
+            spans.append(span)
+            position = span.next_position
+    table = SpanTable.from_spans(spans)
+    return PackedBatch(
+        spans=table,
+        token_ids_X=torch.cat(text),
+        patches_VD=torch.cat(rows[Kind.VIT]),
+        patch_grids=tuple(grids[Kind.VIT]),
+        latents_GD=torch.cat(rows[Kind.VAE]),
+        latent_grids=tuple(grids[Kind.VAE]),
+        timesteps_I=None if len(table.noised_images) or pictures else torch.zeros(len(grids[Kind.VAE])),
+        labels_C=torch.cat(labels),
+        pictures=tuple(picture.pixels() for picture in pictures),
+        picture_of=tuple(picture_of),
+    )
+
+
+def image_tokens(segment: Segment, grid: Grid, geometry: Geometry) -> Tensor:
+    """[L, D] patches or latent tokens of an image; zeros for a picture that the codec has still to encode."""
+    payload = segment.payload
+    if segment.kind is not Kind.VIT and isinstance(payload, Picture):
+        return torch.zeros(grid[0] * grid[1], geometry.latent_size)
+    pixels = normalised(payload.pixels()) if isinstance(payload, Picture) else payload
+    return patchify(pixels, geometry.vit_patch if segment.kind is Kind.VIT else geometry.latent_patch)
+
+
+def single_tokens(
+    ids_N: Tensor,
+    positions: Sequence[int],
+    geometry: Geometry,
+    role: Role = Role.ANSWER,
+    blocked: frozenset[Role] = frozenset(),
+) -> PackedBatch:
+    """One text token per sample, without markers, at the given rope ids: the input of a decoding step. Its logits are asked
+    for; there are no labels. ``role`` and ``blocked`` are those of the text that the token belongs to."""
+    spans = [
+        Span(number, 1, Mode.CAUSAL, Expert.UNDERSTANDING, position, role, blocked, Loss.CE_WITH_END)
+        for number, position in enumerate(positions)
+    ]
+    empty = torch.empty(0, device=ids_N.device)
+    return PackedBatch(
+        spans=SpanTable.from_spans(spans),
+        token_ids_X=ids_N,
+        patches_VD=empty.reshape(0, geometry.patch_size),
+        patch_grids=(),
+        latents_GD=empty.reshape(0, geometry.latent_size),
+        latent_grids=(),
+        timesteps_I=empty,
+        labels_C=ids_N[:0],
+    )

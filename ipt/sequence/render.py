@@ -1,0 +1,192 @@
+"""From samples to segments: token ids, pictures at their sizes, losses. Training and inference build every segment here.
+
+What stands in which order is decided by the profile (`ipt.samples.prompts`), what an imagination consists of by its mode
+(`ipt.imagination`); this file decides sizes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ipt.common.images import image_size
+from ipt.common.seeding import generator
+from ipt.samples.prompts import Profile, render_prompt
+from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.pictures import Picture, Size
+from ipt.sequence.segments import Geometry, Kind, RejectedSample, Segment, num_tokens
+from ipt.sequence.spans import Loss, Role
+from ipt.sequence.tokenizer import Tokenizer
+from ipt.sequence.transforms import ResizeRule
+
+KINDS: Mapping[str, Kind] = {"vae": Kind.VAE, "vit": Kind.VIT}
+SHRINK_STEP, SHRINK_STEPS = 0.9, 20
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Sizes of one task. ``input_side``, ``vit_side``: longest side in pixels of what the codec and the vision tower see of
+    an input image; the shortest is at least ``..._min_side`` where both can be had. ``imagination``: latent tokens per side
+    of an imagination, which is square (the paper: 4, 16, 32 or 64)."""
+
+    input_side: int = 512
+    input_min_side: int = 256
+    vit_side: int = 518
+    vit_min_side: int = 224
+    imagination: int = 32
+
+
+@dataclass(frozen=True)
+class GuidanceDropout:
+    """Probabilities with which a sample that draws an image loses a group, so that guidance has its branches: ``text`` is
+    system prompt and question (their sample then trains no text), ``observation`` all input images, the others one clean
+    copy of the imagination."""
+
+    text: float = 0.1
+    observation: float = 0.0
+    imagination_vae: float = 0.0
+    imagination_vit: float = 0.0
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """Settings of the sequence that do not depend on the mode.
+
+    ``resolutions``: by task, else the default one. ``observe``: the encoders that see input images. A prompt longer than
+    ``max_prompt_tokens`` has the sides of its images limited further, all by one factor, in steps of `SHRINK_STEP`
+    (``oversize="shrink"``), or its sample rejected; since the rule knows only the prompt, training and inference see the same
+    images. A sample longer than ``max_sample_tokens`` is rejected.
+    """
+
+    resolutions: dict[str, Resolution] = field(default_factory=dict)
+    observe: tuple[str, ...] = ("vae", "vit")
+    oversize: str = "shrink"
+    max_prompt_tokens: int = 16384
+    max_sample_tokens: int = 24576
+    dropout: GuidanceDropout = field(default_factory=GuidanceDropout)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_encoders("observe", self.observe)
+        if self.oversize not in ("shrink", "reject"):
+            raise ValueError(f"oversize must be shrink or reject, got '{self.oversize}'")
+
+    def resolution(self, task: str) -> Resolution:
+        return self.resolutions.get(task, Resolution())
+
+    def stream(self, purpose: str, sample: SpatialSample, epoch: int) -> np.random.Generator:
+        """The random stream of one decision about one sample in one epoch."""
+        return generator(self.seed, "sequence", purpose, epoch, sample.id)
+
+
+def check_encoders(name: str, encoders: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless ``encoders`` are different ones of vae and vit."""
+    if len(set(encoders)) != len(encoders) or not set(encoders) <= set(KINDS):
+        raise ValueError(f"{name} takes vae and vit, each at most once, got {list(encoders)}")
+
+
+class Renderer:
+    """Makes the segments of one model's sequences."""
+
+    def __init__(self, tokenizer: Tokenizer, geometry: Geometry, profile: Profile, config: SequenceConfig) -> None:
+        self.tokenizer, self.geometry, self.profile, self.config = tokenizer, geometry, profile, config
+
+    def text(self, text: str, role: Role, trained: bool = False, blocked: frozenset[Role] = frozenset()) -> Segment:
+        """A text; a ``trained`` one has a loss on every token and on its end."""
+        ids = torch.tensor(self.tokenizer.encode(text), dtype=torch.long)
+        return Segment(Kind.TEXT, ids, role, Loss.CE if trained else Loss.NONE, blocked=blocked)
+
+    def prompt(self, sample: SpatialSample, mode: str) -> list[Segment]:
+        """The prompt of a sample for an imagination mode, its images sized by the policy of `SequenceConfig`.
+
+        Raises `RejectedSample` where the policy says so, ``BadSample`` and ``BadImage`` for what is wrong in the data.
+        """
+        limit = self.config.max_prompt_tokens
+        for step in range(SHRINK_STEPS if self.config.oversize == "shrink" else 1):
+            segments = self._prompt(sample, mode, SHRINK_STEP**step)
+            if num_tokens(segments, self.geometry) <= limit:
+                return segments
+        length = num_tokens(self._prompt(sample, mode, 1.0), self.geometry)
+        policy = f", also at {SHRINK_STEP**step:.2f} of its image sizes" if step else ""
+        raise RejectedSample(sample.id, f"its prompt has {length} tokens, at most {limit} are allowed{policy}")
+
+    def _prompt(self, sample: SpatialSample, mode: str, scale: float) -> list[Segment]:
+        segments: list[Segment] = []
+        numbers = itertools.count()
+        for part in render_prompt(sample, mode, self.profile):
+            if part.image is None:
+                segments.append(self.text(part.text, Role[part.role.upper()]))
+            else:
+                segments += self.observation(sample, part.image, f"images[{next(numbers)}]", scale)
+        return segments
+
+    def observation(self, sample: SpatialSample, image: SampleImage, name: str, scale: float = 1.0) -> list[Segment]:
+        """What the encoders of ``observe`` see of an input image, at ``scale`` times its configured size."""
+        what, at = f"sample '{sample.id}', field '{name}'", self.config.resolution(sample.task)
+        rules = {
+            "vae": self._rule(at.input_side * scale, at.input_min_side * scale, self.geometry.latent_stride),
+            "vit": self._rule(at.vit_side * scale, at.vit_min_side * scale, self.geometry.vit_patch),
+        }
+        size = image_size(image.data, what)
+        return [
+            Segment(KINDS[encoder], Picture(image.data, (rules[encoder].size(*size),), what), Role.OBSERVATION)
+            for encoder in self.config.observe
+        ]
+
+    def _rule(self, longest: float, shortest: float, stride: int) -> ResizeRule:
+        longest = max(int(longest) // stride * stride, stride)
+        return ResizeRule(longest, min(int(shortest), longest), stride)
+
+    def imagination_size(self, task: str) -> Size:
+        """(width, height) in pixels of an imagination."""
+        side = self.config.resolution(task).imagination * self.geometry.latent_stride
+        return side, side
+
+    def noised(self, sample: SpatialSample, image: SampleImage, trained: bool = True) -> Segment:
+        """The imagination as a flow-matching target; without loss where it is not ``trained``."""
+        picture = Picture(
+            image.data, (self.imagination_size(sample.task),), f"sample '{sample.id}', field 'imagination'"
+        )
+        return Segment(Kind.VAE_NOISED, picture, Role.IMAGINATION, Loss.FLOW if trained else Loss.NONE)
+
+    def imagined(
+        self, task: str, image: SampleImage, condition: Sequence[str], what: str = "imagination"
+    ) -> list[Segment]:
+        """What the answer may see of an imagination: its clean copies, whoever made it."""
+        size, at = self.imagination_size(task), self.config.resolution(task)
+        vit = self._rule(at.vit_side, at.vit_min_side, self.geometry.vit_patch).size(*size)
+        sizes = {"vae": (size,), "vit": (size, vit)}
+        return [Segment(KINDS[name], Picture(image.data, sizes[name], what), Role.IMAGINATION) for name in condition]
+
+    def finish(self, sample: SpatialSample, segments: Sequence[Segment], epoch: int) -> list[Segment]:
+        """A training sample after guidance dropout; `RejectedSample` where it is too long without it.
+
+        A sample that loses its question trains the image alone: nothing could tell it the answer.
+        """
+        length, limit = num_tokens(segments, self.geometry), self.config.max_sample_tokens
+        if length > limit:
+            raise RejectedSample(sample.id, f"it has {length} tokens, at most {limit} are allowed")
+        if not any(segment.kind is Kind.VAE_NOISED for segment in segments):
+            return list(segments)
+        rates = self.config.dropout
+        lost = {
+            group: self.config.stream(f"dropout {group}", sample, epoch).random() < getattr(rates, group)
+            for group in rates.__dataclass_fields__
+        }
+        kept = [replace(s, dropped=True) if lost.get(guidance_group(s), False) else s for s in segments]
+        return [replace(s, loss=Loss.NONE) if lost["text"] and s.loss is Loss.CE else s for s in kept]
+
+
+def guidance_group(segment: Segment) -> str:
+    """The group of `GuidanceDropout` that a segment belongs to; empty for one that is never dropped."""
+    if segment.loss is not Loss.NONE or segment.kind is Kind.VAE_NOISED:
+        return ""
+    if segment.role is Role.OBSERVATION:
+        return "observation"
+    if segment.role is Role.IMAGINATION:
+        return {Kind.VAE: "imagination_vae", Kind.VIT: "imagination_vit"}.get(segment.kind, "")
+    return "text" if segment.kind is Kind.TEXT else ""

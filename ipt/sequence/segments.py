@@ -1,0 +1,164 @@
+"""A sample as data: an ordered list of typed segments, before anything is laid out in one sequence.
+
+Images wait: a segment may hold a `Picture` instead of pixels or latents. `batch.lay_out` decodes pictures for the ViT, and
+leaves those for the codec to `PackedBatch.encoded`, which the trainer calls on its device; a loader with a latent cache
+replaces them before (`with_latents`), and then no codec runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from torch import Tensor
+
+from ipt.samples.sample import SpatialSample
+from ipt.sequence.pictures import Picture
+from ipt.sequence.spans import Expert, Loss, Mode, Role
+from ipt.sequence.transforms import grid_of_size
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the four marker tokens, taken from the tokenizer (``<|im_start|>``, ``<|im_end|>``, ``<|vision_start|>``,
+    ``<|vision_end|>`` in Qwen2.5)."""
+
+    bos: int
+    eos: int
+    image_start: int
+    image_end: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How images become tokens: ViT patches of ``vit_patch`` pixels, latent patches of ``latent_patch`` cells of
+    ``latent_channels`` numbers, one cell per ``latent_downsample`` pixels squared."""
+
+    vit_patch: int
+    latent_patch: int
+    latent_channels: int
+    latent_downsample: int = 8
+
+    @property
+    def patch_size(self) -> int:
+        """Numbers per ViT patch."""
+        return 3 * self.vit_patch**2
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers per latent token."""
+        return self.latent_channels * self.latent_patch**2
+
+    @property
+    def latent_stride(self) -> int:
+        """Pixels per latent token and side."""
+        return self.latent_downsample * self.latent_patch
+
+
+class Kind(Enum):
+    """What a segment holds: (attention mode, expert)."""
+
+    TEXT = (Mode.CAUSAL, Expert.UNDERSTANDING)
+    VIT = (Mode.FULL, Expert.UNDERSTANDING)
+    VAE = (Mode.FULL, Expert.GENERATION)
+    VAE_NOISED = (Mode.NOISED, Expert.GENERATION)
+
+    @property
+    def mode(self) -> Mode:
+        return self.value[0]
+
+    @property
+    def expert(self) -> Expert:
+        return self.value[1]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One part of a sample.
+
+    ``payload``: TEXT int64 ids [n] without markers; VIT normalised float32 pixels [3, H, W]; VAE and VAE_NOISED float32
+    clean latents [C, h, w]; or, for an image, the `Picture` that these are made of. ``end_label``: what the closing marker of
+    a trained text predicts. ``blocked``: roles that this segment may not attend to. ``dropped``: removed by guidance dropout;
+    a dropped image still advances the rope id.
+    Raises ``ValueError`` for a loss that the kind cannot carry.
+    """
+
+    kind: Kind
+    payload: Tensor | Picture
+    role: Role = Role.OBSERVATION
+    loss: Loss = Loss.NONE
+    end_label: int | None = None
+    blocked: frozenset[Role] = frozenset()
+    dropped: bool = False
+
+    def __post_init__(self) -> None:
+        dims = 1 if self.kind is Kind.TEXT else 3
+        if isinstance(self.payload, Picture):
+            if self.kind is Kind.TEXT:
+                raise ValueError("a TEXT segment holds token ids, not a picture")
+        elif self.payload.dim() != dims:
+            raise ValueError(f"a {self.kind.name} payload has {dims} dimensions, got {tuple(self.payload.shape)}")
+        allowed = {Kind.TEXT: (Loss.CE, Loss.CE_WITH_END), Kind.VAE_NOISED: (Loss.FLOW,)}.get(self.kind, ())
+        if self.loss is not Loss.NONE and self.loss not in allowed:
+            raise ValueError(f"a {self.kind.name} segment cannot carry the loss {self.loss.name}")
+        if (self.loss is Loss.CE_WITH_END) != (self.end_label is not None):
+            raise ValueError("end_label is for the loss CE_WITH_END and only for it")
+        if self.dropped and self.loss is not Loss.NONE:
+            raise ValueError(f"a {self.kind.name} segment with the loss {self.loss.name} cannot be dropped")
+
+    def grid(self, geometry: Geometry) -> tuple[int, int]:
+        """(rows, columns) of tokens of an image. Raises ``ValueError`` for an image that cannot be cut into patches."""
+        if self.kind is Kind.TEXT:
+            raise ValueError("a text has no grid")
+        if isinstance(self.payload, Picture):
+            (width, height), latent_patch = self.payload.size, geometry.latent_stride
+        else:
+            (height, width), latent_patch = self.payload.shape[-2:], geometry.latent_patch
+        return grid_of_size(height, width, geometry.vit_patch if self.kind is Kind.VIT else latent_patch)
+
+    def num_tokens(self, geometry: Geometry) -> int:
+        """Tokens in the sequence, markers included; 0 where dropped."""
+        if self.dropped:
+            return 0
+        if isinstance(self.payload, Tensor) and self.kind is Kind.TEXT:
+            return len(self.payload) + 2
+        rows, columns = self.grid(geometry)
+        return rows * columns + 2
+
+
+Segmenter = Callable[[SpatialSample, int, int], list[Segment]]
+"""``segmenter(sample, epoch, row)``: the segments of the sample in that epoch, a pure function of its arguments.
+
+``row`` is the place of the sample in the dataset (0 ... rows - 1, independent of shuffling); mixtures assign modes by it.
+Raises `RejectedSample` for a sample that is not to be used, which the caller counts and reports, and ``BadSample`` or
+``BadImage`` for one that is wrong.
+"""
+
+
+class RejectedSample(ValueError):
+    """A valid sample that a stated policy leaves out, for example for its length: ``sample_id`` and ``reason``."""
+
+    def __init__(self, sample_id: str, reason: str) -> None:
+        super().__init__(f"sample '{sample_id}': {reason}")
+        self.sample_id, self.reason = sample_id, reason
+
+    def __reduce__(self) -> tuple[type[RejectedSample], tuple[str, str]]:
+        return type(self), (self.sample_id, self.reason)
+
+
+def num_tokens(segments: Iterable[Segment], geometry: Geometry) -> int:
+    """Tokens of a sample in the sequence."""
+    return sum(segment.num_tokens(geometry) for segment in segments)
+
+
+def with_latents(segments: Iterable[Segment], find: Callable[[Picture], Tensor | None]) -> list[Segment]:
+    """The same segments, the codec's pictures replaced by latents [C, h, w] where ``find`` knows them."""
+    return [
+        replace(segment, payload=latents)
+        if segment.kind in (Kind.VAE, Kind.VAE_NOISED)
+        and isinstance(segment.payload, Picture)
+        and (latents := find(segment.payload)) is not None
+        else segment
+        for segment in segments
+    ]

@@ -1,0 +1,95 @@
+"""Options must not tell the answer: each noun is right one time in four when it is an option."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from datagen.balance import Deck, ordered, quotas
+from datagen.tasks.distractors import Asked, draw_distractors
+
+NOUNS = [f"noun{number:02d}" for number in range(24)]
+
+
+def biased_questions(count: int, rng: np.random.Generator) -> list[Asked]:
+    """Scenes of six questions: common nouns are asked for more often, and are in view more often, as curtains are."""
+    prior = 0.9 ** np.arange(len(NOUNS))
+    asked: list[Asked] = []
+    while len(asked) < count:
+        present = [noun for noun, chance in zip(NOUNS, 0.2 + 0.5 * prior, strict=True) if rng.random() < chance]
+        if not present:
+            continue
+        chances = dict(zip(present, rng.dirichlet(np.ones(len(present))).tolist(), strict=True))
+        for _ in range(6):
+            answer = str(rng.choice(present, p=list(chances.values())))
+            in_view = {noun for noun in present if rng.random() < 0.5} | {answer}
+            rest = [noun for noun in present if noun not in in_view]
+            opposite = frozenset(rest[: int(rng.integers(3))])
+            asked.append(Asked(answer, chances, frozenset(in_view), opposite, frozenset(rest)))
+    return asked[:count]
+
+
+def right_and_shown(asked: list[Asked], drawn: list[list[str]]) -> tuple[Counter[str], Counter[str]]:
+    right = Counter(one.answer for one in asked)
+    return right, right + Counter(noun for wrong in drawn for noun in wrong)
+
+
+def test_a_noun_is_right_one_time_in_four() -> None:
+    rng = np.random.default_rng(0)
+    asked = biased_questions(6000, rng)
+    right, shown = right_and_shown(asked, draw_distractors(asked, [], 3, rng))
+    for noun in NOUNS:
+        expected = shown[noun] / 4
+        assert abs(right[noun] - expected) < 4.5 * np.sqrt(shown[noun] * 3 / 16) + 2, noun
+
+
+def test_uniform_distractors_would_fail_that_test() -> None:
+    rng = np.random.default_rng(0)
+    asked = biased_questions(6000, rng)
+    drawn = [rng.choice(sorted(set(NOUNS) - one.in_view), 3, replace=False).tolist() for one in asked]
+    right, shown = right_and_shown(asked, drawn)
+    assert right[NOUNS[0]] > 0.35 * shown[NOUNS[0]], "the commonest answer would be recognised"
+
+
+def test_one_half_says_nothing_about_the_other() -> None:
+    """Draw-by-draw balancing makes a noun that was right in one half wrong in the other; that trace must be absent."""
+    correlations = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        asked = biased_questions(400, rng)
+        drawn = draw_distractors(asked, [], 3, rng)
+        rates = []
+        for half in (slice(0, None, 2), slice(1, None, 2)):
+            right, shown = right_and_shown(asked[half], drawn[half])
+            rates.append([right[noun] / shown[noun] if shown[noun] else 0.25 for noun in NOUNS[:12]])
+        correlations.append(np.corrcoef(*rates)[0, 1])
+    assert abs(np.mean(correlations)) < 0.25
+
+
+def test_distractors_are_never_in_view_never_double_and_mostly_opposite() -> None:
+    rng = np.random.default_rng(1)
+    asked = biased_questions(500, rng)
+    drawn = draw_distractors(asked, asked, 3, rng)
+    assert all(len(set(wrong)) == 3 and not set(wrong) & one.in_view for one, wrong in zip(asked, drawn, strict=True))
+    share = np.mean([noun in one.opposite for one, wrong in zip(asked, drawn, strict=True) for noun in wrong])
+    chance = np.mean([len(one.opposite) / (len(NOUNS) - len(one.in_view)) for one in asked])
+    assert share > 1.5 * chance > 0
+
+
+def test_too_few_nouns_is_an_error_with_the_answer() -> None:
+    asked = [Asked("chair", {"chair": 1.0}, frozenset({"chair", "table"}), frozenset(), frozenset({"bed"}))]
+    with pytest.raises(ValueError, match="distractors for 'chair'"):
+        draw_distractors(asked, [], 3, np.random.default_rng(0))
+
+
+def test_a_deck_deals_evenly_and_quotas_add_up() -> None:
+    rng = np.random.default_rng(2)
+    deck = Deck("ABCD", rng)
+    counts = Counter(deck.deal() for _ in range(4 * 25 + 2))
+    assert max(counts.values()) - min(counts.values()) <= 1
+    shares = quotas(17, ("a", "b", "c"), rng)
+    assert sum(shares.values()) == 17 and max(shares.values()) - min(shares.values()) <= 1
+    assert {ordered("x", ["y", "z"], 1, rng)[1] for _ in range(9)} == {"x"}
+    assert {ordered("x", ["y", "z"], 1, rng) for _ in range(60)} == {("y", "x", "z"), ("z", "x", "y")}

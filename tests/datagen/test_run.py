@@ -1,0 +1,234 @@
+"""Runs: the same samples whatever the workers, interruptions and parts; clear errors; finished work stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datagen import run
+from datagen.progress import Progress
+from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTakingConfig
+from datagen.units import UnitRef, read_unit, scene_of
+from datagen.yields import NoYield
+from ipt.common.files import CorruptFile
+from ipt.samples.sample import SpatialSample
+from ipt.samples.store import SampleReader
+from tests.datagen.conftest import run_settings
+
+
+def generate(config: run.RunConfig) -> dict[str, object]:
+    return run.generate(config, Progress(config.part_samples, quiet=True))
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Shards of an undisturbed run with one worker."""
+    folder = tmp_path_factory.mktemp("reference")
+    generate(run_settings(folder))
+    return shards(folder)
+
+
+def test_two_workers_give_the_same_bytes(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    generate(run_settings(tmp_path, workers=2, recycle=2))
+    assert shards(tmp_path) == reference
+
+
+def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
+    config = run_settings(tmp_path, num_samples=4)
+    first = generate(config)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert generate(config) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
+    assert not (tmp_path / ".work").exists()
+
+
+@pytest.mark.parametrize("survivors", [0, 2, 4])
+def test_resumes_after_losing_everything_unfinished(
+    tmp_path: Path, reference: dict[str, bytes], survivors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stop while the ``survivors``-th unit is read; leave litter of a killed writer; run again."""
+    reads = 0
+
+    def read_or_die(unit: UnitRef) -> dict[str, object]:
+        nonlocal reads
+        reads += 1
+        if reads > survivors:
+            raise KeyboardInterrupt
+        return read_unit(unit)
+
+    config = run_settings(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "read_unit", read_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            generate(config)
+    work = tmp_path / ".work" / config.prefix
+    (work / ".0000009.bin.77.partial").write_bytes(b"half")
+    (tmp_path / f".{config.prefix}-00000.parquet.77.partial").write_bytes(b"half")
+    generate(config)
+    assert shards(tmp_path) == reference
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*reference, "manifest.json"])
+
+
+def test_parts_join_without_overlap(tmp_path: Path) -> None:
+    whole = run_settings(tmp_path, num_samples=25)
+    parts = [replace(whole, shard=f"{number}/3") for number in range(3)]
+    assert not generate(parts[1])["complete"]
+    assert not generate(parts[0])["complete"]
+    manifest = generate(parts[2])
+    assert manifest["complete"] and manifest["samples"] == 25
+    samples = list(SampleReader(tmp_path, verify=True))
+    assert len({sample.id for sample in samples}) == 25
+    owners: dict[str, set[str]] = {}
+    for path in tmp_path.glob("*.parquet"):
+        for sample in SampleReader(path):
+            owners.setdefault(sample.provenance.scene_id, set()).add(path.name.rsplit("-", 1)[0])
+    assert all(len(owner) == 1 for owner in owners.values())
+
+
+def test_scenes_of_parts_cover_the_split_once() -> None:
+    config = run_settings(Path("unused"), num_samples=100)
+    scenes = [f"scene-{number}" for number in range(7)]
+    drawn = [scene_of(replace(config, shard=f"{part}/2"), scenes, unit) for unit in range(7) for part in (0, 1)]
+    assert sorted(drawn) == sorted([(scene, turn) for scene in scenes for turn in (0, 1)])
+
+
+def test_samples_say_where_they_come_from(tmp_path: Path) -> None:
+    config = run_settings(tmp_path, num_samples=6)
+    manifest = generate(config)
+    samples = list(SampleReader(tmp_path))
+    assert sorted(sample.question_type for sample in samples) == sorted(SUB_CATEGORIES)
+    for sample in samples:
+        assert sample.provenance.config_sha256 == config.sha256 == manifest["config_sha256"]
+        assert sample.provenance.scene_id in sample.id and sample.split in sample.provenance.scene_id
+        assert all(image.camera is not None for image in (*sample.images, sample.imagination))
+        assert SpatialSample.from_record(sample.to_record()) == sample
+    assert set(manifest["yields"]) >= {"first_view.area", "verify.contradiction", "selection.balance"}  # type: ignore[arg-type]
+
+
+def test_runtime_settings_do_not_change_the_digest(tmp_path: Path) -> None:
+    config = run_settings(tmp_path)
+    assert config.sha256 == run_settings(tmp_path / "b", workers=2, engine="dask", recycle=5).sha256
+    for change in ({"seed": 8}, {"image_size": 65}, {"split": "val"}, {"num_samples": 25}):
+        assert config.sha256 != run_settings(tmp_path, **change).sha256
+    assert config.sha256 != replace(config, task=PerspectiveTakingConfig(min_area=0.005)).sha256
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
+    generate(run_settings(tmp_path, num_samples=4))
+    with pytest.raises(ValueError, match=r"num_samples=4 \(now 5\)"):
+        generate(run_settings(tmp_path, num_samples=5))
+
+
+def test_impossible_filters_name_the_filter(tmp_path: Path) -> None:
+    task = PerspectiveTakingConfig(min_area=0.9, patience=3)
+    with pytest.raises(
+        NoYield, match=r"no scene satisfied task 'pet' in 3 tries: filter 'first_view.area' rejected 100"
+    ):
+        generate(replace(run_settings(tmp_path), task=task))
+
+
+def test_a_foreign_or_damaged_shard_is_reported_and_kept(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    config = run_settings(tmp_path)
+    generate(config)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="parquet files of something else"):
+        generate(config)
+    first = sorted(reference)[0]
+    run.claim(run.Part(replace(config, output_dir=str(tmp_path / "again")), run.code_revision()))
+    damaged = tmp_path / "again" / first
+    damaged.write_bytes(reference[first][:2000])
+    with pytest.raises(CorruptFile, match=first):
+        generate(replace(config, output_dir=str(tmp_path / "again")))
+    assert damaged.stat().st_size == 2000
+
+
+def test_full_disk_keeps_finished_shards(
+    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 0
+    original = run.write_shard
+
+    def fail_second(path: Path, samples: object) -> int:
+        nonlocal written
+        written += 1
+        if written == 2:
+            raise OSError(28, "No space left on device")
+        return original(path, samples)  # type: ignore[arg-type]
+
+    config = run_settings(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "write_shard", fail_second)
+        with pytest.raises(OSError, match="what was finished stays"):
+            generate(config)
+    first = sorted(reference)[0]
+    assert shards(tmp_path) == {first: reference[first]}
+    generate(config)
+    assert shards(tmp_path) == reference
+
+
+def test_a_folder_that_is_a_file_is_an_error_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OSError, match="taken"):
+        generate(run_settings(tmp_path / "taken", num_samples=2))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"split": "tset"}, "did you mean 'test'"),
+        ({"engine": "spark"}, "dask, local, ray"),
+        ({"shard": "2/2"}, "0 <= i < n"),
+        ({"shard": "1of2"}, "must read i/n"),
+        ({"num_samples": 0}, "num_samples must be at least 1"),
+        ({"image_size": 8}, "image_size must be at least 32"),
+    ],
+)
+def test_bad_settings_say_what_is_right(tmp_path: Path, change: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        run_settings(tmp_path, **change)
+
+
+@pytest.mark.long
+def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    """kill -9 the command and its workers at random moments; what survives is finished and compared."""
+    settings = ("backend=blocks", "num_samples=300", "seed=7", "image_size=64", "samples_per_shard=40", "workers=2")
+    command = [sys.executable, "-m", "datagen", *settings]
+    whole = tmp_path / "whole"
+    subprocess.run([*command, f"output_dir={whole}"], check=True, capture_output=True)
+    expected, rng, kills, folder = shards(whole), np.random.default_rng(5), 0, tmp_path / "broken-0"
+    assert sum(len(SampleReader(path)) for path in whole.glob("*.parquet")) == 300
+    while kills < 20:
+        with subprocess.Popen(
+            [*command, f"output_dir={folder}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            try:
+                process.wait(float(rng.uniform(1.0, 4.0)))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+        if process.returncode == 0:
+            assert shards(folder) == expected
+            folder = tmp_path / f"broken-{kills}"
+    subprocess.run([*command, f"output_dir={folder}"], check=True, capture_output=True)
+    assert shards(folder) == expected
+
+
+@pytest.mark.long
+def test_a_dask_cluster_gives_the_same_bytes(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    pytest.importorskip("distributed")
+    generate(run_settings(tmp_path, engine="dask", workers=2))
+    assert shards(tmp_path) == reference

@@ -1,0 +1,68 @@
+"""Measures of frames against slow, obvious ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datagen.backends.embedded.backend import EmbeddedBackend
+from datagen.visibility import InstanceStats, box_extent, floor_points, fractions, inside, seen_from
+from ipt.samples.camera import Camera, CameraPose
+
+ANGLE = st.floats(-3.1, 3.1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANGLE, st.floats(-1.2, 1.2), st.floats(40, 120), st.integers(0, 2**32 - 1))
+def test_many_cameras_in_one_product_see_what_each_one_projects(
+    yaw: float, pitch: float, fov: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    eyes, points = rng.uniform(-3, 3, (4, 3)), rng.uniform(-5, 5, (6, 3))
+    together = seen_from(eyes, yaw, pitch, fov, points)
+    for row, eye in zip(together, eyes, strict=True):
+        camera = Camera(CameraPose(tuple(eye), yaw, pitch), 50, 50, fov, near=1e-6)
+        np.testing.assert_allclose(row, fractions(camera, points), rtol=1e-6, atol=1e-6)
+
+
+def test_stats_equal_a_count_pixel_by_pixel(blocks: EmbeddedBackend) -> None:
+    blocks.load("blocks-train-5")
+    camera = Camera(CameraPose((-1.5, -1.2, 1.5), 0.7, -0.3), 60, 60)
+    frame = blocks.render([camera], ("depth", "instance"))[0]
+    assert frame.instance is not None and frame.depth is not None
+    stats = InstanceStats.of(frame, len(blocks.objects()))
+    for index in range(len(blocks.objects())):
+        rows, columns = np.nonzero(frame.instance == index)
+        assert stats.pixels[index] == len(rows) and stats.area[index] == len(rows) / 3600
+        if not len(rows):
+            assert np.isnan(stats.centre[index]).all()
+            continue
+        np.testing.assert_allclose(stats.centre[index], [(columns.mean() + 0.5) / 60, (rows.mean() + 0.5) / 60])
+        pixels = np.stack([columns + 0.5, rows + 0.5], axis=-1)
+        np.testing.assert_allclose(
+            stats.point[index], camera.unproject(pixels, frame.depth[rows, columns]).mean(axis=0), atol=1e-5
+        )
+
+
+def test_floor_points_lie_on_the_floor_and_project_to_their_pixels(blocks: EmbeddedBackend) -> None:
+    info = blocks.load("blocks-train-6")
+    camera = Camera(CameraPose((0, 0, 1.5), 1.0, -0.5), 48, 48)
+    frame = blocks.render([camera], ("depth", "instance"))[0]
+    floors = [item.index for item in blocks.objects() if item.category == "floor"]
+    pixels, points = floor_points(frame, floors, info.floor_z, 0.2)
+    assert len(points) > 100 and np.abs(points[:, 2]).max() < 0.02
+    np.testing.assert_allclose(fractions(camera, points), pixels, atol=1e-4)
+
+
+def test_box_extent_of_whole_cut_and_hidden_boxes() -> None:
+    camera = Camera(CameraPose((0, 0, 0), 0.0), 100, 100, 90)
+    cube = np.array([[x, y, z] for x in (3.9, 4.1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
+    area, whole = box_extent(camera, cube)
+    assert whole == 1.0 and 0.06 < area < 0.07
+    assert box_extent(camera, cube + np.array([0, 4, 0]))[1] < 0.6
+    assert box_extent(camera, cube - [8, 0, 0]) == (0.0, 0.0)
+
+
+def test_inside_treats_unseen_as_outside() -> None:
+    assert inside(np.array([[0.5, 0.5], [0.05, 0.5], [np.nan, 0.5]]), 0.1).tolist() == [True, False, False]

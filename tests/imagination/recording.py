@@ -1,0 +1,103 @@
+"""A context that records what inference appends; a script stands in for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ipt.imagination.base import Imagination, Imagined
+from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.pictures import Size
+from ipt.sequence.render import Renderer
+from ipt.sequence.segments import Segment
+from ipt.sequence.spans import Loss, Role
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Rows of segments. ``texts[row]``: the texts that the model writes, in order; ``draw(row, size)``: the images."""
+
+    renderer: Renderer
+    tasks: tuple[str, ...]
+    texts: tuple[tuple[str, ...], ...]
+    draw: Callable[[int, Size], SampleImage]
+    rows: tuple[tuple[Segment, ...], ...]
+    open: tuple[bool, ...]
+
+    @classmethod
+    def of(
+        cls,
+        mode: Imagination,
+        samples: Sequence[SpatialSample],
+        texts: Sequence[Sequence[str]],
+        draw: Callable[[int, Size], SampleImage],
+    ) -> Recording:
+        """One row per sample, with its prompt."""
+        rows = tuple(tuple(mode.prompt(sample)) for sample in samples)
+        tasks = tuple(sample.task for sample in samples)
+        return cls(mode.renderer, tasks, tuple(map(tuple, texts)), draw, rows, (False,) * len(rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def repeat(self, times: int) -> Recording:
+        def each(column: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(item for item in column for _ in range(times))
+
+        return replace(self, tasks=each(self.tasks), texts=each(self.texts), rows=each(self.rows), open=each(self.open))
+
+    def append(self, segments: Sequence[Sequence[Segment]]) -> Recording:
+        assert len(segments) == len(self) and not any(self.open)
+        return replace(self, rows=tuple((*row, *new) for row, new in zip(self.rows, segments, strict=True)))
+
+    def generate_text(
+        self, role: Role, generator: torch.Generator, until: str = "", blocked: frozenset[Role] = frozenset()
+    ) -> tuple[Recording, list[str]]:
+        said = [texts[0] for texts in self.texts]
+        stopped = [bool(until) and until in text for text in said]
+        heads = [
+            text[: text.index(until) + len(until)] if stop else text for text, stop in zip(said, stopped, strict=True)
+        ]
+        rows = [
+            (*(row[:-1] if was_open else row), self.renderer.text(text, role, blocked=blocked))
+            for row, was_open, text in zip(self.rows, self.open, heads, strict=True)
+        ]
+        rest = [texts if stop else texts[1:] for texts, stop in zip(self.texts, stopped, strict=True)]
+        return replace(self, rows=tuple(rows), texts=tuple(rest), open=tuple(stopped)), heads
+
+    def generate_image(self, rows: Sequence[int], size: Size, generator: torch.Generator) -> list[SampleImage]:
+        assert len(set(rows)) == len(rows)
+        return [self.draw(row, size) for row in rows]
+
+
+def at_inference(
+    mode: Imagination, samples: Sequence[SpatialSample], draw: Callable[[int, Size], SampleImage], n: int = 1
+) -> tuple[list[list[Segment]], Imagined]:
+    """What inference has in its contexts at the end, where the model writes what it was trained to write."""
+    generator = torch.Generator()
+    scripts = [trained_texts(mode, sample) for sample in samples]
+    imagined = mode.imagine(Recording.of(mode, samples, scripts, draw), n, generator)
+    final, _ = imagined.context.generate_text(Role.ANSWER, generator, blocked=imagined.blocked)
+    assert isinstance(final, Recording)
+    return [list(row) for row in final.rows], imagined
+
+
+def trained_texts(mode: Imagination, sample: SpatialSample, epoch: int = 0) -> list[str]:
+    """The texts of a training sample that have a loss."""
+    segments = mode.segments(sample, epoch)
+    tokenizer = mode.renderer.tokenizer
+    return [tokenizer.decode(s.payload.tolist()) for s in segments if s.loss is Loss.CE]  # type: ignore[union-attr]
+
+
+def same(ours: Sequence[Segment], theirs: Sequence[Segment]) -> bool:
+    """Equal segments, whatever their losses."""
+    return list(map(signature, ours)) == list(map(signature, theirs))
+
+
+def signature(segment: Segment) -> tuple[Any, ...]:
+    payload = segment.payload
+    content = tuple(payload.tolist()) if isinstance(payload, torch.Tensor) else (payload.data, payload.sizes)
+    return segment.kind, segment.role, segment.blocked, content

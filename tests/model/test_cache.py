@@ -1,0 +1,238 @@
+"""Contexts in a KV cache against the packed forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from ipt.flow.guidance import Guidance
+from ipt.flow.sampler import euler
+from ipt.flow.schedule import schedule
+from ipt.model.cache import CachedAttention, Context, KVCache, extend
+from ipt.model.sampling import LatentVelocity, sample_latents
+from ipt.sequence.batch import PackedBatch, lay_out, single_tokens
+from ipt.sequence.segments import Segment
+from ipt.sequence.spans import Loss, Role
+from tests.model.test_attention import varlen_reference
+from tests.model.toy import CONFIG, TOKENS, Maker, model
+
+CLOSE = {"atol": 2e-5, "rtol": 1e-4}
+
+
+@pytest.fixture(autouse=True)
+def _no_grad() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def new_cache(rows: int, capacity: int = 128) -> KVCache:
+    return KVCache(CONFIG.decoder, rows, capacity, torch.empty(0))
+
+
+def prefill(cache: KVCache, context: Context, rows: list[list[Segment]]) -> Context:
+    return extend(model(), lay_out(rows, TOKENS, CONFIG.geometry, context.positions), cache, context)[1]
+
+
+def samples(make: Maker) -> list[list[Segment]]:
+    """Ragged samples, all clean, that end in a text."""
+    return [
+        [make.vit(), make.text(6), make.vae(2, 3), make.vit(1, 2), make.text(4, loss=Loss.CE)],
+        [make.text(1), make.text(2, loss=Loss.CE)],
+        [make.vae(4, 4), make.vit(5, 5), make.text(9, loss=Loss.CE)],
+    ]
+
+
+def in_steps(batch: list[list[Segment]], together: bool) -> list[Tensor]:
+    """Logits of the last text of each sample: prefilled segments, then token by token, rows batched or one by one."""
+    groups = [batch] if together else [[sample] for sample in batch]
+    results = []
+    for rows in groups:
+        cache = new_cache(len(rows))
+        context = cache.empty()
+        longest = max(len(row) for row in rows)
+        for step in range(longest - 1):
+            active = [i for i, row in enumerate(rows) if step < len(row) - 1]
+            part = prefill(cache, context[active], [[rows[i][step]] for i in active])
+            context = context.updated(active, part)
+        logits: list[list[Tensor]] = [[] for _ in rows]
+        texts = [torch.cat([torch.tensor([TOKENS.bos]), row[-1].payload]) for row in rows]
+        for step in range(max(len(text) for text in texts)):
+            active = [i for i, text in enumerate(texts) if step < len(text)]
+            ids = torch.stack([texts[i][step] for i in active])
+            chosen = context[active]
+            output, part = extend(model(), single_tokens(ids, chosen.positions, CONFIG.geometry), cache, chosen)
+            context = context.updated(active, part)
+            for place, i in enumerate(active):
+                logits[i].append(output.logits_CV[place])
+        results += [torch.stack(row) for row in logits]
+    return results
+
+
+def test_cached_decoding_equals_the_full_forward_batched_and_alone() -> None:
+    make = Maker(0)
+    batch = samples(make)
+    full = model()(make.batch(batch)).logits_CV
+    for together in (True, False):
+        torch.testing.assert_close(torch.cat(in_steps(batch, together)), full, **CLOSE)
+
+
+def test_several_segments_in_one_call_equal_one_by_one() -> None:
+    make = Maker(1)
+    batch = samples(make)
+    at_once, step_by_step = new_cache(3), new_cache(3)
+    context = prefill(at_once, at_once.empty(), batch)
+    for row, sample in enumerate(batch):
+        single = step_by_step.empty([row])
+        for segment in sample:
+            single = prefill(step_by_step, single, [[segment]])
+        assert (single.lengths, single.positions) == ((context.lengths[row],), (context.positions[row],))
+    for row, length in enumerate(context.lengths):
+        for a, b in ((at_once.keys_ARMKH, step_by_step.keys_ARMKH), (at_once.values_ARMKH, step_by_step.values_ARMKH)):
+            torch.testing.assert_close(a[:, row, :length], b[:, row, :length], **CLOSE)
+
+
+def test_an_image_step_equals_the_packed_velocity_and_leaves_the_cache_alone() -> None:
+    make = Maker(2)
+    before, image = [make.vit(), make.text(3)], make.noised(2, 3)
+    packed = make.batch([[*before, image]])
+    expected = model()(packed).velocities_FD
+    cache = new_cache(1)
+    context = prefill(cache, cache.empty(), [before])
+    stored = cache.keys_ARMKH.clone()
+    step = LatentVelocity(model(), cache, context, (2, 3), TOKENS, Role.IMAGINATION)
+    ours = step(packed.noised_latents()[None], float(packed.timesteps_I[0]))
+    torch.testing.assert_close(ours[0], expected, **CLOSE)
+    assert torch.equal(cache.keys_ARMKH, stored) and cache.used == [context.lengths[0]]
+
+
+def contexts(make: Maker, cache: KVCache) -> tuple[Context, Context, Context]:
+    """Two requests: full, before the text (a snapshot that shares rows), and text only (rows of their own)."""
+    images = [[make.vit(), make.vae(1, 2)], [make.vit(1, 1), make.vae(2, 2)]]
+    texts = [[make.text(4)], [make.text(7)]]
+    snapshot = prefill(cache, cache.empty([0, 1]), images)
+    return prefill(cache, snapshot, texts), snapshot, prefill(cache, cache.empty([2, 3]), texts)
+
+
+def test_batched_guidance_equals_three_forwards() -> None:
+    make, cache = Maker(3), new_cache(4)
+    branches = contexts(make, cache)
+    noise, times = make.random(2, 6, 12), schedule(5)
+    guidance = Guidance(3.0, 2.0, start=0.5, renorm="channel")
+    ours = sample_latents(model(), cache, branches[0], noise, (2, 3), times, TOKENS, guidance, *branches[1:])
+    fields = [LatentVelocity(model(), cache, c, (2, 3), TOKENS, Role.IMAGINATION) for c in branches]
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        return guidance.combine(*(field(x, t) for field in fields)) if t > 0.5 else fields[0](x, t)
+
+    torch.testing.assert_close(ours, euler(velocity, noise, times), **CLOSE)
+    plain = sample_latents(model(), cache, branches[0], noise, (2, 3), times, TOKENS)
+    assert not torch.allclose(ours, plain, atol=1e-3)
+
+
+def test_rows_drawn_together_equal_each_alone() -> None:
+    make, cache = Maker(4), new_cache(4)
+    branches = contexts(make, cache)
+    noise, times, guidance = make.random(2, 6, 12), schedule(4), Guidance(renorm="global")
+    together = sample_latents(model(), cache, branches[0], noise, (2, 3), times, TOKENS, guidance, *branches[1:])
+    for row in range(2):
+        rows = [branch[[row]] for branch in branches]
+        alone = sample_latents(model(), cache, rows[0], noise[[row]], (2, 3), times, TOKENS, guidance, rows[1], rows[2])
+        torch.testing.assert_close(together[[row]], alone, **CLOSE)
+
+
+def test_branches_do_not_disturb_each_other() -> None:
+    make, cache = Maker(5), new_cache(2)
+    stem = prefill(cache, cache.empty([0]), [[make.vit(), make.text(3)]])
+    fork = cache.fork(stem, [1])
+    answers = [make.text(4, loss=Loss.CE), make.text(6, loss=Loss.CE)]
+    alone = []
+    for answer in answers:
+        alone.append(extend(model(), make.batch([[answer]], list(stem.positions)), cache, stem)[0].logits_CV)
+        cache.rewind(stem)
+    both = lay_out([[a] for a in answers], TOKENS, CONFIG.geometry, stem.positions * 2)
+    together = extend(model(), both, cache, stem + fork)[0].logits_CV
+    torch.testing.assert_close(together, torch.cat(alone), **CLOSE)
+
+
+def test_blocked_roles_hold_in_the_cache() -> None:
+    make = Maker(6)
+    image = make.vae(2, 2, role=Role.OBSERVATION)
+    answer = make.text(4, role=Role.ANSWER, loss=Loss.CE, blocked=frozenset({Role.OBSERVATION}))
+    middle = make.text(5, role=Role.QUESTION, blocked=frozenset({Role.OBSERVATION}))
+    full = model()(make.batch([[image, middle, answer]])).logits_CV
+    cache = new_cache(1)
+    context = prefill(cache, cache.empty(), [[image, middle]])
+    output, _ = extend(model(), lay_out([[answer]], TOKENS, CONFIG.geometry, context.positions), cache, context)
+    torch.testing.assert_close(output.logits_CV, full, **CLOSE)
+    cache.keys_ARMKH[:, :, : context.lengths[0] - 7] = 100.0
+    again, _ = extend(
+        model(), lay_out([[answer]], TOKENS, CONFIG.geometry, context.positions), cache, cache.rewind(context)
+    )
+    assert torch.equal(again.logits_CV, output.logits_CV)
+
+
+def test_misuse_of_a_cache_is_an_error() -> None:
+    make, cache = Maker(7), new_cache(2, capacity=10)
+    stem = prefill(cache, cache.empty([0]), [[make.text(3)]])
+    prefill(cache, stem, [[make.text(1)]])
+    with pytest.raises(ValueError, match="row 0 holds 8 tokens, this context saw 5: fork it, or rewind"):
+        prefill(cache, stem, [[make.text(1)]])
+    cache.rewind(stem)
+    with pytest.raises(ValueError, match="row 0 would hold 11 tokens, its capacity is 10"):
+        prefill(cache, stem, [[make.text(4)]])
+    assert cache.used == [5, 0]
+    given_up = prefill(cache, stem, [[make.text(1)]])
+    prefill(cache, cache.rewind(stem), [[make.text(1)]])
+    for misuse in (
+        cache.rewind,
+        lambda context: cache.fork(context, [1]),
+        lambda c: prefill(cache, c, [[make.text(1)]]),
+    ):
+        with pytest.raises(ValueError, match="row 0 no longer holds this context of 8 tokens"):
+            misuse(given_up)
+    with pytest.raises(ValueError, match="no longer holds"):
+        sample_latents(model(), cache, given_up, make.random(1, 2, 12), (1, 2), schedule(3), TOKENS)
+    cache.rewind(stem)
+    with pytest.raises(ValueError, match="a row occurs twice"):
+        prefill(cache, stem + stem, [[make.text(1)], [make.text(1)]])
+    with pytest.raises(ValueError, match="2 samples cannot start at 1 positions"):
+        prefill(cache, stem, [[make.text(1)], [make.text(1)]])
+    with pytest.raises(ValueError, match="2 samples cannot extend a context of 1 rows"):
+        extend(model(), make.batch([[make.text(1)], [make.text(1)]]), cache, stem)
+    with pytest.raises(ValueError, match="noised images are not cached"):
+        extend(model(), make.batch([[make.noised(1, 1)]], [5]), cache, stem)
+    with pytest.raises(ValueError, match="needs a context of 1 rows for each of its branches"):
+        sample_latents(model(), cache, stem, make.random(1, 2, 12), (1, 2), schedule(3), TOKENS, Guidance(), stem)
+    with pytest.raises(ValueError, match=r"noise must be .* \(1, 2, 12\), got \(1, 3, 12\)"):
+        sample_latents(model(), cache, stem, make.random(1, 3, 12), (1, 2), schedule(3), TOKENS)
+
+
+@pytest.mark.parametrize("append", [True, False])
+def test_flash_attends_to_the_cache_like_sdpa(append: bool) -> None:
+    make = Maker(8)
+    kinds = [make.text(3), make.text(6)] if append else [make.noised(1, 2), make.noised(2, 2)]
+    results = []
+    for kernel in (None, varlen_reference):
+        make, cache = Maker(9), new_cache(2)
+        context = prefill(cache, cache.empty(), [[make.vit(), make.text(2)], [make.text(9)]])
+        batch = make.batch([[kind] for kind in kinds], list(context.positions))
+        attention = CachedAttention(cache, context, batch.spans, torch.empty(0), append, kernel)
+        results.append(model()(batch, attention).grouped_TD)
+    torch.testing.assert_close(results[0], results[1], **CLOSE)
+
+
+def test_decoding_does_not_reallocate() -> None:
+    make, cache = Maker(10), new_cache(2)
+    context = prefill(cache, cache.empty(), [[make.text(3)], [make.vit()]])
+    storage = cache.keys_ARMKH.data_ptr(), cache.values_ARMKH.data_ptr()
+    for _ in range(5):
+        batch: PackedBatch = single_tokens(torch.tensor([1, 2]), context.positions, CONFIG.geometry)
+        attention = CachedAttention(cache, context, batch.spans, torch.empty(0), append=True)
+        model()(batch, attention)
+        keys = cache.keys_ARMKH[0][attention.rows, : attention.seen]
+        assert keys.data_ptr() == storage[0], "attention reads a copy of the cache"
+        context = attention.context
+    assert (cache.keys_ARMKH.data_ptr(), cache.values_ARMKH.data_ptr()) == storage

@@ -1,0 +1,229 @@
+"""Model folders: parity of names and shapes, round trips, strictness, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ipt.model.checkpoint import (
+    bagel_shapes,
+    build_on_meta,
+    from_pretrained,
+    from_scratch,
+    materialise,
+    save_pretrained,
+)
+from ipt.model.codec import PatchPca, autoencoder_shapes, build_autoencoder, load_codec
+from ipt.model.config import ModelConfig, model_config, presets
+from ipt.model.unified import UnifiedModel
+from tests.model.golden_set import COMMITTED, FOLDER
+from tests.model.toy import CONFIG, Maker, random_model
+
+
+def committed_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(shape) for key, shape in json.loads((COMMITTED / name).read_text()).items()}
+
+
+def test_bagel_7b_on_meta_has_the_names_and_shapes_of_the_release() -> None:
+    shapes = bagel_shapes(build_on_meta(presets["bagel_7b_mot"]))
+    assert len(shapes) == 1223 and shapes == committed_shapes("bagel7b_shapes.json")
+
+
+def test_the_flux_autoencoder_has_the_names_and_shapes_of_the_release() -> None:
+    with torch.device("meta"):
+        shapes = autoencoder_shapes(build_autoencoder((128, 256, 512, 512), 2, 16))
+    assert len(shapes) == 244 and shapes == committed_shapes("ae_shapes.json")
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("tiny", 1e6, 5e6), ("small", 0.9e8, 1.1e8)])
+def test_presets_have_their_size(name: str, least: float, most: float) -> None:
+    count = sum(parameter.numel() for parameter in build_on_meta(presets[name]).parameters())
+    assert least <= count <= most
+
+
+def same_outputs(a: UnifiedModel, b: UnifiedModel) -> bool:
+    make = Maker(0)
+    batch = make.batch([make.imagining()])
+    with torch.no_grad():
+        return torch.equal(a(batch).logits_CV, b(batch).logits_CV)
+
+
+def test_bagel_to_ours_to_bagel_is_byte_equal(tmp_path: Path) -> None:
+    model = from_pretrained(FOLDER)
+    save_pretrained(model, tmp_path / "ours", codec=load_codec(FOLDER))
+    assert not list((tmp_path / "ours").glob("ema*"))
+    again = from_pretrained(tmp_path / "ours")
+    assert again.config == model.config
+    save_pretrained(again, tmp_path / "bagel", layout="bagel", codec=load_codec(tmp_path / "ours"))
+    for name in ("ema.safetensors", "ae.safetensors"):
+        ours, theirs = (tmp_path / "bagel" / name), (FOLDER / name)
+        if name == "ae.safetensors":
+            theirs = tmp_path / "upcast.safetensors"
+            save_file({key: tensor.float() for key, tensor in load_file(FOLDER / name).items()}, theirs)
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    third = from_pretrained(tmp_path / "bagel")
+    assert third.config == model.config
+
+
+def test_bfloat16_round_trip_is_byte_equal(tmp_path: Path) -> None:
+    for folder, source in (("first", from_pretrained(FOLDER)), ("second", None)):
+        source = source or from_pretrained(tmp_path / "first")
+        save_pretrained(source, tmp_path / folder, layout="bagel", dtype=torch.bfloat16)
+    first, second = ((tmp_path / folder / "ema.safetensors").read_bytes() for folder in ("first", "second"))
+    assert first == second
+
+
+@pytest.mark.parametrize("layout", ["ipt", "bagel"])
+def test_shards_equal_one_file(tmp_path: Path, layout: str) -> None:
+    model = random_model().eval()
+    save_pretrained(model, tmp_path, layout=layout, shard_bytes=40_000)
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    assert len(shards) > 3
+    assert max(path.stat().st_size for path in shards) < 50_000
+    loaded = from_pretrained(tmp_path, dtype=torch.float32)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert same_outputs(model, loaded)
+    shards[1].unlink()
+    with pytest.raises(FileNotFoundError, match=re.escape(shards[1].name)):
+        from_pretrained(tmp_path)
+
+
+def rewrite(folder: Path, change: dict[str, Tensor | None]) -> None:
+    tensors = load_file(folder / "model.safetensors") | change
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "model.safetensors")
+
+
+def test_a_missing_unexpected_or_misshapen_tensor_is_named(tmp_path: Path) -> None:
+    save_pretrained(random_model(), tmp_path)
+    rewrite(
+        tmp_path,
+        {"latent_in.weight": None, "latent_on.weight": torch.zeros(2), "lm_head.weight": torch.zeros(64, 31)},
+    )
+    with pytest.raises(ValueError) as error:
+        from_pretrained(tmp_path)
+    message = str(error.value)
+    assert "missing: latent_in.weight" in message and "unexpected: latent_on.weight" in message
+    assert "lm_head.weight is [64, 31], not [64, 32]" in message
+    with pytest.raises(ValueError, match=r"the state to save does not hold this model; missing: .* and .* more"):
+        save_pretrained(random_model(), tmp_path / "other", state={})
+    assert not (tmp_path / "other").exists()
+
+
+def test_pickles_are_refused(tmp_path: Path) -> None:
+    save_pretrained(random_model(), tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"only pickled weights \(pytorch_model.bin\)"):
+        from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="only safetensors are loaded"):
+        from_pretrained(tmp_path, weights="pytorch_model.bin")
+
+
+def test_an_ambiguous_broken_or_foreign_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is no model folder"):
+        from_pretrained(tmp_path)
+    save_pretrained(random_model(), tmp_path)
+    shutil.copy(tmp_path / "model.safetensors", tmp_path / "ema.safetensors")
+    with pytest.raises(ValueError, match=r"both model.safetensors and ema.safetensors; choose one with weights="):
+        from_pretrained(tmp_path)
+    assert from_pretrained(tmp_path, weights="ema.safetensors").config == CONFIG
+    whole = (tmp_path / "ema.safetensors").read_bytes()
+    (tmp_path / "ema.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"ema.safetensors is not a whole safetensors file"):
+        from_pretrained(tmp_path, weights="ema.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../model.safetensors"}}')
+    with pytest.raises(ValueError, match="points outside its folder"):
+        from_pretrained(tmp_path)
+
+
+def test_the_latent_table_can_be_rebuilt_for_another_grid(tmp_path: Path) -> None:
+    model = random_model().eval()
+    save_pretrained(model, tmp_path, layout="bagel")
+    wider = from_pretrained(tmp_path, latent_side=7)
+    assert wider.config.latents.side == 7 and same_outputs(model, wider)
+    make = Maker(0)
+    with torch.no_grad():
+        assert len(wider(make.batch([[make.vae(7, 6)]])).grouped_TD) == 44
+    with pytest.raises(ValueError, match="7 x 6 tokens but the position table has 4 x 4"):
+        model(make.batch([[make.vae(7, 6)]]))
+    save_pretrained(wider, tmp_path / "wider", layout="bagel")
+    assert from_pretrained(tmp_path / "wider").config.latents.side == 7
+
+
+def test_a_position_table_that_is_not_sin_cos_is_an_error(tmp_path: Path) -> None:
+    save_pretrained(random_model(), tmp_path, layout="bagel")
+    tensors = load_file(tmp_path / "ema.safetensors")
+    tensors["vit_pos_embed.pos_embed"] = tensors["vit_pos_embed.pos_embed"].roll(1, 0)
+    save_file(tensors, tmp_path / "ema.safetensors")
+    with pytest.raises(ValueError, match=r"'vit_pos_embed.pos_embed' is not the fixed 2-D sin-cos table"):
+        from_pretrained(tmp_path)
+
+
+def test_a_configuration_file_with_an_unknown_key_is_an_error() -> None:
+    values = dataclasses.asdict(CONFIG)
+    assert model_config(json.loads(json.dumps(values))) == CONFIG
+    values["decoder"]["heds"] = values["decoder"].pop("heads")
+    with pytest.raises(ValueError, match=r"DecoderConfig: unknown keys \['heds'\], missing keys \['heads'\]"):
+        model_config(values)
+    with pytest.raises(ValueError, match=r"unknown model preset 'smal' \(did you mean 'small'\?\)"):
+        presets["smal"]
+
+
+def test_an_export_carries_codec_and_tokenizer(tmp_path: Path) -> None:
+    source = tmp_path / "tokenizer"
+    source.mkdir()
+    (source / "tokenizer.json").write_text("{}")
+    codec = PatchPca.fit([Maker(0).random(3, 16, 16)], patch=2, channels=3)
+    save_pretrained(random_model(), tmp_path / "out", codec=codec, tokenizer=source)
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
+    loaded = load_codec(tmp_path / "out")
+    assert torch.equal(loaded.basis_Pz, codec.basis_Pz) and loaded.scale == codec.scale
+
+
+MEMORY_PROGRAM = """
+import resource, sys
+from pathlib import Path
+import torch
+from ipt.model.checkpoint import build_on_meta, from_pretrained
+from ipt.model.latents import sincos_table
+torch.set_num_threads(1)
+sincos_table(2, 8)
+build_on_meta(from_pretrained(Path(sys.argv[1])).config)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+model = from_pretrained(Path(sys.argv[2]))
+print(peak() - before)
+"""
+
+
+def test_loading_needs_less_than_a_fifth_more_than_the_file(tmp_path: Path) -> None:
+    wide = dataclasses.replace(CONFIG.decoder, hidden=1024, intermediate=2560, layers=6, vocab=2048)
+    config: ModelConfig = dataclasses.replace(CONFIG, decoder=wide)
+    model = build_on_meta(config).bfloat16()
+    save_pretrained(random_model(), tmp_path / "toy")
+    save_pretrained(materialise(model, "cpu"), tmp_path / "big", layout="bagel")
+    (file,) = (tmp_path / "big").glob("*.safetensors")
+    command = [sys.executable, "-c", MEMORY_PROGRAM, str(tmp_path / "toy"), str(tmp_path / "big")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    size = file.stat().st_size
+    assert size > 1e8
+    assert int(done.stdout) < 1.2 * size, f"{int(done.stdout) / size:.2f} times the file"
+
+
+def test_a_model_from_scratch_is_reproducible() -> None:
+    first, second, other = (from_scratch(CONFIG, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert same_outputs(first, second) and not same_outputs(first, other)
+    fresh = UnifiedModel(CONFIG)
+    fresh.initialise(torch.Generator().manual_seed(0))
+    assert same_outputs(first, fresh)
