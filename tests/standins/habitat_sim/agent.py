@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from habitat_sim.settings import AgentConfiguration as AgentConfiguration
 from habitat_sim.values import quaternion, refuse, rotation_matrix
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from habitat_sim.assets import Asset
 from habitat_sim.death import abort, segfault
 from habitat_sim.settings import NavMeshSettings

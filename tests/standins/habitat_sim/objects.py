@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-
 from habitat_sim.assets import Asset, SemanticThing
 from habitat_sim.values import Quaternion, Range3D, Vector3, rotation_matrix
 

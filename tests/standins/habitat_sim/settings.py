@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-
 from habitat_sim.death import abort
 from habitat_sim.values import to_vector2i, to_vector3
 

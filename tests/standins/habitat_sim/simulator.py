@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from habitat_sim.agent import Agent, AgentState
 from habitat_sim.assets import Asset, load_asset
 from habitat_sim.death import leave
