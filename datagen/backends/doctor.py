@@ -6,6 +6,7 @@ Each simulator that is complete renders one frame to a PNG file. The exit code i
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -28,11 +29,11 @@ from ipt.common.images import encode_image
 from ipt.common.registry import unknown_name
 from ipt.common.seeding import generator
 from ipt.samples.camera import Camera, CameraPose
+from ipt.samples.sample import SPLITS
 
 SIZE = 256
 DEPTH: tuple[Modality, ...] = ("depth",)
 RGB: tuple[Modality, ...] = ("rgb",)
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,17 @@ PATIENTS: dict[str, Patient] = {
 }
 
 
+def first_scene(backend: SceneBackend) -> str:
+    """A scene of any split; ``SceneError`` of the last one if none has any."""
+    for split in SPLITS[:-1]:
+        with contextlib.suppress(SceneError):
+            return backend.scenes(split)[0]
+    return backend.scenes(SPLITS[-1])[0]
+
+
 def first_frame(backend: SceneBackend) -> tuple[str, Frame]:
-    """The first scene that opens, seen from a free place in the direction with the longest view."""
-    split = next((name for name in SPLITS if len(backend.scenes(name))), None)
-    if split is None:
-        raise SceneError("no split has a scene")
-    scene_id = backend.scenes(split)[0]
-    info = backend.load(scene_id)
+    """The first scene of the first split that has one, seen from a free place in the direction with the longest view."""
+    info = backend.load(first_scene(backend))
     x, y, z = backend.sample_navigable(1, generator(0, "doctor"))[0]
     poses = [CameraPose((x, y, z + 1.4), yaw, -0.15) for yaw in np.arange(8) * np.pi / 4]
     small = backend.render([Camera(pose, 32, 32) for pose in poses], DEPTH)

@@ -48,9 +48,9 @@ def test_a_crash_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert "no CUDA device 99" in capsys.readouterr().out
 
 
-def test_every_simulator_is_examined_and_wrong_names_are_answered() -> None:
+def test_every_simulator_is_examined_and_wrong_names_are_answered(capsys: pytest.CaptureFixture) -> None:
     assert set(doctor.PATIENTS) == {"embedded", "ai2thor", "habitat"}
     for patient in doctor.PATIENTS.values():
         findings = patient.examine(doctor.DoctorConfig(habitat_python="/no/such/python"))
         assert findings and all(isinstance(finding, Finding) and (finding.ok or finding.fix) for finding in findings)
-    assert "did you mean 'habitat'" in str(run("simulators=habitad"))
+    assert run("simulators=habitad") == 2 and "did you mean 'habitat'" in capsys.readouterr().err

@@ -231,6 +231,9 @@ def test_mistakes_are_answered_before_habitat_sim_starts(tmp_path: Path) -> None
     with pytest.raises(SceneError, match="incomplete"):
         HabitatBackend(HabitatConfig(data=str(tmp_path))).scenes("train")
     (tmp_path / "a.glb").touch()
+    with pytest.raises(SceneError, match="none of the 1 scenes"):
+        for split in ("train", "val", "test"):
+            HabitatBackend(HabitatConfig(data=str(tmp_path))).scenes(split)
     with pytest.raises(SceneError, match="unknown scene 'b'"):
         HabitatBackend(HabitatConfig(data=str(tmp_path))).load("b")
     with pytest.raises(SceneError, match=r"hm3d_annotated_basis.scene_dataset_config.json is neither in"):

@@ -96,7 +96,8 @@ def test_presets_name_a_data_set_and_the_papers_settings(preset: str) -> None:
 def test_without_the_package_the_command_ends_with_an_instruction(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "home-train-1.glb").touch()
+    for number in range(30):
+        (tmp_path / f"home-train-{number}.glb").touch()
     data = ["backend.dataset=files", f"backend.data={tmp_path}", f"backend.python={sys.executable}"]
     monkeypatch.setattr(sys, "argv", ["datagen"])
     with pytest.raises(SystemExit) as stopped:

@@ -143,7 +143,13 @@ class HabitatBackend(SceneBackend):
 
     def scenes(self, split: str) -> Sequence[str]:
         lists = self.config.scene_lists
-        return split_scenes(self._scene_files(), split, FilePath(lists) if lists else None)
+        found = split_scenes(self._scene_files(), split, FilePath(lists) if lists else None)
+        if not found:
+            raise SceneError(
+                f"none of the {len(self._scene_files())} scenes in {self.config.data} belongs to split {split}; "
+                "take another split, or say which do with backend.scene_lists"
+            )
+        return found
 
     def load(self, scene_id: str) -> SceneInfo:
         files = self._scene_files()
