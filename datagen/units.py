@@ -26,6 +26,8 @@ from ipt.samples.camera import Camera
 from ipt.samples.sample import SampleImage
 
 logger = logging.getLogger(__name__)
+
+#: How often a unit is begun anew when the simulator dies under it; after that its scene counts as turned away.
 ATTEMPTS = 3
 
 
@@ -75,33 +77,27 @@ def close_backends() -> None:
 
 
 def run_unit(config: RunConfig, folder: Path, number: int) -> int:
-    """Make a unit unless it is there already; returns its number. A simulator that dies is given ``ATTEMPTS`` starts."""
+    """Make a unit unless it is there already; returns its number."""
     unit = UnitRef(folder, number)
-    for attempt in range(1, ATTEMPTS + 1):
-        if unit.header.is_file():
-            break
-        try:
-            make_unit(config, unit)
-        except SimulatorDied as error:
-            if attempt == ATTEMPTS:
-                raise
-            logger.warning("unit %d, attempt %d of %d: %s", number, attempt, ATTEMPTS, error)
-    return number
-
-
-def make_unit(config: RunConfig, unit: UnitRef) -> None:
-    """Propose the candidates of a unit's scene and write them."""
+    if unit.header.is_file():
+        return number
     started = time.process_time()
     backend = open_backend(config)
-    scene_id, turn = scene_of(config, backend.scenes(config.split), unit.number)
+    scene_id, turn = scene_of(config, backend.scenes(config.split), number)
     task = TASKS[config.task.name](config.task)
-    yields, candidates = Yields(), []
-    try:
-        view = SceneView(backend, backend.load(scene_id), config.image_size, config.task)
-        candidates = task.propose(view, generator(config.seed, config.task.name, scene_id, turn), yields)
-        yields.check("scene.gives_candidates", bool(candidates))
-    except SceneError as error:
-        yields.check(f"scene.loads: {error}"[:200], False)
+    for attempt in range(ATTEMPTS):
+        yields, candidates = Yields(), []
+        try:
+            view = SceneView(backend, backend.load(scene_id), config.image_size, config.task)
+            candidates = task.propose(view, generator(config.seed, config.task.name, scene_id, turn), yields)
+            yields.check("scene.gives_candidates", bool(candidates))
+            break
+        except SceneError as error:
+            yields.check(f"scene.loads: {error}"[:200], False)
+            break
+        except SimulatorDied as error:
+            logger.warning("scene %s, attempt %d of %d: %s", scene_id, attempt + 1, ATTEMPTS, error)
+            yields.check("scene.simulator_survives", False)
     header = {
         "scene_id": scene_id,
         "turn": turn,
@@ -110,6 +106,7 @@ def make_unit(config: RunConfig, unit: UnitRef) -> None:
         "cpu_s": round(time.process_time() - started, 4),
     }
     write_unit(unit, candidates, header)
+    return number
 
 
 def write_unit(unit: UnitRef, candidates: Sequence[Candidate], header: Mapping[str, Any]) -> None:

@@ -280,6 +280,11 @@ def top_down_camera(region: tuple[float, float, float, float], resolution: int, 
     return Camera(pose, resolution, resolution, ortho_height_m=span, near=0.1, far=height + 10)
 
 
+def triple(point: Floats) -> tuple[float, float, float]:
+    """An array (3,) as plain floats."""
+    return float(point[0]), float(point[1]), float(point[2])
+
+
 def unit_corners() -> Floats:
     """Corners of the cube [-1, 1]^3, (8, 3)."""
     return np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)

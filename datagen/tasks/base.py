@@ -201,6 +201,12 @@ class SpatialTask(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    @property
+    def required(self) -> frozenset[str]:
+        """Capabilities that these settings ask of a backend."""
+        wrong = self.config.counterfactuals
+        return self.needs | ({"edit_scene"} if wrong.enabled and wrong.edits else frozenset())
+
     @abstractmethod
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         """Verified candidates of one scene; a pure function of the scene and the generator's state."""

@@ -25,7 +25,7 @@ from datagen.backends.ai2thor.frames import (
     without_ceiling,
 )
 from datagen.backends.ai2thor.lattice import Lattice
-from datagen.backends.ai2thor.objects import Inventory, triple
+from datagen.backends.ai2thor.objects import Inventory
 from datagen.backends.ai2thor.scenes import LICENCE, SceneLibrary, ThorScene
 from datagen.backends.ai2thor.setup import require_client, require_executable
 from datagen.backends.base import (
@@ -42,6 +42,7 @@ from datagen.backends.base import (
     SceneObject,
     SimulatorDied,
     top_down_camera,
+    triple,
 )
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera

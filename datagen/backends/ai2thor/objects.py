@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from datagen.backends.ai2thor.frames import box_of_corners, colour_key, from_thor
 from datagen.backends.ai2thor.scenes import room_at, words
-from datagen.backends.base import Room, SceneObject
+from datagen.backends.base import Room, SceneObject, triple
 
 #: AI2-THOR types whose own words are not what one would say; all others are split at their capitals.
 NOUNS = {
@@ -123,8 +123,3 @@ def remainder(index: int, kind: str, bounds: tuple[NDArray[np.float64], NDArray[
 def remainder_of(name: str) -> str:
     """Which of :data:`REMAINDERS` a surface with this name belongs to."""
     return next(kind for word, kind in REMAINDERS.items() if word in name.lower())
-
-
-def triple(point: NDArray[np.float64]) -> tuple[float, float, float]:
-    """An array (3,) as plain floats."""
-    return (float(point[0]), float(point[1]), float(point[2]))
