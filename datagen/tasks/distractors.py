@@ -36,16 +36,22 @@ class Asked:
 
 
 def draw_distractors(
-    asked: Sequence[Asked], history: Sequence[Asked], count: int, rng: np.random.Generator
+    asked: Sequence[Asked],
+    history: Sequence[Asked],
+    kept: Mapping[str, float],
+    count: int,
+    rng: np.random.Generator,
 ) -> list[list[str]]:
     """``count`` distractors for each question of ``asked``; ``history`` (earlier questions) helps to fit the weights.
 
+    ``kept`` is the share of the tries with a noun that became questions (1 where absent): what the filters do to it.
     Nouns of the opposite side are preferred. ``ValueError`` where the vocabulary is too small for a question.
     """
     everything = [*history, *asked]
     nouns = sorted({noun for one in everything for noun in (*one.chances, *one.in_scene)})
     allowed = np.array([[preference(one, noun) for noun in nouns] for one in everything])
-    share = np.array([sum(one.chances.get(noun, 0.0) for one in everything) for noun in nouns])
+    share = np.array([kept.get(noun, 1.0) * sum(one.chances.get(noun, 0.0) for one in everything) for noun in nouns])
+    share *= len(everything) / max(share.sum(), 1e-12)
     weights = fitted_weights(allowed, share, count)
     chosen = []
     for one, row in zip(asked, allowed[len(history) :], strict=True):

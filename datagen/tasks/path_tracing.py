@@ -121,7 +121,9 @@ class PathTracing(SpatialTask):
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         on_map = seen_from_above(scene, config.min_map_area_m2)
         pairs = [sights(scene, walk, config.min_scan_area, on_map) for walk in walks]
-        puzzles, chances = draw_puzzles(pairs, rng), ask_chances(pairs)
+        puzzles = draw_puzzles(pairs, rng)
+        chances = {name: ask_chances([pair for pair in pairs if pair[0].walk.bin == name]) for name in BINS}
+        tried: Counter[str] = Counter()
         yields.check("scene.has_puzzles", bool(puzzles))
         candidates: list[Candidate] = []
         given: Counter[str] = Counter()
@@ -132,7 +134,10 @@ class PathTracing(SpatialTask):
             candidate = self._finish(scene, puzzle, f"{len(candidates):02d}", rng, yields)
             if candidate is not None:
                 given[length] += 1
-                candidates.append(replace(candidate, facts={**candidate.facts, "chances": chances}))
+                candidates.append(replace(candidate, facts={**candidate.facts, "chances": chances[length]}))
+            tried[puzzle.noun] += 1
+        if candidates:  # told once per scene
+            candidates[0] = replace(candidates[0], facts={**candidates[0].facts, "tried": dict(sorted(tried.items()))})
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
@@ -322,7 +327,7 @@ def draw_puzzles(pairs: Sequence[tuple[Sight, Sight]], rng: np.random.Generator)
 
 
 def ask_chances(pairs: Sequence[tuple[Sight, Sight]]) -> dict[str, float]:
-    """How likely :func:`draw_puzzles` is to ask for each noun of the scene; adds up to 1."""
+    """How likely :func:`draw_puzzles` is to ask for each noun with these walks; adds up to 1."""
     chances: Counter[str] = Counter()
     for pair in pairs:
         sides = [sorted(sight.clear) for sight in pair if sight.clear]
@@ -417,6 +422,8 @@ class PathTracingSelector:
         self._offers = 0
         self._in_view: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
+        self._tried: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
         self._templates = {name: Deck(TEMPLATES[name], rng) for name in ("pt_path", "pt_midpoint")}
         self._rng = rng
@@ -431,6 +438,7 @@ class PathTracingSelector:
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
         name = facts["distance_bin"]
+        self._tried.update(facts.get("tried", {}))
         if not self._open[name] or not self._spare(facts):
             return []
         queues, taken = self._queues[name], self._taken[name]
@@ -473,7 +481,11 @@ class PathTracingSelector:
             )
             for _, facts in self._block
         ]
-        drawn = draw_distractors(asked, self._history, OPTIONS - 1, self._rng)
+        self._kept.update(one.answer for one in asked)
+        # Two imagined tries with the common outcome steady the share of a noun that was tried once or twice.
+        common = self._kept.total() / max(self._tried.total(), 1)
+        kept = {noun: (self._kept[noun] + 2 * common) / (tried + 2) for noun, tried in self._tried.items()}
+        drawn = draw_distractors(asked, self._history, kept, OPTIONS - 1, self._rng)
         questions = [self._word(*chosen, wrong) for chosen, wrong in zip(self._block, drawn, strict=True)]
         self._history = [*self._history, *asked][-4 * BLOCK :]
         self._block = []

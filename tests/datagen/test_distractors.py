@@ -39,7 +39,7 @@ def right_and_shown(asked: list[Asked], drawn: list[list[str]]) -> tuple[Counter
 def test_a_noun_is_right_one_time_in_four() -> None:
     rng = np.random.default_rng(0)
     asked = biased_questions(6000, rng)
-    right, shown = right_and_shown(asked, draw_distractors(asked, [], 3, rng))
+    right, shown = right_and_shown(asked, draw_distractors(asked, [], {}, 3, rng))
     for noun in NOUNS:
         expected = shown[noun] / 4
         assert abs(right[noun] - expected) < 4.5 * np.sqrt(shown[noun] * 3 / 16) + 2, noun
@@ -59,7 +59,7 @@ def test_one_half_says_nothing_about_the_other() -> None:
     for seed in range(30):
         rng = np.random.default_rng(seed)
         asked = biased_questions(400, rng)
-        drawn = draw_distractors(asked, [], 3, rng)
+        drawn = draw_distractors(asked, [], {}, 3, rng)
         rates = []
         for half in (slice(0, None, 2), slice(1, None, 2)):
             right, shown = right_and_shown(asked[half], drawn[half])
@@ -68,10 +68,20 @@ def test_one_half_says_nothing_about_the_other() -> None:
     assert abs(np.mean(correlations)) < 0.25
 
 
+def test_filters_that_spare_some_nouns_are_made_up_for() -> None:
+    rng = np.random.default_rng(3)
+    tried = biased_questions(9000, rng)
+    survival = {noun: 0.3 if number % 3 else 0.9 for number, noun in enumerate(NOUNS)}
+    asked = [one for one in tried if rng.random() < survival[one.answer]]
+    right, shown = right_and_shown(asked, draw_distractors(asked, [], survival, 3, rng))
+    for noun in NOUNS:
+        assert abs(right[noun] - shown[noun] / 4) < 4.5 * np.sqrt(shown[noun] * 3 / 16) + 2, noun
+
+
 def test_distractors_are_never_in_view_never_double_and_mostly_opposite() -> None:
     rng = np.random.default_rng(1)
     asked = biased_questions(500, rng)
-    drawn = draw_distractors(asked, asked, 3, rng)
+    drawn = draw_distractors(asked, asked, {}, 3, rng)
     assert all(len(set(wrong)) == 3 and not set(wrong) & one.in_view for one, wrong in zip(asked, drawn, strict=True))
     share = np.mean([noun in one.opposite for one, wrong in zip(asked, drawn, strict=True) for noun in wrong])
     chance = np.mean([len(one.opposite) / (len(NOUNS) - len(one.in_view)) for one in asked])
@@ -81,7 +91,7 @@ def test_distractors_are_never_in_view_never_double_and_mostly_opposite() -> Non
 def test_too_few_nouns_is_an_error_with_the_answer() -> None:
     asked = [Asked("chair", {"chair": 1.0}, frozenset({"chair", "table"}), frozenset(), frozenset({"bed"}))]
     with pytest.raises(ValueError, match="distractors for 'chair'"):
-        draw_distractors(asked, [], 3, np.random.default_rng(0))
+        draw_distractors(asked, [], {}, 3, np.random.default_rng(0))
 
 
 def test_a_deck_deals_evenly_and_quotas_add_up() -> None:
