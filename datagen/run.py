@@ -144,8 +144,7 @@ def generate(config: RunConfig, progress: Progress | None = None) -> dict[str, A
         done = part.work / "done.json"
         if not done.is_file():
             backend = open_backend(config)
-            task = TASKS[config.task.name]
-            backend.require(task.needs, f"task '{task.name}'")
+            backend.require(TASKS[config.task.name](config.task).required, f"task '{config.task.name}'")
             select(part, progress or Progress(config.part_samples))
             write_json(done, {"samples": part.samples, "yields": part.yields.to_json()})
         return seal_if_complete(part)

@@ -7,13 +7,14 @@ folder, so any of them may die at any time.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datagen.backends.base import SceneBackend, SceneError
+from datagen.backends.base import SceneBackend, SceneError, SimulatorDied
 from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig
 from datagen.tasks import TASKS
@@ -23,6 +24,11 @@ from ipt.common.files import read_json, write_bytes, write_json
 from ipt.common.seeding import derived_seed, generator
 from ipt.samples.camera import Camera
 from ipt.samples.sample import SampleImage
+
+logger = logging.getLogger(__name__)
+
+#: How often a unit is begun anew when the simulator dies under it; after that its scene counts as turned away.
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +85,19 @@ def run_unit(config: RunConfig, folder: Path, number: int) -> int:
     backend = open_backend(config)
     scene_id, turn = scene_of(config, backend.scenes(config.split), number)
     task = TASKS[config.task.name](config.task)
-    yields, candidates = Yields(), []
-    try:
-        view = SceneView(backend, backend.load(scene_id), config.image_size, config.task)
-        candidates = task.propose(view, generator(config.seed, config.task.name, scene_id, turn), yields)
-        yields.check("scene.gives_candidates", bool(candidates))
-    except SceneError as error:
-        yields.check(f"scene.loads: {error}"[:200], False)
+    for attempt in range(ATTEMPTS):
+        yields, candidates = Yields(), []
+        try:
+            view = SceneView(backend, backend.load(scene_id), config.image_size, config.task)
+            candidates = task.propose(view, generator(config.seed, config.task.name, scene_id, turn), yields)
+            yields.check("scene.gives_candidates", bool(candidates))
+            break
+        except SceneError as error:
+            yields.check(f"scene.loads: {error}"[:200], False)
+            break
+        except SimulatorDied as error:
+            logger.warning("scene %s, attempt %d of %d: %s", scene_id, attempt + 1, ATTEMPTS, error)
+            yields.check("scene.simulator_survives", False)
     header = {
         "scene_id": scene_id,
         "turn": turn,

@@ -44,6 +44,13 @@ class BackendUnavailable(RuntimeError):
     """A simulator is missing on this machine; the message is the instruction that gets it."""
 
 
+class SimulatorDied(RuntimeError):
+    """A simulator's process crashed, hung or broke its protocol; the message explains it.
+
+    The backend is as if closed: loading the scene again starts a new process, so a unit of work may be retried.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class OrientedBox:
     """Box with centre (3,), half sizes (3,) and rotation (3, 3) whose columns are the box axes; metres, world frame."""
@@ -271,6 +278,11 @@ def top_down_camera(region: tuple[float, float, float, float], resolution: int, 
     pose = CameraPose(((x0 + x1) / 2, (y0 + y1) / 2, height), yaw=math.pi / 2, pitch=-math.pi / 2)
     span = max(x1 - x0, y1 - y0)
     return Camera(pose, resolution, resolution, ortho_height_m=span, near=0.1, far=height + 10)
+
+
+def triple(point: Floats) -> tuple[float, float, float]:
+    """An array (3,) as plain floats."""
+    return float(point[0]), float(point[1]), float(point[2])
 
 
 def unit_corners() -> Floats:

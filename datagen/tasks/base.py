@@ -195,11 +195,17 @@ class SpatialTask(ABC):
     """A task: how to find, render and verify its questions in a scene, and how to choose among them."""
 
     name: ClassVar[Task]
-    needs: ClassVar[frozenset[str]] = frozenset({"rgb", "depth", "instance", "navmesh"})
+    needs: ClassVar[frozenset[str]] = frozenset({"rgb", "depth", "instance"})
     config: TaskConfig
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Capabilities that these settings ask of a backend."""
+        wrong = self.config.counterfactuals
+        return self.needs | ({"edit_scene"} if wrong.enabled and wrong.edits else frozenset())
 
     @abstractmethod
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from datagen.backends.base import Layer, Room, SceneObject
 from datagen.backends.embedded import structure
-from datagen.backends.embedded.layout import SIDES, WALL, Layout, PlannedRoom
+from datagen.backends.embedded.layout import SIDES, WALL, Layout, Leaf, Opening, PlannedRoom
 from datagen.backends.embedded.materials import material, shaded_floor, wall_material
 from datagen.backends.embedded.placement import Placed, RoomSpace
 from datagen.backends.embedded.scene import Material, Part, Scene, object_from_parts
@@ -106,27 +106,20 @@ def build_shell(layout: Layout, finishes: Finishes) -> list[StructurePiece]:
             if opening.kind == "window":
                 pieces.append(structure.window(room, opening, finishes.view, finishes.trim))
             elif opening.to_room is None or opening.to_room > room.index:
-                leaf_room = _leaf_room(layout, room, opening.to_room, opening.start)
-                leaf = (
-                    next((leaf for leaf in leaf_room.leaves if leaf.opening.start == opening.start), None)
-                    if leaf_room
-                    else None
-                )
+                leaf, leaf_room = _leaf(layout, room, opening)
                 pieces.append(
                     structure.door(room, opening, leaf, leaf_room, finishes.trim, finishes.door, finishes.sill)
                 )
     return pieces
 
 
-def _leaf_room(layout: Layout, room: PlannedRoom, other: int | None, start: float) -> PlannedRoom | None:
-    """Which of the two rooms at a door holds its open leaf."""
-    for candidate in (room, layout.rooms[other]) if other is not None else ():
-        pair = {room.index, other}
-        if any(
-            leaf.opening.start == start and {candidate.index, leaf.opening.to_room} == pair for leaf in candidate.leaves
-        ):
-            return candidate
-    return None
+def _leaf(layout: Layout, room: PlannedRoom, opening: Opening) -> tuple[Leaf | None, PlannedRoom | None]:
+    """The open leaf of a door and the room that it stands in; two rooms share at most one door."""
+    for candidate in () if opening.to_room is None else (room, layout.rooms[opening.to_room]):
+        for leaf in candidate.leaves:
+            if {candidate.index, leaf.opening.to_room} == {room.index, opening.to_room}:
+                return leaf, candidate
+    return None, None
 
 
 def bounds(layout: Layout) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

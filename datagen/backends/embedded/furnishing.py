@@ -19,8 +19,8 @@ PROGRAMS: Registry[Callable[[RoomSpace], None]] = Registry("room kind")
 
 def furnish(space: RoomSpace) -> None:
     """Furnish an empty room."""
-    groups.curtains(space)
     PROGRAMS[space.room.kind](space)
+    groups.curtains(space)
     _ceiling_lamp(space)
     requested(space)
 

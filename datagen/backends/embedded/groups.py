@@ -320,10 +320,15 @@ def curtains(space: RoomSpace) -> None:
         if opening.kind != "window" or opening.end - opening.start < 0.9 or not space.wants("curtain", 0.75):
             continue
         width = round(float(space.rng.uniform(0.24, 0.36)), 2)
-        panel = build("curtain", kit, width=width, height=min(space.height - 0.1, opening.high + 0.15), rgb=rgb)
         places = (opening.start - width / 2 - 0.08, opening.end + width / 2 + 0.08)
-        pair = [space.wall_pose(opening.side, panel, along) for along in places]
-        if all(space.fits(item) for item in pair):
-            for item in pair:
-                item.relation = "on wall"
-                space.add(item)
+        # Down to the floor, or to below the sill where furniture stands under the window.
+        for low in (0.05, opening.low - 0.15):
+            panel = build(
+                "curtain", kit, width=width, height=min(space.height - 0.1, opening.high + 0.15), low=low, rgb=rgb
+            )
+            pair = [space.wall_pose(opening.side, panel, along) for along in places]
+            if all(space.fits(item, around=space.placed) for item in pair):
+                for item in pair:
+                    item.relation = "on wall"
+                    space.add(item)
+                break

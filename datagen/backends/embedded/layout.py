@@ -280,7 +280,8 @@ def _join(rng: Rng, layout: Layout) -> bool:
         if not options:
             return False
         near, far = max(options, key=lambda pair: (_HUB[rooms[pair[0]].kind], _HUB[rooms[pair[1]].kind], -pair[1]))
-        _add_door(rng, rooms[near], rooms[far])
+        if not _add_door(rng, rooms[near], rooms[far]):
+            return False
         joined.append(far)
         pending.discard(far)
     _add_entrance(rng, start)
@@ -304,7 +305,8 @@ def _in_a_doorway(room: PlannedRoom, leaf: Leaf) -> bool:
     return any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in zones)
 
 
-def _add_door(rng: Rng, first: PlannedRoom, second: PlannedRoom) -> None:
+def _add_door(rng: Rng, first: PlannedRoom, second: PlannedRoom) -> bool:
+    """A door or passage between two rooms that share a wall; False where other doors leave no place for it."""
     shared = _shared(first, second)
     assert shared is not None
     side, opposite, start, end = shared
@@ -319,6 +321,8 @@ def _add_door(rng: Rng, first: PlannedRoom, second: PlannedRoom) -> None:
         left = low if draw < 0.35 else high if draw < 0.7 else float(rng.uniform(low, high))
         if all(left + width + 0.3 < a or left - 0.3 > b for a, b in taken):
             break
+    else:
+        return False
     left = round(left, 3)
     kind: Literal["door", "passage"] = "passage" if open_plan else "door"
     ours = Opening(kind, side, left, left + width, 0.0, DOOR_HEIGHT, second.index)
@@ -331,6 +335,7 @@ def _add_door(rng: Rng, first: PlannedRoom, second: PlannedRoom) -> None:
         towards = -1 if opening.start - near < far - opening.end else 1
         hinge = opening.start if towards < 0 else opening.end
         into.leaves.append(Leaf(opening, hinge, towards))
+    return True
 
 
 def _free_stretch(room: PlannedRoom, side: SideName, width: float) -> tuple[float, float] | None:

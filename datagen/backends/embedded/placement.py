@@ -164,7 +164,10 @@ class RoomSpace:
     def fits(
         self, item: Placed, around: Iterable[Placed] = (), gap: float = 0.03, ignore_blocked: bool = False
     ) -> bool:
-        """Whether ``item`` stands free; it may reach under or over the pieces ``around`` it, and into their zones."""
+        """Whether ``item`` stands free; it may reach under or over the pieces ``around`` it, and into their zones.
+
+        ``ignore_blocked`` lets it stand before doors and windows, as rugs and things on furniture may.
+        """
         x0, y0, x1, y1 = self.room.inner
         b, friends = item.bounds, tuple(around)
         margin = BASEBOARD if b[2] < 0.1 else 0.0

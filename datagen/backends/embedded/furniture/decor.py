@@ -185,8 +185,8 @@ def wall_shelf(kit: Kit) -> Model:
 
 
 @FURNITURE.register("curtain")
-def curtain(kit: Kit, width: float = 0.35, height: float = 2.3, rgb: Rgb = WHITE) -> Model:
-    """One drawn panel from 5 cm above the floor to the rod at ``height``; back at x = 0."""
+def curtain(kit: Kit, width: float = 0.35, height: float = 2.3, low: float = 0.05, rgb: Rgb = WHITE) -> Model:
+    """One drawn panel from ``low`` to the rod at ``height``; back at x = 0."""
     model, cloth = Model(), Look("curtain", rgb)
     folds = max(3, round(width / 0.09))
     pitch = width / folds
@@ -194,8 +194,8 @@ def curtain(kit: Kit, width: float = 0.35, height: float = 2.3, rgb: Rgb = WHITE
         y = (index - (folds - 1) / 2) * pitch
         model.soft(
             cloth,
-            (0.07 + 0.012 * (index % 2), pitch + 0.008, height - 0.05),
-            (0.05, y, 0.05 + 0.002 * (index % 2)),
+            (0.07 + 0.012 * (index % 2), pitch + 0.008, height - low),
+            (0.05, y, low + 0.002 * (index % 2)),
             0.03,
             0.1,
         )

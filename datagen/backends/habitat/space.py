@@ -1,0 +1,107 @@
+"""Free space of one floor, from habitat-sim's navmesh: which levels there are, where one may stand.
+
+The navmesh is what is left of the floor after shrinking it by the agent's radius. A place with less clearance than that
+radius lies near the navmesh, one with more lies deep inside it; so both come from distances on one grid.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from datagen.backends.base import FreeMap, SceneError
+
+Floats = NDArray[np.float64]
+RESOLUTION = 0.05
+STOREY = 1.2  # metres: parts of the navmesh that are further apart in height belong to different levels
+
+
+def floor_levels(vertices: Floats, triangles: NDArray[np.int32]) -> list[tuple[float, float]]:
+    """Levels of a navmesh (our frame) from the bottom up: (height that halves the level's area, its area in m^2)."""
+    corners = vertices[triangles]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    height = corners[:, :, 2].mean(axis=1)
+    order = np.argsort(height)
+    height, area = height[order], area[order]
+    levels = []
+    for part in np.split(np.arange(len(height)), np.flatnonzero(np.diff(height) > STOREY) + 1):
+        middle = np.searchsorted(np.cumsum(area[part]), area[part].sum() / 2)
+        levels.append((float(height[part][min(middle, len(part) - 1)]), float(area[part].sum())))
+    return levels
+
+
+def height_spread(vertices: Floats, triangles: NDArray[np.int32]) -> float:
+    """Metres between the lowest and the highest walkable place, leaving out the outermost hundredths of the area."""
+    corners = vertices[triangles]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    height = corners[:, :, 2].mean(axis=1)
+    order = np.argsort(height)
+    share = np.cumsum(area[order]) / area.sum()
+    low, high = np.searchsorted(share, [0.01, 0.99])
+    return float(height[order][min(high, len(order) - 1)] - height[order][low])
+
+
+def choose_level(
+    levels: list[tuple[float, float]], spread: float, wanted: str, max_spread: float, scene_id: str
+) -> float:
+    """Height of the level that ``wanted`` names: "single", "largest" or a number counted from the bottom."""
+    if wanted == "single":
+        if spread >= max_spread:
+            raise SceneError(
+                f"scene {scene_id} has {len(levels)} levels, {spread:.1f} m between the lowest and the highest floor; "
+                f"floor=single takes scenes below {max_spread} m (or set backend.floor=largest, or 0, 1, ...)"
+            )
+        wanted = "largest"
+    if wanted == "largest":
+        return max(levels, key=lambda level: level[1])[0]
+    if int(wanted) >= len(levels):
+        raise SceneError(
+            f"scene {scene_id} has levels 0 to {len(levels) - 1}, backend.floor={wanted} is not one of them"
+        )
+    return levels[int(wanted)][0]
+
+
+class NavmeshSpace:
+    """Free maps of one level. ``islands`` (rows of habitat's z, columns of x) are the navmesh's islands, -1 elsewhere.
+
+    habitat-sim samples cell corners: value [row, column] belongs to (x_min + column * r, z_min + row * r). Our cells are
+    moved by half a cell, so that these samples are their centres.
+    """
+
+    def __init__(
+        self, islands: NDArray[np.int32], x_min: float, z_min: float, radius: float, scene_id: str, margin: float = 0.5
+    ) -> None:
+        self.scene_id, self.radius = scene_id, radius
+        numbers = islands[islands >= 0]
+        if not numbers.size:
+            raise SceneError(f"scene {scene_id}: the navmesh is empty on this level; lower backend.agent_radius")
+        pad = round(margin / RESOLUTION)
+        self.walkable = np.pad((islands == np.bincount(numbers).argmax())[::-1], pad)
+        y_min = -(z_min + (len(islands) - 1) * RESOLUTION)
+        self.origin = (x_min - (pad + 0.5) * RESOLUTION, y_min - (pad + 0.5) * RESOLUTION)
+        outside: Floats = ndimage.distance_transform_edt(~self.walkable)
+        inside: Floats = ndimage.distance_transform_edt(self.walkable)
+        # The outermost cells of the navmesh are as far from obstacles as its radius says.
+        self.clearance = radius + (np.maximum(inside - 1, 0) - outside) * RESOLUTION
+        self._maps: dict[float, FreeMap] = {}
+
+    def map(self, clearance: float) -> FreeMap:
+        """Largest connected region with at least ``clearance`` metres to any obstacle, as far as the navmesh tells."""
+        if clearance not in self._maps:
+            labels, count = ndimage.label(self.clearance > clearance - 1e-9)
+            grid = (
+                labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else np.zeros_like(self.walkable)
+            )
+            self._maps[clearance] = FreeMap(grid, self.origin, RESOLUTION)
+        return self._maps[clearance]
+
+    def sample(self, count: int, rng: np.random.Generator, clearance: float, floor_z: float) -> Floats:
+        """Uniform floor points (count, 3) of the free map."""
+        free = self.map(clearance)
+        rows, columns = np.nonzero(free.grid)
+        if not len(rows):
+            raise SceneError(f"scene {self.scene_id}: no floor point has {clearance:.2f} m of clearance")
+        chosen = rng.integers(len(rows), size=count)
+        points = free.centre_of(rows[chosen], columns[chosen]) + RESOLUTION * rng.uniform(-0.5, 0.5, (count, 2))
+        return np.column_stack([points, np.full(count, floor_z)])
