@@ -78,6 +78,30 @@ def test_filters_that_spare_some_nouns_are_made_up_for() -> None:
         assert abs(right[noun] - shown[noun] / 4) < 4.5 * np.sqrt(shown[noun] * 3 / 16) + 2, noun
 
 
+def clustered_questions(count: int, rng: np.random.Generator) -> list[Asked]:
+    """Rooms of three clusters of four nouns each: what is beside the answer is in view, one other cluster is opposite."""
+    clusters = [NOUNS[first : first + 4] for first in range(0, 24, 4)]
+    asked = []
+    for _ in range(count):
+        here, across, _ = (clusters[index] for index in rng.permutation(6)[:3])
+        answer = here[int(rng.integers(4))]
+        rest = frozenset(NOUNS) - set(here)
+        asked.append(Asked(answer, dict.fromkeys(here, 0.25), frozenset(here), frozenset(across), rest))
+    return asked
+
+
+def test_options_that_belong_together_do_not_betray_the_odd_one_out() -> None:
+    rng = np.random.default_rng(4)
+    asked = clustered_questions(4000, rng)
+    cluster = {noun: number // 4 for number, noun in enumerate(NOUNS)}
+    alone = []
+    for one, wrong in zip(asked, draw_distractors(asked, [], {}, 3, rng), strict=True):
+        groups = Counter(cluster[noun] for noun in (one.answer, *wrong))
+        strangers = [noun for noun in (one.answer, *wrong) if groups[cluster[noun]] == 1]
+        alone.append((one.answer in strangers) / len(strangers) if strangers else 0.25)
+    assert np.mean(alone) == pytest.approx(0.25, abs=0.015), "guessing among options without a companion"
+
+
 def test_distractors_are_never_in_view_never_double_and_mostly_opposite() -> None:
     rng = np.random.default_rng(1)
     asked = biased_questions(500, rng)
