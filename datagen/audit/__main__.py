@@ -3,30 +3,77 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from datagen.audit import audit
+from datagen.audit import Recheck, audit
+from datagen.backends.base import BackendUnavailable
+from datagen.backends.registry import BACKENDS
+from datagen.verify import Mismatch, recheck
 from ipt.common import cli
+from ipt.common.files import read_manifest
+from ipt.common.settings import typed
+from ipt.samples.sample import SpatialSample
 
 
 @dataclass(frozen=True)
 class AuditConfig:
     """Audit sealed folders of samples (or single shards; several with commas) together: audit.json and audit.html.
 
-    They go to output, by default the first folder. The exit status is 1 if a bar does not hold.
+    They go to output, by default the first folder. recompute renders every stored camera again and recomputes the answers;
+    it needs the simulator that made the samples. The exit status is 1 if a bar does not hold.
     """
 
     folders: str
     output: str = ""
+    recompute: bool = True
     seed: int = 0
+
+
+def recomputation(folders: list[Path], stack: ExitStack) -> Recheck:
+    """What recomputes the answers of generated ``folders``, with the backend their manifests name.
+
+    ``ValueError`` says why that cannot be done: a single shard, a folder that no simulator made, several simulators, or
+    one that is not installed.
+    """
+    made = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is a single shard, without the manifest that says how it was made")
+        config = read_manifest(folder).get("config", {})
+        if "backend_config" not in config:
+            raise ValueError(f"{folder} was not made by a simulator of ours")
+        made.append((config["backend"], config["backend_config"]))
+    if any(entry != made[0] for entry in made):
+        raise ValueError("the folders were made with different simulators or settings; audit them one by one")
+    name, values = made[0]
+    try:
+        backend = stack.enter_context(
+            BACKENDS[name].make(typed(BACKENDS[name].config_class(), values, f"backend {name}"))
+        )
+    except BackendUnavailable as error:
+        raise ValueError(str(error)) from error
+
+    def again(samples: Iterable[SpatialSample]) -> Iterator[Mismatch]:
+        return recheck(samples, backend)
+
+    return again
 
 
 def main(config: AuditConfig) -> None:
     """Write the audit and print every bar."""
     folders = [Path(folder) for folder in config.folders.split(",")]
     output = Path(config.output) if config.output else folders[0]
-    report = audit(folders, output, seed=config.seed)
+    with ExitStack() as stack:
+        again: Recheck | None = None
+        if config.recompute:
+            try:
+                again = recomputation(folders, stack)
+            except ValueError as error:
+                print(f"answers are not recomputed: {error}")
+        report = audit(folders, output, again, seed=config.seed)
     for bar in report["bars"]:
         mark = {True: "pass", False: "FAIL", None: "not tested"}[bar["passed"]]
         print(f"{mark:10} {bar['task']:4} {bar['bar']}: {bar['figure']}")
