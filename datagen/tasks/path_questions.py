@@ -18,6 +18,7 @@ from ipt.samples.questions import TEMPLATES, word
 
 OPTIONS = 4
 BLOCK = 512  # questions whose distractors are drawn together
+PRIOR_TRIES = 8.0  # imagined tries with the common outcome: steadies the share of a noun that was tried rarely
 Chosen = tuple[str, Mapping[str, Any]]
 
 
@@ -63,7 +64,11 @@ class PathTracingSelector:
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
         name = facts["distance_bin"]
         self._tried.update(facts.get("tried", {}))
-        if not self._open[name] or not self._spare(facts):
+        self._kept[facts["answer"]] += 1
+        if not self._open[name]:
+            return []
+        if not self._spare(facts):
+            self._kept[facts["answer"]] -= 1
             return []
         queues, taken = self._queues[name], self._taken[name]
         queues.setdefault(facts["room"], deque()).append((candidate_id, facts))
@@ -105,10 +110,11 @@ class PathTracingSelector:
             )
             for _, facts in self._block
         ]
-        self._kept.update(one.answer for one in asked)
-        # Two imagined tries with the common outcome steady the share of a noun that was tried once or twice.
         common = self._kept.total() / max(self._tried.total(), 1)
-        kept = {noun: (self._kept[noun] + 2 * common) / (tried + 2) for noun, tried in self._tried.items()}
+        kept = {
+            noun: (self._kept[noun] + PRIOR_TRIES * common) / (tried + PRIOR_TRIES)
+            for noun, tried in self._tried.items()
+        }
         drawn = draw_distractors(asked, self._history, kept, OPTIONS - 1, self._rng)
         questions = [self._word(*chosen, wrong) for chosen, wrong in zip(self._block, drawn, strict=True)]
         self._history = [*self._history, *asked][-4 * BLOCK :]
