@@ -8,6 +8,7 @@ Shape suffixes: C channels, H / W pixels, z latent channels, h / w latent cells,
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -246,3 +247,24 @@ def load_codec(folder: Path | str, posterior: Posterior = "mean") -> LatentCodec
     raise FileNotFoundError(
         f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL"
     )
+
+
+def codec_digest(codec: LatentCodec) -> str:
+    """Hex SHA-256 of all numbers a codec computes with, whatever file they came from: it names the latents of a cache.
+
+    Raises ``ValueError`` for a codec that samples, whose latents are not a function of the image.
+    """
+    if isinstance(codec, AutoencoderCodec):
+        if codec.posterior != "mean":
+            raise ValueError(f"latents are cached for posterior='mean' only, not for '{codec.posterior}'")
+        tensors = codec.vae.state_dict()
+        numbers = [codec.vae.config.scaling_factor, codec.vae.config.shift_factor]
+    elif isinstance(codec, PatchPca):
+        tensors, numbers = {"mean": codec.mean_P, "basis": codec.basis_Pz}, [codec.scale, codec.downsample]
+    else:
+        raise ValueError(f"no digest is defined for a codec of type {type(codec).__name__}")
+    digest = hashlib.sha256(repr(numbers).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy())
+    return digest.hexdigest()

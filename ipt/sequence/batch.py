@@ -22,13 +22,21 @@ Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a sample of a batch comes from: the part of the mixture, and the sample's id."""
+
+    part: str
+    sample_id: str
+
+
+@dataclass(frozen=True)
 class PackedBatch:
     """Inputs of one forward pass, each in packed order. Kinds that are absent are tensors with zero rows.
 
     ``latents_GD``: float32; clean as laid out, x_t in the noised images after `with_noised`. ``timesteps_I``: t in [0, 1] per
     latent image, 0 for clean ones; ``None`` until `with_noised` where there are noised images. ``pictures``: uint8 [3, H, W],
     each once, that the codec has still to encode; ``picture_of``: the picture of each latent image, -1 where its latents
-    are there.
+    are there. ``origins``: one per sample, in batches that a loader made.
     """
 
     spans: SpanTable
@@ -41,6 +49,7 @@ class PackedBatch:
     labels_C: Tensor
     pictures: tuple[Tensor, ...] = ()
     picture_of: tuple[int, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
         """The same batch with its tensors on ``device``."""
