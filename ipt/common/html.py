@@ -83,13 +83,17 @@ def page(title: str, body: Iterable[object], style: str = "", script: str = "") 
     return f"<!doctype html>\n{document}\n"
 
 
-def picture(data: bytes, caption: str, **attributes: str | bool) -> Html:
-    """A PNG, JPEG or WebP image, inlined, with its caption; other bytes are a ``ValueError``."""
+def data_uri(data: bytes, what: str) -> str:
+    """PNG, JPEG or WebP bytes as a data URI; ``ValueError`` naming ``what`` for any others."""
     media = next((media for start, media in MEDIA_TYPES if data.startswith(start)), None)
     if media is None:
-        raise ValueError(f"picture '{caption}': not PNG, JPEG or WebP bytes")
-    source = f"data:{media};base64,{base64.b64encode(data).decode()}"
-    image = tag("img", src=source, alt=caption, loading="lazy")
+        raise ValueError(f"picture '{what}': not PNG, JPEG or WebP bytes")
+    return f"data:{media};base64,{base64.b64encode(data).decode()}"
+
+
+def picture(data: bytes, caption: str, **attributes: str | bool) -> Html:
+    """An inlined image with its caption."""
+    image = tag("img", src=data_uri(data, caption), alt=caption, loading="lazy")
     return tag("figure", image, tag("figcaption", caption), **attributes)
 
 

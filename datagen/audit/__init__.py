@@ -1,0 +1,131 @@
+"""The audit of generated samples: balance, give-aways, blind baselines, leaks, duplicates, recomputed answers.
+
+Each bar is a statement that holds or not; ``audit.json`` and ``audit.html`` say which, with every figure behind it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from datagen.audit.balance import (
+    elimination,
+    fact_counts,
+    letter_shares,
+    near_duplicates,
+    option_priors,
+    scenes_in_two_splits,
+)
+from datagen.audit.baselines import BASELINES, evaluate, project
+from datagen.audit.items import Item, by_task, to_item
+from datagen.audit.page import render_audit
+from ipt.common.files import write_bytes, write_json
+from ipt.common.seeding import generator
+from ipt.samples.sample import SpatialSample
+from ipt.samples.store import SampleReader
+
+LETTER_POINTS = 2.0
+
+
+Recheck = Callable[[Iterable[SpatialSample]], Iterable[object]]
+
+
+def audit(
+    folders: Sequence[Path], output: Path, recheck: Recheck | None = None, seed: int = 0, quiet: bool = False
+) -> dict[str, Any]:
+    """Audit sealed folders (or single shards) together, write ``audit.json`` and ``audit.html`` to ``output``.
+
+    ``recheck`` recomputes answers and yields what differs (``datagen.verify.recheck`` with an open backend). Returns the
+    content of ``audit.json``; ``passed`` is true if every bar that was tested holds. ``ValueError`` where there is no
+    sample, where an id occurs twice, or for fewer scenes than folds.
+    """
+    readers = [SampleReader(folder) for folder in folders]
+    total = sum(map(len, readers))
+
+    def samples(what: str) -> Iterable[SpatialSample]:
+        stream = itertools.chain.from_iterable(readers)
+        return track(stream, what, total, disable=quiet or not sys.stderr.isatty(), transient=True)
+
+    items = list(map(to_item, samples("reading samples")))
+    if len({item.id for item in items}) != total or not total:
+        different = len({item.id for item in items})
+        raise ValueError(f"{total} samples with {different} different ids in {', '.join(map(str, folders))}")
+    wrong = None if recheck is None else [str(mismatch) for mismatch in recheck(samples("recomputing answers"))]
+    report = audit_items(items, wrong, seed)
+    report["folders"] = [folder.name for folder in folders]
+    write_json(output / "audit.json", report)
+    write_bytes(output / "audit.html", render_audit(report).encode())
+    return report
+
+
+def audit_items(items: Sequence[Item], wrong: Sequence[str] | None = None, seed: int = 0) -> dict[str, Any]:
+    """The report as JSON values; ``wrong`` describes recomputed answers that differ, None if none was recomputed."""
+    recomputed = {
+        "checked": 0 if wrong is None else len(items),
+        "wrong": len(wrong or ()),
+        "examples": (wrong or [])[:20],
+    }
+    report: dict[str, Any] = {
+        "samples": len(items),
+        "tasks": {task: audit_task(group, seed) for task, group in sorted(by_task(items).items())},
+        "scenes_in_two_splits": scenes_in_two_splits(items),
+        "near_duplicates": near_duplicates(items),
+        "recomputed": recomputed,
+    }
+    report["bars"] = bars(report)
+    report["passed"] = all(bar["passed"] is not False for bar in report["bars"])
+    return report
+
+
+def audit_task(items: Sequence[Item], seed: int) -> dict[str, Any]:
+    chance = sum(item.chance for item in items) / len(items)
+    scenes = {item.scene for item in items}
+    report: dict[str, Any] = {
+        "samples": len(items),
+        "scenes": len(scenes),
+        "chance": chance,
+        "letters": letter_shares(items),
+        "facts": fact_counts(items),
+        "options": option_priors(items),
+        "elimination": elimination(items, generator(seed, "audit", "elimination")),
+    }
+    projections = project(items)
+    report["baselines"] = {}
+    for baseline in BASELINES:
+        excess = evaluate(baseline, items, projections, seed)
+        report["baselines"][baseline.name] = {
+            "shows": baseline.shows,
+            "bar": baseline.bar,
+            "includes_chance": excess.includes(0),
+            **excess.shifted(chance).to_json(),
+        }
+    return report
+
+
+def bars(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every bar with its verdict: True, False, or None where it could not be tested."""
+    rows: list[tuple[str, str, bool | None, str]] = []
+    for task, part in report["tasks"].items():
+        off = part["letters"]["deviation"]
+        rows.append(
+            (task, f"letters within {LETTER_POINTS:g} points of uniform", off <= LETTER_POINTS, f"{off:.2f} points")
+        )
+        for name, row in part["baselines"].items():
+            if row["bar"]:
+                figure = f"{row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}], chance {part['chance']:.1%}"
+                rows.append((task, f"interval of {name} includes chance", row["includes_chance"], figure))
+        struck = part["elimination"]
+        figure = f"{struck['guess_rate']:.2%}, by chance up to {struck['null_high']:.2%}"
+        holds = struck["guess_rate"] <= struck["null_high"]
+        rows.append((task, "striking out never-correct options does not help", holds, figure))
+    shared = report["scenes_in_two_splits"]
+    rows.append(("all", "no scene in two splits", not shared, f"{len(shared)} scenes shared"))
+    done = report["recomputed"]
+    verdict = None if not done["checked"] else not done["wrong"]
+    rows.append(("all", "no answer differs from its recomputation", verdict, f"{done['wrong']} of {done['checked']}"))
+    return [dict(zip(("task", "bar", "passed", "figure"), row, strict=True)) for row in rows]

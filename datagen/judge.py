@@ -1,0 +1,233 @@
+"""An optional second opinion: a vision-language model answers short questions about the pictures of each sample.
+
+As in the paper's TIFA-style filter (section 2.1 of its supplement): is the answer visible in the imagination, is a
+distractor visible there, is the question answered rightly with the imagination at hand. Each question is put several
+times; two equal replies settle it, otherwise the majority of all rounds does. Any OpenAI-compatible endpoint serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ipt.common import cli
+from ipt.common.files import read_json, write_json
+from ipt.common.html import data_uri
+from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.store import SampleReader
+
+YES_NO = ("yes", "no")
+EARLY_EXIT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A question about pictures with the replies that count and the one that speaks for the sample."""
+
+    name: str
+    text: str
+    images: tuple[SampleImage, ...]
+    replies: tuple[str, ...]
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One round: the model's words and what they cost in tokens (0 where they come from the cache)."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a probe: votes in order (None for an unusable reply) and the majority, None where there is none."""
+
+    sample_id: str
+    probe: str
+    expected: str
+    votes: tuple[str | None, ...]
+    majority: str | None
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def passed(self) -> bool:
+        return self.majority == self.expected
+
+
+class Model(Protocol):
+    """What answers a probe; ``round_number`` tells repetitions apart."""
+
+    def ask(self, probe: Probe, round_number: int) -> Reply: ...
+
+
+class Endpoint:
+    """A model behind an OpenAI-compatible endpoint, with retries (exponential backoff) and a cache on disk.
+
+    The cache key is a hash of everything that is sent, pictures included, and of the round. The key for the endpoint is
+    read from OPENAI_API_KEY and never stored; endpoints of one's own need none.
+    """
+
+    def __init__(
+        self, model: str, base_url: str | None, cache: Path, retries: int = 6, timeout_s: float = 120.0
+    ) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise RuntimeError(
+                "the judge needs the openai client: pip install 'imaginative-perception-tokens[judge]'"
+            ) from error
+        key = os.environ.get("OPENAI_API_KEY") or ("none" if base_url else None)
+        self._client = openai.OpenAI(api_key=key, base_url=base_url, max_retries=retries, timeout=timeout_s)
+        self._model, self._base_url, self._cache = model, base_url or "", cache
+
+    def ask(self, probe: Probe, round_number: int) -> Reply:
+        path = self._cache / f"{self._key(probe, round_number)}.json"
+        if path.is_file():
+            return Reply(read_json(path)["text"], 0, 0)
+        pictures = [
+            {"type": "image_url", "image_url": {"url": data_uri(image.data, image.role)}} for image in probe.images
+        ]
+        content: Any = [*pictures, {"type": "text", "text": probe.text}]
+        answer = self._client.chat.completions.create(
+            model=self._model, messages=[{"role": "user", "content": content}]
+        )
+        usage = answer.usage
+        reply = Reply(
+            (answer.choices[0].message.content or "") if answer.choices else "",
+            usage.prompt_tokens if usage else 0,
+            usage.completion_tokens if usage else 0,
+        )
+        write_json(path, asdict(reply))
+        return reply
+
+    def _key(self, probe: Probe, round_number: int) -> str:
+        parts = [self._base_url, self._model, probe.text, str(round_number)]
+        parts += [hashlib.sha256(image.data).hexdigest() for image in probe.images]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def probes(sample: SpatialSample) -> Iterator[Probe]:
+    """The questions that a good sample of its task passes."""
+    seen = (sample.imagination,)
+    if sample.task == "pt":
+        yield Probe("answer_visible", visible(sample.answer_text), seen, YES_NO, "yes")
+        for choice in sample.choices:
+            if choice != sample.answer_text:
+                yield Probe("distractor_visible", visible(choice), seen, YES_NO, "no")
+    elif sample.task == "pet":
+        yield Probe("answer_visible", visible(f"a {sample.facts['object']['name']}"), seen, YES_NO, "yes")
+    else:
+        text = f"Does this view from above show exactly {sample.answer_text} of: {sample.facts['category']}? Reply yes or no."
+        yield Probe("answer_visible", text, seen, YES_NO, "yes")
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(sample.letters, sample.choices, strict=True))
+    text = (
+        f"The last picture shows the view that the question is about; the others are what one is given.\n"
+        f"{sample.question}\n{options}\nReply with the letter of the right option only."
+    )
+    replies = tuple(letter.lower() for letter in sample.letters)
+    yield Probe("answerable", text, (*sample.images, *seen), replies, sample.answer.lower())
+
+
+def visible(thing: str) -> str:
+    return f"Is {thing} visible in this picture? Reply yes or no."
+
+
+def parse_reply(text: str, replies: Sequence[str]) -> str | None:
+    """The first word of a reply if it is one that counts, else the only one that counts, else None."""
+    words = re.findall(r"[a-z]+", text.lower())
+    found = [word for word in words if word in replies]
+    if words and words[0] in replies:
+        return words[0]
+    return found[0] if len(set(found)) == 1 else None
+
+
+def vote(sample_id: str, probe: Probe, model: Model, rounds: int) -> Verdict:
+    """Ask up to ``rounds`` times, stop after two if they agree; the majority needs more than half of the votes cast."""
+    votes: list[str | None] = []
+    prompt_tokens = completion_tokens = 0
+    for round_number in range(rounds):
+        reply = model.ask(probe, round_number)
+        prompt_tokens += reply.prompt_tokens
+        completion_tokens += reply.completion_tokens
+        votes.append(parse_reply(reply.text, probe.replies))
+        if len(votes) == EARLY_EXIT and len(set(votes)) == 1:
+            break
+    best, count = Counter(votes).most_common(1)[0]
+    majority = best if 2 * count > len(votes) else None
+    return Verdict(sample_id, probe.name, probe.expected, tuple(votes), majority, prompt_tokens, completion_tokens)
+
+
+def judge(samples: Iterable[SpatialSample], model: Model, rounds: int = 3, workers: int = 8) -> dict[str, Any]:
+    """Put every probe of every sample; returns JSON values: pass rates by probe, samples that fail and why, tokens, verdicts.
+
+    ``ValueError`` for fewer than one round. A request that still fails after all retries raises its client's error; what
+    was answered so far is in the cache, so the same command goes on from there.
+    """
+    if rounds < 1:
+        raise ValueError(f"a vote needs at least one round, got rounds={rounds}")
+    verdicts: list[Verdict] = []
+    judged = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for sample in samples:  # one sample at a time: pictures of a whole set do not fit in memory
+            judged += 1
+            verdicts += pool.map(lambda probe, name=sample.id: vote(name, probe, model, rounds), probes(sample))
+    passed, asked = Counter[str](), Counter(verdict.probe for verdict in verdicts)
+    failing: dict[str, set[str]] = {}
+    for verdict in verdicts:
+        passed[verdict.probe] += verdict.passed
+        if not verdict.passed:
+            failing.setdefault(verdict.sample_id, set()).add(verdict.probe)
+    return {
+        "samples": judged,
+        "kept": judged - len(failing),
+        "failing": {name: sorted(reasons) for name, reasons in sorted(failing.items())},
+        "probes": {name: {"asked": count, "passed": passed[name]} for name, count in sorted(asked.items())},
+        "prompt_tokens": sum(verdict.prompt_tokens for verdict in verdicts),
+        "completion_tokens": sum(verdict.completion_tokens for verdict in verdicts),
+        "verdicts": [{**asdict(verdict), "passed": verdict.passed} for verdict in verdicts],
+    }
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Judge a sealed folder of samples or a shard; judge.json and the cache of replies go to output.
+
+    model is the name under which the endpoint serves it, base_url any OpenAI-compatible endpoint such as
+    http://127.0.0.1:8000/v1 (default: OpenAI's own); prices are per million tokens.
+    """
+
+    source: str
+    model: str
+    output: str
+    base_url: str = ""
+    rounds: int = 3
+    workers: int = 8
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+
+def main(config: JudgeConfig) -> None:
+    """Judge, write judge.json, print pass rates, tokens and cost."""
+    output = Path(config.output)
+    model = Endpoint(config.model, config.base_url or None, output / "cache")
+    report = judge(SampleReader(config.source), model, config.rounds, config.workers)
+    report["cost"] = (config.price_in * report["prompt_tokens"] + config.price_out * report["completion_tokens"]) / 1e6
+    write_json(output / "judge.json", report)
+    for name, row in report["probes"].items():
+        print(f"{name}: {row['passed']} of {row['asked']} as expected")
+    tokens = f"{report['prompt_tokens']:,} + {report['completion_tokens']:,} tokens, cost {report['cost']:.2f}"
+    print(f"{report['kept']} of {report['samples']} samples pass; {tokens}")
+
+
+if __name__ == "__main__":
+    cli.run(JudgeConfig, main)
