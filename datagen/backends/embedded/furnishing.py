@@ -307,10 +307,6 @@ def bathroom(space: RoomSpace) -> None:
             if space.wants("mirror", 0.9):
                 _above(space, item, "mirror", raise_by=0.05, width=0.55)
             groups.scatter(space, item, ("cup", "vase"), 2)
-        elif item and item.side and space.wants("toilet paper", 0.8):
-            side = space.kit.pick((-1, 1))
-            x, y = item.world(0.0, side * 0.38)
-            space.hang("toilet paper", item.side, x if item.side in ("south", "north") else y)
     if space.wants("washing machine", 0.5):
         item = space.against_wall("washing machine", where="corner", zone=0.45)
         if item:

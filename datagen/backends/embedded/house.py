@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datagen.backends.base import FreeMap, SceneError
+from datagen.backends.base import SceneError
 from datagen.backends.embedded.assembly import (
     assemble,
     bounds,
@@ -34,6 +34,25 @@ from ipt.common.seeding import generator
 
 CLEARANCE = 0.2
 TRIES = 24
+REACHED = 0.75  # share of a room's free floor that must be connected to the rest of the house
+# What makes a room what it is; a plan that has no place for it is drawn again rather than stripped of it.
+_ESSENTIAL = frozenset(
+    [
+        *(
+            "bed",
+            "wardrobe",
+            "toilet",
+            "bathroom sink",
+            "bathtub",
+            "shower",
+            "sofa",
+            "tv stand",
+            "dining table",
+            "desk",
+        ),
+        *("sink", "stove", "fridge", "kitchen counter", "dishwasher"),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +105,13 @@ def make_house(scene_id: str, seed: int, config: HouseConfig | None = None) -> S
             continue
         style = STYLES[int(rng.integers(len(STYLES)))]
         spaces = _furnished(seed, attempt, layout, style, config)
-        missing = set(config.include) - {item.category for space in spaces for item in space.placed}
-        if missing:
-            continue
         finishes = choose_finishes(layout, style, generator(seed, "finishes", attempt))
         shell = build_shell(layout, finishes)
-        if not _open_up(layout, shell, spaces, set(config.include)):
+        if not _open_up(layout, shell, spaces, _ESSENTIAL.union(config.include)):
             missing = {"every room reachable"}
+            continue
+        missing = set(config.include) - {item.category for space in spaces for item in space.placed}
+        if missing:
             continue
         return assemble(scene_id, seed, layout, finishes, shell, spaces)
     raise SceneError(
@@ -116,15 +135,17 @@ def _furnished(seed: int, attempt: int, layout: Layout, style: Style, config: Ho
     return sorted(spaces, key=lambda space: space.room.index)
 
 
-def _open_up(layout: Layout, shell: Sequence[StructurePiece], spaces: Sequence[RoomSpace], keep: set[str]) -> bool:
+def _open_up(
+    layout: Layout, shell: Sequence[StructurePiece], spaces: Sequence[RoomSpace], keep: frozenset[str]
+) -> bool:
     """Remove furniture from rooms that cannot be reached, last placed first; False if that does not help."""
     blocks = [outline for piece in shell for outline in piece.blocks]
     for _ in range(6):
         walkable, furniture = walkable_outlines(layout), furniture_outlines(spaces)
         low, high = bounds(layout)
         probe = Scene("", None, (), {}, (), (), (*blocks, *furniture), tuple(walkable), low, high)
-        free = FreeSpace(probe).map(CLEARANCE)
-        shut = [space for space in spaces if not _reached(free, space)]
+        floor = FreeSpace(probe)
+        shut = [space for space in spaces if not _reached(floor, space)]
         if not shut:
             return True
         for space in shut:
@@ -135,11 +156,14 @@ def _open_up(layout: Layout, shell: Sequence[StructurePiece], spaces: Sequence[R
     return False
 
 
-def _reached(free: FreeMap, space: RoomSpace) -> bool:
-    """Whether a fifth of a square metre of the room lies in the connected free space."""
+def _reached(floor: FreeSpace, space: RoomSpace) -> bool:
+    """Whether most of the room's free floor, and a fifth of a square metre of it, belongs to the connected region."""
+    free = floor.map(CLEARANCE)
     x0, y0, x1, y1 = space.room.inner
     (low_row, high_row), (low_column, high_column) = free.cell_of(np.array([[x0, y0], [x1, y1]]))
-    return int(free.grid[max(low_row, 0) : high_row, max(low_column, 0) : high_column].sum()) * free.resolution**2 > 0.2
+    window = (slice(max(low_row, 0), high_row), slice(max(low_column, 0), high_column))
+    reached, open_floor = int(free.grid[window].sum()), int((floor.distance[window] > CLEARANCE).sum())
+    return reached * free.resolution**2 > 0.2 and reached > REACHED * open_floor
 
 
 def _remove(space: RoomSpace, item: Placed) -> None:

@@ -22,7 +22,7 @@ from datagen.backends.embedded.style import Kit, Style
 Box = tuple[float, float, float, float, float, float]
 
 WALL_GAP = 0.02
-BASEBOARD = 0.015  # thickness of the skirting and a little air
+BASEBOARD = 0.018  # thickness of the skirting and a little air
 CONTACT = 0.001  # things rest this far above what carries them, so that no two faces coincide
 DOOR_DEPTH = 0.75
 
@@ -110,8 +110,10 @@ class RoomSpace:
         self.include, self.exclude = include, exclude
         self.placed: list[Placed] = []
         self.dines = False  # whether the house eats in this room
-        self.blocked: list[Box] = [box for opening in room.openings for box in self._opening_zone(opening)]
+        self.blocked: list[Box] = [self._opening_zone(opening) for opening in room.openings]
         self.blocked += [self._leaf_zone(leaf.hinge, leaf.towards, leaf.opening.side) for leaf in room.leaves]
+        self.sills = [self._sill(opening) for opening in room.openings if opening.kind == "window"]
+        self.blocked += self.sills
         self.zones: list[tuple[Box, Placed]] = []
 
     def _strip(self, side: SideName, start: float, end: float, depth: float, low: float, high: float) -> Box:
@@ -119,16 +121,18 @@ class RoomSpace:
         (xa, ya), (xb, yb) = self.room.point(side, start, -0.01), self.room.point(side, end, depth)
         return (min(xa, xb), min(ya, yb), low, max(xa, xb), max(ya, yb), high)
 
-    def _opening_zone(self, opening: Opening) -> list[Box]:
+    def _opening_zone(self, opening: Opening) -> Box:
+        """What must stay free before an opening: the view from a window, the way through a door."""
+        start, end, low, high = opening.start, opening.end, opening.low, opening.high
         if opening.kind == "window":
-            pane = self._strip(
-                opening.side, opening.start - 0.03, opening.end + 0.03, 0.3, opening.low + 0.05, opening.high + 0.05
-            )
-            sill = self._strip(
-                opening.side, opening.start - 0.045, opening.end + 0.045, 0.055, opening.low - 0.04, opening.high
-            )
-            return [pane, sill]
-        return [self._strip(opening.side, opening.start - 0.1, opening.end + 0.1, DOOR_DEPTH, 0.0, opening.high + 0.1)]
+            return self._strip(opening.side, start - 0.03, end + 0.03, 0.3, low + 0.05, high + 0.05)
+        return self._strip(opening.side, start - 0.1, end + 0.1, DOOR_DEPTH, 0.0, high + 0.1)
+
+    def _sill(self, opening: Opening) -> Box:
+        """The board under a window and the frame above it."""
+        return self._strip(
+            opening.side, opening.start - 0.045, opening.end + 0.045, 0.055, opening.low - 0.04, opening.high
+        )
 
     def _leaf_zone(self, hinge: float, towards: int, side: SideName) -> Box:
         """The open leaf and the dead corner behind it."""
@@ -140,7 +144,8 @@ class RoomSpace:
             if towards > 0 and far - hinge < 0.4
             else hinge + towards * 0.09
         )
-        return self._strip(side, min(hinge, edge), max(hinge, edge), 0.98, 0.0, 2.1)
+        inside = hinge - towards * 0.06
+        return self._strip(side, min(inside, edge), max(inside, edge), 0.98, 0.0, 2.1)
 
     @property
     def area(self) -> float:
@@ -171,7 +176,7 @@ class RoomSpace:
             or b[5] > self.height - 0.004
         ):
             return False
-        if not ignore_blocked and any(overlap(b, zone) for zone in self.blocked):
+        if any(overlap(b, zone) for zone in (self.sills if ignore_blocked else self.blocked)):
             return False
         if any(overlap(b, zone) for zone, owner in self.zones if owner not in friends):
             return False

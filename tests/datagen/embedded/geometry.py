@@ -89,22 +89,21 @@ def coplanar_overlaps(scene: Scene) -> list[tuple[str, str]]:
     leading = np.take_along_axis(normal, np.argmax(np.abs(normal) > 1e-3, axis=1)[:, None], axis=1)
     normal *= np.sign(leading)
     offset = np.einsum("ij,ij->i", normal, corners[:, 0])
+    _, direction = np.unique(np.round(normal * 100).astype(int), axis=0, return_inverse=True)
+    position = direction.ravel() * 1e4 + offset
+    order = np.argsort(position)
+    reach = np.searchsorted(position[order], position[order] + SAME_PLANE, side="right")
+    count = reach - np.arange(len(order)) - 1
+    first = np.repeat(np.arange(len(order)), count)
+    second = first + 1 + np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    i, j = order[first], order[second]
     low, high = corners.min(axis=1), corners.max(axis=1)
-    groups = defaultdict(list)
-    for index, key in enumerate(map(tuple, np.round(normal, 2).tolist())):
-        groups[key].append(index)
+    near = (low[i] <= high[j] + SAME_PLANE).all(axis=1) & (low[j] <= high[i] + SAME_PLANE).all(axis=1)
+    i, j = i[near], j[near]
+    flat = np.abs(np.einsum("pkc,pc->pk", corners[j] - corners[i][:, :1], normal[i])).max(axis=1) < SAME_PLANE
     found = []
-    for members in groups.values():
-        order = np.array(members)[np.argsort(offset[members])]
-        for place, i in enumerate(order):
-            end = place + 1 + int(np.searchsorted(offset[order[place + 1 :]], offset[i] + SAME_PLANE))
-            near = order[place + 1 : end]
-            near = near[
-                (low[near] <= high[i] + SAME_PLANE).all(axis=1) & (high[near] >= low[i] - SAME_PLANE).all(axis=1)
-            ]
-            for j in near:
-                flat = np.abs((corners[j] - corners[i, 0]) @ normal[i]).max() < SAME_PLANE
-                keep = [axis for axis in range(3) if axis != int(np.argmax(np.abs(normal[i])))]
-                if flat and triangles_meet(corners[i][:, keep], corners[j][:, keep]):
-                    found.append((scene.objects[owner[i]].id, scene.objects[owner[j]].id))
+    for a, b in zip(i[flat], j[flat], strict=True):
+        keep = [axis for axis in range(3) if axis != int(np.argmax(np.abs(normal[a])))]
+        if triangles_meet(corners[a][:, keep], corners[b][:, keep]):
+            found.append((scene.objects[owner[a]].id, scene.objects[owner[b]].id))
     return found

@@ -48,7 +48,7 @@ def fingerprint(scene: Scene) -> str:
 def test_a_house_is_the_same_in_every_process():
     program = (
         "from tests.datagen.embedded.test_house import fingerprint, make_house\n"
-        "print(*(fingerprint(make_house('home', seed)) for seed in (5, 3, 4)))"
+        "print(*(fingerprint(make_house('home', seed)) for seed in (5, 4)))"
     )
     prints = [
         subprocess.run(
@@ -58,11 +58,11 @@ def test_a_house_is_the_same_in_every_process():
             capture_output=True,
             text=True,
         ).stdout.split()
-        for salt in ("1", "2", "3", "4")
+        for salt in ("1", "2")
     ]
-    here = [fingerprint(make_house("home", seed)) for seed in (5, 3, 4)]
-    assert prints == [here] * 4
-    assert len(set(here)) == 3
+    here = [fingerprint(make_house("home", seed)) for seed in (5, 4)]
+    assert prints == [here] * 2
+    assert here[0] != here[1]
 
 
 @each_house
@@ -100,12 +100,16 @@ def test_everything_is_in_its_room_and_rests_on_something(seed):
 @each_house
 def test_rooms_are_reachable_through_unobstructed_doors(seed):
     scene = house(seed)
-    free = FreeSpace(scene).map(0.2)
+    space = FreeSpace(scene)
+    free, standable = space.map(0.2), np.argwhere(space.distance > 0.2)
     for room in scene.rooms:
         rows, columns = np.nonzero(free.grid)
         points = free.centre_of(rows, columns)
         inside = (points > room.polygon.min(axis=0)).all(axis=1) & (points < room.polygon.max(axis=0)).all(axis=1)
         assert inside.sum() * free.resolution**2 > 0.2, room.kind
+        points = free.centre_of(standable[:, 0], standable[:, 1])
+        standing = (points > room.polygon.min(axis=0)).all(axis=1) & (points < room.polygon.max(axis=0)).all(axis=1)
+        assert inside.sum() > 0.7 * standing.sum(), f"much of the {room.kind} is shut off"
     for outline in scene.walkable[len(scene.rooms) :]:
         middle = outline.mean(axis=0)
         along = outline.max(axis=0) - outline.min(axis=0)
@@ -161,6 +165,13 @@ def test_every_category_and_room_kind_occurs():
     categories = {thing.category for seed in range(500) for thing in furniture(house(seed))}
     assert categories == set(FURNITURE)
     assert {room.kind for seed in range(500) for room in house(seed).rooms} == set(ROOM_KINDS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("category", FURNITURE)
+def test_every_category_can_be_asked_for(category):
+    scene = make_house("home", 0, HouseConfig(include=(category,)))
+    assert category in {thing.category for thing in scene.objects}
 
 
 def test_requests_are_honoured():

@@ -151,20 +151,9 @@ def towel(kit: Kit) -> Model:
 @FURNITURE.register("washing machine")
 def washing_machine(kit: Kit) -> Model:
     """Front loader."""
-    model = Model()
-    model.box(_CERAMIC, (0.56, 0.6, 0.835), (-0.01, 0, 0.015))
+    model, skin = Model(), kit.pick((WHITE, WHITE, (0.62, 0.64, 0.67), (0.3, 0.31, 0.33)))
+    model.box(Look("gloss", skin), (0.56, 0.6, 0.835), (-0.01, 0, 0.015))
     model.box(Look("plain", (0.2, 0.2, 0.2)), (0.5, 0.54, 0.02))
-    model.box(Look("drum"), (0.02, 0.594, 0.82), (0.268, 0, 0.02))
+    model.box(Look("drum", skin), (0.02, 0.594, 0.82), (0.268, 0, 0.02))
     model.surface((0.46, 0.52), 0.85, (-0.01, 0))
-    return model
-
-
-@FURNITURE.register("toilet paper")
-def toilet_paper(kit: Kit) -> Model:
-    """Roll in a holder on the wall at 0.7 m; back at x = 0."""
-    model = Model()
-    model.box(_CHROME, (0.012, 0.14, 0.03), (0.006, 0, 0.73))
-    model.box(_CHROME, (0.075, 0.012, 0.02), (0.042, 0.064, 0.735))
-    model.rod(_CHROME, 0.008, 0.13, (0.072, -0.062, 0.745), "y")
-    model.rod(Look("towel", WHITE), 0.052, 0.1, (0.072, -0.05, 0.745), "y", segments=12)
     return model

@@ -166,7 +166,10 @@ def wall_cabinet(kit: Kit, look: KitchenLook | None = None, width: float = 0.6) 
 @FURNITURE.register("range hood")
 def range_hood(kit: Kit, width: float = 0.6) -> Model:
     """Extractor over the stove; back at x = 0."""
-    model, steel = Model(), Look("metal", STEEL)
+    model, steel = (
+        Model(),
+        kit.pick((Look("metal", STEEL), Look("metal", STEEL), Look("gloss", BLACK), Look("gloss", WHITE))),
+    )
     width -= 0.01
     model.box(steel, (0.48, width, 0.07), (0.24, 0, 1.58))
     model.box(steel, (0.3, 0.3, 0.09), (0.165, 0, 1.645))
