@@ -23,10 +23,12 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a sample of a batch comes from: the part of the mixture, and the sample's id."""
+    """Where a sample of a batch comes from: the part of the mixture, the sample's id, and its position in the order of the data,
+    which no other sample of the run has."""
 
     part: str
     sample_id: str
+    position: int
 
 
 @dataclass(frozen=True)

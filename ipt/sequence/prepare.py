@@ -122,7 +122,7 @@ class Preparer:
         sample = part.samples[place.row]
         where = f"{self._where(position)}, sample '{sample.id}' (part '{part.name}')"
         segments = self._located(where, lambda: part.segmenter(sample, place.turn, place.row))
-        return where, Origin(part.name, sample.id), segments
+        return where, Origin(part.name, sample.id, position), segments
 
     def _complete(self, where: str, segments: list[Segment]) -> list[Segment]:
         if self.latents is None:

@@ -1,0 +1,78 @@
+"""AdamW with the paper's values, the learning rate as a function of the step, and gradient clipping.
+
+Updates are single-tensor: ``foreach`` and ``fused`` AdamW keep a growing cache for every sharded parameter (pytorch #188174,
+#178276) and gain about one percent of a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its learning rate: linear warm-up over ``warmup_steps``, then ``constant`` or ``cosine`` down to ``min_lr`` at
+    the last step. ``clip``: largest norm of the whole gradient. Defaults are the paper's (``spec/ipt.md`` section 4)."""
+
+    lr: float = 1e-5
+    min_lr: float = 1e-7
+    warmup_steps: int = 2000
+    schedule: str = "constant"
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-15
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be constant or cosine, got '{self.schedule}'")
+        if not self.lr > 0 or not 0 <= self.min_lr <= self.lr:
+            raise ValueError(f"learning rates need 0 <= min_lr <= lr and lr > 0, got {self.min_lr} and {self.lr}")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise ValueError(f"beta1 and beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}")
+        if self.warmup_steps < 0 or self.clip <= 0 or self.eps <= 0 or self.weight_decay < 0:
+            raise ValueError("warmup_steps and weight_decay must be >= 0, clip and eps > 0")
+
+
+def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
+    """The rate of update number ``step`` (from 0) of ``steps``; the last warm-up update already has the full rate."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.lr
+    progress = (step - config.warmup_steps) / max(steps - 1 - config.warmup_steps, 1)
+    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over what is trained; frozen parameters take no memory here. ``ValueError`` where nothing is trained."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise ValueError("no parameter is trained: the tuning freezes all of the model")
+    return torch.optim.AdamW(
+        trained,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        foreach=False,
+        fused=False,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
+    """Scale all gradients down to a norm of ``largest`` together; returns the norm before, a scalar that may be non-finite
+    (the gradients then are useless, too)."""
+    norm = nn.utils.clip_grad_norm_(list(parameters), largest, foreach=False)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
