@@ -7,7 +7,7 @@ Updates are single-tensor: ``foreach`` and ``fused`` AdamW keep a growing cache 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -76,3 +76,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     (the gradients then are useless, too)."""
     norm = nn.utils.clip_grad_norm_(list(parameters), largest, foreach=False)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def optimizer_tensors(optimizer: torch.optim.AdamW, named: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Tensor]]:
+    """AdamW's own state by parameter name, created where no update has been made yet: to be saved, or to be read into."""
+    for parameter in named.values():
+        if not optimizer.state[parameter]:
+            zeros = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] |= {"step": torch.tensor(0.0), **zeros}
+    return {name: dict(optimizer.state[parameter]) for name, parameter in named.items()}
