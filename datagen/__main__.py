@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from datagen.backends.base import BackendUnavailable
+from datagen.backends.base import BackendUnavailable, SimulatorDied
 from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig, run_config
 from datagen.run import generate
@@ -96,7 +96,7 @@ def work(composed: DictConfig) -> None:
     try:
         config = run_config(values)
         manifest = generate(config)
-    except (ValueError, OSError, BackendUnavailable) as error:
+    except (ValueError, OSError, BackendUnavailable, SimulatorDied) as error:
         stop(str(error))
     state = "complete" if manifest["complete"] else f"part {config.shard} is done, others are not"
     print(f"{config.output_dir}: {manifest['samples']} samples, {state}")

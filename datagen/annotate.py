@@ -1,8 +1,9 @@
 """The red X, direction arrow, path overlay and camera marks, drawn on rendered frames the same way for every simulator.
 
-Marks lie on the floor plane and are painted in two dimensions: the ray of each pixel meets the floor at a known point,
-the distance of that point to the mark's strokes gives an antialiased coverage, and the depth image decides whether the
-floor is what the pixel shows. So a mark is foreshortened, hidden by furniture, and sharp at any image size.
+Marks lie on a level plane, usually the floor, and are painted in two dimensions: the ray of each pixel meets the plane
+at a known point, the distance of that point to the mark's strokes gives an antialiased coverage, and the depth image
+decides whether something stands before it. So a mark is foreshortened, hidden by furniture, and sharp at any size. On
+maps the marks float at eye height, where cameras are, so that tables do not hide them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,12 +34,15 @@ OVERSAMPLING = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mark:
-    """Round-ended strokes on the floor: segments (n, 2, 2) of world (x, y), half width in metres, colour, rim of halo."""
+    """Round-ended strokes: segments (n, 2, 2) of world (x, y), half width in metres, colour, rim of halo in half widths,
+    height above the floor in metres.
+    """
 
     segments: Floats
     half_width: float
     colour: Colour
     halo: float = 0.3
+    height: float = 0.0
 
     @property
     def points(self) -> Floats:
@@ -80,13 +84,13 @@ def polyline(points: ArrayLike, width: float, colour: Colour = RED) -> Mark:
     return Mark(np.stack([corners[:-1], corners[1:]], axis=1), width / 2, colour)
 
 
-def camera_marks(cameras: Sequence[Camera], length: float) -> tuple[list[Mark], list[Label]]:
-    """An arrow per camera where it stands and looks, numbered from 1 at the arrow heads."""
+def camera_marks(cameras: Sequence[Camera], length: float, height: float) -> tuple[list[Mark], list[Label]]:
+    """An arrow per camera where it stands and looks, ``height`` metres up, numbered from 1 at the arrow heads."""
     marks, labels = [], []
     for number, camera in enumerate(cameras, start=1):
         x, y, _ = camera.pose.position
         yaw = camera.pose.yaw
-        marks.append(arrow((x, y), yaw, length, RED, 0.09))
+        marks.append(replace(arrow((x, y), yaw, length, RED, 0.09), height=height))
         reach = 1.45 * length
         labels.append(Label(str(number), (x + reach * math.cos(yaw), y + reach * math.sin(yaw)), RED))
     return marks, labels
@@ -104,7 +108,7 @@ def draw(frame: Frame, floor_z: float, marks: Sequence[Mark], labels: Sequence[L
     assert frame.rgb is not None, "render RGB first"
     picture = frame.rgb.copy()
     for mark in marks:
-        paint(picture, frame, floor_z, mark)
+        paint(picture, frame, floor_z + mark.height, mark)
     for label in labels:
         stamp(picture, frame.camera, floor_z, label)
     return picture
@@ -119,7 +123,7 @@ def visible_share(frame: Frame, floor_z: float, mark: Mark) -> float:
     if shown is None:
         return 0.0
     rows, columns, alpha, floor_depth = shown
-    return float((alpha * floor_seen(frame, rows, columns, floor_depth)).sum() / max(whole[2].sum(), 1e-9))
+    return float((alpha * unhidden(frame, rows, columns, floor_depth, floor_z)).sum() / max(whole[2].sum(), 1e-9))
 
 
 def paint(picture: RGB, frame: Frame, floor_z: float, mark: Mark) -> None:
@@ -129,7 +133,7 @@ def paint(picture: RGB, frame: Frame, floor_z: float, mark: Mark) -> None:
         if shown is None:
             continue
         rows, columns, alpha, floor_depth = shown
-        alpha = alpha * floor_seen(frame, rows, columns, floor_depth) * (0.6 if rim else 1.0)
+        alpha = alpha * unhidden(frame, rows, columns, floor_depth, floor_z) * (0.6 if rim else 1.0)
         window = picture[rows, columns].astype(np.float64)
         blended = window + alpha[..., None] * (np.asarray(colour, dtype=np.float64) - window)
         picture[rows, columns] = np.rint(blended).astype(np.uint8)
@@ -151,7 +155,7 @@ def coverage(
     low, high = np.floor(corners.min(axis=0)).astype(int) - 2, np.ceil(corners.max(axis=0)).astype(int) + 2
     if clip:
         low, high = np.maximum(low, 0), np.minimum(high, [camera.width, camera.height])
-    if (high <= low).any():
+    if (high < low + 2).any():
         return None
     columns, rows = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
     pixels = np.stack([columns, rows], axis=-1)
@@ -180,16 +184,18 @@ def segment_distance(points: Floats, segments: Floats) -> Floats:
     return nearest
 
 
-def floor_seen(frame: Frame, rows: slice, columns: slice, floor_depth: Floats) -> NDArray[np.bool_]:
-    """Pixels of a window in which the frame shows the floor, up to the thickness of a rug."""
+def unhidden(frame: Frame, rows: slice, columns: slice, plane_depth: Floats, plane_z: float) -> NDArray[np.bool_]:
+    """Pixels of a window in which nothing stands before the plane; the thickness of a rug is allowed."""
     assert frame.depth is not None, "render depth first"
     depth = frame.depth[rows, columns].astype(np.float64)
     camera = frame.camera
-    descent = abs(camera.pose.forward[2]) if camera.ortho_height_m is not None else None
-    height = camera.pose.position[2]
-    # By similar triangles a point at planar depth d on a ray that meets the floor at D is (1 - d / D) of the way up.
-    lift = (floor_depth - depth) * descent if descent is not None else (1 - depth / floor_depth) * height
-    return (depth > 0) & (np.abs(lift) <= FLOOR_TOLERANCE_M)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if camera.ortho_height_m is None:
+            # By similar triangles a point at depth d on a ray that meets the plane at D is (1 - d / D) of the way up.
+            lift = (1 - depth / plane_depth) * abs(camera.pose.position[2] - plane_z)
+        else:
+            lift = (plane_depth - depth) * abs(float(camera.pose.forward[2]))
+    return (depth > 0) & (lift <= FLOOR_TOLERANCE_M)
 
 
 def stamp(picture: RGB, camera: Camera, floor_z: float, label: Label) -> None:

@@ -7,13 +7,14 @@ folder, so any of them may die at any time.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datagen.backends.base import SceneBackend, SceneError
+from datagen.backends.base import SceneBackend, SceneError, SimulatorDied
 from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig
 from datagen.tasks import TASKS
@@ -23,6 +24,9 @@ from ipt.common.files import read_json, write_bytes, write_json
 from ipt.common.seeding import derived_seed, generator
 from ipt.samples.camera import Camera
 from ipt.samples.sample import SampleImage
+
+logger = logging.getLogger(__name__)
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,25 @@ def close_backends() -> None:
 
 
 def run_unit(config: RunConfig, folder: Path, number: int) -> int:
-    """Make a unit unless it is there already; returns its number."""
+    """Make a unit unless it is there already; returns its number. A simulator that dies is given ``ATTEMPTS`` starts."""
     unit = UnitRef(folder, number)
-    if unit.header.is_file():
-        return number
+    for attempt in range(1, ATTEMPTS + 1):
+        if unit.header.is_file():
+            break
+        try:
+            make_unit(config, unit)
+        except SimulatorDied as error:
+            if attempt == ATTEMPTS:
+                raise
+            logger.warning("unit %d, attempt %d of %d: %s", number, attempt, ATTEMPTS, error)
+    return number
+
+
+def make_unit(config: RunConfig, unit: UnitRef) -> None:
+    """Propose the candidates of a unit's scene and write them."""
     started = time.process_time()
     backend = open_backend(config)
-    scene_id, turn = scene_of(config, backend.scenes(config.split), number)
+    scene_id, turn = scene_of(config, backend.scenes(config.split), unit.number)
     task = TASKS[config.task.name](config.task)
     yields, candidates = Yields(), []
     try:
@@ -94,7 +110,6 @@ def run_unit(config: RunConfig, folder: Path, number: int) -> int:
         "cpu_s": round(time.process_time() - started, 4),
     }
     write_unit(unit, candidates, header)
-    return number
 
 
 def write_unit(unit: UnitRef, candidates: Sequence[Candidate], header: Mapping[str, Any]) -> None:

@@ -44,6 +44,13 @@ class BackendUnavailable(RuntimeError):
     """A simulator is missing on this machine; the message is the instruction that gets it."""
 
 
+class SimulatorDied(RuntimeError):
+    """A simulator's process crashed, hung or broke its protocol; the message explains it.
+
+    The backend is as if closed: loading the scene again starts a new process, so a unit of work may be retried.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class OrientedBox:
     """Box with centre (3,), half sizes (3,) and rotation (3, 3) whose columns are the box axes; metres, world frame."""

@@ -31,3 +31,4 @@ class BackendEntry:
 
 BACKENDS: Registry[BackendEntry] = Registry("backend")
 BACKENDS.register("embedded")(BackendEntry("datagen.backends.embedded.backend", "EmbeddedConfig", "EmbeddedBackend"))
+BACKENDS.register("ai2thor")(BackendEntry("datagen.backends.ai2thor", "Ai2thorConfig", "Ai2thorBackend"))

@@ -195,7 +195,7 @@ class SpatialTask(ABC):
     """A task: how to find, render and verify its questions in a scene, and how to choose among them."""
 
     name: ClassVar[Task]
-    needs: ClassVar[frozenset[str]] = frozenset({"rgb", "depth", "instance", "navmesh"})
+    needs: ClassVar[frozenset[str]] = frozenset({"rgb", "depth", "instance"})
     config: TaskConfig
 
     def __init__(self, config: Any) -> None:

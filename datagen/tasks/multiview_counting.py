@@ -256,7 +256,7 @@ class MultiviewCounting(SpatialTask):
         named = {f"frame_{number}": frame for number, frame in enumerate(frames)}
         images = tuple(scene.encode(frame.rgb, role, frame.camera) for role, frame in named.items())
         marks, labels = annotate.camera_marks(
-            cameras, annotate.legible(self.config.mark_length_m, top, (0, 0, 0), 0.07)
+            cameras, annotate.legible(self.config.mark_length_m, top, (0, 0, 0), 0.07), self.config.eye_height_m
         )
 
         def decorated(frame: Frame) -> RGB:

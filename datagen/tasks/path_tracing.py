@@ -54,6 +54,7 @@ VARIANTS = (
 COMPASS = ("right", "upper right", "top", "upper left", "left", "lower left", "bottom", "lower right")
 SIGNS = {"left": 1.0, "right": -1.0}
 OPTIONS = 4
+MARK_HEIGHT_M = 1.5  # of the marks on a map: above the furniture
 BLOCK = 512  # questions whose distractors are drawn together
 RENDERED_CANDIDATES = 4
 DOLLHOUSE_PITCH, DOLLHOUSE_FOV_DEG = math.radians(-55), 50.0
@@ -326,7 +327,7 @@ def ask_chances(pairs: Sequence[tuple[Sight, Sight]]) -> dict[str, float]:
     for pair in pairs:
         sides = [sorted(sight.clear) for sight in pair if sight.clear]
         for nouns in sides:
-            chances.update(dict.fromkeys(nouns, 1 / len(nouns) / len(sides)))  # type: ignore[arg-type]
+            chances.update(dict.fromkeys(nouns, 1 / len(nouns) / len(sides)))
     return {noun: round(chance / sum(chances.values()), 5) for noun, chance in sorted(chances.items())}
 
 
@@ -385,6 +386,8 @@ def map_marks(walk: Walk, facts: Mapping[str, Any], camera: Camera) -> tuple[lis
     if variant.endswith("arrow"):
         side = heading + SIGNS[facts["side"]] * math.pi / 2
         marks.append(annotate.arrow(walk.midpoint, side, annotate.legible(0.7, camera, middle, 0.12)))
+    if camera.ortho_height_m is not None:
+        marks = [replace(mark, height=MARK_HEIGHT_M) for mark in marks]
     labels.append(annotate.Label("M1", (float(walk.midpoint[0]), float(walk.midpoint[1])), annotate.ORANGE))
     return marks, labels
 

@@ -53,4 +53,5 @@ def run(config: type[T], main: Callable[[T], object], arguments: Sequence[str] |
     try:
         main(parse(config, given))
     except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

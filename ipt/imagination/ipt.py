@@ -79,8 +79,7 @@ class Ipt:
         seen, what = target, f"sample '{sample.id}', field 'imagination'"
         if self.self_made is not None and chance("source", self.settings.self_share):
             seen, what = self.self_made(sample), f"sample '{sample.id}', self-made imagination"
-        thoughts = self.renderer.profile.thoughts_of(sample.task)
-        thought = thoughts[self.renderer.config.stream("thought", sample, epoch).integers(len(thoughts))]
+        thought = self.renderer.profile.thought_of(sample, self.renderer.config.stream("thought", sample, epoch))
         hidden = frozenset() if chance("reveal", self.settings.reveal) else frozenset({Role.IMAGINATION})
         segments = [
             *self.renderer.prompt(sample, self.name),

@@ -18,6 +18,7 @@ from ipt.imagination.ipt import Ipt, IptSettings
 from ipt.imagination.sources import Permuted, SelfMade, ground_truth
 from ipt.samples.sample import TASKS, SpatialSample
 from ipt.samples.store import SampleReader
+from ipt.sequence.order import largest_remainders
 from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Segment
 
@@ -59,12 +60,9 @@ def make_mode(
 def assign_modes(weights: Sequence[float], rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """[rows] the number of the mode of each row in an epoch.
 
-    Every epoch has the same counts, exact to the row: shares of ``rows`` rounded down, the remaining rows to the largest
-    remainders. Which rows a mode gets is drawn anew each epoch.
+    Every epoch has the same counts, exact to the row. Which rows a mode gets is drawn anew each epoch.
     """
-    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights) * rows
-    counts = np.floor(shares).astype(np.int64)
-    counts[np.argsort(counts - shares, kind="stable")[: rows - counts.sum()]] += 1
+    counts = largest_remainders(weights, rows)
     assigned: NDArray[np.int64] = np.empty(rows, dtype=np.int64)
     assigned[generator(seed, "mixture", epoch).permutation(rows)] = np.repeat(np.arange(len(counts)), counts)
     return assigned

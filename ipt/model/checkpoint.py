@@ -47,8 +47,8 @@ def build_on_meta(config: ModelConfig, attention: str = "sdpa") -> UnifiedModel:
 def materialise(model: UnifiedModel, device: torch.device | str) -> UnifiedModel:
     """Allocate uninitialised weights on ``device`` and compute the position tables."""
     model.to_empty(device=device)
-    model.vision_positions.reset()
-    model.latent_positions.reset()
+    model.vision_positions.reset_parameters()
+    model.latent_positions.reset_parameters()
     return model
 
 

@@ -56,9 +56,9 @@ class PositionTable(nn.Module):
         self.side, self.size, self.what, self.interpolate_positions = side, size, what, interpolate_positions
         self.table: Tensor
         self.register_buffer("table", torch.empty(side**2, size), persistent=False)
-        self.reset()
+        self.reset_parameters()
 
-    def reset(self) -> None:
+    def reset_parameters(self) -> None:
         """Fill the table (not on the meta device)."""
         if not self.table.is_meta:
             self.table.copy_(sincos_table(self.side, self.size))

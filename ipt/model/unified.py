@@ -79,9 +79,9 @@ class UnifiedModel(nn.Module):
                 if module.bias is not None:
                     module.bias.zero_()
             elif isinstance(module, nn.Embedding):
-                module.weight.normal_(0, 1, generator=generator).mul_(0.5)
+                module.weight.normal_(0, 0.5, generator=generator)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm | PositionTable):
-                module.reset_parameters() if not isinstance(module, PositionTable) else module.reset()
+                module.reset_parameters()
         self.latent_out.weight.zero_()
 
     def forward(self, batch: PackedBatch, attention: Attention | None = None, logits: bool = True) -> ModelOutput:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from ipt.common.files import CorruptFile, read_json, write_json
 from ipt.samples.sample import TASKS, BadSample, SampleImage, SpatialSample
 
@@ -80,8 +82,17 @@ class Profile:
             f"{', '.join(sorted(self.systems)) or 'none'}"
         )
 
+    def thought_of(self, sample: SpatialSample, rng: np.random.Generator) -> str:
+        """What is said before the sample's image is drawn: its own published words (fact ``thought``), which may name the
+        queried side, in profile ``release``; else one of the task's, drawn by ``rng``."""
+        own = sample.facts.get("thought")
+        if self.name == "release" and isinstance(own, str) and own:
+            return own
+        known = self.thoughts_of(sample.task)
+        return known[int(rng.integers(len(known)))]
+
     def thoughts_of(self, task: str) -> tuple[str, ...]:
-        """The announcements of an imagination; ``ValueError`` where the profile has none."""
+        """What may be said before an image of ``task`` is drawn; ``ValueError`` if the profile has nothing."""
         if not self.thoughts.get(task):
             raise ValueError(f"profile '{self.name}' has no thoughts for task '{task}'")
         return self.thoughts[task]

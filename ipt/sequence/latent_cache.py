@@ -72,7 +72,8 @@ class LatentCache:
                 f"{picture.what}: {self.folder} has no latents of this file at {width}x{height} pixels: the data or the sizes "
                 f"have changed since they were written; add them with: {self._command}"
             )
-        return self._handle(shard).get_tensor(picture.key).float()
+        latents: Tensor = self._handle(shard).get_tensor(picture.key)
+        return latents.float()
 
     def _handle(self, shard: str) -> Any:
         if shard not in self._open:

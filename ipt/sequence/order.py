@@ -27,16 +27,22 @@ class Place:
     turn: int
 
 
+def largest_remainders(weights: Sequence[float], total: int) -> NDArray[np.int64]:
+    """``total`` divided by weight: each share rounded down, what is left to the largest remainders."""
+    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights) * total
+    counts: NDArray[np.int64] = np.floor(shares + 1e-9).astype(np.int64)
+    counts[np.argsort(counts - shares, kind="stable")[: total - counts.sum()]] += 1
+    return counts
+
+
 def exact_counts(weights: Sequence[float], total: int) -> tuple[int, ...]:
-    """``total`` rows divided by weight: each share rounded down, what is left to the largest remainders.
+    """`largest_remainders` of ``total`` rows, checked.
 
     Raises ``ValueError`` for a weight that is not positive, or so small that its part would get no row.
     """
     if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise ValueError(f"mixture weights must be positive numbers, got {list(weights)}")
-    shares = np.array(weights, dtype=np.float64) / sum(weights) * total
-    counts = np.floor(shares + 1e-9).astype(int)
-    counts[np.argsort(counts - shares, kind="stable")[: total - counts.sum()]] += 1
+    counts = largest_remainders(weights, total)
     if not counts.all():
         raise ValueError(f"an epoch of {total} rows with weights {list(weights)} leaves a part without rows: {counts}")
     return tuple(counts.tolist())

@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,8 +37,6 @@ from ipt.sequence.segments import (
     num_tokens,
     with_latents,
 )
-
-T = TypeVar("T")
 
 
 class Samples(Protocol):
@@ -110,9 +108,10 @@ class Preparer:
         packed = [self._complete(where, segments) for where, _, segments in read]
         try:
             batch = lay_out(packed, self.tokens, self.geometry)
-        except ValueError:
+        except ValueError:  # a sample's, but whose?
             for (where, _, _), segments in zip(read, packed, strict=True):
-                self._located(where, lambda segments=segments: lay_out([segments], self.tokens, self.geometry))
+                with located(where):
+                    lay_out([segments], self.tokens, self.geometry)
             raise
         return replace(batch, origins=tuple(origin for _, origin, _ in read))
 
@@ -121,26 +120,29 @@ class Preparer:
         part = self.parts[place.part]
         sample = part.samples[place.row]
         where = f"{self._where(position)}, sample '{sample.id}' (part '{part.name}')"
-        segments = self._located(where, lambda: part.segmenter(sample, place.turn, place.row))
-        return where, Origin(part.name, sample.id, position), segments
+        with located(where):
+            return where, Origin(part.name, sample.id, position), part.segmenter(sample, place.turn, place.row)
 
     def _complete(self, where: str, segments: list[Segment]) -> list[Segment]:
         if self.latents is None:
             return segments
-        return self._located(where, partial(with_latents, segments, self.latents))
+        with located(where):
+            return with_latents(segments, self.latents)
 
     def _where(self, position: int) -> str:
         place = self.order[position]
         return self.parts[place.part].samples.where(place.row)
 
-    @staticmethod
-    def _located(where: str, work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except RejectedSample:
-            raise
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Put ``where`` before the message of a ``ValueError``."""
+    try:
+        yield
+    except RejectedSample:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 class Workers(Protocol):

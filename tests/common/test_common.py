@@ -107,8 +107,9 @@ def test_command_line_is_typed_and_names_the_valid_keys(capsys: pytest.CaptureFi
     }.items():
         with pytest.raises(ValueError, match=message):
             cli.parse(Options, arguments)
-    with pytest.raises(SystemExit, match="error: missing: seed"):
+    with pytest.raises(SystemExit) as stopped:
         cli.run(Options, print, [])
+    assert stopped.value.code == 2 and "error: missing: seed" in capsys.readouterr().err
     cli.run(Options, print, ["--help"])
     assert "Do a thing." in capsys.readouterr().out
 

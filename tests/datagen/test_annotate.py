@@ -75,7 +75,7 @@ def test_a_far_mark_is_enlarged_until_legible() -> None:
     far = np.array([8.0, 0.0, 0.0])
     camera = Camera(CameraPose((0, 0, 1.5), 0.0, -0.2), 128, 128, 75)
     size = annotate.legible(0.2, camera, far, 0.06)
-    left, right = (camera.project(far + [0, offset, 0])[0][0] for offset in (size / 2, -size / 2))
+    left, right = (camera.project(far + np.array([0, offset, 0]))[0][0] for offset in (size / 2, -size / 2))
     assert right - left == pytest.approx(0.06 * 128)
     assert annotate.legible(5.0, camera, far, 0.06) == 5.0
 
@@ -112,6 +112,25 @@ def test_labels_stay_inside_and_differ_by_text() -> None:
 
 def test_camera_marks_number_every_camera_from_one() -> None:
     cameras = [Camera(CameraPose((x, 0, 1.5), 0.0), 8, 8) for x in range(4)]
-    marks, labels = annotate.camera_marks(cameras, 0.5)
+    marks, labels = annotate.camera_marks(cameras, 0.5, 1.5)
     assert len(marks) == 4 and [label.text for label in labels] == ["1", "2", "3", "4"]
     assert all(label.at[0] > camera.pose.position[0] for label, camera in zip(labels, cameras, strict=True))
+
+
+def test_raised_marks_pass_over_tables_but_not_through_cupboards() -> None:
+    camera = top_down_camera((-3, -3, 3, 3), 120, height=10.0)
+    frame = floor_frame(camera)
+    mark = replace(annotate.polyline([(-2, 0), (2, 0)], 0.2), height=1.5)
+    assert frame.depth is not None
+    for top, hidden in ((0.75, False), (2.0, True)):
+        depth = frame.depth.copy()
+        depth[:, 60:] = 10.0 - top
+        picture = annotate.draw(replace(frame, depth=depth), 0.0, [mark])
+        assert reddened(picture[:, :58]).any() and reddened(picture[:, 62:]).any() != hidden
+
+
+def test_a_mark_that_only_touches_the_border_is_no_error() -> None:
+    camera = top_down_camera((-3, -3, 3, 3), 64)
+    frame = floor_frame(camera)
+    for offset in (2.9, 2.99, 3.0, 3.05, 3.1):
+        annotate.draw(frame, 0.0, [annotate.arrow((offset, 0), 0.0, 0.3)])

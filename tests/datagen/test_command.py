@@ -73,7 +73,7 @@ def test_an_unknown_variant_lists_the_published_ones() -> None:
 
 
 def test_typed_settings_refuse_unknown_keys() -> None:
-    with pytest.raises(ValueError, match="unknown task setting 'eye_hight_m' .did you mean 'eye_height_m'"):
+    with pytest.raises(ValueError, match=r"unknown task setting 'eye_hight_m' \(did you mean 'eye_height_m'"):
         typed(TaskConfig, {"name": "pet", "eye_hight_m": 1}, "task")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -187,7 +188,7 @@ def test_mvc_counts_what_stands_in_the_crop(counting_blocks: EmbeddedBackend, re
         assert sorted(inside) == sorted(facts["instances"]) and facts["count"] == len(inside)
         assert set().union(*facts["instances_per_frame"]) == set(inside)
         cameras = [image.camera for image in candidate.images]
-        turns = [math.degrees(wrap_angle(b.pose.yaw - a.pose.yaw)) for a, b in zip(cameras, cameras[1:], strict=False)]  # type: ignore[union-attr]
+        turns = [math.degrees(wrap_angle(b.pose.yaw - a.pose.yaw)) for a, b in pairwise(cameras)]  # type: ignore[union-attr]
         assert turns == pytest.approx([90, 90, 90])
         places = {camera.pose.position for camera in cameras}  # type: ignore[union-attr]
         assert len(places) == (1 if facts["movement"] == "rotation" else 4)

@@ -60,7 +60,7 @@ def test_box_extent_of_whole_cut_and_hidden_boxes() -> None:
     cube = np.array([[x, y, z] for x in (3.9, 4.1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
     area, whole = box_extent(camera, cube)
     assert whole == 1.0 and 0.06 < area < 0.07
-    assert box_extent(camera, cube + [0, 4, 0])[1] < 0.6
+    assert box_extent(camera, cube + np.array([0, 4, 0]))[1] < 0.6
     assert box_extent(camera, cube - [8, 0, 0]) == (0.0, 0.0)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.common.files import CorruptFile
+from ipt.common.seeding import generator
 from ipt.samples.prompts import (
     ANSWER,
     DEFAULT,
@@ -139,3 +140,15 @@ def test_profiles_are_chosen_by_name(tmp_path: Path) -> None:
         load_profile("ours")
     with pytest.raises(ValueError, match=r"reads its system prompts from the prompts\.json"):
         load_profile("release")
+
+
+def test_a_published_row_keeps_its_own_thought_in_the_release_profile_only() -> None:
+    """PT's published thoughts name the queried side: another row's would be wrong."""
+    sample = make_sample()
+    own = replace(sample, facts={**sample.facts, "thought": "Looking left from midpoint M1:"})
+    rng = generator(0, "thought")
+    default = DEFAULT
+    release = replace(default, name="release")
+    assert release.thought_of(own, rng) == "Looking left from midpoint M1:"
+    assert release.thought_of(sample, rng) in release.thoughts_of(sample.task)
+    assert default.thought_of(own, rng) in default.thoughts_of(sample.task)

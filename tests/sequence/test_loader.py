@@ -189,7 +189,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.long)])
 def test_workers_end_when_the_main_process_is_killed(reader: SampleReader, tmp_path: Path, method: str) -> None:
     (tmp_path / "program.py").write_text(ORPHANED)
     command = [sys.executable, str(tmp_path / "program.py"), str(reader.source), method]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
@@ -24,6 +24,7 @@ def mask_by_definition(table: SpanTable) -> np.ndarray:
     return mask
 
 
+@settings(max_examples=50)
 @given(span_tables())
 def test_dense_mask(table: SpanTable) -> None:
     expected = mask_by_definition(table)

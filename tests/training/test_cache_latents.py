@@ -52,7 +52,7 @@ def test_training_finds_every_latent_that_it_asks_for(folders: tuple[Path, Path]
     segmenter = make_segmenter(ImaginationConfig({"ipt": 1.0, "label_only": 1.0}), renderer, reader)
     cache = LatentCache(tmp_path, codec_digest(load_codec(folders[1])))
     assert len(cache) == 3 * len(SAMPLES)
-    loader_config = LoaderConfig(budget=2000, epochs=2)
+    loader_config = LoaderConfig(budget=2000, epochs=2, workers=1)
     loader = Loader(
         [Part("all", reader, segmenter)], renderer.tokenizer.special, renderer.geometry, loader_config, cache
     )

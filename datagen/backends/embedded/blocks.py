@@ -21,6 +21,7 @@ from ipt.common.seeding import generator
 
 Floats = NDArray[np.float64]
 RGB = tuple[float, float, float]
+Key = tuple[str | float, ...]
 
 COLOURS: dict[str, RGB] = {
     "red": (0.86, 0.10, 0.10),
@@ -78,7 +79,7 @@ class Slot:
     """A place in the template: its mesh, and which shape and size, or which piece of which room, it is."""
 
     mesh: Mesh
-    key: tuple[str | int, ...]
+    key: Key
     layer: Layer | None = None
 
 
@@ -142,7 +143,9 @@ def make_blocks(scene_id: str, seed: int, config: BlocksConfig | None = None) ->
     floor = float(rng.uniform(0.45, 0.75))
     chosen = choose_solids(rng, config)
     places = place_solids(scene_id, rng, chosen, width, depth)
-    parts, objects, obstacles = [], [], []
+    parts: list[Part] = []
+    objects: list[SceneObject] = []
+    obstacles: list[Floats] = []
     for index, slot in enumerate(template()):
         kind, which = slot.key[0], slot.key[1]
         if kind in ("floor", "ceiling", "wall") and which == room:
@@ -181,12 +184,12 @@ def make_blocks(scene_id: str, seed: int, config: BlocksConfig | None = None) ->
     )
 
 
-def choose_solids(rng: np.random.Generator, config: BlocksConfig) -> dict[tuple[str | int, ...], str]:
+def choose_solids(rng: np.random.Generator, config: BlocksConfig) -> dict[Key, str]:
     """Template keys of the solids to show, and their colours."""
     count = int(rng.integers(config.min_solids, config.max_solids + 1))
     pairs = list(product(config.shapes, config.colours))
     picked = rng.choice(len(pairs), size=count * 4 if config.repeat_names else len(pairs), replace=config.repeat_names)
-    chosen: dict[tuple[str | int, ...], str] = {}
+    chosen: dict[Key, str] = {}
     used = dict.fromkeys(product(config.shapes, SIZES), 0)
     for shape, colour in (pairs[index] for index in picked):
         sizes = [size for size in SIZES if used[shape, size] < COPIES]
@@ -198,12 +201,12 @@ def choose_solids(rng: np.random.Generator, config: BlocksConfig) -> dict[tuple[
 
 
 def place_solids(
-    scene_id: str, rng: np.random.Generator, chosen: dict[tuple[str | int, ...], str], width: float, depth: float
-) -> dict[tuple[str | int, ...], tuple[float, float, float]]:
+    scene_id: str, rng: np.random.Generator, chosen: dict[Key, str], width: float, depth: float
+) -> dict[Key, tuple[float, float, float]]:
     """Position (x, y) in metres and yaw of each solid, apart from each other and from the walls."""
     for _ in range(TRIES):
         taken: list[tuple[float, float, float]] = []
-        places: dict[tuple[str | int, ...], tuple[float, float, float]] = {}
+        places: dict[Key, tuple[float, float, float]] = {}
         for key in chosen:
             radius = float(key[1]) / np.sqrt(2)
             for _ in range(30):

@@ -245,13 +245,14 @@ def upward_triangles(meshes: list[Mesh]) -> list[Floats]:
 def body_outlines(parts: list[Part]) -> list[Floats]:
     """Floor outlines (3, 2), counter-clockwise, of all surface between knee and head height."""
     low, high = BODY_SLAB
+    cut: Callable[..., Any] = trimesh.intersections.slice_faces_plane
     outlines: list[Floats] = []
     for part in parts:
         vertices, faces = part.world_vertices().astype(np.float64), part.mesh.faces
         if vertices[:, 2].max() < low or vertices[:, 2].min() > high:
             continue
         for height, up in ((low, 1.0), (high, -1.0)):
-            vertices, faces, *_ = trimesh.intersections.slice_faces_plane(vertices, faces, [0, 0, up], [0, 0, height])
+            vertices, faces, *_ = cut(vertices, faces, [0, 0, up], [0, 0, height])
         flat = np.asarray(vertices)[faces][:, :, :2]
         first, second = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
         clockwise = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0

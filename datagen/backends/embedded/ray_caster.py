@@ -152,7 +152,7 @@ class Soup:
 
     def shade(self, hits: Hits, camera: Camera) -> Floats32:
         """Colour of each hit, (n, 3) in 0..1."""
-        colour = np.broadcast_to(np.float32(lighting.BACKGROUND), (len(hits.face), 3)).copy()
+        colour = np.broadcast_to(np.asarray(lighting.BACKGROUND, np.float32), (len(hits.face), 3)).copy()
         light = lighting.irradiance(self.normals, camera.pose.forward)
         valid = np.flatnonzero(hits.face >= 0)
         face, weights = hits.face[valid], hits.weights[valid].astype(np.float32)
@@ -178,7 +178,7 @@ class Pyramid:
         self.emission = material.emission
         self.levels: list[Floats32] = []
         if material.texture is not None:
-            image: Floats32 = material.texture.astype(np.float32) / 255
+            image: Floats32 = np.divide(material.texture, 255, dtype=np.float32)
             while True:
                 self.levels.append(image)
                 if min(image.shape[:2]) < 2:

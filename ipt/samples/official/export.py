@@ -66,8 +66,7 @@ def interleaved_row(sample: SpatialSample, mode: str, profile: Profile, seed: in
     images = [image.data for image in sample.images]
     answer = answer_text(sample)
     if mode == "ipt":
-        thoughts = profile.thoughts_of(sample.task)
-        thought = thoughts[generator(seed, "thought", sample.id).integers(len(thoughts))]
+        thought = profile.thought_of(sample, generator(seed, "thought", sample.id))
         outputs = [think(thought) + IMAGE_START, IMAGE_END + answer]
     elif mode == "text_cot":
         outputs = [think(written(sample, "rationale")) + answer]
