@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import Geometry, Kind, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
 from ipt.sequence.transforms import normalised, patchify
 

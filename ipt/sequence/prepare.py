@@ -28,15 +28,8 @@ from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
 from ipt.sequence.order import MixtureOrder
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import (
-    Geometry,
-    RejectedSample,
-    Segment,
-    Segmenter,
-    SpecialTokens,
-    num_tokens,
-    with_latents,
-)
+from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, num_tokens, with_latents
+from ipt.sequence.settings import Geometry
 
 
 class Samples(Protocol):

@@ -15,7 +15,6 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,10 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from ipt.common.files import MANIFEST, read_json, read_manifest, sync_folder, write_json, write_manifest
 from ipt.training.distributed import World
+from ipt.training.settings import CheckpointConfig
 
 PROGRESS = "progress.json"
 NAME = re.compile(r"step_(\d{8})")
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """A checkpoint every ``every`` steps and at the end. Kept are the newest ``keep_last``, and the ``keep_best`` with the lowest
-    validation loss (or whatever the trainer passes as ``score``)."""
-
-    every: int = 500
-    keep_last: int = 2
-    keep_best: int = 1
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or self.keep_last < 1 or self.keep_best < 0:
-            raise ValueError("every and keep_last must be at least 1, keep_best at least 0")
 
 
 class Checkpoints:

@@ -8,23 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class EmaConfig:
-    """``decay`` is reached gradually: update number n (from 1) uses min(decay, (1 + n) / (10 + n)). ``warmup=False`` uses it
-    from the first."""
-
-    decay: float = 0.9999
-    warmup: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"an EMA decay lies in [0, 1), got {self.decay}")
+from ipt.training.settings import EmaConfig
 
 
 class Ema:

@@ -27,26 +27,7 @@ from ipt.flow.path import sigmoid_normal_timesteps
 from ipt.model.latents import add_noise
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the two losses. ``reweight_text``: BAGEL's (n + 1)^-0.5 for each token of an n-id text, normalised by the sum of
-    the weights. ``timestep_shift`` of the training times. ``chunk``: positions whose logits exist at a time."""
-
-    ce_weight: float = 1.0
-    flow_weight: float = 1.0
-    reweight_text: bool = False
-    timestep_shift: float = 1.0
-    chunk: int = 2048
-
-    def __post_init__(self) -> None:
-        if min(self.ce_weight, self.flow_weight) < 0 or not self.ce_weight + self.flow_weight > 0:
-            raise ValueError(
-                f"ce_weight and flow_weight must be >= 0, not both 0; got {self.ce_weight} and {self.flow_weight}"
-            )
-        if self.timestep_shift <= 0 or self.chunk < 1:
-            raise ValueError(f"timestep_shift and chunk must be positive, got {self.timestep_shift} and {self.chunk}")
+from ipt.training.settings import LossConfig
 
 
 class TokenCounts(NamedTuple):

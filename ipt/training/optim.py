@@ -8,36 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """AdamW and its learning rate: linear warm-up over ``warmup_steps``, then ``constant`` or ``cosine`` down to ``min_lr`` at
-    the last step. ``clip``: largest norm of the whole gradient. Defaults are the paper's (``spec/ipt.md`` section 4)."""
-
-    lr: float = 1e-5
-    min_lr: float = 1e-7
-    warmup_steps: int = 2000
-    schedule: str = "constant"
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-15
-    weight_decay: float = 0.0
-    clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule must be constant or cosine, got '{self.schedule}'")
-        if not self.lr > 0 or not 0 <= self.min_lr <= self.lr:
-            raise ValueError(f"learning rates need 0 <= min_lr <= lr and lr > 0, got {self.min_lr} and {self.lr}")
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise ValueError(f"beta1 and beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}")
-        if self.warmup_steps < 0 or self.clip <= 0 or self.eps <= 0 or self.weight_decay < 0:
-            raise ValueError("warmup_steps and weight_decay must be >= 0, clip and eps > 0")
+from ipt.training.settings import OptimConfig
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:

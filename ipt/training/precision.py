@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+COMPUTE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Weights:

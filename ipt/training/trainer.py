@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,19 @@ from ipt.common.seeding import derived_seed
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader, merge_states
-from ipt.training.checkpoints import CheckpointConfig, Checkpoints
+from ipt.training.checkpoints import Checkpoints
 from ipt.training.distributed import World
-from ipt.training.ema import Ema, EmaConfig
-from ipt.training.losses import LossConfig, Objective, TokenCounts, noised, sample_losses, weighted_loss
+from ipt.training.ema import Ema
+from ipt.training.losses import Objective, TokenCounts, noised, sample_losses, weighted_loss
 from ipt.training.optim import (
-    OptimConfig,
     clip_gradients,
     learning_rate,
     make_optimizer,
     optimizer_tensors,
     set_learning_rate,
 )
-from ipt.training.precision import DTYPES, Weights
+from ipt.training.precision import COMPUTE, Weights
+from ipt.training.settings import TrainerConfig
 from ipt.training.tracking import (
     JsonLines,
     StepRecord,
@@ -56,36 +55,6 @@ from ipt.training.tracking import (
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """A run of ``steps`` updates. ``dtype``: what the model computes with (weights and optimizer are float32).
-    ``checkpoint_activations``: recompute every layer in the backward pass. ``ema``: None for no average. ``resume``: ``auto``
-    continues from the newest checkpoint where there is one, ``never`` demands that there is none. ``max_skipped``: non-finite
-    steps in a row after which the run ends. ``hardest``: samples with the largest loss to name per step.
-    ``peak_tflops`` of one device, for MFU, where it is not a known one."""
-
-    steps: int = 1000
-    seed: int = 0
-    dtype: str = "float32"
-    checkpoint_activations: bool = False
-    resume: str = "auto"
-    max_skipped: int = 20
-    hardest: int = 4
-    peak_tflops: float | None = None
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    ema: EmaConfig | None = None
-    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got '{self.dtype}'")
-        if self.resume not in ("auto", "never"):
-            raise ValueError(f"resume must be auto or never, got '{self.resume}'")
-        if self.steps < 1 or self.max_skipped < 1:
-            raise ValueError("steps and max_skipped must be at least 1")
 
 
 class Trainer:
@@ -110,7 +79,7 @@ class Trainer:
         if config.checkpoint_activations:
             model.set_layer_runner(recomputed)
         self.objective = Objective(model.train(), config.loss)
-        self.weights = Weights(model, DTYPES[config.dtype])
+        self.weights = Weights(model, COMPUTE[config.dtype])
         self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)

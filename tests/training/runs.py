@@ -14,10 +14,8 @@ from ipt.model.codec import PatchPca
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.loader import Loader
-from ipt.training.checkpoints import CheckpointConfig
-from ipt.training.ema import EmaConfig
-from ipt.training.optim import OptimConfig
-from ipt.training.trainer import Trainer, TrainerConfig
+from ipt.training.settings import CheckpointConfig, EmaConfig, OptimConfig, TrainerConfig
+from ipt.training.trainer import Trainer
 from tests.sequence.loading import GEOMETRY, Words, make_loader, stored
 
 TOY = ModelConfig(

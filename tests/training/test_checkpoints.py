@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ipt.common.files import MANIFEST, CorruptFile
-from ipt.training.checkpoints import CheckpointConfig, Checkpoints
+from ipt.training.checkpoints import Checkpoints
 from ipt.training.distributed import World
+from ipt.training.settings import CheckpointConfig
 
 
 def tensors(value: float = 0.0) -> dict[str, dict[str, torch.Tensor]]:

@@ -13,7 +13,8 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
 from ipt.sequence.segments import Segment
 from ipt.sequence.spans import Loss
-from ipt.training.losses import LossConfig, Objective, TokenCounts, noised, sample_losses, weighted_loss
+from ipt.training.losses import Objective, TokenCounts, noised, sample_losses, weighted_loss
+from ipt.training.settings import LossConfig
 from tests.model.toy import CONFIG, TOKENS, Maker, random_model
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from ipt.training.ema import Ema, EmaConfig
-from ipt.training.optim import OptimConfig, clip_gradients, learning_rate, make_optimizer, set_learning_rate
+from ipt.training.ema import Ema
+from ipt.training.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
+from ipt.training.settings import EmaConfig, OptimConfig
 
 
 def test_the_rate_warms_up_and_stays_or_falls_to_its_minimum() -> None:

@@ -15,7 +15,7 @@ import torch
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
 from ipt.sequence.prepare import Measured
-from ipt.training.checkpoints import CheckpointConfig
+from ipt.training.settings import CheckpointConfig
 from ipt.training.tracking import read_records
 from tests.training.runs import Run, assert_same_state, state
 
