@@ -158,13 +158,13 @@ def _picture(pixels: Any, side: int) -> Any:
 
 
 def make_loader(config: TrainConfig, datasets: dict[str, SampleReader], assets: Assets, world: World) -> Loader:
-    """The packs of this rank."""
+    """The packs of this rank. Parts are numbered: their names decide the order of the data, and folders may be moved."""
     renderer = Renderer(assets.tokenizer, assets.shape.geometry, assets.profile, config.full_sequence)
     parts = []
-    for folder, reader in datasets.items():
+    for number, (folder, reader) in enumerate(datasets.items()):
         samples = reader if config.data.limit is None else First(reader, config.data.limit)
         segmenter = make_segmenter(config.imagination, renderer, samples)  # type: ignore[arg-type]
-        parts.append(Part(folder, samples, segmenter, config.data.weights[folder]))
+        parts.append(Part(f"part-{number}", samples, segmenter, config.data.weights[folder]))
     latents = None
     if config.data.cache is not None and assets.codec is not None:
         latents = LatentCache(Path(config.data.cache), codec_digest(assets.codec))
