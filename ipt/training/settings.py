@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ipt.common.registry import unknown_name
+
 DTYPES = ("float32", "bfloat16")
 
 
@@ -108,3 +110,22 @@ class TrainerConfig:
             raise ValueError(f"resume must be auto or never, got '{self.resume}'")
         if self.steps < 1 or self.max_skipped < 1:
             raise ValueError("steps and max_skipped must be at least 1")
+
+
+DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp")
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """``kind``: single, ddp, fsdp2 or hsdp. ``shard``: processes that divide a model among them, for hsdp.
+    ``timeout_minutes``: how long a process waits for the others before the run fails."""
+
+    kind: str = "single"
+    shard: int = 8
+    timeout_minutes: int = 30
+
+    def __post_init__(self) -> None:
+        if self.kind not in DISTRIBUTED:
+            raise ValueError(unknown_name("distributed", self.kind, DISTRIBUTED))
+        if self.shard < 1 or self.timeout_minutes < 1:
+            raise ValueError("shard and timeout_minutes must be at least 1")

@@ -30,7 +30,7 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader, merge_states
 from ipt.training.checkpoints import Checkpoints
-from ipt.training.distributed import World
+from ipt.training.distributed import World, accumulating, is_sharded, spread
 from ipt.training.ema import Ema
 from ipt.training.losses import Objective, TokenCounts, noised, sample_losses, weighted_loss
 from ipt.training.optim import (
@@ -41,7 +41,7 @@ from ipt.training.optim import (
     set_learning_rate,
 )
 from ipt.training.precision import COMPUTE, Weights
-from ipt.training.settings import TrainerConfig
+from ipt.training.settings import DistributedConfig, TrainerConfig
 from ipt.training.tracking import (
     JsonLines,
     StepRecord,
@@ -72,14 +72,18 @@ class Trainer:
         folder: Path,
         encode: Encode | None = None,
         world: World | None = None,
+        distributed: DistributedConfig | None = None,
         more_trackers: Sequence[Tracker] = (),
     ) -> None:
         self.model, self.loader, self.config, self.folder = model, loader, config, folder
         self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
         if config.checkpoint_activations:
             model.set_layer_runner(recomputed)
-        self.objective = Objective(model.train(), config.loss)
-        self.weights = Weights(model, COMPUTE[config.dtype])
+        compute = COMPUTE[config.dtype]
+        self.objective = spread(
+            Objective(model.train(), config.loss), distributed or DistributedConfig(), self.world, compute
+        )
+        self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
         self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)
@@ -126,8 +130,9 @@ class Trainer:
         waited = time.perf_counter() - started
         counts = TokenCounts(*self.world.sum(sum((TokenCounts.of(p, config.loss) for p in packs), TokenCounts())))
         sums, hardest = np.zeros(2), []
-        for pack in packs:
-            values, worst = self._accumulate(pack, counts)
+        for number, pack in enumerate(packs, start=1):
+            with accumulating(self.objective, last=number == len(packs)):
+                values, worst = self._accumulate(pack, counts)
             sums += values
             hardest += worst
         norm = clip_gradients(self.weights, config.optim.clip).item()
@@ -169,7 +174,8 @@ class Trainer:
         batch, target = noised(batch, config.seed, config.loss.timestep_shift)
         losses = self.objective(batch, target)
         ce, flow = weighted_loss(losses, batch, counts, config.loss)
-        (config.loss.ce_weight * ce + config.loss.flow_weight * flow).backward()
+        # wrappers average gradients over the processes, but each loss here is a share of one sum
+        (self.world.size * (config.loss.ce_weight * ce + config.loss.flow_weight * flow)).backward()
         worst = sample_losses(losses, batch, config.loss).tolist()
         named = [(origin.sample_id, loss) for origin, loss in zip(batch.origins, worst, strict=True)]
         return np.array([ce.item(), flow.item()]), named
