@@ -26,6 +26,7 @@ GROUPS = {
     "trainer": "default",
     "optim": "default",
     "tuning": "full",
+    "distributed": "single",
     "experiment": None,
     "study": None,
 }
@@ -60,25 +61,14 @@ def train(composed: DictConfig) -> float | None:
 
 def _run(config: TrainConfig) -> float | None:
     # torch takes seconds to import; by now the settings are known to go together
-    from ipt.training.build import export, make_trainer
-    from ipt.training.distributed import World
+    from ipt.training.build import run
+    from ipt.training.launch import is_launched, launch
     from ipt.training.plan import plan
-    from ipt.training.tracking import read_records
 
     if config.dry_run:
         print(plan(config))
         return None
-    trainer, assets = make_trainer(config, World())
-    if not trainer.run():
-        print(
-            f"stopped after step {trainer.step} of {config.trainer.steps}; the same command continues", file=sys.stderr
-        )
-        return None
-    print(
-        f"{config.output_dir}: {trainer.step} steps, {trainer.skipped} skipped; weights in {export(trainer, assets, config)}"
-    )
-    loss: float | None = read_records(Path(config.output_dir) / "metrics.jsonl")[-1]["loss"]
-    return loss
+    return launch(config) if config.launch.gpus > 1 and not is_launched() else run(config)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
-import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,9 @@ from ipt.sequence.prepare import Part
 from ipt.sequence.render import Renderer
 from ipt.sequence.tokenizer import Tokenizer, dataset_texts, load_tokenizer, train_tokenizer
 from ipt.sequence.transforms import to_pixels
-from ipt.training.config import TrainConfig
-from ipt.training.distributed import World
+from ipt.training.config import TrainConfig, as_values
+from ipt.training.distributed import World, start_world, whole
+from ipt.training.tracking import read_records
 from ipt.training.trainer import Trainer
 from ipt.training.tuning import apply_tuning
 
@@ -42,6 +42,8 @@ CHANGEABLE = (
     "output_dir",
     "dry_run",
     "tracker",
+    "distributed",
+    "launch",
     "checkpoints",
     "loader.workers",
     "loader.start_method",
@@ -186,21 +188,24 @@ def make_model(config: TrainConfig, shape: ModelConfig, device: str) -> Any:
 
 def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
     """Everything that `Trainer.run` needs. Raises ``ValueError`` where the folder holds a run of other settings."""
-    folder = Path(config.output_dir)
-    check_settings(config, folder)
-    datasets = readers(config)
+    folder, datasets = Path(config.output_dir), readers(config)
+    if world.is_main:  # it makes the assets, which the others then read
+        check_settings(config, folder)
+        make_assets(config, list(datasets.values()), folder / ASSETS)
+    world.barrier()
     assets = make_assets(config, list(datasets.values()), folder / ASSETS)
     if isinstance(assets.codec, AutoencoderCodec):
         assets.codec.to(world.device)
     model = make_model(config, assets.shape, world.device)
     loader = make_loader(config, datasets, assets, world)
     encode = None if assets.codec is None else assets.codec.encode
-    return Trainer(model, loader, config.full_trainer, folder, encode, world), assets
+    trainer = Trainer(model, loader, config.full_trainer, folder, encode, world, config.distributed, config.tracker)
+    return trainer, assets
 
 
 def check_settings(config: TrainConfig, folder: Path) -> None:
     """Keep the settings with a new run; raise ``ValueError`` where a run in ``folder`` has others that change its results."""
-    here = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    here = as_values(config)
     path = folder / SETTINGS
     if path.is_file():
         before, now = flat(read_json(path)), flat(here)
@@ -225,18 +230,36 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def run(config: TrainConfig) -> float | None:
+    """Train and export. Returns the loss of the last step, or None where a signal stopped the run."""
+    world = start_world(config.distributed)
+    trainer, assets = make_trainer(config, world)
+    finished = trainer.run()
+    folder = export(trainer, assets, config) if finished else None
+    if world.is_main and finished:
+        print(f"{config.output_dir}: {trainer.step} steps, {trainer.skipped} skipped; weights in {folder}")
+    elif world.is_main:
+        print(
+            f"stopped after step {trainer.step} of {config.trainer.steps}; the same command continues", file=sys.stderr
+        )
+    world.barrier()
+    return read_records(Path(config.output_dir) / "metrics.jsonl")[-1]["loss"] if finished else None
+
+
 def export(trainer: Trainer, assets: Assets, config: TrainConfig) -> Path:
     """The trained model as safetensors, with codec and tokenizer, in ``model/``: the average where there is one, adapters
-    merged."""
+    merged. All ranks call this."""
     folder = Path(config.output_dir) / "model"
     with contextlib.nullcontext() if trainer.ema is None else trainer.ema.swapped_in():
         trainer.weights.publish()
-        _save(trainer.model.eval(), assets, config, folder)
+        _save(trainer.model.eval(), assets, config, folder, trainer.world)
     trainer.weights.publish()
     return folder
 
 
-def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path) -> None:
-    state = merged_state(model) if config.tuning.kind == "lora" else model.state_dict()
+def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: World) -> None:
+    state = whole(merged_state(model) if config.tuning.kind == "lora" else model.state_dict(), world)
+    if not world.is_main:
+        return
     tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else Path(config.model.init)
     save_pretrained(model, folder, state=state, codec=assets.codec, tokenizer=tokenizer)

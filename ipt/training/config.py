@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ipt.model.lora_settings import LoraSettings
 from ipt.samples.prompts import MODES
 from ipt.samples.sample import TASKS
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
-from ipt.training.settings import CheckpointConfig, EmaConfig, LossConfig, OptimConfig, TrainerConfig
+from ipt.training.settings import CheckpointConfig, DistributedConfig, EmaConfig, LossConfig, OptimConfig, TrainerConfig
 
 TUNINGS = ("full", "lora", "generation_expert")
 TRACKERS = ("tensorboard", "wandb")
@@ -106,6 +107,17 @@ FREEZABLE: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
+class LaunchSettings:
+    """``gpus``: processes to start on this machine, one per GPU (or on the CPU where there is none)."""
+
+    gpus: int = 1
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1:
+            raise ValueError(f"launch.gpus must be at least 1, got {self.gpus}")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One run of ``train.py``. ``trainer`` leaves losses, optimizer, average and checkpoints to the keys of these names.
     ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends."""
@@ -126,6 +138,8 @@ class TrainConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     tuning: TuningSettings = field(default_factory=TuningSettings)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
     tracker: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -147,6 +161,12 @@ class TrainConfig:
         """The sequence's settings, with the resolution of every task."""
         resolutions = {**dict.fromkeys(self.task.names, self.resolution), **self.sequence.resolutions}
         return replace(self.sequence, resolutions=resolutions)
+
+
+def as_values(config: TrainConfig) -> dict[str, Any]:
+    """The settings as JSON values, from which `train_config` makes them again."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return values
 
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
@@ -174,6 +194,7 @@ def conflicts(config: TrainConfig) -> list[str]:
             f"loader.budget={config.loader.budget} cannot hold the longest sample "
             f"(sequence.max_sample_tokens={config.sequence.max_sample_tokens})"
         )
+    found += _process_conflicts(config)
     if config.loader.epochs is not None:
         found.append("loader.epochs is not for training, which runs for trainer.steps")
     return found
@@ -195,6 +216,19 @@ def _size_conflicts(config: TrainConfig, draws: bool) -> list[str]:
                     f"resolution.{name} of task {task} gives {side} x {side} tokens, the tables of {shape.name} have "
                     f"{largest} x {largest}"
                 )
+    return found
+
+
+def _process_conflicts(config: TrainConfig) -> list[str]:
+    kind, gpus, packs, found = config.distributed.kind, config.launch.gpus, config.loader.packs_per_step, []
+    if gpus > 1 and kind == "single":
+        found.append(f"launch.gpus={gpus} needs distributed=ddp, fsdp2 or hsdp")
+    if packs % gpus:
+        found.append(f"loader.packs_per_step={packs} cannot be shared by launch.gpus={gpus}; choose a multiple")
+    if kind == "hsdp" and gpus > 1 and gpus % config.distributed.shard:
+        found.append(f"distributed.shard={config.distributed.shard} must divide launch.gpus={gpus}")
+    if kind == "ddp" and config.trainer.dtype == "bfloat16":
+        found.append("distributed=ddp computes in float32; for bfloat16 with float32 weights choose fsdp2 or hsdp")
     return found
 
 

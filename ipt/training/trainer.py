@@ -51,6 +51,7 @@ from ipt.training.tracking import (
     read_records,
     step_flops,
     token_kinds,
+    trackers,
 )
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Trainer:
         encode: Encode | None = None,
         world: World | None = None,
         distributed: DistributedConfig | None = None,
-        more_trackers: Sequence[Tracker] = (),
+        more_trackers: Sequence[str] = (),
     ) -> None:
         self.model, self.loader, self.config, self.folder = model, loader, config, folder
         self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
@@ -93,7 +94,7 @@ class Trainer:
 
     def run(self) -> bool:
         """Train to the last step. Returns False where a signal (SIGTERM, SIGINT) stopped the run, after saving it."""
-        trackers = self._trackers()
+        receivers = self._trackers()
         meter = Meter("training step", self.config.steps, self.step, quiet=not self.world.is_main)
         batches = iter(self.loader)
         saved = self.step
@@ -101,7 +102,7 @@ class Trainer:
             with stop_requested() as stopping:
                 while self.step < self.config.steps and not self._any(stopping.is_set()):
                     record = self.train_step(batches)
-                    for tracker in trackers:
+                    for tracker in receivers:
                         tracker.log(record)
                     meter.update(self.step, record.note())
                     if self.step % self.config.checkpoints.every == 0:
@@ -110,7 +111,7 @@ class Trainer:
                 self._save()
         finally:
             meter.close()
-            for tracker in trackers:
+            for tracker in receivers:
                 tracker.close()
             close = getattr(batches, "close", None)
             if close is not None:
@@ -230,7 +231,10 @@ class Trainer:
             )
 
     def _trackers(self) -> list[Tracker]:
-        return [JsonLines(self.folder, self.step), *self._more_trackers] if self.world.is_main else []
+        if not self.world.is_main:
+            return []
+        more = [trackers[name](self.folder, self.step) for name in self._more_trackers]
+        return [JsonLines(self.folder, self.step), *more]
 
     def _tensors(self) -> dict[str, Any]:
         tensors = {

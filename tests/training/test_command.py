@@ -105,6 +105,10 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
         (["tuning=lora"], r"starts from trained weights"),
         (["tuning=generation_expert", "imagination=label_only"], r"no mode draws"),
         (["model=bagel_7b_mot", "resolution=latent64"], r"not trained from scratch"),
+        (["launch.gpus=2"], r"launch.gpus=2 needs distributed=ddp"),
+        (["distributed=fsdp2", "launch.gpus=2"], r"packs_per_step=1 cannot be shared"),
+        (["distributed=ddp", "trainer.dtype=bfloat16"], r"choose fsdp2"),
+        (["distributed=ddp", "dry_run=false"], r"there is no dataset"),
         (["data.limit=many"], r"'many'.*Integer"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and value else "",
@@ -147,6 +151,26 @@ def test_a_run_trains_exports_and_continues(data: Path, tmp_path: Path, capsys: 
     with pytest.raises(SystemExit):
         command.main([*arguments, "optim.lr=0.5"])
     assert "optim.lr: 0.001 there, 0.5 here" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_one_command_starts_two_processes_and_one_process_continues(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "experiment=mvc_ipt",
+        f"data.train={data}",
+        f"output_dir={tmp_path}",
+        *SHORT,
+        "loader.packs_per_step=2",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        command.main([*arguments, "distributed=fsdp2", "launch.gpus=2"])
+    assert "2 steps, 0 skipped" in capfd.readouterr().out
+    GlobalHydra.instance().clear()
+    command.main([*arguments, "trainer.steps=3"])
+    assert "3 steps, 0 skipped" in capfd.readouterr().out
 
 
 def test_a_dataset_of_another_task_and_an_unwritable_folder_are_named(
