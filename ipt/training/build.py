@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from ipt.training.distributed import World, start_world, whole
 from ipt.training.tracking import read_records
 from ipt.training.trainer import Trainer
 from ipt.training.tuning import apply_tuning
+from ipt.training.validation import Validation
 
 ASSETS, SETTINGS = "assets", "config.json"
 CODEC_SAMPLES = 64
@@ -166,12 +167,22 @@ def make_loader(config: TrainConfig, datasets: dict[str, SampleReader], assets: 
     for number, (folder, reader) in enumerate(datasets.items()):
         samples = reader if config.data.limit is None else First(reader, config.data.limit)
         segmenter = make_segmenter(config.imagination, renderer, samples)  # type: ignore[arg-type]
-        parts.append(Part(f"part-{number}", samples, segmenter, config.data.weights[folder]))
+        parts.append(Part(f"part-{number}", samples, segmenter, config.data.weights.get(folder, 1.0)))
     latents = None
     if config.data.cache is not None and assets.codec is not None:
         latents = LatentCache(Path(config.data.cache), codec_digest(assets.codec))
     special, geometry = assets.tokenizer.special, assets.shape.geometry
     return Loader(parts, special, geometry, config.loader, latents, world.rank, world.size)
+
+
+def make_validation(config: TrainConfig, assets: Assets, world: World) -> Validation | None:
+    """The validation of the run, on its own split; always the same packs, whatever trains."""
+    if config.data.validation is None:
+        return None
+    packs = replace(config.loader, packs_per_step=config.data.validation_packs, workers=0)
+    alone = replace(config, data=replace(config.data, limit=None), loader=packs)
+    dataset = {config.data.validation: SampleReader(config.data.validation)}
+    return Validation(lambda: make_loader(alone, dataset, assets, world))
 
 
 def make_model(config: TrainConfig, shape: ModelConfig, device: str) -> Any:
@@ -199,7 +210,17 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
     model = make_model(config, assets.shape, world.device)
     loader = make_loader(config, datasets, assets, world)
     encode = None if assets.codec is None else assets.codec.encode
-    trainer = Trainer(model, loader, config.full_trainer, folder, encode, world, config.distributed, config.tracker)
+    trainer = Trainer(
+        model,
+        loader,
+        config.full_trainer,
+        folder,
+        encode,
+        world,
+        config.distributed,
+        config.tracker,
+        make_validation(config, assets, world),
+    )
     return trainer, assets
 
 

@@ -64,10 +64,15 @@ class TaskSettings:
 @dataclass(frozen=True)
 class DataSettings:
     """``train``: a folder of samples; or ``parts``: several, with their weights in rows. ``cache``: a folder of latents.
-    ``profile``: default, or release with the ``prompts.json`` at ``prompts``. ``limit``: use only so many rows."""
+
+    ``validation``: a folder of samples whose losses are computed, on ``validation_packs`` packs, with every checkpoint.
+    ``profile``: default, or release with the ``prompts.json`` at ``prompts``. ``limit``: use only so many rows.
+    """
 
     train: str | None = None
     parts: dict[str, float] = field(default_factory=dict)
+    validation: str | None = None
+    validation_packs: int = 8
     cache: str | None = None
     profile: str = "default"
     prompts: str | None = None
@@ -263,7 +268,13 @@ def _data_conflicts(config: TrainConfig) -> list[str]:
             found.append(f"the dataset {folder} does not exist (python -m datagen makes one)")
         if not (math.isfinite(weight) and weight > 0):
             found.append(f"the weight of {folder} in data.parts must be positive, got {weight}")
-    for name, folder in (("model.init", config.model.init), ("data.cache", data.cache)):
+    if data.validation_packs < 1 or data.validation_packs % config.launch.gpus:
+        found.append(f"data.validation_packs={data.validation_packs} must be a positive multiple of launch.gpus")
+    for name, folder in (
+        ("data.validation", data.validation),
+        ("model.init", config.model.init),
+        ("data.cache", data.cache),
+    ):
         if folder is not None and not Path(folder).is_dir():
             found.append(f"{name}={folder} is no folder")
     if config.model.codec not in CODECS and not Path(config.model.codec).is_dir():

@@ -61,6 +61,7 @@ Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 class Trainer:
     """Trains ``model`` on the packs of ``loader``, and keeps all of the run in ``folder``.
 
+    ``validate``: scores the weights before a checkpoint, the lower the better.
     ``encode``: the codec's, for batches that come with pictures. Raises ``ValueError`` where ``resume="never"`` meets
     a checkpoint.
     """
@@ -75,6 +76,7 @@ class Trainer:
         world: World | None = None,
         distributed: DistributedConfig | None = None,
         more_trackers: Sequence[str] = (),
+        validate: Callable[[Trainer], float] | None = None,
     ) -> None:
         self.model, self.loader, self.config, self.folder = model, loader, config, folder
         self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
@@ -88,6 +90,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)
+        self._validate = validate
         self.step = self.skipped = 0
         self._skipped_in_a_row = 0
         self._resume()
@@ -164,8 +167,8 @@ class Trainer:
         self.step += 1
         return record
 
-    def _accumulate(self, pack: PackedBatch, counts: TokenCounts) -> tuple[np.ndarray, list[tuple[str, float]]]:
-        """Add a pack's gradient. Returns its shares of the two mean losses, and its samples with their losses."""
+    def losses(self, pack: PackedBatch, counts: TokenCounts) -> tuple[Tensor, Tensor, np.ndarray]:
+        """A pack's shares of the two mean losses of a step with ``counts``, and the losses of its samples [N]."""
         config = self.config
         batch = pack.to(self.world.device)
         if batch.pictures:
@@ -175,10 +178,15 @@ class Trainer:
         batch, target = noised(batch, config.seed, config.loss.timestep_shift)
         losses = self.objective(batch, target)
         ce, flow = weighted_loss(losses, batch, counts, config.loss)
+        return ce, flow, sample_losses(losses, batch, config.loss)
+
+    def _accumulate(self, pack: PackedBatch, counts: TokenCounts) -> tuple[np.ndarray, list[tuple[str, float]]]:
+        """Add a pack's gradient. Returns its shares of the two mean losses, and its samples with their losses."""
+        weights = self.config.loss
+        ce, flow, by_sample = self.losses(pack, counts)
         # wrappers average gradients over the processes, but each loss here is a share of one sum
-        (self.world.size * (config.loss.ce_weight * ce + config.loss.flow_weight * flow)).backward()
-        worst = sample_losses(losses, batch, config.loss).tolist()
-        named = [(origin.sample_id, loss) for origin, loss in zip(batch.origins, worst, strict=True)]
+        (self.world.size * (weights.ce_weight * ce + weights.flow_weight * flow)).backward()
+        named = [(origin.sample_id, loss) for origin, loss in zip(pack.origins, by_sample.tolist(), strict=True)]
         return np.array([ce.item(), flow.item()]), named
 
     def _summary(self, packs: Sequence[PackedBatch], hardest: list[tuple[str, float]]) -> dict[str, Any]:
@@ -250,7 +258,8 @@ class Trainer:
             "skipped_in_a_row": self._skipped_in_a_row,
             "ema_updates": 0 if self.ema is None else self.ema.updates,
         }
-        self.checkpoints.save(self.step, self._tensors(), progress)
+        score = None if self._validate is None else self._validate(self)
+        self.checkpoints.save(self.step, self._tensors(), progress, score)
         return self.step
 
     def _resume(self) -> None:

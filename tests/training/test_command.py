@@ -131,7 +131,8 @@ def test_an_unknown_key_in_a_file_is_named_with_the_valid_ones() -> None:
 
 def test_a_run_trains_exports_and_continues(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    arguments = ["experiment=mvc_mixed", f"data.train={data}", f"output_dir={run}", *SHORT]
+    validation = [f"data.validation={data}", "data.validation_packs=1"]
+    arguments = ["experiment=mvc_mixed", f"data.train={data}", f"output_dir={run}", *validation, *SHORT]
     command.main(arguments)
     assert {"metrics.jsonl", "curves.png", "config.json", "model", "assets", "checkpoints"} <= {
         p.name for p in run.iterdir()
@@ -140,6 +141,7 @@ def test_a_run_trains_exports_and_continues(data: Path, tmp_path: Path, capsys: 
     command.main([*arguments, "trainer.steps=3"])
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [0, 1, 2]
+    assert len((run / "validation.jsonl").read_text().splitlines()) == 3
     assert "3 steps, 0 skipped" in capsys.readouterr().out
     from ipt.model.checkpoint import from_pretrained
     from ipt.model.codec import load_codec

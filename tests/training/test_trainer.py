@@ -17,6 +17,8 @@ from ipt.sequence.loader import Loader
 from ipt.sequence.prepare import Measured
 from ipt.training.settings import CheckpointConfig
 from ipt.training.tracking import read_records
+from ipt.training.trainer import Trainer
+from ipt.training.validation import Validation
 from tests.training.runs import Run, assert_same_state, state
 
 VARYING = ("seconds", "data_wait", "tokens_per_second", "peak_memory", "mfu", "mfu_bagel")
@@ -139,6 +141,27 @@ def test_a_folder_with_a_run_is_not_overwritten(run: Run) -> None:
     run.with_(steps=2).trainer().run()
     with pytest.raises(ValueError, match="resume=auto"):
         run.with_(resume="never").trainer()
+
+
+def test_validation_changes_nothing_and_chooses_the_best_checkpoint(run: Run, tmp_path: Path) -> None:
+    plain = run.trainer()
+    plain.run()
+    watched = replace(run, folder=tmp_path / "watched").with_(checkpoints=CheckpointConfig(1, keep_last=1, keep_best=1))
+    trainer = watched.trainer()
+    validation = Validation(run.make_loader)
+    scores = iter([5.0, 4.0, 1.0, 2.0, 3.0, 4.0])
+    losses = []
+
+    def validate(trainer: Trainer) -> float:
+        losses.append((validation(trainer), validation(trainer)))
+        return next(scores)
+
+    trainer._validate = validate
+    trainer.run()
+    assert_same_state(plain, trainer)
+    assert all(first == second for first, second in losses) and len({first for first, _ in losses}) == 6
+    assert [path.name for path in trainer.checkpoints.complete()] == ["step_00000003", "step_00000006"]
+    assert [record["step"] for record in read_records(watched.folder / "validation.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_training_learns(run: Run) -> None:
