@@ -7,12 +7,15 @@ Settings are Hydra groups (``conf/``): model, task, imagination, resolution, opt
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.hydra_command import SILENT, Command, stop
@@ -56,7 +59,10 @@ def train(composed: DictConfig) -> float | None:
         config = train_config(values)
         return _run(config)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        stop(str(error))
+        if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            stop(str(error))
+        print(f"error: {error}", file=sys.stderr)  # one failed job must not end the sweep
+        return math.nan
 
 
 def _run(config: TrainConfig) -> float | None:

@@ -106,7 +106,7 @@ def weighted_loss(
     A kind without tokens anywhere in the step is 0, and still part of the graph.
     """
     weights_C = torch.from_numpy(text_weights(batch, config)).to(losses.ce_C)
-    return (losses.ce_C * weights_C).sum() / max(counts.ce, 1.0), losses.flow_F.sum() / max(counts.flow, 1.0)
+    return (losses.ce_C * weights_C).sum() / (counts.ce or 1.0), losses.flow_F.sum() / (counts.flow or 1.0)
 
 
 def sample_losses(losses: TokenLosses, batch: PackedBatch, config: LossConfig) -> np.ndarray:

@@ -77,6 +77,13 @@ def test_every_study_sweeps_over_runs_that_pass_the_checks(study: str) -> None:
     assert len(folders) == len(set(folders)) == 9
 
 
+def test_a_failed_job_of_a_sweep_does_not_end_the_others() -> None:
+    arguments = ["train.py", "-m", "optim.lr=-1,0.001", "name=job", "dry_run=true"]
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "error: " in done.stderr and "lr > 0" in done.stderr
+    assert done.stdout.count("run job in outputs/job") == 1
+
+
 def test_settings_are_checked_before_torch_is_imported() -> None:
     program = (
         "import sys, train; train.register(); "
