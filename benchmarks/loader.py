@@ -27,18 +27,20 @@ from torch import Tensor
 from ipt.common.cli import run
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
-from ipt.imagination.mixture import ImaginationConfig, make_segmenter
+from ipt.imagination.mixture import make_segmenter
+from ipt.imagination.settings import ImaginationConfig
 from ipt.model.codec import PatchPca, codec_digest
 from ipt.model.config import presets
 from ipt.samples.prompts import DEFAULT
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample, Task
 from ipt.samples.store import SampleReader, seal, write_shards
 from ipt.sequence.latent_cache import LatentCache, LatentWriter, codec_pictures
-from ipt.sequence.loader import Loader, LoaderConfig
+from ipt.sequence.loader import Loader
 from ipt.sequence.pictures import Picture
 from ipt.sequence.prepare import Part
-from ipt.sequence.render import Renderer, Resolution, SequenceConfig
+from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Segmenter
+from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
 from ipt.sequence.tokenizer import dataset_texts, train_tokenizer
 
 INPUTS: dict[Task, tuple[str, ...]] = {

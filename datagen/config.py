@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from datagen.backends.registry import BACKENDS
@@ -107,16 +104,3 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
             raise UnknownName(unknown_name("key", str(key), sorted({*valid} - {"backend_config"})))
     output = rest.pop("output_dir", None) or f"data/{task_config.name}-{rest.get('split', 'train')}"
     return RunConfig(task=task_config, backend=backend_name, backend_config=backend_config, output_dir=output, **rest)
-
-
-def code_revision() -> str:
-    """Version of the installed package, or the commit of the checkout (``-dirty`` with local changes)."""
-    folder = Path(__file__).resolve().parent
-    try:
-        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        try:
-            return version("imaginative-perception-tokens")
-        except PackageNotFoundError:
-            return ""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datagen.config import RunConfig, code_revision
+from datagen.config import RunConfig
 from datagen.engine import make_units
 from datagen.progress import Progress
 from datagen.tasks import TASKS
@@ -24,6 +24,7 @@ from datagen.tasks.base import Question
 from datagen.units import UnitRef, open_backend, read_candidate, read_unit
 from datagen.yields import NoYield, Yields
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
+from ipt.common.revision import code_revision
 from ipt.common.seeding import generator
 from ipt.samples.sample import Provenance, SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shard

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,15 +16,23 @@ T = TypeVar("T")
 
 def typed(config: type[T], values: Mapping[str, Any], what: str) -> T:
     """``values`` as an instance of dataclass ``config``; ``ValueError`` names an unknown key or a wrong type."""
-    valid = [entry.name for entry in fields(config)]  # type: ignore[arg-type]
-    for key in values:
-        if key not in valid:
-            raise UnknownName(unknown_name(f"{what} setting", str(key), valid))
+    check_keys(config, values, what)
     try:
         result: Any = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(config)), dict(values)))
     except OmegaConfBaseException as error:
         raise ValueError(f"{what}: {str(error).splitlines()[0]}") from error
     return result
+
+
+def check_keys(config: type[Any], values: Mapping[str, Any], what: str) -> None:
+    """Raise ``UnknownName`` for a key that dataclass ``config``, or one nested in it, does not have."""
+    hints = get_type_hints(config)
+    valid = [entry.name for entry in fields(config)]
+    for key, value in values.items():
+        if key not in valid:
+            raise UnknownName(unknown_name(f"{what} setting", str(key), valid))
+        if isinstance(value, Mapping) and is_dataclass(hints[key]):
+            check_keys(hints[key], value, f"{what}.{key}")
 
 
 def writable(node: DictConfig) -> DictConfig:

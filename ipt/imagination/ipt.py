@@ -8,49 +8,18 @@ in both which of them there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 
 from ipt.imagination.base import Context, Imagined, modes
+from ipt.imagination.settings import IptSettings
 from ipt.imagination.sources import ImageSource, ground_truth
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, answer_text, think
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.render import Renderer, check_encoders
+from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Kind, Segment
 from ipt.sequence.spans import Role
-
-
-@dataclass(frozen=True)
-class IptSettings:
-    """``condition``: the encoders through which the answer sees an imagination. ``source``: weights of ``ground_truth`` and
-    ``self`` (the model's own, from a cache) as what the answer is trained on; the flow target is always the truth.
-
-    ``reveal``: probability that the answer may attend to the imagination; 0 makes it an auxiliary target. ``bottleneck``:
-    probability that observation images reach the answer through the imagination alone: only the image being drawn may attend
-    to them. At inference reveal 0 and bottleneck 1 hold, too; probabilities between are for training. ``train_flow=False``
-    takes the loss off the drawn image and leaves everything else as it is.
-    """
-
-    condition: tuple[str, ...] = ("vae", "vit")
-    source: dict[str, float] = field(default_factory=lambda: {"ground_truth": 1.0, "self": 0.0})
-    reveal: float = 1.0
-    bottleneck: float = 0.0
-    train_flow: bool = True
-
-    def __post_init__(self) -> None:
-        check_encoders("condition", self.condition)
-        weights = self.source.values()
-        if not set(self.source) <= {"ground_truth", "self"} or min(weights, default=-1) < 0 or not sum(weights):
-            raise ValueError(f"source takes weights of ground_truth and self, got {self.source}")
-        for name in ("reveal", "bottleneck"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
-
-    @property
-    def self_share(self) -> float:
-        """The probability of a self-made imagination."""
-        return self.source.get("self", 0.0) / sum(self.source.values())
 
 
 @modes.register("ipt")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,8 @@ from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import generator
 from ipt.imagination import caption, label_only, text_cot  # noqa: F401  (they register their modes)
 from ipt.imagination.base import Imagination, modes
-from ipt.imagination.ipt import Ipt, IptSettings
+from ipt.imagination.ipt import Ipt
+from ipt.imagination.settings import ImaginationConfig
 from ipt.imagination.sources import Permuted, SelfMade, ground_truth
 from ipt.samples.sample import TASKS, SpatialSample
 from ipt.samples.store import SampleReader
@@ -23,17 +22,6 @@ from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Segment
 
 PRESETS: Mapping[str, dict[str, float]] = {"mixed": {"ipt": 1.0, "label_only": 1.0}}
-
-
-@dataclass(frozen=True)
-class ImaginationConfig:
-    """``modes``: row weights by mode (``mixed`` is ``{ipt: 1, label_only: 1}``). ``self_made``: folder of the model's own
-    imaginations. ``permuted``: a control that gives every sample the imagination of another one."""
-
-    modes: dict[str, float]
-    ipt: IptSettings = field(default_factory=IptSettings)
-    self_made: Path | None = None
-    permuted: bool = False
 
 
 def by_name(name: str) -> dict[str, float]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ipt.common import cli
-from ipt.imagination.ipt import IptSettings
-from ipt.imagination.mixture import ImaginationConfig, by_name, make_segmenter
+from ipt.imagination.mixture import by_name, make_segmenter
+from ipt.imagination.settings import ImaginationConfig, IptSettings
 from ipt.samples.prompts import load_profile
 from ipt.samples.sample import TASKS
 from ipt.samples.store import SampleReader
 from ipt.sequence.describe import describe, draw_mask
-from ipt.sequence.render import GuidanceDropout, Renderer, Resolution, SequenceConfig
-from ipt.sequence.segments import Geometry
+from ipt.sequence.render import Renderer
+from ipt.sequence.settings import Geometry, GuidanceDropout, Resolution, SequenceConfig
 from ipt.sequence.tokenizer import dataset_texts, load_tokenizer, train_tokenizer
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipt.common.registry import Registry
-from ipt.sequence.segments import Geometry
+from ipt.sequence.settings import Geometry
 
 
 @dataclass(frozen=True)

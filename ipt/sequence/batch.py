@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import Geometry, Kind, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
 from ipt.sequence.transforms import normalised, patchify
 
@@ -23,10 +24,12 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a sample of a batch comes from: the part of the mixture, and the sample's id."""
+    """Where a sample of a batch comes from: the part of the mixture, the sample's id, and its position in the order of the data,
+    which no other sample of the run has."""
 
     part: str
     sample_id: str
+    position: int
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from ipt.sequence.batch import lay_out
-from ipt.sequence.segments import Geometry, Kind, Segment
+from ipt.sequence.segments import Kind, Segment
+from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Ints, Loss, SpanTable
 from ipt.sequence.tokenizer import Tokenizer
 from ipt.sequence.visibility import span_sight, token_sight, visible

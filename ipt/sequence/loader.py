@@ -15,8 +15,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -25,35 +24,13 @@ from ipt.sequence.order import MixtureOrder
 from ipt.sequence.packing import FirstFit, Pack
 from ipt.sequence.pictures import Picture
 from ipt.sequence.prepare import Measured, Part, Preparer, Workers, workers
-from ipt.sequence.segments import Geometry, SpecialTokens
+from ipt.sequence.segments import SpecialTokens
+from ipt.sequence.settings import Geometry, LoaderConfig
 
 #: Samples per order to a worker: more of them cost less to send, fewer are ready sooner.
 MEASURED_TOGETHER = 8
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LoaderConfig:
-    """``packs_per_step`` packs of at most ``budget`` tokens make a step, over all ranks.
-
-    ``open_packs``: packs that a lane fills at a time. ``epoch_rows``: rows of an epoch (default: all parts' rows together).
-    ``epochs``: stop after so many. ``workers``: processes that prepare batches (0: this one).
-    """
-
-    seed: int = 0
-    packs_per_step: int = 1
-    budget: int = 32768
-    open_packs: int = 4
-    epoch_rows: int | None = None
-    epochs: int | None = None
-    workers: int = 0
-    start_method: Literal["forkserver", "fork", "spawn"] = "forkserver"
-
-    def __post_init__(self) -> None:
-        for name in ("packs_per_step", "budget", "open_packs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
 class Lane:

@@ -28,15 +28,8 @@ from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
 from ipt.sequence.order import MixtureOrder
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import (
-    Geometry,
-    RejectedSample,
-    Segment,
-    Segmenter,
-    SpecialTokens,
-    num_tokens,
-    with_latents,
-)
+from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, num_tokens, with_latents
+from ipt.sequence.settings import Geometry
 
 
 class Samples(Protocol):
@@ -121,7 +114,7 @@ class Preparer:
         sample = part.samples[place.row]
         where = f"{self._where(position)}, sample '{sample.id}' (part '{part.name}')"
         with located(where):
-            return where, Origin(part.name, sample.id), part.segmenter(sample, place.turn, place.row)
+            return where, Origin(part.name, sample.id, position), part.segmenter(sample, place.turn, place.row)
 
     def _complete(self, where: str, segments: list[Segment]) -> list[Segment]:
         if self.latents is None:

@@ -8,85 +8,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
 
 from ipt.common.images import image_size
-from ipt.common.seeding import generator
 from ipt.samples.prompts import Profile, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.pictures import Picture, Size
-from ipt.sequence.segments import Geometry, Kind, RejectedSample, Segment, num_tokens
+from ipt.sequence.segments import Kind, RejectedSample, Segment, num_tokens
+from ipt.sequence.settings import Geometry, SequenceConfig
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
 from ipt.sequence.transforms import ResizeRule
 
 KINDS: Mapping[str, Kind] = {"vae": Kind.VAE, "vit": Kind.VIT}
 SHRINK_STEP, SHRINK_STEPS = 0.9, 20
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """Sizes of one task. ``input_side``, ``vit_side``: longest side in pixels of what the codec and the vision tower see of
-    an input image; the shortest is at least ``..._min_side`` where both can be had. ``imagination``: latent tokens per side
-    of an imagination, which is square (the paper: 4, 16, 32 or 64)."""
-
-    input_side: int = 512
-    input_min_side: int = 256
-    vit_side: int = 518
-    vit_min_side: int = 224
-    imagination: int = 32
-
-
-@dataclass(frozen=True)
-class GuidanceDropout:
-    """Probabilities with which a sample that draws an image loses a group, so that guidance has its branches: ``text`` is
-    system prompt and question (their sample then trains no text), ``observation`` all input images, the others one clean
-    copy of the imagination."""
-
-    text: float = 0.1
-    observation: float = 0.0
-    imagination_vae: float = 0.0
-    imagination_vit: float = 0.0
-
-
-@dataclass(frozen=True)
-class SequenceConfig:
-    """Settings of the sequence that do not depend on the mode.
-
-    ``resolutions``: by task, else the default one. ``observe``: the encoders that see input images. A prompt longer than
-    ``max_prompt_tokens`` has the sides of its images limited further, all by one factor, in steps of `SHRINK_STEP`
-    (``oversize="shrink"``), or its sample rejected; since the rule knows only the prompt, training and inference see the same
-    images. A sample longer than ``max_sample_tokens`` is rejected.
-    """
-
-    resolutions: dict[str, Resolution] = field(default_factory=dict)
-    observe: tuple[str, ...] = ("vae", "vit")
-    oversize: str = "shrink"
-    max_prompt_tokens: int = 16384
-    max_sample_tokens: int = 24576
-    dropout: GuidanceDropout = field(default_factory=GuidanceDropout)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_encoders("observe", self.observe)
-        if self.oversize not in ("shrink", "reject"):
-            raise ValueError(f"oversize must be shrink or reject, got '{self.oversize}'")
-
-    def resolution(self, task: str) -> Resolution:
-        return self.resolutions.get(task, Resolution())
-
-    def stream(self, purpose: str, sample: SpatialSample, epoch: int) -> np.random.Generator:
-        """The random stream of one decision about one sample in one epoch."""
-        return generator(self.seed, "sequence", purpose, epoch, sample.id)
-
-
-def check_encoders(name: str, encoders: Sequence[str]) -> None:
-    """Raise ``ValueError`` unless ``encoders`` are different ones of vae and vit."""
-    if len(set(encoders)) != len(encoders) or not set(encoders) <= set(KINDS):
-        raise ValueError(f"{name} takes vae and vit, each at most once, got {list(encoders)}")
 
 
 class Renderer:

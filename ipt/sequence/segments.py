@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.pictures import Picture
+from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role
 from ipt.sequence.transforms import grid_of_size
 
@@ -28,32 +29,6 @@ class SpecialTokens:
     eos: int
     image_start: int
     image_end: int
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How images become tokens: ViT patches of ``vit_patch`` pixels, latent patches of ``latent_patch`` cells of
-    ``latent_channels`` numbers, one cell per ``latent_downsample`` pixels squared."""
-
-    vit_patch: int
-    latent_patch: int
-    latent_channels: int
-    latent_downsample: int = 8
-
-    @property
-    def patch_size(self) -> int:
-        """Numbers per ViT patch."""
-        return 3 * self.vit_patch**2
-
-    @property
-    def latent_size(self) -> int:
-        """Numbers per latent token."""
-        return self.latent_channels * self.latent_patch**2
-
-    @property
-    def latent_stride(self) -> int:
-        """Pixels per latent token and side."""
-        return self.latent_downsample * self.latent_patch
 
 
 class Kind(Enum):

@@ -15,15 +15,17 @@ from pathlib import Path
 from ipt.common.cli import run
 from ipt.common.progress import tracked
 from ipt.imagination.base import Imagination
-from ipt.imagination.mixture import ImaginationConfig, make_mode
+from ipt.imagination.mixture import make_mode
+from ipt.imagination.settings import ImaginationConfig
 from ipt.model.checkpoint import read_config
 from ipt.model.codec import AutoencoderCodec, LatentCodec, codec_digest, load_codec
 from ipt.samples.prompts import load_profile
 from ipt.samples.sample import TASKS
 from ipt.samples.store import SampleReader
 from ipt.sequence.latent_cache import LatentWriter, codec_pictures
-from ipt.sequence.render import Renderer, Resolution, SequenceConfig
+from ipt.sequence.render import Renderer
 from ipt.sequence.segments import RejectedSample
+from ipt.sequence.settings import Resolution, SequenceConfig
 from ipt.sequence.tokenizer import load_tokenizer
 
 

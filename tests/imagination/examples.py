@@ -10,11 +10,12 @@ import numpy as np
 from ipt.common.images import encode_image
 from ipt.imagination.base import Imagination
 from ipt.imagination.ipt import Ipt
-from ipt.imagination.mixture import ImaginationConfig, make_mode
+from ipt.imagination.mixture import make_mode
+from ipt.imagination.settings import ImaginationConfig
 from ipt.samples.prompts import DEFAULT, MODES, RELEASE_LAYOUTS, Profile
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample
-from ipt.sequence.render import GuidanceDropout, Renderer, Resolution, SequenceConfig
-from ipt.sequence.segments import Geometry
+from ipt.sequence.render import Renderer
+from ipt.sequence.settings import Geometry, GuidanceDropout, Resolution, SequenceConfig
 from ipt.sequence.tokenizer import BYTES, SPECIAL_NAMES, Tokenizer, train_tokenizer
 
 GEOMETRY = Geometry(vit_patch=4, latent_patch=2, latent_channels=3, latent_downsample=2)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ipt.imagination.ipt import Ipt, IptSettings
+from ipt.imagination.ipt import Ipt
+from ipt.imagination.settings import IptSettings
 from ipt.imagination.sources import SelfMade
 from ipt.model.cache import KVCache, extend
 from ipt.model.codec import PatchPca

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from ipt.common.images import BadImage
-from ipt.imagination.ipt import Ipt, IptSettings
-from ipt.imagination.mixture import ImaginationConfig, make_mode
+from ipt.imagination.ipt import Ipt
+from ipt.imagination.mixture import make_mode
+from ipt.imagination.settings import ImaginationConfig, IptSettings
 from ipt.imagination.sources import Permuted, SelfMade
 from ipt.samples.prompts import MODES
 from ipt.samples.sample import BadSample, SampleImage
 from ipt.samples.store import SampleReader, write_shard
 from ipt.sequence.pictures import Picture, Size
-from ipt.sequence.render import GuidanceDropout
 from ipt.sequence.segments import Kind, Segment
+from ipt.sequence.settings import GuidanceDropout
 from ipt.sequence.spans import Loss, Role
 from tests.imagination.examples import TASKS, example, ipt, mode, noise_picture, plain, renderer
 from tests.imagination.recording import Recording, at_inference, same, trained_texts

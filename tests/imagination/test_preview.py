@@ -16,7 +16,7 @@ from ipt.common.images import MAX_PIXELS, decode_image
 from ipt.imagination.preview import PreviewConfig, preview
 from ipt.samples.store import SCHEMA, write_shard
 from ipt.sequence.describe import ranges
-from ipt.sequence.render import Resolution
+from ipt.sequence.settings import Resolution
 from tests.imagination.examples import GEOMETRY, example, noise_picture, plain
 
 ROOT = Path(__file__).parents[2]

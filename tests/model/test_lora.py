@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ipt.model.checkpoint import from_pretrained, save_pretrained
-from ipt.model.lora import LoraSettings, add_lora, merged_state
+from ipt.model.lora import add_lora, merged_state
+from ipt.model.lora_settings import LoraSettings
 from ipt.model.summary import lora_parameters
 from tests.model.toy import CONFIG, Maker, random_model
 

@@ -12,10 +12,11 @@ from ipt.common.seeding import generator
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader, write_shards
 from ipt.sequence.batch import PackedBatch
-from ipt.sequence.loader import Loader, LoaderConfig
+from ipt.sequence.loader import Loader
 from ipt.sequence.pictures import Picture
 from ipt.sequence.prepare import Part
-from ipt.sequence.segments import Geometry, Kind, RejectedSample, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, RejectedSample, Segment, SpecialTokens
+from ipt.sequence.settings import Geometry, LoaderConfig
 from ipt.sequence.spans import Loss, Role
 from tests.synthetic import make_sample
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.sequence.batch import lay_out, single_tokens
-from ipt.sequence.segments import Geometry, Kind, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Loss
 from ipt.sequence.transforms import patchify, to_image, to_pixels, unpatchify
 

@@ -23,9 +23,10 @@ from ipt.model.latents import add_noise
 from ipt.model.unified import UnifiedModel
 from ipt.samples.store import SampleReader
 from ipt.sequence.batch import PackedBatch
-from ipt.sequence.loader import Loader, LoaderConfig, merge_states
+from ipt.sequence.loader import Loader, merge_states
 from ipt.sequence.pictures import Picture
 from ipt.sequence.prepare import Part
+from ipt.sequence.settings import LoaderConfig
 from ipt.sequence.transforms import normalised
 from tests.sequence.loading import (
     GEOMETRY,

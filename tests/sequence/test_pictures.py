@@ -13,7 +13,8 @@ from torch import Tensor
 from ipt.common.images import BadImage, encode_image
 from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import Geometry, Kind, Segment, SpecialTokens, num_tokens, with_latents
+from ipt.sequence.segments import Kind, Segment, SpecialTokens, num_tokens, with_latents
+from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Loss
 from ipt.sequence.transforms import normalised, to_pixels
 

@@ -12,8 +12,9 @@ from ipt.common.images import MAX_PIXELS, BadImage
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import lay_out
 from ipt.sequence.pictures import Picture, Size
-from ipt.sequence.render import GuidanceDropout, Renderer, Resolution, SequenceConfig, guidance_group
-from ipt.sequence.segments import Geometry, Kind, RejectedSample, Segment, num_tokens
+from ipt.sequence.render import Renderer, guidance_group
+from ipt.sequence.segments import Kind, RejectedSample, Segment, num_tokens
+from ipt.sequence.settings import Geometry, GuidanceDropout, Resolution, SequenceConfig
 from ipt.sequence.spans import Loss
 from tests.imagination.examples import CONFIG, GEOMETRY, PROFILES, byte_tokenizer, example, mode, plain
 

@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from ipt.common.cli import parse
-from ipt.imagination.mixture import ImaginationConfig, make_segmenter
+from ipt.imagination.mixture import make_segmenter
+from ipt.imagination.settings import ImaginationConfig
 from ipt.model.checkpoint import build_on_meta, materialise, save_pretrained
 from ipt.model.codec import PatchPca, codec_digest, load_codec
 from ipt.model.config import presets
 from ipt.samples.prompts import DEFAULT
 from ipt.samples.store import SampleReader, seal, write_shards
 from ipt.sequence.latent_cache import LatentCache
-from ipt.sequence.loader import Loader, LoaderConfig
+from ipt.sequence.loader import Loader
 from ipt.sequence.prepare import Part
+from ipt.sequence.settings import LoaderConfig
 from ipt.sequence.tokenizer import dataset_texts, train_tokenizer
 from ipt.training.cache_latents import CacheConfig, main, make_renderer
 from tests.sequence.loading import SAMPLES, with_broken_image

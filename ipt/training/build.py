@@ -1,0 +1,286 @@
+"""From a checked configuration to the objects of a run: codec, tokenizer, model, data."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ipt.common.files import read_json, write_json
+from ipt.common.seeding import derived_seed
+from ipt.imagination.mixture import make_segmenter
+from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, save_pretrained
+from ipt.model.codec import AutoencoderCodec, LatentCodec, PatchPca, codec_digest, load_codec
+from ipt.model.config import ModelConfig
+from ipt.model.lora import merged_state
+from ipt.samples.prompts import Profile, load_profile
+from ipt.samples.sample import SpatialSample
+from ipt.samples.store import SampleReader
+from ipt.sequence.latent_cache import LatentCache
+from ipt.sequence.loader import Loader
+from ipt.sequence.prepare import Part
+from ipt.sequence.render import Renderer
+from ipt.sequence.tokenizer import Tokenizer, dataset_texts, load_tokenizer, train_tokenizer
+from ipt.sequence.transforms import to_pixels
+from ipt.training.config import TrainConfig, as_values
+from ipt.training.distributed import World, start_world, whole
+from ipt.training.tracking import read_records
+from ipt.training.trainer import Trainer
+from ipt.training.tuning import apply_tuning
+from ipt.training.validation import Validation
+
+ASSETS, SETTINGS = "assets", "config.json"
+CODEC_SAMPLES = 64
+#: Settings that a continued run may change: where and how fast it runs, and when it ends, but not what it computes.
+CHANGEABLE = (
+    "name",
+    "output_dir",
+    "dry_run",
+    "tracker",
+    "distributed",
+    "launch",
+    "checkpoints",
+    "loader.workers",
+    "loader.start_method",
+    "trainer.steps",
+    "trainer.resume",
+    "trainer.max_skipped",
+    "trainer.hardest",
+    "trainer.peak_tflops",
+    "trainer.checkpoint_activations",
+)
+
+
+class First:
+    """The first ``rows`` of a dataset, as a dataset of its own."""
+
+    def __init__(self, reader: SampleReader, rows: int) -> None:
+        self.reader, self.rows, self.source = reader, min(rows, len(reader)), reader.source
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: int) -> SpatialSample:
+        return self.reader[index]
+
+    def where(self, index: int) -> str:
+        return self.reader.where(index)
+
+    def ids(self) -> list[str]:
+        return self.reader.ids()[: self.rows]
+
+    def column(self, name: str) -> list[Any]:
+        return self.reader.column(name)[: self.rows]
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What turns samples into the sequences of one model."""
+
+    tokenizer: Tokenizer
+    codec: LatentCodec | None
+    profile: Profile
+    shape: ModelConfig
+
+
+def readers(config: TrainConfig) -> dict[str, SampleReader]:
+    """The datasets by folder. Raises ``ValueError`` for samples of a task that the run is not for."""
+    found = {folder: SampleReader(folder) for folder in config.data.weights}
+    for folder, reader in found.items():
+        if others := sorted(set(reader.column("task")) - set(config.task.names)):
+            raise ValueError(
+                f"{folder} holds samples of the tasks {', '.join(others)}, the run is for {', '.join(config.task.names)}; "
+                "choose task=all, or that task"
+            )
+    return found
+
+
+def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: Path | None) -> Assets:
+    """Tokenizer and codec: those of ``model.init``, else made from the datasets once and kept in ``folder``."""
+    prompts = config.data.prompts
+    profile = load_profile(config.data.profile, None if prompts is None else Path(prompts))
+    init, codec = config.model.init, config.model.codec
+    if init is not None:
+        shape, tokenizer = read_config(Path(init), config.model.weights)[0], load_tokenizer(Path(init))
+    else:
+        shape, tokenizer = config.model.shape, _kept_tokenizer(config, datasets, profile, folder)
+    if codec == "none":
+        return Assets(tokenizer, None, profile, shape)
+    if codec == "patch_pca":
+        return Assets(tokenizer, _kept_codec(config, datasets, shape, folder), profile, shape)
+    made = load_codec(init if codec == "init" and init is not None else codec)
+    if (made.channels, made.downsample) != (shape.latents.channels, shape.latents.downsample):
+        raise ValueError(
+            f"the codec has {made.channels} channels at 1/{made.downsample}, the model {shape.latents.channels} at "
+            f"1/{shape.latents.downsample}"
+        )
+    return Assets(tokenizer, made, profile, shape)
+
+
+def _kept_tokenizer(
+    config: TrainConfig, datasets: Sequence[SampleReader], profile: Profile, folder: Path | None
+) -> Tokenizer:
+    if folder is not None and (folder / "tokenizer.json").is_file():
+        return load_tokenizer(folder)
+    texts = itertools.chain.from_iterable(dataset_texts(reader, profile) for reader in datasets)
+    tokenizer = train_tokenizer(texts, config.model.shape.decoder.vocab)
+    if folder is not None:
+        tokenizer.save(folder)
+    return tokenizer
+
+
+def _kept_codec(
+    config: TrainConfig, datasets: Sequence[SampleReader], shape: ModelConfig, folder: Path | None
+) -> LatentCodec:
+    if folder is not None and (folder / "codec.safetensors").is_file():
+        return load_codec(folder)
+    side = config.resolution.imagination * shape.geometry.latent_stride
+    images = []
+    for reader in datasets:
+        for row in range(0, len(reader), max(len(reader) // CODEC_SAMPLES, 1)):
+            sample = reader[row]
+            pictures = (sample.imagination, *sample.images)
+            images += [to_pixels(_picture(picture.pixels(), side)) for picture in pictures]
+    codec = PatchPca.fit(images, shape.latents.downsample, shape.latents.channels)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        codec.save(folder)
+    return codec
+
+
+def _picture(pixels: Any, side: int) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def make_loader(config: TrainConfig, datasets: dict[str, SampleReader], assets: Assets, world: World) -> Loader:
+    """The packs of this rank. Parts are numbered: their names decide the order of the data, and folders may be moved."""
+    renderer = Renderer(assets.tokenizer, assets.shape.geometry, assets.profile, config.full_sequence)
+    parts = []
+    for number, (folder, reader) in enumerate(datasets.items()):
+        samples = reader if config.data.limit is None else First(reader, config.data.limit)
+        segmenter = make_segmenter(config.imagination, renderer, samples)  # type: ignore[arg-type]
+        parts.append(Part(f"part-{number}", samples, segmenter, config.data.weights.get(folder, 1.0)))
+    latents = None
+    if config.data.cache is not None and assets.codec is not None:
+        latents = LatentCache(Path(config.data.cache), codec_digest(assets.codec))
+    special, geometry = assets.tokenizer.special, assets.shape.geometry
+    return Loader(parts, special, geometry, config.loader, latents, world.rank, world.size)
+
+
+def make_validation(config: TrainConfig, assets: Assets, world: World) -> Validation | None:
+    """The validation of the run, on its own split; always the same packs, whatever trains."""
+    if config.data.validation is None:
+        return None
+    packs = replace(config.loader, packs_per_step=config.data.validation_packs, workers=0)
+    alone = replace(config, data=replace(config.data, limit=None), loader=packs)
+    dataset = {config.data.validation: SampleReader(config.data.validation)}
+    return Validation(lambda: make_loader(alone, dataset, assets, world))
+
+
+def make_model(config: TrainConfig, shape: ModelConfig, device: str) -> Any:
+    """The model at its start, tuned as configured; float32."""
+    seed, init = config.trainer.seed, config.model.init
+    if init is None:
+        generator = torch.Generator(device).manual_seed(derived_seed(seed, "weights"))
+        model = from_scratch(shape, generator, config.model.attention, device)
+    else:
+        settings = {"attention": config.model.attention, "device": device, "weights": config.model.weights}
+        model = from_pretrained(init, dtype=torch.float32, **settings)  # type: ignore[arg-type]
+    return apply_tuning(model, config.tuning, torch.Generator(device).manual_seed(derived_seed(seed, "adapters")))
+
+
+def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
+    """Everything that `Trainer.run` needs. Raises ``ValueError`` where the folder holds a run of other settings."""
+    folder, datasets = Path(config.output_dir), readers(config)
+    if world.is_main:  # it makes the assets, which the others then read
+        check_settings(config, folder)
+        make_assets(config, list(datasets.values()), folder / ASSETS)
+    world.barrier()
+    assets = make_assets(config, list(datasets.values()), folder / ASSETS)
+    if isinstance(assets.codec, AutoencoderCodec):
+        assets.codec.to(world.device)
+    model = make_model(config, assets.shape, world.device)
+    loader = make_loader(config, datasets, assets, world)
+    encode = None if assets.codec is None else assets.codec.encode
+    trainer = Trainer(
+        model,
+        loader,
+        config.full_trainer,
+        folder,
+        encode,
+        world,
+        config.distributed,
+        config.tracker,
+        make_validation(config, assets, world),
+    )
+    return trainer, assets
+
+
+def check_settings(config: TrainConfig, folder: Path) -> None:
+    """Keep the settings with a new run; raise ``ValueError`` where a run in ``folder`` has others that change its results."""
+    here = as_values(config)
+    path = folder / SETTINGS
+    if path.is_file():
+        before, now = flat(read_json(path)), flat(here)
+        names = sorted({*before, *now})
+        changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(CHANGEABLE)]
+        if changed:
+            details = "; ".join(f"{name}: {before.get(name)} there, {now.get(name)} here" for name in changed)
+            raise ValueError(
+                f"{folder} holds a run with other settings ({details}); restore them, or set another output_dir"
+            )
+    try:
+        write_json(path, here)
+    except OSError as error:
+        raise OSError(f"the output folder {folder} cannot be written ({error}); set another output_dir") from error
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def run(config: TrainConfig) -> float | None:
+    """Train and export. Returns the loss of the last step, or None where a signal stopped the run."""
+    world = start_world(config.distributed)
+    trainer, assets = make_trainer(config, world)
+    finished = trainer.run()
+    folder = export(trainer, assets, config) if finished else None
+    if world.is_main and finished:
+        print(f"{config.output_dir}: {trainer.step} steps, {trainer.skipped} skipped; weights in {folder}")
+    elif world.is_main:
+        print(
+            f"stopped after step {trainer.step} of {config.trainer.steps}; the same command continues", file=sys.stderr
+        )
+    world.barrier()
+    return read_records(Path(config.output_dir) / "metrics.jsonl")[-1]["loss"] if finished else None
+
+
+def export(trainer: Trainer, assets: Assets, config: TrainConfig) -> Path:
+    """The trained model as safetensors, with codec and tokenizer, in ``model/``: the average where there is one, adapters
+    merged. All ranks call this."""
+    folder = Path(config.output_dir) / "model"
+    with contextlib.nullcontext() if trainer.ema is None else trainer.ema.swapped_in():
+        trainer.weights.publish()
+        _save(trainer.model.eval(), assets, config, folder, trainer.world)
+    trainer.weights.publish()
+    return folder
+
+
+def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: World) -> None:
+    state = whole(merged_state(model) if config.tuning.kind == "lora" else model.state_dict(), world)
+    if not world.is_main:
+        return
+    tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else Path(config.model.init)
+    save_pretrained(model, folder, state=state, codec=assets.codec, tokenizer=tokenizer)

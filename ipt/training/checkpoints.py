@@ -1,0 +1,115 @@
+"""Checkpoints that are whole or absent: sharded tensors (``torch.distributed.checkpoint``), progress, and a manifest.
+
+    checkpoints/step_00000400/   __0_0.distcp ... .metadata   tensors, each rank its own shards
+                                 progress.json               step, loader state, counters
+                                 manifest.json               sizes and SHA-256 of all files, written last
+
+A checkpoint is written beside its place and renamed once it is complete; a folder without a manifest does not count. Tensors
+are read into those of the running process, whatever its world size. The metadata of ``torch.distributed.checkpoint`` is a
+pickle: load checkpoints of your own runs only. Weights for others are exported as safetensors.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+
+from ipt.common.files import MANIFEST, read_json, read_manifest, sync_folder, write_json, write_manifest
+from ipt.training.distributed import World
+from ipt.training.settings import CheckpointConfig
+
+PROGRESS = "progress.json"
+NAME = re.compile(r"step_(\d{8})")
+
+
+class Checkpoints:
+    """The checkpoints of one run, in ``folder``."""
+
+    def __init__(self, folder: Path, config: CheckpointConfig, world: World) -> None:
+        self.folder, self.config, self.world = folder, config, world
+
+    def complete(self) -> list[Path]:
+        """All whole checkpoints, oldest first."""
+        found = [path for path in self.folder.glob("step_*") if NAME.fullmatch(path.name)]
+        return sorted(path for path in found if (path / MANIFEST).is_file())
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint."""
+        return next(reversed(self.complete()), None)
+
+    def save(
+        self, step: int, tensors: Mapping[str, Any], progress: Mapping[str, Any], score: float | None = None
+    ) -> Path:
+        """Write the checkpoint of ``step``; all ranks call this together. ``tensors``: nested mappings. Older checkpoints go only
+        once this one is whole.
+
+        Raises ``OSError`` that names the folder where it cannot be written; nothing of it stays behind.
+        """
+        target = self.folder / f"step_{step:08d}"
+        partial = target.with_name(f".{target.name}.partial")
+        if self.world.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.world.barrier()
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+                dcp.save(dict(tensors), checkpoint_id=partial)
+            if self.world.is_main:
+                write_json(partial / PROGRESS, {**progress, "step": step, "score": score})
+                files = sorted(path.name for path in partial.iterdir())
+                write_manifest(partial, files, {"kind": "checkpoint", "step": step, "score": score})
+                shutil.rmtree(target, ignore_errors=True)
+                partial.rename(target)
+                sync_folder(self.folder)
+                self._prune()
+        except (OSError, CheckpointException) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            kept = self.latest()
+            raise OSError(
+                f"the checkpoint {target} could not be written ({reason(error)}); "
+                f"{f'{kept.name} is whole and will be resumed from' if kept else 'there is none before it'}"
+            ) from error
+        self.world.barrier()
+        return target
+
+    def load(self, path: Path, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Read ``path`` into ``tensors``, in place, and return its progress. Raises ``CorruptFile`` for an altered checkpoint and
+        ``ValueError`` for one of another model."""
+        read_manifest(path, verify=self.world.is_main)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+                dcp.load(dict(tensors), checkpoint_id=path)
+        except (CheckpointException, KeyError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} does not fit this run's model, tuning or optimizer ({reason(error)}); start anew in another folder"
+            ) from error
+        progress: dict[str, Any] = read_json(path / PROGRESS)
+        return progress
+
+    def _prune(self) -> None:
+        whole = self.complete()
+        scores = {path: read_json(path / MANIFEST)["score"] for path in whole}
+        scored = sorted((path for path in whole if scores[path] is not None), key=lambda path: (scores[path], path))
+        kept = {*whole[-self.config.keep_last :], *scored[: self.config.keep_best]}
+        for path in whole:
+            if path not in kept:
+                # without its manifest a folder that is half deleted does not count as a checkpoint
+                (path / MANIFEST).unlink()
+                shutil.rmtree(path)
+
+
+def reason(error: Exception) -> str:
+    """The innermost cause of an error, in one line."""
+    if isinstance(error, CheckpointException) and error.failures:
+        first = next(iter(error.failures.values()))
+        error = first[0] if isinstance(first, tuple) else first
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,282 @@
+"""What a training run is: typed settings, read from plain mappings, and the checks that need neither torch nor data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ipt.common.registry import UnknownName, unknown_name
+from ipt.common.settings import typed
+from ipt.imagination.settings import ImaginationConfig
+from ipt.model.config import ModelConfig, presets
+from ipt.model.lora_settings import LoraSettings
+from ipt.samples.prompts import MODES
+from ipt.samples.sample import TASKS
+from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
+from ipt.training.settings import CheckpointConfig, DistributedConfig, EmaConfig, LossConfig, OptimConfig, TrainerConfig
+
+TUNINGS = ("full", "lora", "generation_expert")
+TRACKERS = ("tensorboard", "wandb")
+ATTENTION = ("sdpa", "flex")
+#: Codecs that are not folders: the one in ``model.init``, one fitted on the images of the dataset, or none.
+CODECS = ("init", "patch_pca", "none")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """``preset``: the shape of a model trained from scratch; ``init``: a folder of weights to start from instead, of which
+    ``weights`` names a file where there are several. ``codec``: ``init``, ``patch_pca``, ``none`` or a folder. ``attention``: the
+    back-end, sdpa or flex."""
+
+    preset: str = "tiny"
+    init: str | None = None
+    weights: str | None = None
+    codec: str = "patch_pca"
+    attention: str = "sdpa"
+
+    def __post_init__(self) -> None:
+        if self.preset not in presets:
+            raise UnknownName(unknown_name("model preset", self.preset, presets))
+        if self.attention not in ATTENTION:
+            raise UnknownName(unknown_name("attention", self.attention, ATTENTION))
+
+    @property
+    def shape(self) -> ModelConfig:
+        return presets[self.preset]
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """The tasks that the dataset may hold."""
+
+    names: tuple[str, ...] = ("pet",)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in TASKS:
+                raise UnknownName(unknown_name("task", name, TASKS))
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """``train``: a folder of samples; or ``parts``: several, with their weights in rows. ``cache``: a folder of latents.
+
+    ``validation``: a folder of samples whose losses are computed, on ``validation_packs`` packs, with every checkpoint.
+    ``profile``: default, or release with the ``prompts.json`` at ``prompts``. ``limit``: use only so many rows.
+    """
+
+    train: str | None = None
+    parts: dict[str, float] = field(default_factory=dict)
+    validation: str | None = None
+    validation_packs: int = 8
+    cache: str | None = None
+    profile: str = "default"
+    prompts: str | None = None
+    limit: int | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Row weights by folder."""
+        return self.parts if self.train is None else {self.train: 1.0}
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """What is trained: ``full`` (everything), ``lora`` (adapters), or ``generation_expert`` (it, latents and time). ``freeze``:
+    parts of a full tuning to leave alone: vision, connector, embeddings, understanding, generation."""
+
+    kind: str = "full"
+    freeze: tuple[str, ...] = ()
+    lora: LoraSettings = field(default_factory=LoraSettings)
+
+    def __post_init__(self) -> None:
+        if self.kind not in TUNINGS:
+            raise UnknownName(unknown_name("tuning", self.kind, TUNINGS))
+        for part in self.freeze:
+            if part not in FREEZABLE:
+                raise UnknownName(unknown_name("part to freeze", part, list(FREEZABLE)))
+
+
+#: Parts of the model that can be frozen, by marks of their parameters' names.
+FREEZABLE: Mapping[str, tuple[str, ...]] = {
+    "vision": ("vision.",),
+    "connector": ("connector.",),
+    "embeddings": ("decoder.embed_tokens.", "lm_head."),
+    "understanding": (".understanding.",),
+    "generation": (".generation.", "latent_in.", "latent_out.", "time_embedder."),
+}
+
+
+@dataclass(frozen=True)
+class LaunchSettings:
+    """``gpus``: processes to start on this machine, one per GPU (or on the CPU where there is none)."""
+
+    gpus: int = 1
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1:
+            raise ValueError(f"launch.gpus must be at least 1, got {self.gpus}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run of ``train.py``. ``trainer`` leaves losses, optimizer, average and checkpoints to the keys of these names.
+    ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends."""
+
+    name: str = "run"
+    output_dir: str = "outputs/run"
+    dry_run: bool = False
+    model: ModelSettings = field(default_factory=ModelSettings)
+    task: TaskSettings = field(default_factory=TaskSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    imagination: ImaginationConfig = field(default_factory=lambda: ImaginationConfig({}))
+    resolution: Resolution = field(default_factory=Resolution)
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
+    tracker: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.tracker:
+            if name not in TRACKERS:
+                raise UnknownName(unknown_name("tracker", name, TRACKERS))
+        for mode in self.imagination.modes:
+            if mode not in MODES:
+                raise UnknownName(unknown_name("imagination mode", mode, MODES))
+
+    @property
+    def full_trainer(self) -> TrainerConfig:
+        """The trainer's settings, complete."""
+        average = self.ema if self.ema.decay else None
+        return replace(self.trainer, loss=self.loss, optim=self.optim, ema=average, checkpoints=self.checkpoints)
+
+    @property
+    def full_sequence(self) -> SequenceConfig:
+        """The sequence's settings, with the resolution of every task."""
+        resolutions = {**dict.fromkeys(self.task.names, self.resolution), **self.sequence.resolutions}
+        return replace(self.sequence, resolutions=resolutions)
+
+
+def as_values(config: TrainConfig) -> dict[str, Any]:
+    """The settings as JSON values, from which `train_config` makes them again."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return values
+
+
+def train_config(values: Mapping[str, Any]) -> TrainConfig:
+    """A checked run from nested mappings. ``ValueError`` names an unknown key with the valid ones, a wrong value, or the settings
+    that do not go together."""
+    config = typed(TrainConfig, values, "train")
+    if found := conflicts(config):
+        raise ValueError("the settings do not go together: " + "; ".join(found))
+    return config
+
+
+def conflicts(config: TrainConfig) -> list[str]:
+    """Settings that contradict each other, each with what would be right."""
+    found = [*_data_conflicts(config), *_tuning_conflicts(config)]
+    modes = [mode for mode, weight in config.imagination.modes.items() if weight > 0]
+    if not modes:
+        found.append("imagination.modes has no mode with a positive weight")
+    encodes = "ipt" in modes or "vae" in config.sequence.observe
+    if encodes and config.model.codec == "none":
+        found.append("ipt and sequence.observe=[vae] need a codec: set model.codec")
+    if config.model.init is None:
+        found += _size_conflicts(config, "ipt" in modes)
+    if config.sequence.max_sample_tokens > config.loader.budget:
+        found.append(
+            f"loader.budget={config.loader.budget} cannot hold the longest sample "
+            f"(sequence.max_sample_tokens={config.sequence.max_sample_tokens})"
+        )
+    found += _process_conflicts(config)
+    if config.loader.epochs is not None:
+        found.append("loader.epochs is not for training, which runs for trainer.steps")
+    return found
+
+
+def _size_conflicts(config: TrainConfig, draws: bool) -> list[str]:
+    shape, found = config.model.shape, []
+    stride = shape.geometry.latent_stride
+    for task in config.task.names:
+        size = config.full_sequence.resolution(task)
+        sides = {
+            "input_side": (size.input_side // stride if "vae" in config.sequence.observe else 0, shape.latents.side),
+            "imagination": (size.imagination if draws else 0, shape.latents.side),
+            "vit_side": (size.vit_side // shape.vision.patch, shape.vision.side),
+        }
+        for name, (side, largest) in sides.items():
+            if side > largest:
+                found.append(
+                    f"resolution.{name} of task {task} gives {side} x {side} tokens, the tables of {shape.name} have "
+                    f"{largest} x {largest}"
+                )
+    return found
+
+
+def _process_conflicts(config: TrainConfig) -> list[str]:
+    kind, gpus, packs, found = config.distributed.kind, config.launch.gpus, config.loader.packs_per_step, []
+    if gpus > 1 and kind == "single":
+        found.append(f"launch.gpus={gpus} needs distributed=ddp, fsdp2 or hsdp")
+    if packs % gpus:
+        found.append(f"loader.packs_per_step={packs} cannot be shared by launch.gpus={gpus}; choose a multiple")
+    if kind == "hsdp" and gpus > 1 and gpus % config.distributed.shard:
+        found.append(f"distributed.shard={config.distributed.shard} must divide launch.gpus={gpus}")
+    if kind == "ddp" and config.trainer.dtype == "bfloat16":
+        found.append("distributed=ddp computes in float32; for bfloat16 with float32 weights choose fsdp2 or hsdp")
+    return found
+
+
+def _tuning_conflicts(config: TrainConfig) -> list[str]:
+    found = []
+    if config.tuning.kind != "full":
+        if config.tuning.freeze:
+            found.append(f"tuning.freeze is for tuning.kind=full, not for {config.tuning.kind}")
+        if config.model.init is None and not config.dry_run:
+            found.append(
+                f"tuning.kind={config.tuning.kind} starts from trained weights: set model.init to their folder"
+            )
+    if config.tuning.kind == "generation_expert" and not config.imagination.modes.get("ipt"):
+        found.append("tuning.kind=generation_expert trains what draws, but no mode draws: use an imagination with ipt")
+    if config.model.codec == "init" and config.model.init is None and not config.dry_run:
+        found.append("model.codec=init takes the codec of model.init, which is not set")
+    if config.model.preset == "bagel_7b_mot" and config.model.init is None and not config.dry_run:
+        found.append(
+            "model.preset=bagel_7b_mot is not trained from scratch: set model.init to the folder of BAGEL-7B-MoT"
+        )
+    return found
+
+
+def _data_conflicts(config: TrainConfig) -> list[str]:
+    data, found = config.data, []
+    if data.train is not None and data.parts:
+        found.append("data.train and data.parts exclude each other")
+    if not data.weights and not config.dry_run:
+        found.append("there is no dataset: set data.train=FOLDER (python -m datagen makes one)")
+    for folder, weight in data.weights.items():
+        if not Path(folder).exists():
+            found.append(f"the dataset {folder} does not exist (python -m datagen makes one)")
+        if not (math.isfinite(weight) and weight > 0):
+            found.append(f"the weight of {folder} in data.parts must be positive, got {weight}")
+    if data.validation_packs < 1 or data.validation_packs % config.launch.gpus:
+        found.append(f"data.validation_packs={data.validation_packs} must be a positive multiple of launch.gpus")
+    for name, folder in (
+        ("data.validation", data.validation),
+        ("model.init", config.model.init),
+        ("data.cache", data.cache),
+    ):
+        if folder is not None and not Path(folder).is_dir():
+            found.append(f"{name}={folder} is no folder")
+    if config.model.codec not in CODECS and not Path(config.model.codec).is_dir():
+        found.append(f"model.codec must be {', '.join(CODECS)} or a folder, got '{config.model.codec}'")
+    return found

@@ -1,0 +1,126 @@
+"""The processes of a run: how they find each other, who writes files, and how the model is spread over them.
+
+``torchrun`` and ``accelerate launch`` say through environment variables which process this is. Without them there is one, for
+which every function here is the identity. Gradients are summed, not averaged: losses already are shares of the global mean.
+
+``ddp``: a whole model per process. ``fsdp2``: every layer's weights, gradients and optimizer state divided among all processes.
+``hsdp``: divided within groups of ``shard`` processes, for example those of a node, and repeated over the groups.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ipt.training.losses import Objective
+from ipt.training.settings import DistributedConfig
+
+
+@dataclass(frozen=True)
+class World:
+    """``rank`` of ``size`` processes, computing on ``device``."""
+
+    rank: int = 0
+    size: int = 1
+    device: str = "cpu"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes what belongs to all."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Elementwise sums over all ranks, in float64: the same on each."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order, on each. Small picklable objects only."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def start_world(settings: DistributedConfig) -> World:
+    """Join the processes that a launcher started, if any. Raises ``ValueError`` where the settings are for one process and there
+    are several, or the other way round."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    cuda = torch.cuda.is_available()
+    if (settings.kind == "single") != (size == 1):
+        raise ValueError(
+            f"distributed={settings.kind} does not go with {size} process(es); "
+            f"{'choose ddp, fsdp2 or hsdp' if size > 1 else 'set launch.gpus, or use torchrun or accelerate launch'}"
+        )
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu"
+    if cuda:
+        torch.cuda.set_device(device)
+    if size == 1:
+        return World(device=device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(minutes=settings.timeout_minutes))
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def spread(objective: Objective, settings: DistributedConfig, world: World, dtype: torch.dtype) -> nn.Module:
+    """The objective as its processes compute it, in ``dtype`` where its weights are divided (float32 sums of gradients)."""
+    if settings.kind == "single":
+        return objective
+    if settings.kind == "ddp":
+        devices = None if world.device == "cpu" else [world.device]
+        return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
+    device = world.device.partition(":")[0]
+    if settings.kind == "fsdp2":
+        mesh = init_device_mesh(device, (world.size,), mesh_dim_names=("shard",))
+    else:
+        shape = (world.size // settings.shard, settings.shard)
+        mesh = init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard"))
+    # inputs keep their dtypes: positions, times and targets are float32 on purpose, and the model casts the rest
+    policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
+    model = objective.model
+    for layer in (*model.decoder.layers, *model.vision.layers):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    return fully_shard(objective, mesh=mesh, mp_policy=policy)
+
+
+@contextmanager
+def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
+    """One of several backward passes of a step. Replicas sum their gradients in the last one; divided gradients are summed in
+    each, since no process could hold them whole."""
+    with nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync():
+        yield
+
+
+def is_sharded(module: nn.Module) -> bool:
+    return isinstance(module, FSDPModule)
+
+
+def whole(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Divided tensors put together on the main process's CPU, one at a time; empty on the others. All ranks call this."""
+    gathered: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if world.is_main:
+            gathered[name] = full.detach().cpu()
+    return gathered

@@ -1,0 +1,107 @@
+"""The plan of a run, printed by ``dry_run=true``: what it trains, on what, and what a step costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ipt.model.checkpoint import build_on_meta
+from ipt.model.flops import forward_flops
+from ipt.model.summary import PARTS, activation_bytes, ipt_layout, parameters, sample
+from ipt.model.unified import UnifiedModel
+from ipt.sequence.batch import PackedBatch
+from ipt.sequence.loader import Loader
+from ipt.training.build import make_assets, make_loader, readers
+from ipt.training.config import TrainConfig
+from ipt.training.distributed import World
+from ipt.training.tuning import apply_tuning
+
+PACKS_LOOKED_AT = 4
+TRAINED_BYTES, FROZEN_BYTES = 16, 4
+
+
+def plan(config: TrainConfig) -> str:
+    """The plan as text. Reads a few packs of the dataset where there is one; builds the model without memory."""
+    import torch
+
+    shape = config.model.shape
+    model = build_on_meta(shape)
+    counts = parameters(model)
+    apply_tuning(model, config.tuning, torch.Generator())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    lines = [f"run {config.name} in {config.output_dir}", f"model {shape.name} from {config.model.init or 'scratch'}"]
+    lines += [f"  {part:<22}{counts[part]:>18,}" for part in PARTS]
+    lines += [
+        f"  {'all':<22}{sum(counts.values()):>18,}",
+        f"  {f'trained ({config.tuning.kind})':<22}{trained:>18,}",
+        "",
+    ]
+    lines += ["mixture", *(f"  {mode:<22}{weight:>18g}" for mode, weight in config.imagination.modes.items()), ""]
+    lines += _data(config) if config.data.weights else _without_data(config)
+    return "\n".join([*lines, "", *_memory(config, model, trained)])
+
+
+def _data(config: TrainConfig) -> list[str]:
+    datasets = readers(config)
+    assets = make_assets(config, list(datasets.values()), None)
+    loader = make_loader(config, datasets, assets, World())
+    packs = list(_some(loader))
+    lengths = np.concatenate([pack.spans.sample_lengths for pack in packs])
+    per_step = float(np.mean([pack.spans.num_tokens for pack in packs])) * config.loader.packs_per_step
+    rows = loader.order.epoch_rows
+    flops = float(np.mean([forward_flops(assets.shape, pack.spans, pack.patch_grids).training for pack in packs]))
+    lines = [
+        "data",
+        *(f"  {len(part.samples):>10,} rows  weight {part.weight:g}  {part.name}" for part in loader._preparer.parts),
+    ]
+    steps = rows * lengths.mean() / per_step
+    lines += [
+        "",
+        f"tokens per sample: {lengths.mean():,.0f} on average, {lengths.min():,} to {lengths.max():,} ({len(lengths)} samples)",
+        f"tokens per step: {per_step:,.0f} in {config.loader.packs_per_step} packs of at most {config.loader.budget:,}",
+        f"operations per step: {flops * config.loader.packs_per_step / 1e12:,.4f} TFLOP, without recomputation",
+        f"steps per epoch: {steps:,.1f}; {config.trainer.steps:,} steps are {config.trainer.steps / steps:,.2f} epochs",
+    ]
+    return lines
+
+
+def _some(loader: Loader) -> Iterable[PackedBatch]:
+    batches = iter(loader)
+    for _ in range(PACKS_LOOKED_AT):
+        yield next(batches)
+
+
+def _without_data(config: TrainConfig) -> list[str]:
+    """No dataset is named: one imagining sample with images as large as the model's tables allow."""
+    shape = config.model.shape
+    batch = sample(shape, ipt_layout(shape))
+    tokens = batch.spans.num_tokens
+    flops = forward_flops(shape, batch.spans, batch.patch_grids).training / tokens
+    per_step = config.loader.budget * config.loader.packs_per_step
+    return [
+        "data: none is named (data.train); estimates are those of the largest sample with an imagination",
+        "",
+        f"tokens per sample: {tokens:,} at most",
+        f"tokens per step: {per_step:,} at most, in {config.loader.packs_per_step} packs of {config.loader.budget:,}",
+        f"operations per step: {flops * per_step / 1e12:,.4f} TFLOP, without recomputation",
+        "steps per epoch: unknown without the dataset",
+    ]
+
+
+def _memory(config: TrainConfig, model: UnifiedModel, trained: int) -> list[str]:
+    """Weights, gradients and moments of what is trained, copies in bfloat16 and averages; and activations."""
+    frozen = sum(parameter.numel() for parameter in model.parameters()) - trained
+    low = config.trainer.dtype == "bfloat16"
+    state = trained * (TRAINED_BYTES + (2 if low else 0) + (4 if config.ema.decay else 0)) + frozen * (
+        2 if low else FROZEN_BYTES
+    )
+    activations = activation_bytes(model.config, config.loader.budget) * (1 if low else 2)
+    note = (
+        ""
+        if config.trainer.checkpoint_activations
+        else ", if layers were recomputed (trainer.checkpoint_activations=true)"
+    )
+    return [
+        f"memory of one process: {state / 1e9:,.3f} GB of weights and optimizer, {activations / 1e9:,.3f} GB of activations{note}"
+    ]

@@ -1,0 +1,131 @@
+"""Settings of training, without torch: a run is checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ipt.common.registry import unknown_name
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the two losses. ``reweight_text``: BAGEL's (n + 1)^-0.5 for each token of an n-id text, normalised by the sum of
+    the weights. ``timestep_shift`` of the training times. ``chunk``: positions whose logits exist at a time."""
+
+    ce_weight: float = 1.0
+    flow_weight: float = 1.0
+    reweight_text: bool = False
+    timestep_shift: float = 1.0
+    chunk: int = 2048
+
+    def __post_init__(self) -> None:
+        if min(self.ce_weight, self.flow_weight) < 0 or not self.ce_weight + self.flow_weight > 0:
+            raise ValueError(
+                f"ce_weight and flow_weight must be >= 0, not both 0; got {self.ce_weight} and {self.flow_weight}"
+            )
+        if self.timestep_shift <= 0 or self.chunk < 1:
+            raise ValueError(f"timestep_shift and chunk must be positive, got {self.timestep_shift} and {self.chunk}")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its learning rate: linear warm-up over ``warmup_steps``, then ``constant`` or ``cosine`` down to ``min_lr`` at
+    the last step. ``clip``: largest norm of the whole gradient. Defaults are the paper's (``spec/ipt.md`` section 4)."""
+
+    lr: float = 1e-5
+    min_lr: float = 1e-7
+    warmup_steps: int = 2000
+    schedule: str = "constant"
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-15
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be constant or cosine, got '{self.schedule}'")
+        if not self.lr > 0 or not 0 <= self.min_lr <= self.lr:
+            raise ValueError(f"learning rates need 0 <= min_lr <= lr and lr > 0, got {self.min_lr} and {self.lr}")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise ValueError(f"beta1 and beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}")
+        if self.warmup_steps < 0 or self.clip <= 0 or self.eps <= 0 or self.weight_decay < 0:
+            raise ValueError("warmup_steps and weight_decay must be >= 0, clip and eps > 0")
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    """``decay`` is reached gradually: update number n (from 1) uses min(decay, (1 + n) / (10 + n)). ``warmup=False`` uses it
+    from the first."""
+
+    decay: float = 0.9999
+    warmup: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"an EMA decay lies in [0, 1), got {self.decay}")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """A checkpoint every ``every`` steps and at the end. Kept are the newest ``keep_last``, and the ``keep_best`` with the lowest
+    validation loss (or whatever the trainer passes as ``score``)."""
+
+    every: int = 500
+    keep_last: int = 2
+    keep_best: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.keep_last < 1 or self.keep_best < 0:
+            raise ValueError("every and keep_last must be at least 1, keep_best at least 0")
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """A run of ``steps`` updates. ``dtype``: what the model computes with (weights and optimizer are float32).
+    ``checkpoint_activations``: recompute every layer in the backward pass. ``ema``: None for no average. ``resume``: ``auto``
+    continues from the newest checkpoint where there is one, ``never`` demands that there is none. ``max_skipped``: non-finite
+    steps in a row after which the run ends. ``hardest``: samples with the largest loss to name per step.
+    ``peak_tflops`` of one device, for MFU, where it is not a known one."""
+
+    steps: int = 1000
+    seed: int = 0
+    dtype: str = "float32"
+    checkpoint_activations: bool = False
+    resume: str = "auto"
+    max_skipped: int = 20
+    hardest: int = 4
+    peak_tflops: float | None = None
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: EmaConfig | None = None
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got '{self.dtype}'")
+        if self.resume not in ("auto", "never"):
+            raise ValueError(f"resume must be auto or never, got '{self.resume}'")
+        if self.steps < 1 or self.max_skipped < 1:
+            raise ValueError("steps and max_skipped must be at least 1")
+
+
+DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp")
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    """``kind``: single, ddp, fsdp2 or hsdp. ``shard``: processes that divide a model among them, for hsdp.
+    ``timeout_minutes``: how long a process waits for the others before the run fails."""
+
+    kind: str = "single"
+    shard: int = 8
+    timeout_minutes: int = 30
+
+    def __post_init__(self) -> None:
+        if self.kind not in DISTRIBUTED:
+            raise ValueError(unknown_name("distributed", self.kind, DISTRIBUTED))
+        if self.shard < 1 or self.timeout_minutes < 1:
+            raise ValueError("shard and timeout_minutes must be at least 1")

@@ -1,0 +1,313 @@
+"""The training loop: the same steps on any hardware, stopped and continued anywhere.
+
+A step takes its packs from the loader, counts their tokens over all ranks, runs them forward and backward one by one, clips,
+and updates. Every random draw is a pure function of seed, step and sample, and the data order one of the loader's cursor, so a
+checkpoint needs no generator states: weights, optimizer, average, cursor and a few counters continue a run bit by bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ipt.common.progress import Meter
+from ipt.common.seeding import derived_seed
+from ipt.model.unified import UnifiedModel
+from ipt.sequence.batch import PackedBatch
+from ipt.sequence.loader import Loader, merge_states
+from ipt.training.checkpoints import Checkpoints
+from ipt.training.distributed import World, accumulating, is_sharded, spread
+from ipt.training.ema import Ema
+from ipt.training.losses import Objective, TokenCounts, noised, sample_losses, weighted_loss
+from ipt.training.optim import (
+    clip_gradients,
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from ipt.training.precision import COMPUTE, Weights
+from ipt.training.settings import DistributedConfig, TrainerConfig
+from ipt.training.tracking import (
+    JsonLines,
+    StepRecord,
+    Tracker,
+    draw_curves,
+    peak_flops,
+    read_records,
+    step_flops,
+    token_kinds,
+    trackers,
+)
+
+log = logging.getLogger(__name__)
+Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+class Trainer:
+    """Trains ``model`` on the packs of ``loader``, and keeps all of the run in ``folder``.
+
+    ``validate``: scores the weights before a checkpoint, the lower the better.
+    ``encode``: the codec's, for batches that come with pictures. Raises ``ValueError`` where ``resume="never"`` meets
+    a checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: UnifiedModel,
+        loader: Loader,
+        config: TrainerConfig,
+        folder: Path,
+        encode: Encode | None = None,
+        world: World | None = None,
+        distributed: DistributedConfig | None = None,
+        more_trackers: Sequence[str] = (),
+        validate: Callable[[Trainer], float] | None = None,
+    ) -> None:
+        self.model, self.loader, self.config, self.folder = model, loader, config, folder
+        self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
+        if config.checkpoint_activations:
+            model.set_layer_runner(recomputed)
+        compute = COMPUTE[config.dtype]
+        self.objective = spread(
+            Objective(model.train(), config.loss), distributed or DistributedConfig(), self.world, compute
+        )
+        self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
+        self.optimizer = make_optimizer(self.weights, config.optim)
+        self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)
+        self._validate = validate
+        self.step = self.skipped = 0
+        self._skipped_in_a_row = 0
+        self._resume()
+
+    def run(self) -> bool:
+        """Train to the last step. Returns False where a signal (SIGTERM, SIGINT) stopped the run, after saving it."""
+        receivers = self._trackers()
+        meter = Meter("training step", self.config.steps, self.step, quiet=not self.world.is_main)
+        batches = iter(self.loader)
+        saved = self.step
+        try:
+            with stop_requested() as stopping:
+                while self.step < self.config.steps and not self._any(stopping.is_set()):
+                    record = self.train_step(batches)
+                    for tracker in receivers:
+                        tracker.log(record)
+                    meter.update(self.step, record.note())
+                    if self.step % self.config.checkpoints.every == 0:
+                        saved = self._save()
+            if saved != self.step:
+                self._save()
+        finally:
+            meter.close()
+            for tracker in receivers:
+                tracker.close()
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+        if self.world.is_main and (records := read_records(self.folder / "metrics.jsonl")):
+            draw_curves(records, self.folder / "curves.png")
+        return self.step == self.config.steps
+
+    def train_step(self, batches: Iterator[PackedBatch]) -> StepRecord:
+        """One update, or none where loss or gradient are not finite: such steps are counted, their samples named.
+
+        Raises ``FloatingPointError`` after ``max_skipped`` of them in a row.
+        """
+        config, started = self.config, time.perf_counter()
+        torch.manual_seed(derived_seed(config.seed, "step", self.step, self.world.rank))
+        packs = [next(batches) for _ in self.loader.lanes]
+        waited = time.perf_counter() - started
+        counts = TokenCounts(*self.world.sum(sum((TokenCounts.of(p, config.loss) for p in packs), TokenCounts())))
+        sums, hardest = np.zeros(2), []
+        for number, pack in enumerate(packs, start=1):
+            with accumulating(self.objective, last=number == len(packs)):
+                values, worst = self._accumulate(pack, counts)
+            sums += values
+            hardest += worst
+        norm = clip_gradients(self.weights, config.optim.clip).item()
+        ce, flow = self.world.sum(sums.tolist())
+        total = config.loss.ce_weight * ce + config.loss.flow_weight * flow
+        rate = learning_rate(config.optim, self.step, config.steps)
+        finite = math.isfinite(total) and math.isfinite(norm)
+        if finite:
+            set_learning_rate(self.optimizer, rate)
+            self.optimizer.step()
+            self.weights.publish()
+            if self.ema is not None:
+                self.ema.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        summary = self._summary(packs, hardest)
+        record = StepRecord(
+            step=self.step,
+            loss=total,
+            ce=ce,
+            flow=flow,
+            learning_rate=rate,
+            gradient_norm=norm,
+            skipped=not finite,
+            **summary,
+            **self._speed(packs, time.perf_counter() - started, waited),
+        )
+        self._count(finite, record)
+        self.step += 1
+        return record
+
+    def losses(self, pack: PackedBatch, counts: TokenCounts) -> tuple[Tensor, Tensor, np.ndarray]:
+        """A pack's shares of the two mean losses of a step with ``counts``, and the losses of its samples [N]."""
+        config = self.config
+        batch = pack.to(self.world.device)
+        if batch.pictures:
+            if self.encode is None:
+                raise ValueError("the samples hold images, but the run has neither a codec nor a latent cache")
+            batch = batch.encoded(self.encode)
+        batch, target = noised(batch, config.seed, config.loss.timestep_shift)
+        losses = self.objective(batch, target)
+        ce, flow = weighted_loss(losses, batch, counts, config.loss)
+        return ce, flow, sample_losses(losses, batch, config.loss)
+
+    def _accumulate(self, pack: PackedBatch, counts: TokenCounts) -> tuple[np.ndarray, list[tuple[str, float]]]:
+        """Add a pack's gradient. Returns its shares of the two mean losses, and its samples with their losses."""
+        weights = self.config.loss
+        ce, flow, by_sample = self.losses(pack, counts)
+        # wrappers average gradients over the processes, but each loss here is a share of one sum
+        (self.world.size * (weights.ce_weight * ce + weights.flow_weight * flow)).backward()
+        named = [(origin.sample_id, loss) for origin, loss in zip(pack.origins, by_sample.tolist(), strict=True)]
+        return np.array([ce.item(), flow.item()]), named
+
+    def _summary(self, packs: Sequence[PackedBatch], hardest: list[tuple[str, float]]) -> dict[str, Any]:
+        """What the step consisted of, over all ranks."""
+        kinds = [token_kinds(pack.spans) for pack in packs]
+        tokens = {kind: sum(each[kind] for each in kinds) for kind in kinds[0]}
+        positions = [[origin.position for origin in pack.origins] for pack in packs]
+        gathered = self.world.gather((tokens, positions, hardest))
+        ordered = [
+            pack for packs_of_turn in zip(*(each[1] for each in gathered), strict=True) for pack in packs_of_turn
+        ]
+        largest = sorted((item for each in gathered for item in each[2]), key=_by_loss)
+        return {
+            "tokens": {kind: sum(each[0][kind] for each in gathered) for kind in tokens},
+            "samples": sum(map(len, ordered)),
+            "data": hashlib.sha256(repr(ordered).encode()).hexdigest()[:16],
+            "hardest": largest[: self.config.hardest],
+        }
+
+    def _speed(self, packs: Sequence[PackedBatch], seconds: float, waited: float) -> dict[str, Any]:
+        cuda = torch.device(self.world.device).type == "cuda"
+        peak = peak_flops(torch.cuda.get_device_name() if cuda else "", self.config.peak_tflops)
+        flops = self.world.sum([*step_flops(self.model.config, packs), sum(pack.spans.num_tokens for pack in packs)])
+        memory = (
+            torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        )
+        available = None if peak is None else peak * self.world.size * seconds
+        return {
+            "seconds": seconds,
+            "data_wait": waited,
+            "tokens_per_second": flops[2] / seconds,
+            "mfu": None if available is None else flops[0] / available,
+            "mfu_bagel": None if available is None else flops[1] / available,
+            "peak_memory": max(self.world.gather(memory)),
+        }
+
+    def _count(self, finite: bool, record: StepRecord) -> None:
+        if finite:
+            self._skipped_in_a_row = 0
+            return
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        names = ", ".join(name for name, _ in record.hardest)
+        what = f"loss {record.loss}, gradient norm {record.gradient_norm}; samples with the largest losses: {names}"
+        log.warning("step %d is not finite and was skipped (%s)", record.step, what)
+        if self._skipped_in_a_row >= self.config.max_skipped:
+            raise FloatingPointError(
+                f"{self._skipped_in_a_row} steps in a row were not finite, the last one {record.step}: {what}; the weights are "
+                "those before them. Look at these samples, or lower the learning rate"
+            )
+
+    def _trackers(self) -> list[Tracker]:
+        if not self.world.is_main:
+            return []
+        more = [trackers[name](self.folder, self.step) for name in self._more_trackers]
+        return [JsonLines(self.folder, self.step), *more]
+
+    def _tensors(self) -> dict[str, Any]:
+        tensors = {
+            "model": {name: weight.detach() for name, weight in self.weights.named.items()},
+            "optimizer": optimizer_tensors(self.optimizer, self.weights.named),
+        }
+        return tensors if self.ema is None else {**tensors, "ema": self.ema.averages}
+
+    def _save(self) -> int:
+        progress = {
+            "loader": merge_states(self.world.gather(self.loader.state_dict())),
+            "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
+            "ema_updates": 0 if self.ema is None else self.ema.updates,
+        }
+        score = None if self._validate is None else self._validate(self)
+        self.checkpoints.save(self.step, self._tensors(), progress, score)
+        return self.step
+
+    def _resume(self) -> None:
+        latest = self.checkpoints.latest()
+        if latest is None:
+            return
+        if self.config.resume == "never":
+            raise ValueError(
+                f"{self.folder} holds a run already ({latest.name}); continue with resume=auto or choose another folder"
+            )
+        progress = self.checkpoints.load(latest, self._tensors())
+        self.loader.load_state_dict(progress["loader"])
+        self.step, self.skipped = progress["step"], progress["skipped"]
+        self._skipped_in_a_row = progress["skipped_in_a_row"]
+        if self.ema is not None:
+            self.ema.updates = progress["ema_updates"]
+        self.weights.publish()
+        log.info("continuing from %s", latest)
+
+    def _any(self, flag: bool) -> bool:
+        return self.world.sum([float(flag)])[0] > 0
+
+
+def recomputed(layer: torch.nn.Module, *inputs: Any) -> Any:
+    """A layer runner that keeps a layer's inputs and computes the layer again in the backward pass."""
+    return checkpoint(layer, *inputs, use_reentrant=False)
+
+
+def _by_loss(item: tuple[str, float]) -> tuple[bool, float]:
+    """Sorts losses that are not finite first, then the largest."""
+    return math.isfinite(item[1]), -item[1]
+
+
+@contextmanager
+def stop_requested() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set for as long as the block runs; a second SIGINT interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def stop(number: int, frame: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,93 @@
+"""One process of a distributed run, for tests: ``torchrun ... -m tests.training.ranks '{"kind": "ddp", ...}'``.
+
+The main process writes every tensor of the run, put together, its records, and with ``export`` the merged weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from ipt.common.settings import typed
+from ipt.model.lora import merged_state
+from ipt.samples.sample import SpatialSample
+from ipt.sequence.batch import PackedBatch
+from ipt.sequence.segments import Segment
+from ipt.training.config import TuningSettings
+from ipt.training.distributed import start_world, whole
+from ipt.training.settings import DistributedConfig
+from ipt.training.trainer import Trainer
+from ipt.training.tuning import apply_tuning
+from tests.sequence.loading import Words, make_loader, stored
+from tests.training.runs import CONFIG, state, toy_codec, toy_model
+
+
+@dataclass(frozen=True)
+class Job:
+    """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``folder`` of the run, in which a
+    checkpoint continues; ``output``: where the results go."""
+
+    folder: str
+    output: str
+    kind: str = "single"
+    steps: int = 3
+    uneven: bool = False
+    dtype: str = "float32"
+    tuning: dict[str, Any] = field(default_factory=dict)
+
+
+class TextOnly(Words):
+    """The texts alone."""
+
+    def __call__(self, sample: SpatialSample, epoch: int, row: int) -> list[Segment]:
+        return super().__call__(sample, epoch, row)[-1:]
+
+
+def uneven(data: Path, rank: int, world: int) -> Iterator[PackedBatch]:
+    """This process's packs of every step: lane 0 with images, lane 1 without."""
+    kinds = (Words(latents=True), TextOnly())
+    lanes = [make_loader(stored(data), kinds[lane], lane, 2, **LOADER) for lane in range(rank, 2, world)]
+    streams = [iter(lane) for lane in lanes]
+    while True:
+        for stream in streams:
+            yield next(stream)
+
+
+LOADER: dict[str, int] = {"packs_per_step": 2, "budget": 60, "open_packs": 1}
+
+
+def main(job: Job) -> None:
+    torch.set_num_threads(1)
+    settings = DistributedConfig(job.kind, shard=1)
+    world = start_world(settings)
+    data = Path(job.folder) / f"data-{os.environ.get('RANK', '0')}"
+    loader = make_loader(stored(data), Words(latents=True), world.rank, world.size, **LOADER)
+    model = apply_tuning(toy_model(), typed(TuningSettings, job.tuning, "tuning"), torch.Generator().manual_seed(0))
+    config = replace(CONFIG, steps=job.steps, dtype=job.dtype)
+    trainer = Trainer(model, loader, config, Path(job.folder), toy_codec().encode, world, settings)
+    batches = uneven(data, world.rank, world.size) if job.uneven else iter(loader)
+    records = []
+    while trainer.step < config.steps:
+        records.append(asdict(trainer.train_step(batches)))
+    trainer._save()
+    tensors = whole(state(trainer), world)
+    merged = whole(merged_state(model), world) if job.tuning.get("kind") == "lora" else {}
+    if world.is_main:
+        tensors |= {f"merged {name}": tensor for name, tensor in merged.items()}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, f"{job.output}.safetensors")
+        Path(f"{job.output}.json").write_text(json.dumps(records))
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Job(**json.loads(sys.argv[1])))

@@ -1,0 +1,195 @@
+"""The command line: every preset composes and can be planned, mistakes end with one line, and runs continue."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+import train as command
+from ipt.samples.store import seal, write_shards
+from ipt.training.config import TrainConfig, train_config
+from ipt.training.plan import plan
+from tests.sequence.loading import SAMPLES
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
+SHORT = ("trainer.steps=2", "checkpoints.every=1", "optim.warmup_steps=1")
+
+
+@pytest.fixture(autouse=True)
+def clean_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    GlobalHydra.instance().clear()
+    command.register()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_shards(folder, "train", SAMPLES[:20])
+    seal(folder, {})
+    return folder
+
+
+def composed(*overrides: str) -> TrainConfig:
+    return train_config(OmegaConf.to_container(command.COMMAND.compose(overrides), resolve=True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_passes_the_checks_and_can_be_planned(name: str) -> None:
+    config = composed(f"experiment={name}", "dry_run=true")
+    task, mode = name.removesuffix("_bagel").split("_", 1)
+    assert config.name == name and config.output_dir == f"outputs/{name}"
+    assert list(config.task.names) == [task]
+    assert set(config.imagination.modes) == ({"ipt", "label_only"} if mode == "mixed" else {mode})
+    text = plan(config)
+    assert ("bagel_7b_mot" if name.endswith("bagel") else "tiny") in text and "tokens per step" in text
+
+
+def test_the_paper_values_are_those_of_the_bagel_experiments() -> None:
+    config = composed("experiment=pet_ipt_bagel", "dry_run=true")
+    assert (config.optim.lr, config.optim.beta2, config.optim.eps, config.optim.warmup_steps) == (
+        1e-5,
+        0.95,
+        1e-15,
+        2000,
+    )
+    assert (config.ema.decay, config.optim.clip, config.trainer.steps) == (0.9999, 1.0, 25000)
+    assert (config.loader.budget, config.sequence.max_sample_tokens, config.loader.packs_per_step) == (24576, 24576, 8)
+    assert (config.full_sequence.resolution("pet").input_side, config.resolution.imagination) == (1024, 64)
+    assert config.trainer.dtype == "bfloat16" and config.trainer.checkpoint_activations
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_sweeps_over_runs_that_pass_the_checks(study: str) -> None:
+    arguments = ["train.py", "-m", f"study={study}", "experiment=pet_ipt", "dry_run=true"]
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folders = [line.split(" in ")[1] for line in done.stdout.splitlines() if line.startswith("run pet_ipt in ")]
+    assert len(folders) == len(set(folders)) == 9
+
+
+def test_a_failed_job_of_a_sweep_does_not_end_the_others() -> None:
+    arguments = ["train.py", "-m", "optim.lr=-1,0.001", "name=job", "dry_run=true"]
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "error: " in done.stderr and "lr > 0" in done.stderr
+    assert done.stdout.count("run job in outputs/job") == 1
+
+
+def test_settings_are_checked_before_torch_is_imported() -> None:
+    program = (
+        "import sys, train; train.register(); "
+        "from omegaconf import OmegaConf; from ipt.training.config import train_config; "
+        "train_config(OmegaConf.to_container(train.COMMAND.compose(['dry_run=true']), resolve=True)); "
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["optim.lrr=1"], r"unknown key 'optim.lrr'; valid: .*lr.*warmup_steps"),
+        (["lr=1"], r"unknown key 'lr'; valid: .*optim"),
+        (["task=pett"], r"task/pett.*all mvc pet pt"),
+        (["optim.lr=fast"], r"'fast'.*Float"),
+        (["model.preset=huge"], r"unknown model preset 'huge'; valid: bagel_7b_mot, small, tiny"),
+        (["+imagination.modes.ipd=1"], r"unknown imagination mode 'ipd' \(did you mean 'ipt'\?\)"),
+        (["optim.schedule=linear"], r"schedule must be constant or cosine"),
+        (["data.train=/nowhere"], r"dataset /nowhere does not exist"),
+        ([], r"no dataset: set data.train=FOLDER"),
+        (["resolution.imagination=32"], r"32 x 32 tokens, the tables of tiny have 16 x 16"),
+        (["model.codec=none"], r"need a codec"),
+        (["loader.budget=1000"], r"budget=1000 cannot hold the longest sample"),
+        (["tuning=lora"], r"starts from trained weights"),
+        (["tuning=generation_expert", "imagination=label_only"], r"no mode draws"),
+        (["model=bagel_7b_mot", "resolution=latent64"], r"not trained from scratch"),
+        (["launch.gpus=2"], r"launch.gpus=2 needs distributed=ddp"),
+        (["distributed=fsdp2", "launch.gpus=2"], r"packs_per_step=1 cannot be shared"),
+        (["distributed=ddp", "trainer.dtype=bfloat16"], r"choose fsdp2"),
+        (["distributed=ddp", "dry_run=false"], r"there is no dataset"),
+        (["data.limit=many"], r"'many'.*Integer"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and value else "",
+)
+def test_mistakes_end_with_one_line(overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        command.main(overrides)
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+
+    assert re.search(message, line), line
+
+
+def test_an_unknown_key_in_a_file_is_named_with_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown train\.optim setting 'lrr' \(did you mean 'lr'\?\); valid: beta1"):
+        train_config({"optim": {"lrr": 1}})
+
+
+def test_a_run_trains_exports_and_continues(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    validation = [f"data.validation={data}", "data.validation_packs=1"]
+    arguments = ["experiment=mvc_mixed", f"data.train={data}", f"output_dir={run}", *validation, *SHORT]
+    command.main(arguments)
+    assert {"metrics.jsonl", "curves.png", "config.json", "model", "assets", "checkpoints"} <= {
+        p.name for p in run.iterdir()
+    }
+    GlobalHydra.instance().clear()
+    command.main([*arguments, "trainer.steps=3"])
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [0, 1, 2]
+    assert len((run / "validation.jsonl").read_text().splitlines()) == 3
+    assert "3 steps, 0 skipped" in capsys.readouterr().out
+    from ipt.model.checkpoint import from_pretrained
+    from ipt.model.codec import load_codec
+    from ipt.sequence.tokenizer import load_tokenizer
+
+    assert from_pretrained(run / "model").config.name == "tiny"
+    assert load_codec(run / "model").channels == 48 and load_tokenizer(run / "model").size <= 2048
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit):
+        command.main([*arguments, "optim.lr=0.5"])
+    assert "optim.lr: 0.001 there, 0.5 here" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_one_command_starts_two_processes_and_one_process_continues(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "experiment=mvc_ipt",
+        f"data.train={data}",
+        f"output_dir={tmp_path}",
+        *SHORT,
+        "loader.packs_per_step=2",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        command.main([*arguments, "distributed=fsdp2", "launch.gpus=2"])
+    assert "2 steps, 0 skipped" in capfd.readouterr().out
+    GlobalHydra.instance().clear()
+    command.main([*arguments, "trainer.steps=3"])
+    assert "3 steps, 0 skipped" in capfd.readouterr().out
+
+
+def test_a_dataset_of_another_task_and_an_unwritable_folder_are_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["experiment=pet_ipt", f"data.train={data}", f"output_dir={tmp_path / 'run'}", *SHORT])
+    assert "holds samples of the tasks mvc, the run is for pet" in capsys.readouterr().err
+    GlobalHydra.instance().clear()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        command.main(["experiment=mvc_ipt", f"data.train={data}", f"output_dir={tmp_path / 'file' / 'run'}", *SHORT])
+    assert "cannot be written" in capsys.readouterr().err

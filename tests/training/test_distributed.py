@@ -1,0 +1,128 @@
+"""Two processes do what one does: with replicas and with divided weights, with adapters, and after a change of their number."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ipt.training.distributed import start_world
+from ipt.training.settings import DistributedConfig
+from tests.training.ranks import Job
+from tests.training.test_trainer import VARYING
+
+ROOT = Path(__file__).parents[2]
+Result = tuple[dict[str, Tensor], list[dict[str, Any]]]
+
+
+def result(job: Job) -> Result:
+    """The job run by one process (kind single) or two."""
+    Path(job.folder).mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    command = [
+        sys.executable,
+        *([] if job.kind == "single" else launcher),
+        "-m",
+        "tests.training.ranks",
+        json.dumps(asdict(job)),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(f"{job.output}.safetensors"), json.loads(Path(f"{job.output}.json").read_text())
+
+
+def make(tmp_path: Path, name: str, **changes: Any) -> Job:
+    return Job(str(tmp_path / name), str(tmp_path / name), **changes)
+
+
+def assert_same(found: Result, expected: Result, tolerance: float = 1e-6) -> None:
+    """Records, and gradients as AdamW has averaged them (weights would show the rounding errors of gradients that are 0)."""
+    for ours, theirs in zip(found[1], expected[1], strict=True):
+        for name in ours.keys() - {*VARYING, "hardest"}:
+            exact = not isinstance(theirs[name], float)
+            assert ours[name] == (theirs[name] if exact else pytest.approx(theirs[name], rel=tolerance)), name
+        assert [name for name, _ in ours["hardest"]] == [name for name, _ in theirs["hardest"]]
+    assert found[0].keys() == expected[0].keys()
+    for name, tensor in expected[0].items():
+        if name.startswith("exp_avg"):
+            torch.testing.assert_close(found[0][name], tensor, atol=tolerance, rtol=1e-4, msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return result(make(tmp_path_factory.mktemp("single"), "single", uneven=True))
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2", pytest.param("hsdp", marks=pytest.mark.long)])
+def test_two_processes_one_of_them_without_images_equal_one(kind: str, alone: Result, tmp_path: Path) -> None:
+    assert_same(result(make(tmp_path, kind, kind=kind, uneven=True)), alone)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first, second", [("single", "fsdp2"), ("fsdp2", "single"), ("ddp", "fsdp2")])
+def test_a_run_continues_on_another_number_of_processes(first: str, second: str, tmp_path: Path) -> None:
+    whole = result(make(tmp_path, "whole", steps=4))
+    begun = make(tmp_path, "begun", kind=first, steps=2)
+    result(begun)
+    tensors, records = result(replace(begun, kind=second, steps=4))
+    assert_same((tensors, records), (whole[0], whole[1][2:]))
+
+
+@pytest.mark.parametrize(
+    "experts", [["generation"], pytest.param(["understanding", "generation"], marks=pytest.mark.long)]
+)
+def test_adapters_train_and_merge_under_divided_weights(experts: list[str], tmp_path: Path) -> None:
+    tuning = {"kind": "lora", "lora": {"rank": 2, "experts": experts}}
+    expected = result(make(tmp_path, "single", tuning=tuning))
+    found = result(make(tmp_path, "fsdp2", kind="fsdp2", tuning=tuning))
+    assert_same(found, expected)
+    trained = {name for name in found[0] if name.startswith("model ")}
+    assert trained and all(".lora_" in name and any(expert in name for expert in experts) for name in trained)
+    merged = [name for name in expected[0] if name.startswith("merged ")]
+    assert len(merged) > 50
+    for name in merged:
+        torch.testing.assert_close(found[0][name], expected[0][name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tuning", [{"kind": "generation_expert"}, {"freeze": ["vision", "connector"]}], ids=str)
+def test_frozen_parts_have_no_state_under_divided_weights(tuning: dict[str, Any], tmp_path: Path) -> None:
+    expected = result(make(tmp_path, "single", tuning=tuning))
+    found = result(make(tmp_path, "fsdp2", kind="fsdp2", tuning=tuning))
+    assert_same(found, expected)
+    names = {name.split(" ")[1] for name in found[0]}
+    assert not any(name.startswith(("vision.", "connector.")) for name in names)
+    assert tuning.get("kind") != "generation_expert" or not any(".understanding." in name for name in names)
+
+
+@pytest.mark.long
+def test_divided_weights_compute_in_bfloat16(tmp_path: Path) -> None:
+    """Gradients summed in float32, over weights that are float32: close to the run in float32."""
+    exact = result(make(tmp_path, "single"))
+    tensors, records = result(make(tmp_path, "fsdp2", kind="fsdp2", dtype="bfloat16"))
+    assert all(tensor.dtype == torch.float32 for tensor in tensors.values())
+    assert records[0]["loss"] == pytest.approx(exact[1][0]["loss"], rel=2e-2)
+    assert records[0]["loss"] != exact[1][0]["loss"]
+
+
+def test_settings_and_launcher_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ValueError, match=r"ddp does not go with 1 process.*torchrun"):
+        start_world(DistributedConfig("ddp"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"single does not go with 2 process.*fsdp2"):
+        start_world(DistributedConfig("single"))
+    with pytest.raises(ValueError, match=r"unknown distributed 'fsdp'.*'fsdp2'.*valid: ddp"):
+        DistributedConfig("fsdp")

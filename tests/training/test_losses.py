@@ -1,0 +1,129 @@
+"""Losses: equal to their plain definitions, the same however samples are packed, with noise that belongs to the sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ipt.model.unified import UnifiedModel
+from ipt.sequence.batch import Origin, PackedBatch, lay_out
+from ipt.sequence.segments import Segment
+from ipt.sequence.spans import Loss
+from ipt.training.losses import Objective, TokenCounts, noised, sample_losses, weighted_loss
+from ipt.training.settings import LossConfig
+from tests.model.toy import CONFIG, TOKENS, Maker, random_model
+
+
+def laid_out(samples: dict[int, list[Segment]]) -> PackedBatch:
+    """Samples by position in the data order, not yet noised."""
+    batch = lay_out(list(samples.values()), TOKENS, CONFIG.geometry)
+    return replace(batch, origins=tuple(Origin("part", f"sample-{number}", number) for number in samples))
+
+
+def mixed_samples(make: Maker) -> dict[int, list[Segment]]:
+    answer = {"loss": Loss.CE}
+    return {
+        3: make.imagining(),
+        4: [make.vit(), make.text(4, **answer)],
+        9: make.imagining(),
+        12: [make.text(3), make.noised(2, 2)],
+        20: [make.text(2), make.text(7, **answer)],
+    }
+
+
+def gradients(model: UnifiedModel, packs: list[PackedBatch], config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients of one step over ``packs``."""
+    model.zero_grad()
+    objective = Objective(model, config)
+    counts = sum((TokenCounts.of(pack, config) for pack in packs), TokenCounts())
+    total = torch.zeros(())
+    for pack in packs:
+        batch, target = noised(pack, 5, config.timestep_shift)
+        ce, flow = weighted_loss(objective(batch, target), batch, counts, config)
+        loss = config.ce_weight * ce + config.flow_weight * flow
+        loss.backward()
+        total += loss.detach()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    assert set(found) == {name for name, _ in model.named_parameters()}, "every parameter gets a gradient"
+    return total, found
+
+
+def test_losses_are_those_of_full_logits_and_plain_means() -> None:
+    batch, target = noised(laid_out(mixed_samples(Maker(0))), 0, 1.0)
+    config, model = LossConfig(ce_weight=2.0, chunk=3), random_model()
+    losses = Objective(model, config)(batch, target)
+    output = model(batch)
+    counts = TokenCounts.of(batch, config)
+    ce, flow = weighted_loss(losses, batch, counts, config)
+    torch.testing.assert_close(ce, F.cross_entropy(output.logits_CV, batch.labels_C))
+    trained = torch.from_numpy(batch.spans.is_flow_trained)
+    torch.testing.assert_close(flow, F.mse_loss(output.velocities_FD[trained], target[trained]))
+    assert counts == (len(batch.labels_C), int(trained.sum()))
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1000])
+def test_chunks_change_neither_loss_nor_gradients(chunk: int) -> None:
+    pack, model = laid_out(mixed_samples(Maker(1))), random_model()
+    expected = gradients(model, [pack], LossConfig(chunk=64))
+    found = gradients(model, [pack], LossConfig(chunk=chunk))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reweight", [False, True])
+def test_a_step_is_the_same_in_one_pack_and_in_one_pack_per_sample(reweight: bool) -> None:
+    samples, model = mixed_samples(Maker(2)), random_model()
+    config = LossConfig(reweight_text=reweight)
+    loss, expected = gradients(model, [laid_out(samples)], config)
+    parts = [laid_out({number: sample}) for number, sample in samples.items()]
+    divided, found = gradients(model, parts, config)
+    torch.testing.assert_close(divided, loss)
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-4)
+
+
+def test_noise_belongs_to_the_sample_and_its_image() -> None:
+    make = Maker(3)
+    image = make.noised(1, 2)
+    two = [make.text(2), image, image]
+    together = noised(laid_out({7: [make.text(1)], 8: two, 9: two}), 0, 1.0)[1]
+    assert torch.equal(together[:4], noised(laid_out({8: two}), 0, 1.0)[1])
+    assert len({target.numpy().tobytes() for target in together.split(2)}) == 4
+    assert not torch.equal(together[:4], noised(laid_out({8: two}), 1, 1.0)[1])
+
+
+def test_times_follow_the_shift() -> None:
+    make = Maker(4)
+    samples = {number: [make.text(1), make.noised(1, 1)] for number in range(200)}
+    plain, late = (noised(laid_out(samples), 0, shift)[0].timesteps_I for shift in (1.0, 3.0))
+    torch.testing.assert_close(late, 3 * plain / (1 + 2 * plain))
+    assert 0.45 < plain.mean() < 0.55
+
+
+def test_an_image_without_loss_counts_for_nothing() -> None:
+    make, config = Maker(5), LossConfig()
+    sample = make.imagining()
+    untrained = [replace(s, loss=Loss.NONE) if s.loss is Loss.FLOW else s for s in sample]
+    batch, target = noised(laid_out({0: untrained}), 0, 1.0)
+    losses = Objective(random_model(), config)(batch, target)
+    assert TokenCounts.of(batch, config).flow == 0 and not losses.flow_F.any()
+
+
+def test_the_loss_of_a_sample_is_the_mean_over_its_tokens() -> None:
+    samples, config = mixed_samples(Maker(6)), LossConfig(flow_weight=0.5)
+    batch, target = noised(laid_out(samples), 0, 1.0)
+    model = random_model()
+    found = sample_losses(Objective(model, config)(batch, target), batch, config)
+    for number, (position, sample) in enumerate(samples.items()):
+        single, goal = noised(laid_out({position: sample}), 0, 1.0)
+        losses = Objective(model, config)(single, goal)
+        ce, flow = weighted_loss(losses, single, TokenCounts.of(single, config), config)
+        assert found[number] == pytest.approx((ce + 0.5 * flow).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"ce_weight": -1.0}, {"ce_weight": 0.0, "flow_weight": 0.0}, {"chunk": 0}])
+def test_impossible_weights_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LossConfig(**wrong)  # type: ignore[arg-type]

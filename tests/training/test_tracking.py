@@ -1,0 +1,111 @@
+"""Records that survive a kill, and the figures in them."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipt.model.flops import forward_flops
+from ipt.model.summary import sample
+from ipt.training.tracking import (
+    JsonLines,
+    StepRecord,
+    peak_flops,
+    read_records,
+    scalars,
+    step_flops,
+    token_kinds,
+    trackers,
+)
+from tests.training.runs import TOY
+
+LAYOUT = "vit:2x2 text:6 noised:2x3 vae:2x3 vit:2x2 answer:4"
+RECORD = StepRecord(
+    step=0,
+    loss=1.5,
+    ce=1.0,
+    flow=0.5,
+    learning_rate=1e-3,
+    gradient_norm=2.0,
+    skipped=False,
+    samples=3,
+    data="abc",
+    tokens={"all": 10, "text": 4},
+    seconds=2.0,
+    data_wait=0.5,
+    tokens_per_second=5.0,
+    mfu=None,
+    mfu_bagel=None,
+    peak_memory=100,
+    hardest=[("sample-1", 3.0)],
+)
+
+
+def test_records_continue_after_a_kill_and_before_a_checkpoint(tmp_path: Path) -> None:
+    first = JsonLines(tmp_path)
+    for step in range(4):
+        first.log(replace(RECORD, step=step))
+    first.close()
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 4, "lo')
+    again = JsonLines(tmp_path, step=2)
+    again.log(replace(RECORD, step=2, loss=9.0))
+    again.close()
+    assert [(r["step"], r["loss"]) for r in read_records(tmp_path / "metrics.jsonl")] == [(0, 1.5), (1, 1.5), (2, 9.0)]
+
+
+def test_what_is_not_finite_is_null_in_json_and_absent_from_scalars(tmp_path: Path) -> None:
+    record = replace(RECORD, loss=float("nan"), gradient_norm=float("inf"), hardest=[("sample-1", float("nan"))])
+    tracker = JsonLines(tmp_path)
+    tracker.log(record)
+    tracker.close()
+    (read,) = read_records(tmp_path / "metrics.jsonl")
+    assert (read["loss"], read["gradient_norm"], read["hardest"]) == (None, None, [["sample-1", None]])
+    json.dumps(read, allow_nan=False)
+    found = scalars(record)
+    assert not {"loss", "gradient_norm", "mfu"} & found.keys() and found["tokens/text"] == 4
+
+
+def test_tokens_are_counted_by_kind() -> None:
+    kinds = token_kinds(sample(TOY, LAYOUT).spans)
+    assert kinds["vit"] == 8 and kinds["latent"] == 6 and kinds["noised"] == 6
+    assert kinds["text"] == 6 + 2 + 4 + 2 + 4 * 2  # texts with their markers, and the markers of four images
+    assert kinds["all"] == kinds["text"] + kinds["vit"] + kinds["latent"] + kinds["noised"]
+    assert kinds["trained_text"] == 5
+
+
+def test_operations_are_those_of_the_two_formulas() -> None:
+    batch, d = sample(TOY, LAYOUT), TOY.decoder
+    necessary, counted = step_flops(TOY, [batch, batch])
+    assert necessary == 2 * forward_flops(TOY, batch.spans, batch.patch_grids).training
+    attention = d.hidden * (2 * d.heads + 2 * d.kv_heads) * d.head_dim
+    per_token = d.layers * (attention + 3 * d.hidden * d.intermediate) + 2 * d.vocab * d.hidden
+    tokens = batch.spans.num_tokens
+    assert counted == 2 * (6 * per_token * tokens + 12 * d.layers * d.hidden * tokens**2)
+
+
+def test_the_peak_is_given_or_known_or_unknown() -> None:
+    assert peak_flops("NVIDIA H100 80GB HBM3", None) == 989e12
+    assert peak_flops("NVIDIA H100 80GB HBM3", 400.0) == 400e12
+    assert peak_flops("a CPU", None) is None
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_tracker_that_is_not_installed_says_what_to_install(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = builtins.__import__
+
+    def without(module: str, *arguments: Any, **options: Any) -> Any:
+        if module.startswith(("torch.utils.tensorboard", "wandb")):
+            raise ImportError(f"no module {module}")
+        return original(module, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ValueError, match=rf"pip install '\.\[{name}\]'"):
+        trackers[name](tmp_path)

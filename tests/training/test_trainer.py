@@ -1,0 +1,170 @@
+"""The loop: bit-exact to resume, indifferent to accumulation, and clear about what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ipt.sequence.batch import PackedBatch
+from ipt.sequence.loader import Loader
+from ipt.sequence.prepare import Measured
+from ipt.training.settings import CheckpointConfig
+from ipt.training.tracking import read_records
+from ipt.training.trainer import Trainer
+from ipt.training.validation import Validation
+from tests.training.runs import Run, assert_same_state, state
+
+VARYING = ("seconds", "data_wait", "tokens_per_second", "peak_memory", "mfu", "mfu_bagel")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "data", tmp_path / "run")
+
+
+def lasting(folder: Path) -> list[dict[str, object]]:
+    """The records of a run without what depends on the machine."""
+    return [{k: v for k, v in r.items() if k not in VARYING} for r in read_records(folder / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"checkpoint_activations": True}], ids=str)
+def test_a_resumed_run_is_the_uninterrupted_one(run: Run, tmp_path: Path, changes: dict[str, object]) -> None:
+    whole = run.with_(**changes).trainer()
+    assert whole.run()
+    divided = replace(run.with_(**changes), folder=tmp_path / "divided")
+    first = divided.trainer()
+    batches = iter(first.loader)
+    for _ in range(4):
+        first.train_step(batches)
+        if first.step == 2:
+            first._save()
+    second = divided.trainer()
+    assert second.step == 2
+    assert second.run()
+    assert_same_state(whole, second)
+    assert lasting(divided.folder) == lasting(run.folder)[2:]
+
+
+def test_a_signal_saves_and_the_same_command_continues(run: Run, tmp_path: Path) -> None:
+    whole = run.trainer()
+    whole.run()
+    stopped = replace(run, folder=tmp_path / "stopped")
+    trainer = stopped.trainer()
+    accumulate = trainer._accumulate
+    calls = iter(range(100))
+
+    def terminated(*arguments: object) -> object:
+        if next(calls) == 2:  # the first of two packs of the second step
+            os.kill(os.getpid(), signal.SIGTERM)
+        return accumulate(*arguments)  # type: ignore[arg-type]
+
+    trainer._accumulate = terminated  # type: ignore[method-assign,assignment]
+    assert not trainer.run()
+    assert trainer.step == 2
+    again = stopped.trainer()
+    assert again.step == 2 and again.run()
+    assert_same_state(whole, again)
+    assert lasting(stopped.folder) == lasting(run.folder)
+    assert (stopped.folder / "curves.png").stat().st_size > 1000
+
+
+def test_records_of_steps_that_are_trained_again_are_dropped(run: Run) -> None:
+    run.with_(steps=3).trainer().run()
+    path = run.folder / "metrics.jsonl"
+    with path.open("a") as stream:
+        stream.write(json.dumps({"step": 3, "loss": 0.0}) + '\n{"step": 4, "lo')
+    again = run.trainer()
+    again.run()
+    assert [record["step"] for record in read_records(path)] == list(range(6))
+    assert read_records(path)[3]["loss"] > 0
+
+
+def test_accumulation_changes_neither_losses_nor_weights(run: Run, tmp_path: Path) -> None:
+    """Four packs of a step, one after the other, against their samples in one pack."""
+    divided = replace(run, loader=(("packs_per_step", 4), ("budget", 60), ("open_packs", 1))).trainer()
+    batches = iter(divided.loader)
+    packs = [next(batches) for _ in range(4)]
+    record = divided.train_step(iter(packs))
+    whole = replace(run, folder=tmp_path / "whole", loader=(("packs_per_step", 1),)).trainer()
+    together = whole.train_step(iter([joined(divided.loader, packs)]))
+    assert together.loss == pytest.approx(record.loss, rel=1e-6)
+    assert together.gradient_norm == pytest.approx(record.gradient_norm, rel=1e-5)
+    expected, found = state(divided), state(whole)
+    for name in expected:
+        if name.startswith(
+            "exp_avg"
+        ):  # not the weights: Adam turns the rounding errors of gradients that are 0 into full steps
+            torch.testing.assert_close(found[name], expected[name], atol=1e-7, rtol=1e-4, msg=name)
+
+
+def joined(loader: Loader, packs: list[PackedBatch]) -> PackedBatch:
+    """All samples of ``packs`` in one."""
+    lengths = [zip(pack.origins, pack.spans.sample_lengths.tolist(), strict=True) for pack in packs]
+    return loader._preparer.build([Measured(origin.position, length) for pack in lengths for origin, length in pack])
+
+
+def test_a_step_that_is_not_finite_is_skipped_counted_and_named(run: Run) -> None:
+    trainer = run.with_(max_skipped=2).trainer()
+    before = {name: weight.detach().clone() for name, weight in trainer.weights.named.items()}
+    trainer.encode = lambda images: [torch.full((48, 2, 2), torch.nan) for _ in images]
+    batches = iter(trainer.loader)
+    record = trainer.train_step(batches)
+    assert record.skipped and trainer.skipped == 1 and trainer.step == 1
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.weights.named.items())
+    with pytest.raises(FloatingPointError, match=r"2 steps in a row.*sample-"):
+        trainer.train_step(batches)
+
+
+def test_samples_without_a_codec_are_an_error(run: Run) -> None:
+    trainer = run.trainer()
+    trainer.encode = None
+    with pytest.raises(ValueError, match="neither a codec nor a latent cache"):
+        trainer.run()
+
+
+def test_a_folder_with_a_run_is_not_overwritten(run: Run) -> None:
+    run.with_(steps=2).trainer().run()
+    with pytest.raises(ValueError, match="resume=auto"):
+        run.with_(resume="never").trainer()
+
+
+def test_validation_changes_nothing_and_chooses_the_best_checkpoint(run: Run, tmp_path: Path) -> None:
+    plain = run.trainer()
+    plain.run()
+    watched = replace(run, folder=tmp_path / "watched").with_(checkpoints=CheckpointConfig(1, keep_last=1, keep_best=1))
+    trainer = watched.trainer()
+    validation = Validation(run.make_loader)
+    scores = iter([5.0, 4.0, 1.0, 2.0, 3.0, 4.0])
+    losses = []
+
+    def validate(trainer: Trainer) -> float:
+        losses.append((validation(trainer), validation(trainer)))
+        return next(scores)
+
+    trainer._validate = validate
+    trainer.run()
+    assert_same_state(plain, trainer)
+    assert all(first == second for first, second in losses) and len({first for first, _ in losses}) == 6
+    assert [path.name for path in trainer.checkpoints.complete()] == ["step_00000003", "step_00000006"]
+    assert [record["step"] for record in read_records(watched.folder / "validation.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_training_learns(run: Run) -> None:
+    run.with_(steps=40, checkpoints=CheckpointConfig(every=100)).trainer().run()
+    losses = [record["loss"] for record in read_records(run.folder / "metrics.jsonl")]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
