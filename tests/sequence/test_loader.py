@@ -118,10 +118,11 @@ def test_an_epoch_holds_every_row_once_and_the_mixture_exactly(reader: SampleRea
     config = LoaderConfig(budget=120, packs_per_step=2, epochs=2, epoch_rows=45)
     origins = [origin for batch in Loader(parts, TOKENS, GEOMETRY, config) for origin in batch.origins]
     assert Counter(origin.part for origin in origins) == {"a": 60, "b": 30}
-    uses = Counter(origins)
+    assert len({origin.position for origin in origins}) == len(origins), "every place of the order is used once"
+    uses = Counter((origin.part, origin.sample_id) for origin in origins)
     assert len(uses) == 40
-    assert {uses[origin] for origin in uses if origin.part == "a"} == {2}
-    assert {uses[origin] for origin in uses if origin.part == "b"} == {3}
+    assert {count for (part, _), count in uses.items() if part == "a"} == {2}
+    assert {count for (part, _), count in uses.items() if part == "b"} == {3}
 
 
 def test_origins_name_the_sample_behind_every_span(reader: SampleReader) -> None:
