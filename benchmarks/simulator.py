@@ -6,6 +6,7 @@ two processes side by side and prints the ratio of their throughputs.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -128,8 +129,11 @@ def throughput(renderer: str, processes: int) -> float:
     """Frames per second of wall time, summed over ``processes`` started together."""
     root = Path(__file__).parents[1]
     command = [sys.executable, "-c", WORKER, renderer]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as joblib gives its workers: BLAS threads only spin here
     running = [
-        subprocess.Popen([*command, str(seed)], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(seed)], cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for seed in range(processes)
     ]
     for process in running:
