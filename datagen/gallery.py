@@ -7,18 +7,17 @@ counterfactual views, rationale, facts, a plan and the provenance. Nothing that 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from datagen.plan import draw_plan
 from ipt.common import cli
 from ipt.common.files import write_bytes
 from ipt.common.html import Html, page, picture, tag
+from ipt.common.progress import tracked
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader
 
@@ -80,8 +79,8 @@ def gallery(source: Path, output: Path, limit: int = 100, quiet: bool = False) -
     """Write the page for at most ``limit`` samples of a sealed folder or shard, spread evenly; returns how many it shows."""
     reader = SampleReader(source)
     rows = np.unique(np.linspace(0, len(reader) - 1, min(limit, len(reader))).round().astype(int)).tolist()
-    silent = quiet or not sys.stderr.isatty()
-    samples = [reader[row] for row in track(rows, "reading samples", disable=silent, transient=True)]
+    shown = rows if quiet else tracked(rows, "reading samples", len(rows))
+    samples = [reader[row] for row in shown]
     write_bytes(output, render_gallery(samples, f"{source.name}: {len(rows)} of {len(reader)} samples").encode())
     return len(rows)
 

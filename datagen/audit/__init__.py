@@ -6,12 +6,9 @@ Each bar is a statement that holds or not; ``audit.json`` and ``audit.html`` say
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.progress import track
 
 from datagen.audit.balance import (
     elimination,
@@ -25,6 +22,7 @@ from datagen.audit.baselines import BASELINES, evaluate, project
 from datagen.audit.items import Item, by_task, to_item
 from datagen.audit.page import render_audit
 from ipt.common.files import write_bytes, write_json
+from ipt.common.progress import tracked
 from ipt.common.seeding import generator
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
@@ -49,7 +47,7 @@ def audit(
 
     def samples(what: str) -> Iterable[SpatialSample]:
         stream = itertools.chain.from_iterable(readers)
-        return track(stream, what, total, disable=quiet or not sys.stderr.isatty(), transient=True)
+        return stream if quiet else tracked(stream, what, total)
 
     items = list(map(to_item, samples("reading samples")))
     if len({item.id for item in items}) != total or not total:

@@ -81,7 +81,7 @@ class BackendContract:
             assert frame.rgb is not None and frame.rgb.shape == (*shape, 3) and frame.rgb.dtype == np.uint8
             assert frame.depth is not None and frame.depth.shape == shape and frame.depth.dtype == np.float32
             assert frame.instance is not None and frame.instance.shape == shape and frame.instance.dtype == np.int32
-            assert np.array_equal(frame.depth == 0, frame.instance < 0) or not (frame.instance < 0).any()
+            assert np.array_equal(frame.depth == 0, frame.instance < 0), "no depth is the same as no instance"
 
     def test_every_surface_point_lies_in_its_objects_box(self, backend: SceneBackend, frames: list[Frame]) -> None:
         objects = backend.objects()
