@@ -156,7 +156,10 @@ def _gathered(x_TNH: Tensor, index_BL: Tensor) -> Tensor:
 def _compiled_flex() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention)
+    # beyond its limit of variants (dtypes, head sizes, lengths, gradients or none) the compiler gives up in silence, and what
+    # runs then holds the scores of all pairs; so there is room for all, and an error rather than that
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    return torch.compile(flex_attention, fullgraph=True)
 
 
 @backends.register("flex")
