@@ -16,7 +16,7 @@ from ipt.common.files import read_json, write_json
 from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
 from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, save_pretrained
-from ipt.model.codec import AutoencoderCodec, LatentCodec, PatchPca, codec_digest, load_codec
+from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig
 from ipt.model.lora import merged_state
 from ipt.samples.prompts import Profile, load_profile
@@ -205,7 +205,7 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
         make_assets(config, list(datasets.values()), folder / ASSETS)
     world.barrier()
     assets = make_assets(config, list(datasets.values()), folder / ASSETS)
-    if isinstance(assets.codec, AutoencoderCodec):
+    if assets.codec is not None:
         assets.codec.to(world.device)
     model = make_model(config, assets.shape, world.device)
     loader = make_loader(config, datasets, assets, world)
