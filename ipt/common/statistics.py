@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
+MAX_CELLS = 2**22  # of a table of resampled clusters: 32 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,6 @@ def clustered_bootstrap(
     return Estimate(float(statistic(data)), float(low), float(high), len(data), groups)
 
 
-def mean_over_strata(values: ArrayLike, strata: Sequence[Hashable]) -> float:
-    """The unweighted mean of the means of ``values`` (n,) within each stratum."""
-    data, groups = np.asarray(values, dtype=np.float64), np.array(numbered(strata))
-    return float(np.mean([data[groups == group].mean() for group in range(max(groups) + 1)]))
-
-
 def effective_trials(strata: Sequence[Hashable]) -> float:
     """How many independent trials an unweighted mean over strata is worth: K^2 / sum_k 1/n_k, which is n if they are balanced."""
     sizes = np.bincount(numbered(strata))
@@ -113,18 +108,21 @@ def stratified_bootstrap(
     """
     data = np.atleast_2d(np.asarray(values, dtype=np.float64))
     _, index, groups = cluster_indices(data[0], clusters)
-    rows = np.zeros(len(index), dtype=np.intp) if strata is None else np.array(numbered(strata))
-    kinds, cells = int(rows.max()) + 1, index * (int(rows.max()) + 1) + rows
+    rows = np.zeros(len(index), dtype=np.intp) if strata is None else np.array(numbered(strata), dtype=np.intp)
     if len(rows) != len(index):
         raise ValueError(f"every value needs its stratum, got {len(index)} values and {len(rows)} strata")
+    kinds = int(rows.max()) + 1
+    cells = index * kinds + rows
     sums = np.stack([np.bincount(cells, seed, groups * kinds).reshape(groups, kinds) for seed in data])
     counts = np.bincount(cells, minlength=groups * kinds).reshape(groups, kinds).astype(np.float64)
-    seeds = resampled(rng, len(data), replicates) / len(data)
-    weights = resampled(rng, groups, replicates)
-    totals = np.einsum("rs,rsk->rk", seeds, np.einsum("rg,sgk->rsk", weights, sums, optimize=True))
-    trials = weights @ counts
-    means = np.where(trials > 0, totals / np.maximum(trials, 1), np.nan)
-    low, high = np.quantile(np.nanmean(means, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    means = []
+    for chunk in range(0, replicates, step := max(1, MAX_CELLS // groups)):
+        drawn = min(step, replicates - chunk)
+        seeds, weights = resampled(rng, len(data), drawn) / len(data), resampled(rng, groups, drawn)
+        totals = np.einsum("rs,rsk->rk", seeds, np.einsum("rg,sgk->rsk", weights, sums, optimize=True))
+        trials = weights @ counts
+        means.append(np.nanmean(np.where(trials > 0, totals / np.maximum(trials, 1), np.nan), axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
     value = float(np.mean(sums.mean(0).sum(0) / counts.sum(0)))
     return Estimate(value, float(low), float(high), len(index), groups)
 
