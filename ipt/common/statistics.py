@@ -86,6 +86,12 @@ def clustered_bootstrap(
     return Estimate(float(statistic(data)), float(low), float(high), len(data), groups)
 
 
+def mean_over_strata(values: ArrayLike, strata: Sequence[Hashable]) -> float:
+    """The unweighted mean of the means of ``values`` (n,) within each stratum."""
+    data, groups = np.asarray(values, dtype=np.float64), np.array(numbered(strata))
+    return float(np.mean([data[groups == group].mean() for group in range(groups.max() + 1)]))
+
+
 def effective_trials(strata: Sequence[Hashable]) -> float:
     """How many independent trials an unweighted mean over strata is worth: K^2 / sum_k 1/n_k, which is n if they are balanced."""
     sizes = np.bincount(numbered(strata))

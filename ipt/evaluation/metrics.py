@@ -9,7 +9,6 @@ Modes are never merged: what is scored together has one task and one mode.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from ipt.common.files import MANIFEST, read_json
 from ipt.common.seeding import generator
-from ipt.common.statistics import effective_trials, stratified_bootstrap, wilson_interval
+from ipt.common.statistics import effective_trials, mean_over_strata, stratified_bootstrap, wilson_interval
 from ipt.evaluation.calibration import Calibration, calibration
 from ipt.evaluation.tables import aligned, percent, span
 from ipt.inference.prediction import Prediction, Run
@@ -111,9 +110,7 @@ def score(group: Sequence[Prediction], averaged: bool, rng: np.random.Generator,
     strata = [prediction.sub_category if averaged else "" for prediction in group]
     right = [prediction.correct for prediction in group]
     scenes = clusters(group)
-    sizes = Counter(strata)
-    hits = Counter(kind for kind, hit in zip(strata, right, strict=True) if hit)
-    value, interval = sum(hits[kind] / size for kind, size in sizes.items()) / len(sizes), None
+    value, interval = mean_over_strata(right, strata), None
     if len(set(scenes)) > 1:
         estimate = stratified_bootstrap(right, scenes, rng, strata, replicates)
         interval = (estimate.low, estimate.high)
