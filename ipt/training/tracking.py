@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ipt.common.files import write_bytes
+from ipt.common.files import read_json_lines, write_bytes
 from ipt.common.registry import Registry
 from ipt.model.config import ModelConfig
 from ipt.model.flops import expert_weights, forward_flops
@@ -149,11 +149,7 @@ def line(record: Mapping[str, Any]) -> str:
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
-    if not path.is_file():
-        return []
-    *lines, unfinished = path.read_text().split("\n")
-    del unfinished
-    return [json.loads(text) for text in lines]
+    return read_json_lines(path)
 
 
 def token_kinds(spans: SpanTable) -> dict[str, int]:
