@@ -42,7 +42,7 @@ class Row:
     task: str
     segments: tuple[Segment, ...] = ()
     text: OpenText | None = None
-    written: int = 0
+    text_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,13 @@ class SessionContext:
     def __getitem__(self, which: Sequence[int]) -> SessionContext:
         """The chosen rows."""
         return SessionContext(self.session, tuple(self.rows[i] for i in which), self.held[which])
+
+    def updated(self, which: Sequence[int], part: SessionContext) -> SessionContext:
+        """The rows ``which`` replaced by those of ``part``: where only some rows have gone on."""
+        rows = list(self.rows)
+        for i, row in zip(which, part.rows, strict=True):
+            rows[i] = row
+        return SessionContext(self.session, tuple(rows), self.held.updated(which, part.held))
 
     @property
     def tasks(self) -> Sequence[str]:
@@ -166,7 +173,7 @@ class SessionContext:
                     going.append(i)
             active = going
         rows = tuple(
-            replace(row, text=text, written=row.written + len(text.ids) - old)
+            replace(row, text=text, text_tokens=row.text_tokens + len(text.ids) - old)
             for row, text, old in zip(start.rows, texts, before, strict=True)
         )
         return SessionContext(session, rows, held), [_head(tokenizer.decode(text.ids), until) for text in texts]

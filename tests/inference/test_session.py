@@ -100,7 +100,7 @@ def test_written_text_is_what_the_uncached_model_would_write() -> None:
     segment = Segment(Kind.TEXT, torch.tensor(ids), Role.IMAGINATION)
     logits = packed_logits([*made.prompt(sample), segment])
     assert logits.argmax(-1).tolist() == [*ids, SPECIAL.eos]
-    assert context.rows[0].written == len(ids)
+    assert context.rows[0].text_tokens == len(ids)
     assert [s.role for s in context.closed.rows[0].segments] == [
         *(s.role for s in made.prompt(sample)),
         Role.IMAGINATION,
@@ -114,8 +114,8 @@ def test_a_text_that_was_stopped_goes_on_as_if_it_had_not_been() -> None:
     assert heads == [text[: text.index("</think>") + 8] for text in texts] and all(head.is_open)
     rest, again = head.generate_text(Role.ANSWER, seeded())
     assert again == texts and not any(rest.is_open)
-    left = [row.written for row in rest.rows]
-    assert left == [row.written for row in whole.rows] > [row.written for row in head.rows]
+    left = [row.text_tokens for row in rest.rows]
+    assert left == [row.text_tokens for row in whole.rows] > [row.text_tokens for row in head.rows]
 
 
 def test_rows_stop_one_by_one_and_at_their_cap() -> None:
