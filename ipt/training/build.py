@@ -19,6 +19,7 @@ from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, sav
 from ipt.model.codec import AutoencoderCodec, LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig
 from ipt.model.lora import merged_state
+from ipt.samples.memory import in_memory
 from ipt.samples.prompts import Profile, load_profile
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
@@ -46,6 +47,7 @@ CHANGEABLE = (
     "distributed",
     "launch",
     "checkpoints",
+    "data.in_memory",
     "loader.workers",
     "loader.start_method",
     "trainer.steps",
@@ -91,7 +93,8 @@ class Assets:
 
 def readers(config: TrainConfig) -> dict[str, SampleReader]:
     """The datasets by folder. Raises ``ValueError`` for samples of a task that the run is not for."""
-    found = {folder: SampleReader(folder) for folder in config.data.weights}
+    read = in_memory if config.data.in_memory else SampleReader
+    found: dict[str, SampleReader] = {folder: read(Path(folder)) for folder in config.data.weights}
     for folder, reader in found.items():
         if others := sorted(set(reader.column("task")) - set(config.task.names)):
             raise ValueError(

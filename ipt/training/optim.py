@@ -37,7 +37,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
         eps=config.eps,
         weight_decay=config.weight_decay,
         foreach=False,
-        fused=False,
+        fused=config.fused,
     )
 
 
