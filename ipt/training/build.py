@@ -32,7 +32,7 @@ from ipt.sequence.tokenizer import Tokenizer, dataset_texts, load_tokenizer, tra
 from ipt.sequence.transforms import to_pixels
 from ipt.training.config import TrainConfig, as_values
 from ipt.training.distributed import World, start_world, whole
-from ipt.training.tracking import read_records
+from ipt.training.records import read_records
 from ipt.training.trainer import Trainer
 from ipt.training.tuning import apply_tuning
 from ipt.training.validation import Validation
