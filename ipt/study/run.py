@@ -22,7 +22,7 @@ from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
 from ipt.inference.config import InferConfig
 from ipt.inference.run import answer_dataset
-from ipt.inference.settings import DrawSettings, ModeSettings
+from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.samples.memory import in_memory
 from ipt.study.jobs import Jobs
 from ipt.study.settings import Run, Study, make_study, runs
@@ -31,6 +31,8 @@ from ipt.training.config import train_config
 from ipt.training.records import read_records
 
 RESULT, PLAN = "result.json", "study.json"
+WINDOW = 50
+MAX_WORDS = 320
 Compose = Callable[[Sequence[str]], Mapping[str, Any]]
 
 
@@ -65,10 +67,10 @@ def run_study(plan: Mapping[str, Any], folder: Path, common: Sequence[str], comp
 
 
 def make_data(study: Study) -> None:
-    """The datasets that are missing, by ``python -m datagen``."""
+    """The datasets that are missing, for training and for the split to be answered, by ``python -m datagen``."""
     for name, task in study.tasks.items():
-        for split, rows in task.rows.items():
-            folder = study.dataset(name, split)
+        for split in ("train", study.split):
+            folder, rows = study.dataset(name, split), task.rows[split]
             if not (folder / "manifest.json").is_file():
                 settings = [f"task={name}", f"split={split}", f"num_samples={rows}", f"output_dir={folder}"]
                 command = [sys.executable, "-m", "datagen", *task.datagen, *settings, f"workers={study.workers}"]
@@ -98,7 +100,7 @@ def do(study: Study, run: Run, slot: int, compose: Compose) -> None:
         "samples": sum(record["samples"] for record in records),
         "tokens": {kind: sum(record["tokens"][kind] for record in records) for kind in records[0]["tokens"]},
         "step_seconds": sum(record["seconds"] for record in records),
-        "last_losses": {name: sum(r[name] for r in records[-50:]) / 50 for name in ("ce", "flow")},
+        "curve": curve(records),
         "seconds": {"training": trained - started, "answering": time.time() - trained},
         "cpu_seconds": {"training": trained_cpu - started_cpu, "answering": time.process_time() - trained_cpu},
         "device": torch.cuda.get_device_name() if device != "cpu" else platform.processor() or platform.machine(),
@@ -109,10 +111,24 @@ def do(study: Study, run: Run, slot: int, compose: Compose) -> None:
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
+def curve(records: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Losses over training, as means of `WINDOW` steps; steps that were skipped are left out."""
+    windows = (records[start : start + WINDOW] for start in range(0, len(records), WINDOW))
+    kept = ([record for record in window if not record["skipped"]] for window in windows)
+    return [
+        {"step": window[-1]["step"], **{n: sum(r[n] for r in window) / len(window) for n in ("ce", "flow")}}
+        for window in kept
+        if window
+    ]
+
+
 def answer(study: Study, run: Run, mode: str, device: str) -> dict[str, Any]:
     """The counts of one mode of inference."""
     settings = ModeSettings(
-        mode, answer="options", draw=DrawSettings(timesteps=study.timesteps, shift=1.0, text_scale=1.0)
+        mode,
+        answer="options",
+        text=TextSettings(max_tokens=MAX_WORDS),
+        draw=DrawSettings(timesteps=study.timesteps, shift=1.0, text_scale=1.0),
     )
     folder = run.folder / "answers" / study.split / mode
     config = InferConfig(
