@@ -17,7 +17,7 @@ from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.recipe import Recipe
 from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, save_pretrained
-from ipt.model.codec import AutoencoderCodec, LatentCodec, PatchPca, codec_digest, load_codec
+from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig
 from ipt.model.lora import merged_state
 from ipt.samples.memory import in_memory
@@ -209,7 +209,7 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
         make_assets(config, list(datasets.values()), folder / ASSETS)
     world.barrier()
     assets = make_assets(config, list(datasets.values()), folder / ASSETS)
-    if isinstance(assets.codec, AutoencoderCodec):
+    if assets.codec is not None:
         assets.codec.to(world.device)
     model = make_model(config, assets.shape, world.device)
     loader = make_loader(config, datasets, assets, world)

@@ -32,8 +32,7 @@ class LossConfig:
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW and its learning rate: linear warm-up over ``warmup_steps``, then ``constant`` or ``cosine`` down to ``min_lr`` at
-    the last step. ``clip``: largest norm of the whole gradient. ``fused``: the update as one kernel, for models so small that the
-    calls cost more than the arithmetic, in a single process. Defaults are the paper's (``spec/ipt.md`` section 4)."""
+    the last step. ``clip``: largest norm of the whole gradient. Defaults are the paper's (``spec/ipt.md`` section 4)."""
 
     lr: float = 1e-5
     min_lr: float = 1e-7
@@ -44,7 +43,6 @@ class OptimConfig:
     eps: float = 1e-15
     weight_decay: float = 0.0
     clip: float = 1.0
-    fused: bool = False
 
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):
