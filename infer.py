@@ -42,6 +42,8 @@ def infer(composed: DictConfig) -> None:
 
             counts = answer_dataset(config)
             print(f"{config.output_dir}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
+            if sum(counts["errors"].values()) == counts["samples"]:
+                stop(f"no sample could be answered; {config.output_dir}/predictions.jsonl says why")
     except (ValueError, OSError, RuntimeError) as error:
         stop(str(error))
 

@@ -10,6 +10,7 @@ again. What a row draws depends on the generator's seed, the row's name and how 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -114,7 +115,8 @@ class SessionContext:
         closed, tokenizer, texts_of = self.closed, self.session.tokenizer, []
         for text in texts:
             ids = tokenizer.encode(text + following)
-            enough = next(n for n in range(len(ids) + 1) if tokenizer.decode(ids[:n]).startswith(text))
+            ends = range(len(ids) + 1)
+            enough = bisect_left(ends, True, key=lambda n: tokenizer.decode(ids[:n]).startswith(text))
             texts_of.append(
                 OpenText(role, blocked, (self.session.runner.special.bos, *ids[:enough]), tuple(ids[:enough]))
             )
