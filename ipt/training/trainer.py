@@ -41,18 +41,9 @@ from ipt.training.optim import (
     set_learning_rate,
 )
 from ipt.training.precision import COMPUTE, Weights
+from ipt.training.records import StepRecord, read_records
 from ipt.training.settings import DistributedConfig, TrainerConfig
-from ipt.training.tracking import (
-    JsonLines,
-    StepRecord,
-    Tracker,
-    draw_curves,
-    peak_flops,
-    read_records,
-    step_flops,
-    token_kinds,
-    trackers,
-)
+from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]

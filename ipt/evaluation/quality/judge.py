@@ -25,24 +25,12 @@ from ipt.evaluation.quality.pictures import Pictures, Size, judged_pictures, res
 from ipt.evaluation.quality.probe import Probe, fit_probe, pixels
 from ipt.evaluation.quality.reading import READ_METRICS, ReadMetric
 from ipt.evaluation.quality.similarity import RADIUS, psnr, ssim
+from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
 from ipt.samples.store import SampleReader
 
 PROBE_SIDE = 64
 REFERENCES = ("imagined", "permuted", "mean")
-
-
-@dataclass(frozen=True)
-class QualityConfig:
-    """``limit``: samples judged per task and run, drawn by seed. ``probe``: whether what pictures show is read, too.
-    ``probe_data``: a dataset to fit the probe on, instead of the other scenes of the run's data, of which ``probe_limit`` samples
-    per task are used. ``lpips``: a folder with the weights of LPIPS (`ipt.evaluation.quality.lpips`)."""
-
-    limit: int = 500
-    probe: bool = True
-    probe_data: str | None = None
-    probe_limit: int = 4000
-    lpips: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +76,14 @@ class Quality:
 
 
 def judge(run: Run, config: QualityConfig, seed: int = 0) -> list[Quality]:
-    """The quality of a run, task by task; nothing for a run without imaginations.
+    """The quality of a run, task by task; nothing for a run without imaginations or a ``config.limit`` of 0.
 
     Raises ``ValueError`` and ``FileNotFoundError`` where data, pictures or weights are not where they should be.
     """
-    perceptual = None if config.lpips is None else Lpips(Path(config.lpips))
     tasks = sorted({prediction.task for prediction in run.predictions if prediction.images})
-    if not tasks:
+    if not tasks or not config.limit:
         return []
+    perceptual = None if config.lpips is None else Lpips(Path(config.lpips))
     reader = SampleReader(run.manifest.data)
     return [_judge_task(run, reader, task, config, perceptual, seed) for task in tasks]
 

@@ -12,7 +12,8 @@ import numpy as np
 from ipt.common.files import read_json_lines
 from ipt.evaluation.comparison import Comparison, compare, labels
 from ipt.evaluation.metrics import Scores, scores_of
-from ipt.evaluation.quality.judge import Quality, QualityConfig, judge
+from ipt.evaluation.quality.judge import Quality, judge
+from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
 
 #: Files of a training run, and how many points of each of their curves are kept.
@@ -62,8 +63,8 @@ class Figures:
         }
 
 
-def compute(runs: Sequence[Run], quality: QualityConfig | None, seed: int) -> Figures:
-    """Figures of runs, at least one; ``quality``: how imaginations are judged, ``None`` not to."""
+def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
+    """Figures of runs, at least one; ``quality``: how imaginations are judged."""
     names, notes = labels(runs), []
     comparisons: list[Comparison] = []
     for group in same_data(runs):
@@ -79,7 +80,7 @@ def compute(runs: Sequence[Run], quality: QualityConfig | None, seed: int) -> Fi
             name,
             run,
             scores_of(run, seed),
-            tuple(judge(run, quality, seed)) if quality is not None else (),
+            tuple(judge(run, quality, seed)),
             training_curves(Path(run.manifest.checkpoint)),
         )
         for name, run in zip(names, runs, strict=True)
