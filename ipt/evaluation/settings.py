@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class QualityConfig:
-    """``limit``: imaginations judged per task and run, drawn by seed; 0 judges none. ``probe``: whether what pictures show is read,
-    too. ``probe_data``: a dataset to fit the probe on, instead of the other scenes of the run's data, of which ``probe_limit``
-    samples per task are used. ``lpips``: a folder with the weights of LPIPS (`ipt.evaluation.quality.lpips`)."""
+    """``limit``: imaginations judged per task and run, drawn by seed; 0 judges none. ``probe``: whether what they show is read.
+    ``probe_data``: a dataset to fit the probe on, instead of the other scenes of the run's data, of which ``probe_limit`` samples
+    per task are used. ``lpips``: a folder with the weights of LPIPS (`ipt.evaluation.quality.lpips`)."""
 
     limit: int = 500
     probe: bool = True

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ipt.common.files import read_json_lines
+
 
 @dataclass(frozen=True)
 class StepRecord:

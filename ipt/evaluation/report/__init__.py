@@ -21,9 +21,9 @@ def write_report(
 ) -> Path:
     """Write ``report.html`` and ``report.json`` of run folders into ``output_dir``; returns the page.
 
-    ``gallery``: how many samples the page shows at most. ``quality``: how imaginations are judged. The first of several runs of the
-    same data is what the others are compared with. Raises ``FileNotFoundError`` for a folder that is no run, ``ValueError`` for
-    no or repeated folders and for runs without a prediction.
+    ``gallery``: how many samples the page shows at most. ``quality``: how imaginations are judged. The first of several runs of
+    the same data is what the others are compared with. Raises ``FileNotFoundError`` for a folder that is no run, ``ValueError``
+    for no or repeated folders and for runs without a prediction.
     """
     folders = [Path(folder).resolve() for folder in runs]
     if not folders or len(set(folders)) != len(folders):
