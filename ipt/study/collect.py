@@ -1,4 +1,4 @@
-"""``python -m ipt.study.collect study=outputs/small_scale output=FOLDER``: a study's finished runs as a few archives, without weights.
+"""``python -m ipt.study.collect study=outputs/small_scale output=FOLDER``: a study's finished runs in a few archives.
 
 `unpack` lays them out as they were; `ipt.study.report` reads both.
 """

@@ -26,8 +26,8 @@ class StudyTask:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train: ``overrides`` of train.py, and the inference ``modes`` in which its models are asked. ``tasks``: those it is
-    for (none: all). ``steps``: as a multiple of the study's."""
+    """A way to train: ``overrides`` of train.py, and the inference ``modes`` in which its models are asked. ``tasks``: those it
+    is for (none: all). ``steps``: as a multiple of the study's."""
 
     overrides: tuple[str, ...]
     modes: tuple[str, ...]
@@ -54,9 +54,11 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Study:
-    """``contrasts``: what is compared; the one named ``primary`` decides. ``data``: folder of the datasets. ``split``: what is answered after training, its first ``questions``; ``test`` only once
-    everything is fixed. ``scale`` multiplies the seeds. ``workers`` runs go side by side, each on one thread; the k-th of them on
-    ``devices[k % len(devices)]``. ``minutes``: stop after so long; the same command continues. ``timesteps`` of drawing.
+    """``contrasts``: what is compared; the one named ``primary`` decides. ``data``: folder of the datasets. ``split``: what is
+    answered after training, its first ``questions``; ``test`` only once everything is fixed. ``scale`` multiplies the seeds.
+
+    ``workers`` runs go side by side, each on one thread; the k-th of them on ``devices[k % len(devices)]``. ``minutes``: stop
+    after so long; the same command continues. ``timesteps`` of drawing.
     """
 
     tasks: dict[str, StudyTask] = field(default_factory=dict)
