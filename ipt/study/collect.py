@@ -34,7 +34,7 @@ def collect(config: CollectConfig) -> list[Path]:
     pictures: list[Path] = []
     for name in runs:
         files = sorted(path for path in (study / name / "answers").rglob("*") if path.is_file())
-        texts += [study / name / kept for kept in KEPT]
+        texts += [path for kept in KEPT if (path := study / name / kept).is_file()]
         texts += [path for path in files if path.suffix != ".png"]
         pictures += [path for path in files if path.suffix == ".png"]
     made = [_archive(output / "answers.tar.xz", study, texts)]

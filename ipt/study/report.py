@@ -191,7 +191,7 @@ def costs(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
         done = findings.of(task, arm)
         if not done:
             continue
-        tokens = np.mean([r["tokens"]["all"] for r in done])
+        tokens = np.mean([r["tokens"] for r in done])
         seconds = np.mean([r["cpu_seconds"]["training"] for r in done])
         per_answer = {
             mode: np.mean(
@@ -206,7 +206,14 @@ def costs(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
         told = "; ".join(f"{mode.replace('_', ' ')} {1000 * value:.0f}" for mode, value in per_answer.items())
         samples = done[0]["samples"]
         rows.append(
-            [arm, f"{done[0]['steps']:,}", f"{tokens / samples:.0f}", f"{tokens / 1e6:.1f}", f"{seconds:.0f}", told]
+            [
+                arm,
+                f"{done[0]['steps']:,}",
+                f"{tokens / max(samples, 1):.0f}",
+                f"{tokens / 1e6:.1f}",
+                f"{seconds:.0f}",
+                told,
+            ]
         )
         values[arm] = {"tokens": tokens, "cpu_seconds": seconds, "seconds_per_answer": per_answer}
     header = [
