@@ -1,9 +1,11 @@
 """What inference leaves behind: one `Prediction` per sample in a run folder, from which metrics and reports are computed.
 
-run.json           `RunManifest`, written first
-predictions.jsonl  one line per sample, in any order
-images/            imagined pictures, named by `image_name`
-done.json          counts, written last: the run is complete
+    run.json           `RunManifest`, written first
+    predictions.jsonl  one line per sample, in any order
+    images/            imagined pictures, named by `image_name`
+    done.json          counts, written last: the run is complete
+
+`PredictionWriter` writes such a folder, `read_run` reads it.
 """
 
 from __future__ import annotations
