@@ -26,7 +26,7 @@ from ipt.inference.answering import Outcome, combined, mean, read_answers
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.decoding import Deadline
 from ipt.inference.plans import Plan, make_plan
-from ipt.inference.prediction import Prediction, image_name
+from ipt.inference.prediction import Prediction, about, image_name, unread
 from ipt.inference.runner import Runner
 from ipt.inference.session import Session
 from ipt.inference.settings import DrawSettings, ModeSettings
@@ -37,7 +37,6 @@ from ipt.sequence.segments import Segment, num_tokens
 WINDOW = 4
 #: What one sample, or a batch that is too large, can raise; anything else ends the run.
 FAILURES = (ValueError, RuntimeError)
-MAX_ERROR = 1000
 PAPER_TEXT_SCALE, PAPER_IMAGE_SCALE = 4.0, 2.0
 
 
@@ -125,7 +124,7 @@ class Engine:
         try:
             prompt = plan.mode.prompt(sample)
         except FAILURES as error:
-            return Answered(replace(self._about(sample), error=described(error)))
+            return Answered(about(sample, self.mode.name, self.seed).failed(error))
         return Asked(sample, prompt, num_tokens(prompt, self.runner.geometry))
 
     def _answer_window(self, plan: Plan, window: list[Asked]) -> Iterator[list[Answered]]:
@@ -138,7 +137,7 @@ class Engine:
             return self._answers(plan, batch)
         except FAILURES as error:
             if len(batch) == 1:
-                return [Answered(replace(self._about(batch[0].sample), error=described(error)))]
+                return [Answered(about(batch[0].sample, self.mode.name, self.seed).failed(error))]
         half = len(batch) // 2
         return [*self._answer_batch(plan, batch[:half]), *self._answer_batch(plan, batch[half:])]
 
@@ -162,7 +161,7 @@ class Engine:
         width, height = self.renderer.imagination_size(sample.task)
         several = len(outcomes) > 1
         prediction = replace(
-            self._about(sample),
+            about(sample, self.mode.name, self.seed),
             answer=combined(outcomes, self.mode.combine) if several else outcomes[0].answer,
             probabilities=mean(outcomes) if outcomes[0].probabilities else (),
             text=outcomes[0].text,
@@ -176,27 +175,12 @@ class Engine:
         )
         return Answered(prediction, tuple(drawn.values()))
 
-    def _about(self, sample: SpatialSample) -> Prediction:
-        """What a prediction repeats of its sample."""
-        return Prediction(
-            sample_id=sample.id,
-            task=sample.task,
-            sub_category=sample.question_type,
-            scene=sample.provenance.scene_id,
-            split=sample.split,
-            mode=self.mode.name,
-            question=sample.question,
-            choices=sample.choices,
-            expected=sample.answer_index,
-            seed=self.seed,
-        )
-
     def _unread(self, data: Samples, row: int, error: Exception) -> Prediction:
         try:
             name = str(data.column("id")[row])
         except FAILURES:
             name = f"row {row}"
-        return Prediction(name, "", "", "", "", self.mode.name, "", (), -1, seed=self.seed, error=described(error))
+        return unread(name, self.mode.name, error, self.seed)
 
 
 def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
@@ -208,8 +192,3 @@ def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
         image = 1.0
     guidance = Guidance(text, image, draw.start, draw.end, draw.renorm, draw.renorm_min)  # type: ignore[arg-type]
     return guidance if guidance.uses_text else None
-
-
-def described(error: Exception) -> str:
-    """An error in one line: its kind, then its message."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_ERROR]

@@ -75,7 +75,7 @@ class Row:
         except json.JSONDecodeError as error:
             self.fail(field, f"is not JSON ({error}): {value!r:.80}")
         if not isinstance(value, list) or len(value) < 2 or not all(isinstance(text, str) for text in value):
-            self.fail(field, f"expected a list of at least two options (or one in JSON), got {value!r:.80}")
+            self.fail(field, f"expected a JSON list of at least two options, got {value!r:.80}")
         return tuple(value)
 
     def letter(self, field: str, choices: Sequence[str]) -> str:
