@@ -124,7 +124,7 @@ class Engine:
         try:
             prompt = plan.mode.prompt(sample)
         except FAILURES as error:
-            return Answered(about(sample, self.mode.name, self.seed).failed(error))
+            return Answered(self._about(sample).failed(error))
         return Asked(sample, prompt, num_tokens(prompt, self.runner.geometry))
 
     def _answer_window(self, plan: Plan, window: list[Asked]) -> Iterator[list[Answered]]:
@@ -137,7 +137,7 @@ class Engine:
             return self._answers(plan, batch)
         except FAILURES as error:
             if len(batch) == 1:
-                return [Answered(about(batch[0].sample, self.mode.name, self.seed).failed(error))]
+                return [Answered(self._about(batch[0].sample).failed(error))]
         half = len(batch) // 2
         return [*self._answer_batch(plan, batch[:half]), *self._answer_batch(plan, batch[half:])]
 
@@ -147,33 +147,35 @@ class Engine:
         # rows draw from streams named by this seed; the generator itself is never drawn from
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "inference"))
         empty = self.session.start([(sample.id,) for sample in samples], [sample.task for sample in samples])
-        imagined = plan(empty.append([asked.prompt for asked in batch]), samples, generator)
-        n = len(imagined.texts) // len(samples)
+        mediated = plan(empty.append([asked.prompt for asked in batch]), samples, generator)
+        n = len(mediated.context) // len(samples)
         repeated = [sample for sample in samples for _ in range(n)]
-        outcomes = read_answers(imagined, repeated, self.mode, generator)
+        outcomes = read_answers(mediated, repeated, self.mode, generator)
         seconds = (time.perf_counter() - started) / len(samples)
         return [
             self._answered(plan, sample, outcomes[i * n : (i + 1) * n], seconds) for i, sample in enumerate(samples)
         ]
 
     def _answered(self, plan: Plan, sample: SpatialSample, outcomes: Sequence[Outcome], seconds: float) -> Answered:
-        drawn = {k: outcome.image for k, outcome in enumerate(outcomes) if plan.draws and outcome.image is not None}
+        drawn = [image for outcome in outcomes for image in outcome.images] if plan.draws else []
         width, height = self.renderer.imagination_size(sample.task)
-        several = len(outcomes) > 1
         prediction = replace(
-            about(sample, self.mode.name, self.seed),
-            answer=combined(outcomes, self.mode.combine) if several else outcomes[0].answer,
+            self._about(sample),
+            answer=combined(outcomes, self.mode.combine),
             probabilities=mean(outcomes) if outcomes[0].probabilities else (),
             text=outcomes[0].text,
-            thoughts=tuple(outcome.thought for outcome in outcomes if outcome.thought),
-            images=tuple(image_name(sample.id, k if several else None) for k in drawn),
+            thoughts=tuple(text for outcome in outcomes for text in outcome.written),
+            images=_image_names(sample.id, [len(outcome.images) for outcome in outcomes] if plan.draws else []),
             opened_image=plan.draws and any(outcome.opened_image for outcome in outcomes),
             text_tokens=sum(outcome.text_tokens for outcome in outcomes),
             image_tokens=len(drawn) * width * height // self.runner.geometry.latent_stride**2,
             seconds=seconds,
-            votes=tuple(outcome.answer for outcome in outcomes) if several else (),
+            votes=tuple(outcome.answer for outcome in outcomes) if len(outcomes) > 1 else (),
         )
-        return Answered(prediction, tuple(drawn.values()))
+        return Answered(prediction, tuple(drawn))
+
+    def _about(self, sample: SpatialSample) -> Prediction:
+        return about(sample, self.mode.name, self.seed)
 
     def _unread(self, data: Samples, row: int, error: Exception) -> Prediction:
         try:
@@ -192,3 +194,14 @@ def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
         image = 1.0
     guidance = Guidance(text, image, draw.start, draw.end, draw.renorm, draw.renorm_min)  # type: ignore[arg-type]
     return guidance if guidance.uses_text else None
+
+
+def _image_names(sample_id: str, drawn: Sequence[int]) -> tuple[str, ...]:
+    """Files of the images of a sample, ``drawn[k]`` in the k-th imagination: numbered by imagination where there are several of
+    these, by image where one imagination has several."""
+    by_imagination, by_image = len(drawn) > 1, max(drawn, default=0) > 1
+    return tuple(
+        image_name(sample_id, *(k,) * by_imagination, *(i,) * by_image)
+        for k, count in enumerate(drawn)
+        for i in range(count)
+    )
