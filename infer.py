@@ -38,10 +38,13 @@ def infer(composed: DictConfig) -> None:
 
             print(answer_pictures(config))
         else:
+            from ipt.evaluation.metrics import summary
+            from ipt.inference.prediction import read_run
             from ipt.inference.run import answer_dataset
 
             counts = answer_dataset(config)
-            print(f"{config.output_dir}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
+            print(", ".join(f"{name} {value}" for name, value in counts.items()))
+            print(summary(read_run(config.output_dir)))
     except (ValueError, OSError, RuntimeError) as error:
         stop(str(error))
 
