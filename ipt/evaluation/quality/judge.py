@@ -130,8 +130,10 @@ def likeness(pictures: Pictures, perceptual: Lpips | None) -> list[QualityRow]:
 
 
 def contents(pictures: Pictures, source: SampleReader, config: QualityConfig, seed: int) -> list[QualityRow]:
-    """What a probe reads: objects, and what the task's questions are about."""
-    side = max(16, min(PROBE_SIDE, *pictures.size) // 4 * 4)
+    """What a probe reads: objects, and what the task's questions are about. ``ValueError`` where facts or other scenes lack."""
+    if pictures.unlabelled:
+        raise ValueError(pictures.unlabelled)
+    side = max(16, min(PROBE_SIDE, *pictures.size) // 8 * 8)
     known = training_pictures(source, pictures.task, pictures.size, side, config.probe_limit, seed)
     small = np.stack([picture for _, picture, _ in known])
     owners, labels = np.array([scene for scene, _, _ in known]), [label for _, _, label in known]

@@ -25,7 +25,7 @@ class Pictures:
     """``n`` samples of one task, with the ``imagined`` pictures of each, all of one ``size`` (width, height).
 
     ``permuted``: what the run imagined for a sample of another scene. ``mean``: the mean of the true pictures of all other
-    scenes. ``drawn_from``: how many samples had imaginations.
+    scenes. ``drawn_from``: how many samples had imaginations. ``unlabelled``: why there are no ``labels``, if so.
     """
 
     task: str
@@ -37,6 +37,7 @@ class Pictures:
     permuted: list[RGB]
     mean: list[RGB]
     drawn_from: int
+    unlabelled: str
 
 
 def judged_pictures(run: Run, reader: SampleReader, task: str, limit: int, seed: int) -> Pictures:
@@ -54,15 +55,19 @@ def judged_pictures(run: Run, reader: SampleReader, task: str, limit: int, seed:
     samples = (reader[row] for row in tracked(rows, f"reading true imaginations of {task}", len(rows)))
     truths: list[RGB] = []
     labels: list[Labels] = []
+    unlabelled = ""
     for sample in samples:
         truths.append(resized(sample.imagination.pixels(), size))
-        labels.append(labels_of(sample))
+        try:
+            labels.append(labels_of(sample))
+        except ValueError as error:
+            unlabelled = unlabelled or str(error)
     imagined = [[resized(decode_image(run.folder / name), size) for name in p.images] for p in chosen]
     scenes = [prediction.scene for prediction in chosen]
     others = strangers(scenes, generator(seed, "permuted", task))
     permuted = [imagined[other][0] for other in others]
     mean = mean_of_other_scenes(truths, scenes)
-    return Pictures(task, size, scenes, labels, imagined, truths, permuted, mean, len(found))
+    return Pictures(task, size, scenes, labels, imagined, truths, permuted, mean, len(found), unlabelled)
 
 
 def rows_of(predictions: Sequence[Prediction], reader: SampleReader) -> list[int]:

@@ -4,7 +4,7 @@ It draws one map per noun, how many instances have their place there (softplus o
 the weights of their words, so that a purple cylinder is learned from all purple things and all cylinders). Everything is read
 from these maps: their sum is the count, 1 - exp(-sum) the probability of presence, the share of the right half is the side, and
 the distance is the mean, weighted by the map, of a distance that is predicted at every place. It learns from ground-truth
-pictures only, in the same number of steps however many there are (64 pixels: 25 to 40 s on one core), half of them mirrored.
+pictures only, in the same number of steps however many there are (64 pixels: about 30 s on one core), half of them mirrored.
 
 Shape suffixes: B pictures, N nouns, W words, C channels, H / W height and width of a map.
 """
@@ -25,7 +25,7 @@ from ipt.common.seeding import derived_seed, generator
 from ipt.common.statistics import Floats
 from ipt.evaluation.quality.labels import Labels
 
-CHANNELS = ((16, 2), (32, 2), (48, 1), (48, 1))
+CHANNELS = ((24, 2), (48, 2), (64, 2), (64, 1))
 GROUPS = 4
 STEPS, BATCH, LEARNING_RATE = 400, 64, 4e-3
 #: A noun needs this many pictures to be learned.
@@ -125,7 +125,7 @@ def targets(labels: Sequence[Labels], nouns: Sequence[str]) -> Targets:
 
 
 def fit_probe(pictures: NDArray[np.uint8], labels: Sequence[Labels], seed: int, steps: int = STEPS) -> Probe:
-    """Learn to read ground-truth pictures (B, S, S, 3), S a multiple of 4. ``ValueError`` where no noun is frequent enough."""
+    """Learn to read ground-truth pictures (B, S, S, 3), S a multiple of 8. ``ValueError`` where no noun is frequent enough."""
     shown = Counter(noun for label in labels for noun in label.counts)
     nouns = tuple(sorted(noun for noun, times in shown.items() if times >= LEAST_PICTURES))
     if not nouns:
