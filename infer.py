@@ -7,6 +7,7 @@ lists every key. The same command continues an interrupted run.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ipt.common.hydra_command import SILENT, Command, plain, stop
 from ipt.inference.config import InferConfig, infer_config
 
+FREE_TEXT = ("question", "image")
 COMMAND = Command("infer", Path(__file__).resolve().parent / "conf", ("mode",))
 
 
@@ -42,6 +44,8 @@ def infer(composed: DictConfig) -> None:
 
             counts = answer_dataset(config)
             print(f"{config.output_dir}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
+            if sum(counts["errors"].values()) == counts["samples"]:
+                stop(f"no sample could be answered; {config.output_dir}/predictions.jsonl says why")
     except (ValueError, OSError, RuntimeError) as error:
         stop(str(error))
 
@@ -49,7 +53,16 @@ def infer(composed: DictConfig) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     register()
-    COMMAND.run(infer, arguments)
+    COMMAND.run(infer, [quoted(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
+
+
+def quoted(argument: str) -> str:
+    """The argument with a free text (a question, a path) quoted for Hydra, which reads commas and quotes as its own."""
+    key, _, value = argument.partition("=")
+    if key not in FREE_TEXT or value[:1] in ("[", "'", '"'):
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 if __name__ == "__main__":
