@@ -40,10 +40,13 @@ def infer(composed: DictConfig) -> None:
 
             print(answer_pictures(config))
         else:
+            from ipt.evaluation.metrics import summary
+            from ipt.inference.prediction import read_run
             from ipt.inference.run import answer_dataset
 
             counts = answer_dataset(config)
-            print(f"{config.output_dir}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
+            print(", ".join(f"{name} {value}" for name, value in counts.items()))
+            print(summary(read_run(config.output_dir)))
             if sum(counts["errors"].values()) == counts["samples"]:
                 stop(f"no sample could be answered; {config.output_dir}/predictions.jsonl says why")
     except (ValueError, OSError, RuntimeError) as error:

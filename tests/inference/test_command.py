@@ -66,7 +66,8 @@ def test_a_checkpoint_answers_without_flags_and_the_same_command_changes_nothing
     """Sizes, prompts, codec and what the answer sees come with the weights."""
     arguments = [f"checkpoint={run}", f"data={data}", "mode=imagination", f"output_dir={tmp_path / 'out'}"]
     command.main([*arguments, "mode.draw.timesteps=4"])
-    assert "samples 4, answered 4, invalid 0, errors {}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "samples 4, answered 4, invalid 0, errors {}" in printed and "95% by scene" in printed
     found = read_run(tmp_path / "out")
     assert all(p.correct for p in found.predictions) and found.done is not None
     for prediction in found.predictions:
