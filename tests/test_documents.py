@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from tests.datagen.embedded.test_import_scene import MJCF
 from tests.documents import PAGES, ROOT, RULES, Block, arguments, blocks, rule
@@ -32,6 +33,7 @@ def typing(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """At the desk; what a command files in Hydra's store for the whole process is taken out again."""
     monkeypatch.chdir(desk)
     monkeypatch.setattr(sys, "argv", sys.argv)
+    Plugins.instance()  # they file their settings when first asked for
     monkeypatch.setattr(ConfigStore.instance(), "repo", deepcopy(ConfigStore.instance().repo))
     yield
 
