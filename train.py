@@ -7,19 +7,21 @@ Settings are Hydra groups (``conf/``): model, task, imagination, resolution, opt
 from __future__ import annotations
 
 import logging
-import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.hydra_command import SILENT, Command, plain, stop
 from ipt.training.config import TrainConfig, train_config
+from ipt.training.sweep import DONE, MISTAKES, PLANNED, STOPPED, SUMMARY, Job, run_job, summarise
 
 GROUPS = {
     "model": "tiny",
@@ -33,6 +35,7 @@ GROUPS = {
     "experiment": None,
     "study": None,
 }
+SWEEP_FOLDER = "hydra.sweep.dir="
 COMMAND = Command("train", Path(__file__).resolve().parent / "conf", tuple(GROUPS))
 
 
@@ -48,17 +51,24 @@ def train(composed: DictConfig) -> float | None:
     """One run. Returns the loss of its last step, for sweepers."""
     values: Any = OmegaConf.to_container(composed, resolve=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    hydra = HydraConfig.get()
+    if hydra.mode is RunMode.MULTIRUN:
+        job = Job(hydra.job.num, tuple(hydra.overrides.task), str(values["output_dir"]))
+        status, loss = run_job(job, Path(hydra.sweep.dir), lambda: _run(values))
+        if status == STOPPED and hydra.runtime.choices["hydra/launcher"] == "basic":
+            sys.exit(0)  # the signal was for the sweep, whose jobs this very process runs
+        return loss
     try:
-        config = train_config(values)
-        return _run(config)
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        if HydraConfig.get().mode is not RunMode.MULTIRUN:
-            stop(str(error))
-        print(f"error: {error}", file=sys.stderr)  # one failed job must not end the sweep
-        return math.nan
+        return _run(values)[1]
+    except MISTAKES as error:
+        stop(str(error))
 
 
-def _run(config: TrainConfig) -> float | None:
+def _run(values: dict[str, Any]) -> tuple[str, float | None]:
+    """What became of the run, and the loss of its last step."""
+    if "plan" in values:
+        return _study(values)
+    config = train_config(values)
     # torch takes seconds to import; by now the settings are known to go together
     from ipt.training.build import run
     from ipt.training.launch import is_launched, launch
@@ -66,14 +76,42 @@ def _run(config: TrainConfig) -> float | None:
 
     if config.dry_run:
         print(plan(config))
-        return None
-    return launch(config) if config.launch.gpus > 1 and not is_launched() else run(config)
+        return PLANNED, None
+    loss = launch(config) if config.launch.gpus > 1 and not is_launched() else run(config)
+    return (STOPPED if loss is None else DONE), loss
+
+
+def _study(values: dict[str, Any]) -> tuple[str, float | None]:
+    """A configuration with a plan is a study of many runs."""
+    from ipt.study.run import run_study
+
+    def compose(overrides: Sequence[str]) -> dict[str, Any]:
+        GlobalHydra.instance().clear()  # a run has a process of its own, a copy of one inside of Hydra
+        composed: Any = OmegaConf.to_container(COMMAND.compose(overrides), resolve=True)
+        return {key: value for key, value in composed.items() if key != "plan"}
+
+    common = list(HydraConfig.get().overrides.task)
+    return DONE if run_study(values["plan"], Path(values["output_dir"]), common, compose) else STOPPED, None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a user's mistake ends with one line and exit code 2."""
+    """Run the command line. A user's mistake ends with one line and exit code 2; a sweep ends with a table of its jobs, and with
+    exit code 1 where one of them failed."""
     register()
-    COMMAND.run(train, arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not {"-m", "--multirun"} & set(given):
+        COMMAND.run(train, given)
+        return
+    folders = [item.partition("=")[2] for item in given if item.startswith(SWEEP_FOLDER)]
+    folder = Path(folders[-1] if folders else time.strftime("outputs/sweeps/%Y-%m-%d_%H-%M-%S"))
+    try:
+        COMMAND.run(train, given if folders else [*given, f"{SWEEP_FOLDER}{folder}"])
+    finally:
+        text, failed = summarise(folder)
+        if text:
+            print(f"\n{text}\n{folder / SUMMARY}")
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ class SessionContext:
             replace(row, text=text, written=row.written + len(text.ids) - old)
             for row, text, old in zip(start.rows, texts, before, strict=True)
         )
-        return SessionContext(session, rows, held), [tokenizer.decode(text.ids) for text in texts]
+        return SessionContext(session, rows, held), [_head(tokenizer.decode(text.ids), until) for text in texts]
 
     def score_options(
         self, options: Sequence[Sequence[str]], role: Role = Role.ANSWER, blocked: frozenset[Role] = frozenset()
@@ -213,6 +213,12 @@ class SessionContext:
         ]
         drawn = runner.draw(chosen.held, [row.segments for row in chosen.rows], torch.stack(noise), grid)
         return [SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination") for pixels in drawn]
+
+
+def _head(text: str, until: str) -> str:
+    """``text`` up to and including ``until``: a token may hold more."""
+    before, found, _ = text.partition(until) if until else (text, "", "")
+    return before + found
 
 
 def _shared(texts: Sequence[OpenText]) -> tuple[Role, frozenset[Role]]:

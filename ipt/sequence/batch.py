@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,16 +86,16 @@ class PackedBatch:
         """[F, D] the rows of ``latents_GD`` that belong to noised images. ``ValueError`` before `encoded`."""
         if self.pictures:
             raise ValueError(f"{len(self.pictures)} pictures of the batch have no latents yet; call encoded first")
-        return self.latents_GD[torch.from_numpy(self.spans.is_noised).to(self.latents_GD.device)]
+        return self.latents_GD[torch.from_numpy(np.flatnonzero(self.spans.is_noised)).to(self.latents_GD.device)]
 
     def with_noised(self, x_t_FD: Tensor, timesteps: Tensor) -> PackedBatch:
         """The same batch with the noised images' latents replaced by x_t, at times t in [0, 1], one per noised image.
 
         Raises ``ValueError`` where the counts do not match the noised images of the batch.
         """
-        noised = torch.from_numpy(self.spans.is_noised).to(self.latents_GD.device)
+        noised = torch.from_numpy(np.flatnonzero(self.spans.is_noised)).to(self.latents_GD.device)
         images = torch.from_numpy(self.spans.noised_images).to(self.latents_GD.device)
-        expected = (int(self.spans.is_noised.sum()), self.latents_GD.shape[1])
+        expected = (len(noised), self.latents_GD.shape[1])
         if x_t_FD.shape != expected or timesteps.shape != images.shape:
             raise ValueError(
                 f"{len(images)} noised images need x_t {expected} and as many timesteps, got {tuple(x_t_FD.shape)} and "
@@ -122,6 +123,8 @@ def lay_out(
     grids: dict[Kind, list[Grid]] = {Kind.VIT: [], Kind.VAE: []}
     pictures: dict[Picture, int] = {}
     picture_of: list[int] = []
+    bos, eos = torch.tensor([tokens.bos]), torch.tensor([tokens.eos])
+    markers = torch.tensor([tokens.image_start, tokens.image_end])
     if positions is not None and len(positions) != len(samples):
         raise ValueError(f"{len(samples)} samples cannot start at {len(positions)} positions")
     for number, segments in enumerate(samples):
@@ -133,19 +136,20 @@ def lay_out(
                 continue
             if kind is Kind.TEXT:
                 assert isinstance(payload, Tensor)
-                ids = torch.cat([payload.new_tensor([tokens.bos]), payload, payload.new_tensor([tokens.eos])])
+                ids = torch.cat([bos, payload, eos])
                 text.append(ids)
                 length = len(ids)
                 if segment.loss is not Loss.NONE:
-                    end = [] if segment.end_label is None else [segment.end_label]
-                    labels.append(torch.cat([ids[1:], ids.new_tensor(end)]))
+                    labels.append(ids[1:])
+                    if segment.end_label is not None:
+                        labels.append(ids.new_tensor([segment.end_label]))
             else:
                 grid = segment.grid(geometry)
                 source = Kind.VIT if kind is Kind.VIT else Kind.VAE
                 if source is Kind.VAE:
                     number_of = pictures.setdefault(payload, len(pictures)) if isinstance(payload, Picture) else -1
                     picture_of.append(number_of)
-                text.append(torch.tensor([tokens.image_start, tokens.image_end]))
+                text.append(markers)
                 grids[source].append(grid)
                 rows[source].append(image_tokens(segment, grid, geometry))
                 length = len(rows[source][-1]) + 2

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 
 from ipt.common.images import image_size
-from ipt.samples.prompts import Profile, render_prompt
+from ipt.samples.prompts import Profile, PromptPart, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.pictures import Picture, Size
+from ipt.sequence.pictures import SMALL_KEPT, Picture, Size
 from ipt.sequence.segments import Kind, RejectedSample, Segment, num_tokens
 from ipt.sequence.settings import Geometry, SequenceConfig
 from ipt.sequence.spans import Loss, Role
@@ -24,6 +25,10 @@ from ipt.sequence.transforms import ResizeRule
 
 KINDS: Mapping[str, Kind] = {"vae": Kind.VAE, "vit": Kind.VIT}
 SHRINK_STEP, SHRINK_STEPS = 0.9, 20
+#: Images of at most so many bytes have their headers read once.
+SMALL_BYTES = 2**14
+
+_size = lru_cache(maxsize=SMALL_KEPT)(image_size)
 
 
 class Renderer:
@@ -42,22 +47,23 @@ class Renderer:
 
         Raises `RejectedSample` where the policy says so, ``BadSample`` and ``BadImage`` for what is wrong in the data.
         """
-        limit = self.config.max_prompt_tokens
+        limit, parts = self.config.max_prompt_tokens, render_prompt(sample, mode, self.profile)
+        texts = [part if part.image is not None else self.text(part.text, Role[part.role.upper()]) for part in parts]
         for step in range(SHRINK_STEPS if self.config.oversize == "shrink" else 1):
-            segments = self._prompt(sample, mode, SHRINK_STEP**step)
+            segments = self._sized(sample, texts, SHRINK_STEP**step)
             if num_tokens(segments, self.geometry) <= limit:
                 return segments
-        length = num_tokens(self._prompt(sample, mode, 1.0), self.geometry)
+        length = num_tokens(self._sized(sample, texts, 1.0), self.geometry)
         policy = f", also at {SHRINK_STEP**step:.2f} of its image sizes" if step else ""
         raise RejectedSample(sample.id, f"its prompt has {length} tokens, at most {limit} are allowed{policy}")
 
-    def _prompt(self, sample: SpatialSample, mode: str, scale: float) -> list[Segment]:
+    def _sized(self, sample: SpatialSample, parts: Sequence[Segment | PromptPart], scale: float) -> list[Segment]:
         segments: list[Segment] = []
         numbers = itertools.count()
-        for part in render_prompt(sample, mode, self.profile):
-            if part.image is None:
-                segments.append(self.text(part.text, Role[part.role.upper()]))
-            else:
+        for part in parts:
+            if isinstance(part, Segment):
+                segments.append(part)
+            elif part.image is not None:
                 segments += self.observation(sample, part.image, f"images[{next(numbers)}]", scale)
         return segments
 
@@ -68,7 +74,7 @@ class Renderer:
             "vae": self._rule(at.input_side * scale, at.input_min_side * scale, self.geometry.latent_stride),
             "vit": self._rule(at.vit_side * scale, at.vit_min_side * scale, self.geometry.vit_patch),
         }
-        size = image_size(image.data, what)
+        size = _size(image.data, what) if len(image.data) <= SMALL_BYTES else image_size(image.data, what)
         return [
             Segment(KINDS[encoder], Picture(image.data, (rules[encoder].size(*size),), what), Role.OBSERVATION)
             for encoder in self.config.observe
@@ -111,11 +117,14 @@ class Renderer:
             return list(segments)
         rates = self.config.dropout
         lost = {
-            group: self.config.stream(f"dropout {group}", sample, epoch).random() < getattr(rates, group)
+            group: self.config.stream(f"dropout {group}", sample, epoch).random() < rate
             for group in rates.__dataclass_fields__
+            if (rate := getattr(rates, group))
         }
+        if not any(lost.values()):
+            return list(segments)
         kept = [replace(s, dropped=True) if lost.get(guidance_group(s), False) else s for s in segments]
-        return [replace(s, loss=Loss.NONE) if lost["text"] and s.loss is Loss.CE else s for s in kept]
+        return [replace(s, loss=Loss.NONE) if lost.get("text") and s.loss is Loss.CE else s for s in kept]
 
 
 def guidance_group(segment: Segment) -> str:

@@ -9,10 +9,9 @@ peak)``, N the parameters that one token passes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,44 +23,11 @@ from ipt.model.config import ModelConfig
 from ipt.model.flops import expert_weights, forward_flops
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.spans import Expert, SpanTable
+from ipt.training.records import StepRecord, line, read_records, scalars
 
 #: Published dense bfloat16 peaks in TFLOP/s, by a word of the device's name.
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
 CURVES = ("loss", "ce", "flow", "gradient_norm", "learning_rate", "tokens_per_second")
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One optimisation step, over all ranks. Losses are means over the step's tokens; ``tokens`` counts by kind; ``data``
-    identifies the samples in their order; ``hardest`` are ids and losses of the samples with the largest ones; seconds of
-    ``data_wait`` are part of ``seconds``; ``peak_memory`` in bytes, of the rank that needs most."""
-
-    step: int
-    loss: float
-    ce: float
-    flow: float
-    learning_rate: float
-    gradient_norm: float
-    skipped: bool
-    samples: int
-    data: str
-    tokens: dict[str, int]
-    seconds: float
-    data_wait: float
-    tokens_per_second: float
-    mfu: float | None
-    mfu_bagel: float | None
-    peak_memory: int
-    hardest: list[tuple[str, float]]
-
-    def note(self) -> str:
-        """The record in a line."""
-        waited = self.data_wait / max(self.seconds, 1e-9)
-        mfu = "" if self.mfu is None else f", MFU {self.mfu:.1%}"
-        return (
-            f"loss {self.loss:.4f} (ce {self.ce:.4f}, flow {self.flow:.4f}), {self.tokens_per_second:,.0f} tokens/s{mfu}, "
-            f"waiting for data {waited:.0%}{', SKIPPED' if self.skipped else ''}"
-        )
 
 
 class Tracker(Protocol):
@@ -131,29 +97,6 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
-
-
-def scalars(record: StepRecord) -> dict[str, float]:
-    """The finite numbers of a record, tokens as ``tokens/kind``."""
-    values = {name: value for name, value in asdict(record).items() if isinstance(value, int | float)}
-    values |= {f"tokens/{kind}": count for kind, count in record.tokens.items()}
-    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
-
-
-def line(record: Mapping[str, Any]) -> str:
-    """A record as a JSON line; what is not finite becomes null."""
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-    hardest = [(name, value if math.isfinite(value) else None) for name, value in record.get("hardest", ())]
-    return json.dumps(finite | {"hardest": hardest}, allow_nan=False) + "\n"
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
-    if not path.is_file():
-        return []
-    *lines, unfinished = path.read_text().split("\n")
-    del unfinished
-    return [json.loads(text) for text in lines]
 
 
 def token_kinds(spans: SpanTable) -> dict[str, int]:

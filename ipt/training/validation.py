@@ -15,7 +15,7 @@ import torch
 from ipt.common.files import write_bytes
 from ipt.sequence.loader import Loader
 from ipt.training.losses import TokenCounts
-from ipt.training.tracking import read_records
+from ipt.training.records import read_records
 
 if TYPE_CHECKING:
     from ipt.training.trainer import Trainer

@@ -18,6 +18,7 @@ from ipt.training.settings import CheckpointConfig, EmaConfig, OptimConfig, Trai
 from ipt.training.trainer import Trainer
 from tests.sequence.loading import GEOMETRY, Words, make_loader, stored
 
+ROOT = Path(__file__).parents[2]
 TOY = ModelConfig(
     "toy",
     DecoderConfig(hidden=16, intermediate=24, layers=2, heads=2, kv_heads=1, vocab=64),

@@ -17,10 +17,9 @@ from ipt.samples.store import seal, write_shards
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.plan import plan
 from tests.sequence.loading import SAMPLES
+from tests.training.runs import ROOT
 
-ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
-STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 SHORT = ("trainer.steps=2", "checkpoints.every=1", "optim.warmup_steps=1")
 
 
@@ -66,22 +65,6 @@ def test_the_paper_values_are_those_of_the_bagel_experiments() -> None:
     assert (config.loader.budget, config.sequence.max_sample_tokens, config.loader.packs_per_step) == (24576, 24576, 8)
     assert (config.full_sequence.resolution("pet").input_side, config.resolution.imagination) == (1024, 64)
     assert config.trainer.dtype == "bfloat16" and config.trainer.checkpoint_activations
-
-
-@pytest.mark.parametrize("study", STUDIES)
-def test_every_study_sweeps_over_runs_that_pass_the_checks(study: str) -> None:
-    arguments = ["train.py", "-m", f"study={study}", "experiment=pet_ipt", "dry_run=true"]
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    folders = [line.split(" in ")[1] for line in done.stdout.splitlines() if line.startswith("run pet_ipt in ")]
-    assert len(folders) == len(set(folders)) == 9
-
-
-def test_a_failed_job_of_a_sweep_does_not_end_the_others() -> None:
-    arguments = ["train.py", "-m", "optim.lr=-1,0.001", "name=job", "dry_run=true"]
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "error: " in done.stderr and "lr > 0" in done.stderr
-    assert done.stdout.count("run job in outputs/job") == 1
 
 
 def test_settings_are_checked_before_torch_is_imported() -> None:

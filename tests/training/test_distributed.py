@@ -18,9 +18,9 @@ from torch import Tensor
 from ipt.training.distributed import start_world
 from ipt.training.settings import DistributedConfig
 from tests.training.ranks import Job
+from tests.training.runs import ROOT
 from tests.training.test_trainer import VARYING
 
-ROOT = Path(__file__).parents[2]
 Result = tuple[dict[str, Tensor], list[dict[str, Any]]]
 
 

@@ -16,14 +16,13 @@ from ipt.common.seeding import generator
 from ipt.samples.store import seal, write_shards
 from ipt.training.build import make_trainer
 from ipt.training.distributed import World
-from ipt.training.tracking import read_records
+from ipt.training.records import read_records
 from tests.sequence.loading import SAMPLES
 from tests.synthetic import make_sample
 from tests.training import golden
-from tests.training.runs import Run, assert_same_state
+from tests.training.runs import ROOT, Run, assert_same_state
 from tests.training.test_trainer import lasting
 
-ROOT = Path(__file__).parents[2]
 KILLS = 20
 
 

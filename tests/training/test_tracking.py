@@ -12,16 +12,8 @@ import pytest
 
 from ipt.model.flops import forward_flops
 from ipt.model.summary import sample
-from ipt.training.tracking import (
-    JsonLines,
-    StepRecord,
-    peak_flops,
-    read_records,
-    scalars,
-    step_flops,
-    token_kinds,
-    trackers,
-)
+from ipt.training.records import StepRecord, read_records, scalars
+from ipt.training.tracking import JsonLines, peak_flops, step_flops, token_kinds, trackers
 from tests.training.runs import TOY
 
 LAYOUT = "vit:2x2 text:6 noised:2x3 vae:2x3 vit:2x2 answer:4"

@@ -15,8 +15,8 @@ import torch
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
 from ipt.sequence.prepare import Measured
+from ipt.training.records import read_records
 from ipt.training.settings import CheckpointConfig
-from ipt.training.tracking import read_records
 from ipt.training.trainer import Trainer
 from ipt.training.validation import Validation
 from tests.training.runs import Run, assert_same_state, state

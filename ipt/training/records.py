@@ -1,0 +1,72 @@
+"""Records of a run as JSON lines, without torch: they are read where nothing is computed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimisation step, over all ranks. Losses are means over the step's tokens; ``tokens`` counts by kind; ``data``
+    identifies the samples in their order; ``hardest`` are ids and losses of the samples with the largest ones; seconds of
+    ``data_wait`` are part of ``seconds``; ``peak_memory`` in bytes, of the rank that needs most."""
+
+    step: int
+    loss: float
+    ce: float
+    flow: float
+    learning_rate: float
+    gradient_norm: float
+    skipped: bool
+    samples: int
+    data: str
+    tokens: dict[str, int]
+    seconds: float
+    data_wait: float
+    tokens_per_second: float
+    mfu: float | None
+    mfu_bagel: float | None
+    peak_memory: int
+    hardest: list[tuple[str, float]]
+
+    def note(self) -> str:
+        """The record in a line."""
+        waited = self.data_wait / max(self.seconds, 1e-9)
+        mfu = "" if self.mfu is None else f", MFU {self.mfu:.1%}"
+        return (
+            f"loss {self.loss:.4f} (ce {self.ce:.4f}, flow {self.flow:.4f}), {self.tokens_per_second:,.0f} tokens/s{mfu}, "
+            f"waiting for data {waited:.0%}{', SKIPPED' if self.skipped else ''}"
+        )
+
+
+def scalars(record: StepRecord) -> dict[str, float]:
+    """The finite numbers of a record, tokens as ``tokens/kind``."""
+    values = {name: value for name, value in asdict(record).items() if isinstance(value, int | float)}
+    values |= {f"tokens/{kind}": count for kind, count in record.tokens.items()}
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+def line(record: Mapping[str, Any]) -> str:
+    """A record as a JSON line; what is not finite becomes null."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    hardest = [(name, value if math.isfinite(value) else None) for name, value in record.get("hardest", ())]
+    return json.dumps(finite | {"hardest": hardest}, allow_nan=False) + "\n"
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
+    if not path.is_file():
+        return []
+    *lines, unfinished = path.read_text().split("\n")
+    del unfinished
+    return [json.loads(text) for text in lines]
+
+
+def last_record(path: Path) -> dict[str, Any] | None:
+    """The newest record, where there is one."""
+    return next(reversed(read_records(path)), None)
