@@ -22,7 +22,7 @@ from ipt.evaluation.tables import percent, span
 from ipt.study.demo_page import Check, demo_page
 from ipt.study.report import Findings
 
-HOME = ("backend=embedded", "num_samples=6", "seed=7", "image_size=256")
+HOME = ("backend=embedded", "num_samples=6", "seed=7", "image_size=256", "workers=2")
 CHANCE = 0.5
 LAST = 6  # windows of the loss curve that are compared
 
@@ -41,7 +41,7 @@ def demo(config: DemoConfig) -> bool:
     output, started = Path(config.output), time.monotonic()
     study = ["train.py", "study=demo", f"plan.workers={config.workers}", f"plan.data={output / 'data'}"]
     steps = [
-        (f"draw a furnished home and questions about homes ({output / 'homes.html'})", *homes(output)),
+        (f"draw a furnished home and questions of each task about homes ({output / 'homes-*.html'})", *homes(output)),
         (
             "generate 6,500 questions about block rooms, train a model that imagines and a control side by side, and ask both "
             "about 500 questions of unseen rooms (about 6 minutes on two cores)",
@@ -67,12 +67,12 @@ def demo(config: DemoConfig) -> bool:
 
 def homes(output: Path) -> list[list[str]]:
     """Commands that make samples of furnished homes, with a page to answer them on."""
-    data, page = output / "homes", output / "homes.html"
-    return [
-        ["-m", "datagen.backends.embedded.show", "seed=9", f"output={output / 'home.png'}"],
-        ["-m", "datagen", "task=pet", *HOME, f"output_dir={data}"],
-        ["-m", "datagen.gallery", f"source={data}", f"output={page}"],
-    ]
+    commands = [["-m", "datagen.backends.embedded.show", "seed=9", f"output={output / 'home.png'}"]]
+    for task in ("pet", "pt", "mvc"):
+        data = output / f"homes-{task}"
+        commands.append(["-m", "datagen", f"task={task}", *HOME, f"output_dir={data}"])
+        commands.append(["-m", "datagen.gallery", f"source={data}", f"output={output / f'homes-{task}.html'}"])
+    return commands
 
 
 def run(arguments: Sequence[str]) -> None:

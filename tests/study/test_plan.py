@@ -50,7 +50,7 @@ def test_mistakes_name_what_is_valid(changes: dict[str, Any], told: str) -> None
         make_study(plan(**changes))
 
 
-@pytest.mark.parametrize("name", ["small_scale", "search"])
+@pytest.mark.parametrize("name", ["small_scale", "search", "small_scale_gpu", "demo"])
 def test_every_run_of_the_studies_is_a_training_that_goes_together(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
