@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 from ipt.common.html import Html, page, picture, plot, table, tag
+from ipt.common.images import open_image
 from ipt.evaluation.metrics import evaluate
 from ipt.evaluation.tables import percent, span
 from ipt.inference.prediction import Prediction
@@ -15,6 +18,7 @@ from ipt.samples.store import SampleReader
 from ipt.study.report import MODES, Findings
 
 SHOWN = 24
+COLUMNS, SIDE = 8, 96
 STYLE = """
 .sample { display: grid; grid-template-columns: repeat(3, 160px) 1fr; gap: .8rem; align-items: start; }
 .sample img { width: 160px; image-rendering: pixelated; }
@@ -86,14 +90,32 @@ def curves(findings: Findings) -> Html:
     return plot(figure, "means of 50 steps")
 
 
+def drawn(findings: Findings, number: int) -> list[tuple[Prediction, bytes]]:
+    """Some questions, evenly spread, with the PNG that was imagined for each."""
+    run = findings.answers("pet", "imagining", "imagination", [0])[0]
+    found = sorted((each for each in run.predictions if each.images), key=lambda each: each.sample_id)
+    chosen = found[:: max(len(found) // number, 1)][:number]
+    return [(prediction, (run.folder / prediction.images[0]).read_bytes()) for prediction in chosen]
+
+
+def atlas(findings: Findings) -> Image.Image:
+    """Columns of input, imagined and true picture, one above the other."""
+    samples = {sample.id: sample for sample in SampleReader(findings.study.dataset("pet", findings.study.split))}
+    chosen, gap = drawn(findings, COLUMNS), SIDE // 16
+    sheet = Image.new("RGB", (len(chosen) * (SIDE + gap) - gap, 3 * (SIDE + gap) - gap), "white")
+    for column, (prediction, imagined) in enumerate(chosen):
+        sample = samples[prediction.sample_id]
+        for row, data in enumerate((sample.images[0].data, imagined, sample.imagination.data)):
+            tile = open_image(data).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+            sheet.paste(tile, (column * (SIDE + gap), row * (SIDE + gap)))
+    return sheet
+
+
 def gallery(findings: Findings, samples: dict[str, SpatialSample]) -> list[Html]:
     """Input, imagined and true picture of some questions, with the answers."""
-    run = findings.answers("pet", "imagining", "imagination", [0])[0]
-    drawn = [prediction for prediction in run.predictions if prediction.images]
     shown: list[Html] = []
-    for prediction in sorted(drawn, key=lambda each: each.sample_id)[:: max(len(drawn) // SHOWN, 1)][:SHOWN]:
+    for prediction, imagined in drawn(findings, SHOWN):
         sample = samples[prediction.sample_id]
-        imagined = (run.folder / prediction.images[0]).read_bytes()
         parts: list[Any] = [
             picture(sample.images[0].data, "input"),
             picture(imagined, "imagined"),
