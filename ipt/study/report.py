@@ -54,7 +54,8 @@ class Findings:
     def __init__(self, folder: Path, data: str = "") -> None:
         about = read_json(folder / PLAN)
         study = make_study(about["plan"])
-        study = replace(study, arms={name: study.arms[name] for name in about["arms"]})  # JSON sorts them
+        order = dict.fromkeys(name.split("-")[1] for name in about["runs"])  # JSON has sorted the plan
+        study = replace(study, arms={name: study.arms[name] for name in order})
         self.study: Study = replace(study, data=data) if data else study
         self.folder, self.results = folder, results(folder)
         self._answers: dict[Path, Answers] = {}
@@ -182,14 +183,15 @@ def pictures(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
         found: list[PictureScores] = []
         for run in findings.answers(task, arm, DRAWING, findings.seeds(task, arm)) if draws(study, arm) else []:
             rng = generator(0, "pictures", task)
-            if sum(bool(prediction.images) for prediction in run.predictions) > CANDIDATES:
+            drawn = [run.folder / prediction.images[0] for prediction in run.predictions if prediction.images]
+            if len(drawn) > CANDIDATES and all(path.is_file() for path in drawn):  # archives may lack some
                 found.append(picture_scores(run, truth, mean, rng))
         if found:
             values[arm] = asdict(mean_scores(found))
-            rows.append([arm, *mean_scores(found).cells()])
+            rows.append([arm, str(len(found)), *mean_scores(found).cells()])
     if not rows:
         return "", values
-    header = ["training", *PictureScores.header()]
+    header = ["training", "seeds", *PictureScores.header()]
     return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, rows), values
 
 

@@ -48,8 +48,7 @@ def run_study(plan: Mapping[str, Any], folder: Path, common: Sequence[str], comp
     make_data(study)
     listed = runs(study, folder, tuple(common))
     missing = [run for run in listed if not (run.folder / RESULT).is_file()]
-    about = {"runs": [run.name for run in listed], "arms": list(study.arms), "revision": code_revision()}
-    write_json(folder / PLAN, {"plan": plan, **about})
+    write_json(folder / PLAN, {"plan": plan, "runs": [run.name for run in listed], "revision": code_revision()})
     print(f"{len(listed)} runs in {folder}, {len(missing)} of them to do, {study.workers} at a time", file=sys.stderr)
     for task in {run.task for run in missing}:
         in_memory(study.dataset(task, "train"))  # read before forking: all runs share it
