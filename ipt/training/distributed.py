@@ -10,6 +10,7 @@ which every function here is the identity. Gradients are summed, not averaged: l
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -89,6 +90,9 @@ def spread(objective: Objective, settings: DistributedConfig, world: World, dtyp
         return objective
     if settings.kind == "ddp":
         devices = None if world.device == "cpu" else [world.device]
+        warnings.filterwarnings(
+            "ignore", message="`broadcast_buffers` is deprecated"
+        )  # its successor is not in torch 2.6
         return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
     device = world.device.partition(":")[0]
     if settings.kind == "fsdp2":
