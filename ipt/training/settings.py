@@ -12,12 +12,14 @@ DTYPES = ("float32", "bfloat16")
 @dataclass(frozen=True)
 class LossConfig:
     """Weights of the two losses. ``reweight_text``: BAGEL's (n + 1)^-0.5 for each token of an n-id text, normalised by the sum of
-    the weights. ``timestep_shift`` of the training times. ``chunk``: positions whose logits exist at a time."""
+    the weights. ``timestep_shift`` of the training times. ``fresh_noise``: new times and noise for an image in every epoch;
+    otherwise always the same, which can be learnt by heart. ``chunk``: positions whose logits exist at a time."""
 
     ce_weight: float = 1.0
     flow_weight: float = 1.0
     reweight_text: bool = False
     timestep_shift: float = 1.0
+    fresh_noise: bool = True
     chunk: int = 2048
 
     def __post_init__(self) -> None:

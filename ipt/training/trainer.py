@@ -11,11 +11,8 @@ import hashlib
 import logging
 import math
 import resource
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +40,7 @@ from ipt.training.optim import (
 from ipt.training.precision import COMPUTE, Weights
 from ipt.training.records import StepRecord, read_records
 from ipt.training.settings import DistributedConfig, TrainerConfig
+from ipt.training.stopping import stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
 
 log = logging.getLogger(__name__)
@@ -101,8 +99,8 @@ class Trainer:
                     meter.update(self.step, record.note())
                     if self.step % self.config.checkpoints.every == 0:
                         saved = self._save()
-            if saved != self.step:
-                self._save()
+                if saved != self.step:
+                    self._save()
         finally:
             meter.close()
             for tracker in receivers:
@@ -166,7 +164,7 @@ class Trainer:
             if self.encode is None:
                 raise ValueError("the samples hold images, but the run has neither a codec nor a latent cache")
             batch = batch.encoded(self.encode)
-        batch, target = noised(batch, config.seed, config.loss.timestep_shift)
+        batch, target = noised(batch, config.seed, config.loss.timestep_shift, config.loss.fresh_noise)
         losses = self.objective(batch, target)
         ce, flow = weighted_loss(losses, batch, counts, config.loss)
         return ce, flow, sample_losses(losses, batch, config.loss)
@@ -282,23 +280,3 @@ def recomputed(layer: torch.nn.Module, *inputs: Any) -> Any:
 def _by_loss(item: tuple[str, float]) -> tuple[bool, float]:
     """Sorts losses that are not finite first, then the largest."""
     return math.isfinite(item[1]), -item[1]
-
-
-@contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set for as long as the block runs; a second SIGINT interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def stop(number: int, frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
