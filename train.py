@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ipt.common.hydra_command import SILENT, Command, stop
+from ipt.common.hydra_command import SILENT, Command, plain, stop
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.launch import is_launched, launch
 from ipt.training.sweep import DONE, MISTAKES, PLANNED, STOPPED, SUMMARY, Job, run_job, summarise
@@ -45,13 +45,6 @@ def register() -> None:
     keys["output_dir"] = "outputs/${name}"
     groups = [{f"optional {name}" if choice is None else name: choice} for name, choice in GROUPS.items()]
     COMMAND.register({"defaults": ["_self_", *groups, *SILENT], **keys})
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists and paths as texts, which Hydra can hold."""
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    return [plain(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
 def train(composed: DictConfig) -> float | None:

@@ -16,8 +16,16 @@ ALLOWED = {
     "ipt.flow": {"ipt.common"},
     "ipt.imagination": {"ipt.common", "ipt.samples", "ipt.sequence"},
     "ipt.model": {"ipt.common", "ipt.sequence", "ipt.flow"},
-    "ipt.training": {"ipt.common", "ipt.samples", "ipt.sequence", "ipt.imagination", "ipt.flow", "ipt.model"},
     "ipt.inference": {"ipt.common", "ipt.samples", "ipt.sequence", "ipt.imagination", "ipt.flow", "ipt.model"},
+    "ipt.training": {
+        "ipt.common",
+        "ipt.samples",
+        "ipt.sequence",
+        "ipt.imagination",
+        "ipt.flow",
+        "ipt.model",
+        "ipt.inference",
+    },
     "ipt.evaluation": {"ipt.common", "ipt.samples", "ipt.sequence", "ipt.imagination", "ipt.model", "ipt.inference"},
     "datagen": {"ipt.common", "ipt.samples"},
 }

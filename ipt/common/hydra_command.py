@@ -72,6 +72,13 @@ class Command:
         hydra.main(version_base="1.3", config_path=self.path, config_name=self.name)(work)()
 
 
+def plain(value: Any) -> Any:
+    """Tuples as lists and paths as texts, which Hydra can hold."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, tuple | list) else value
+
+
 def stop(message: str) -> NoReturn:
     """End with exit code 2 and one line."""
     print(f"error: {message}", file=sys.stderr)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,11 +17,42 @@ T = TypeVar("T")
 def typed(config: type[T], values: Mapping[str, Any], what: str) -> T:
     """``values`` as an instance of dataclass ``config``; ``ValueError`` names an unknown key or a wrong type."""
     check_keys(config, values, what)
+    plain, tables = without_tables(config, values, what)
     try:
-        result: Any = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(config)), dict(values)))
+        result: Any = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(config)), plain))
     except OmegaConfBaseException as error:
         raise ValueError(f"{what}: {str(error).splitlines()[0]}") from error
-    return result
+    return with_tables(result, tables)
+
+
+def without_tables(config: type[Any], values: Mapping[str, Any], what: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``values`` without the entries of fields like ``dict[str, Resolution]``, and these as dataclasses: OmegaConf cannot fill a
+    frozen one that it makes itself."""
+    hints, plain, tables = get_type_hints(config), {}, {}
+    for key, value in values.items():
+        element: Any = (get_args(hints[key]) or (None,))[-1]
+        if (
+            get_origin(hints[key]) is dict
+            and isinstance(element, type)
+            and is_dataclass(element)
+            and isinstance(value, Mapping)
+        ):
+            tables[key] = {name: typed(element, entry, f"{what}.{key}.{name}") for name, entry in value.items()}
+        elif is_dataclass(hints[key]) and isinstance(value, Mapping):
+            plain[key], inner = without_tables(hints[key], value, f"{what}.{key}")
+            tables |= {key: inner} if inner else {}
+        else:
+            plain[key] = value
+    return plain, tables
+
+
+def with_tables(made: Any, tables: Mapping[str, Any]) -> Any:
+    """``made`` with the entries that `without_tables` took out."""
+    fields_of = {key: getattr(made, key) for key in tables}
+    return replace(
+        made,
+        **{key: with_tables(old, tables[key]) if is_dataclass(old) else tables[key] for key, old in fields_of.items()},
+    )
 
 
 def check_keys(config: type[Any], values: Mapping[str, Any], what: str) -> None:

@@ -46,6 +46,13 @@ class Context(Protocol):
         """Append to each row its segments, possibly none: texts, and images given as pictures."""
         ...
 
+    def write_text(
+        self: C, texts: Sequence[str], following: str, role: Role, blocked: frozenset[Role] = frozenset()
+    ) -> C:
+        """Begin a text per row with given words and leave it open, as `generate_text` with ``until`` does with words of the
+        model. ``following``: what comes next in training, which decides how the end of the words is cut into tokens."""
+        ...
+
     def generate_text(
         self: C, role: Role, generator: torch.Generator, until: str = "", blocked: frozenset[Role] = frozenset()
     ) -> tuple[C, list[str]]:

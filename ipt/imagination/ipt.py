@@ -87,7 +87,7 @@ class Ipt:
     def given(self, context: Context, thoughts: Sequence[str], images: Sequence[SampleImage]) -> Imagined:
         """Imaginations that are not drawn but given, one per row: ground truth, self-made or altered ones."""
         said = [self._at_inference([self.announcement(thought)]) for thought in thoughts]
-        return self._look(context.append(said), thoughts, images)
+        return self._look(context.append(said), [think(thought) + IMAGE_START for thought in thoughts], images)
 
     def _look(self, rows: Context, texts: Sequence[str], images: Sequence[SampleImage | None]) -> Imagined:
         seen = [[] if image is None else self.shown(rows.tasks[row], image) for row, image in enumerate(images)]

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from ipt.common.files import write_bytes
 from ipt.common.images import BadImage
 from ipt.common.seeding import generator
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.samples.store import SampleReader
+
+
+class Samples(Protocol):
+    """A dataset that can be read by row and by column: ``ipt.samples.store.SampleReader``, or a list of samples in columns."""
+
+    def __getitem__(self, index: int) -> SpatialSample: ...
+
+    def column(self, name: str) -> list[Any]: ...
+
 
 ImageSource = Callable[[SpatialSample], SampleImage]
 
@@ -43,25 +53,40 @@ class SelfMade:
 
 
 class Permuted:
-    """A control: every sample has the imagination of another one of its task, by one fixed permutation without fixed points.
+    """A control: every sample has the imagination of another one of its task, by one fixed permutation without fixed points; of
+    another scene, unless one scene has more than half of the samples.
 
     Raises ``ValueError`` for a task with a single sample.
     """
 
-    def __init__(self, reader: SampleReader, seed: int) -> None:
-        self.reader = reader
-        ids, tasks = reader.ids(), reader.column("task")
-        self.partner: dict[str, int] = {}
-        for task in sorted(set(tasks)):
-            rows = [row for row, name in enumerate(tasks) if name == task]
-            if len(rows) < 2:
-                raise ValueError(f"{reader.source} has one sample of task '{task}': its imagination cannot be permuted")
-            order = generator(seed, "permuted", task).permutation(rows).tolist()
-            self.partner |= {ids[row]: other for row, other in zip(order, order[1:] + order[:1], strict=True)}
+    def __init__(self, samples: Samples, seed: int) -> None:
+        self.samples = samples
+        self.partner = dict(zip(samples.column("id"), partners(samples, seed), strict=True))
+
+    def sample(self, sample: SpatialSample) -> SpatialSample:
+        """The sample whose imagination ``sample`` gets; ``ValueError`` for one that is not of the dataset."""
+        if sample.id not in self.partner:
+            raise ValueError(f"sample '{sample.id}' is not in the dataset from which imaginations are permuted")
+        return self.samples[self.partner[sample.id]]
 
     def __call__(self, sample: SpatialSample) -> SampleImage:
-        if sample.id not in self.partner:
-            raise ValueError(
-                f"sample '{sample.id}' is not in {self.reader.source}, from which imaginations are permuted"
-            )
-        return self.reader[self.partner[sample.id]].imagination
+        return self.sample(sample).imagination
+
+
+def partners(samples: Samples, seed: int) -> list[int]:
+    """For each sample the number of its partner: samples in random order, those of a scene together, turned by the size of the
+    largest scene."""
+    tasks, scenes = samples.column("task"), [origin["scene_id"] for origin in samples.column("provenance")]
+    partner = [-1] * len(tasks)
+    for task in sorted(set(tasks)):
+        rows = [row for row, name in enumerate(tasks) if name == task]
+        shuffled = generator(seed, "permuted", task).permutation(rows).tolist()
+        first = {scenes[row]: place for place, row in reversed(list(enumerate(shuffled)))}
+        grouped = sorted(shuffled, key=lambda row: first[scenes[row]])
+        if len(rows) < 2:
+            raise ValueError(f"there is one sample of task '{task}': its imagination cannot be permuted")
+        largest = Counter(scenes[row] for row in rows).most_common(1)[0][1]
+        shift = min(largest, len(rows) // 2)
+        for place, row in enumerate(grouped):
+            partner[row] = grouped[(place + shift) % len(grouped)]
+    return partner

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ipt.imagination.base import Context, Imagined, modes
-from ipt.samples.prompts import THINK_END, answer_text, think, written
+from ipt.samples.prompts import ANSWER, THINK_END, answer_text, think, written
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Segment
@@ -37,4 +39,9 @@ class TextCot:
 
     def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
         rows, texts = context.repeat(n).generate_text(Role.ANSWER, generator, until=self.end)
+        return Imagined(rows, tuple(texts), (None,) * len(rows))
+
+    def given(self, context: Context, texts: Sequence[str]) -> Imagined:
+        """Mediators (`mediator`) that are not written by the model but given, one per row."""
+        rows = context.write_text(texts, ANSWER, Role.ANSWER)
         return Imagined(rows, tuple(texts), (None,) * len(rows))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,11 +42,16 @@ class Context:
 
     def __getitem__(self, which: Sequence[int]) -> Context:
         """The chosen rows; a row may be chosen several times for reading."""
-        return Context(*(tuple(column[i] for i in which) for column in astuple(self)))
+        return Context(*(tuple(column[i] for i in which) for column in self.columns))
 
     def __add__(self, other: Context) -> Context:
         """The rows of both, for one batched forward pass."""
-        return Context(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+        return Context(*(mine + theirs for mine, theirs in zip(self.columns, other.columns, strict=True)))
+
+    @property
+    def columns(self) -> tuple[tuple[int, ...], ...]:
+        """The fields in their order."""
+        return self.rows, self.lengths, self.positions, self.stamps
 
     def updated(self, which: Sequence[int], part: Context) -> Context:
         """The context with its rows ``which`` replaced by those of ``part``: where only some rows have gone on."""
@@ -57,7 +62,8 @@ class Context:
 class KVCache:
     """Keys (after QK-norm and RoPE) and values of ``rows`` sequences of at most ``capacity`` tokens.
 
-    ``history``: for each row, the lengths at which contexts stand in it, with their stamps, shortest first.
+    ``used``: slots in use per row. ``history``: for each row, the lengths at which contexts stand in it, with their stamps,
+    shortest first.
     """
 
     def __init__(self, config: DecoderConfig, rows: int, capacity: int, like: Tensor) -> None:
@@ -67,18 +73,31 @@ class KVCache:
         self.bits_RM = np.zeros((rows, capacity), dtype=np.int64)
         self.capacity = capacity
         self._stamps = itertools.count()
+        self.used = [0] * rows
         self.history: list[dict[int, int]] = [{0: next(self._stamps)} for _ in range(rows)]
 
-    @property
-    def used(self) -> list[int]:
-        """Slots in use per row."""
-        return [max(marks) for marks in self.history]
+    def grow(self, rows: int, capacity: int) -> None:
+        """Make room for at least so many rows and tokens. Contexts stay valid: they name rows, not memory."""
+        old_rows, old_capacity = self.bits_RM.shape
+        rows, capacity = max(rows, old_rows), max(capacity, old_capacity)
+        if (rows, capacity) == (old_rows, old_capacity):
+            return
+        filled = max(self.used, default=0)
+        for name in ("keys_ARMKH", "values_ARMKH"):
+            old = getattr(self, name)
+            new = old.new_zeros((old.shape[0], rows, capacity, *old.shape[3:]))
+            new[:, :old_rows, :filled] = old[:, :, :filled]
+            setattr(self, name, new)
+        self.bits_RM = np.pad(self.bits_RM, ((0, rows - old_rows), (0, capacity - old_capacity)))
+        self.capacity = capacity
+        self.used += [0] * (rows - old_rows)
+        self.history += [{0: next(self._stamps)} for _ in range(rows - old_rows)]
 
     def empty(self, rows: Sequence[int] | None = None) -> Context:
         """A fresh context on the given rows (all by default), whose earlier content is given up."""
         chosen = tuple(range(len(self.history))) if rows is None else tuple(rows)
         for row in chosen:
-            self.history[row] = {0: next(self._stamps)}
+            self.used[row], self.history[row] = 0, {0: next(self._stamps)}
         zeros = (0,) * len(chosen)
         return Context(chosen, zeros, zeros, tuple(self.history[row][0] for row in chosen))
 
@@ -89,7 +108,7 @@ class KVCache:
             for storage in (self.keys_ARMKH, self.values_ARMKH):
                 storage[:, row, :length] = storage[:, source, :length]
             self.bits_RM[row, :length] = self.bits_RM[source, :length]
-            self.history[row] = {length: next(self._stamps)}
+            self.used[row], self.history[row] = length, {length: next(self._stamps)}
         stamps = tuple(self.history[row][length] for row, length in zip(rows, context.lengths, strict=True))
         return Context(tuple(rows), context.lengths, context.positions, stamps)
 
@@ -98,6 +117,7 @@ class KVCache:
         self.check(context)
         for row, length in zip(context.rows, context.lengths, strict=True):
             self.history[row] = {mark: stamp for mark, stamp in self.history[row].items() if mark <= length}
+            self.used[row] = length
         return context
 
     def check(self, context: Context) -> None:
@@ -126,7 +146,7 @@ class KVCache:
                 raise ValueError(f"row {row} would hold {new} tokens, its capacity is {self.capacity}")
         stamps = tuple(next(self._stamps) for _ in lengths)
         for row, new, stamp in zip(context.rows, lengths, stamps, strict=True):
-            self.history[row][new] = stamp
+            self.used[row], self.history[row][new] = new, stamp
         return Context(context.rows, lengths, tuple(int(position) for position in spans.next_positions), stamps)
 
 

@@ -183,20 +183,32 @@ def single_tokens(
     role: Role = Role.ANSWER,
     blocked: frozenset[Role] = frozenset(),
 ) -> PackedBatch:
-    """One text token per sample, without markers, at the given rope ids: the input of a decoding step. Its logits are asked
-    for; there are no labels. ``role`` and ``blocked`` are those of the text that the token belongs to."""
+    """One text token per sample: `token_runs` of length 1."""
+    return token_runs(ids_N, [1] * len(positions), positions, geometry, role, blocked)
+
+
+def token_runs(
+    ids_X: Tensor,
+    lengths: Sequence[int],
+    positions: Sequence[int],
+    geometry: Geometry,
+    role: Role = Role.ANSWER,
+    blocked: frozenset[Role] = frozenset(),
+) -> PackedBatch:
+    """Text tokens without markers, ``lengths[i]`` of them for sample i, from the given rope ids on: the input of a decoding
+    step. Logits are asked for at each; there are no labels. ``role`` and ``blocked`` are those of the text they belong to."""
     spans = [
-        Span(number, 1, Mode.CAUSAL, Expert.UNDERSTANDING, position, role, blocked, Loss.CE_WITH_END)
-        for number, position in enumerate(positions)
+        Span(number, length, Mode.CAUSAL, Expert.UNDERSTANDING, position, role, blocked, Loss.CE_WITH_END)
+        for number, (length, position) in enumerate(zip(lengths, positions, strict=True))
     ]
-    empty = torch.empty(0, device=ids_N.device)
+    empty = torch.empty(0, device=ids_X.device)
     return PackedBatch(
         spans=SpanTable.from_spans(spans),
-        token_ids_X=ids_N,
+        token_ids_X=ids_X,
         patches_VD=empty.reshape(0, geometry.patch_size),
         patch_grids=(),
         latents_GD=empty.reshape(0, geometry.latent_size),
         latent_grids=(),
         timesteps_I=empty,
-        labels_C=ids_N[:0],
+        labels_C=ids_X[:0],
     )

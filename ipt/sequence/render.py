@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from ipt.common.images import image_size
-from ipt.samples.prompts import Profile, render_prompt
+from ipt.samples.prompts import Profile, PromptPart, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.pictures import Picture, Size
 from ipt.sequence.segments import Kind, RejectedSample, Segment, num_tokens
@@ -42,22 +42,23 @@ class Renderer:
 
         Raises `RejectedSample` where the policy says so, ``BadSample`` and ``BadImage`` for what is wrong in the data.
         """
-        limit = self.config.max_prompt_tokens
+        limit, parts = self.config.max_prompt_tokens, render_prompt(sample, mode, self.profile)
+        texts = [part if part.image is not None else self.text(part.text, Role[part.role.upper()]) for part in parts]
         for step in range(SHRINK_STEPS if self.config.oversize == "shrink" else 1):
-            segments = self._prompt(sample, mode, SHRINK_STEP**step)
+            segments = self._sized(sample, texts, SHRINK_STEP**step)
             if num_tokens(segments, self.geometry) <= limit:
                 return segments
-        length = num_tokens(self._prompt(sample, mode, 1.0), self.geometry)
+        length = num_tokens(self._sized(sample, texts, 1.0), self.geometry)
         policy = f", also at {SHRINK_STEP**step:.2f} of its image sizes" if step else ""
         raise RejectedSample(sample.id, f"its prompt has {length} tokens, at most {limit} are allowed{policy}")
 
-    def _prompt(self, sample: SpatialSample, mode: str, scale: float) -> list[Segment]:
+    def _sized(self, sample: SpatialSample, parts: Sequence[Segment | PromptPart], scale: float) -> list[Segment]:
         segments: list[Segment] = []
         numbers = itertools.count()
-        for part in render_prompt(sample, mode, self.profile):
-            if part.image is None:
-                segments.append(self.text(part.text, Role[part.role.upper()]))
-            else:
+        for part in parts:
+            if isinstance(part, Segment):
+                segments.append(part)
+            elif part.image is not None:
                 segments += self.observation(sample, part.image, f"images[{next(numbers)}]", scale)
         return segments
 

@@ -15,6 +15,7 @@ import torch
 from ipt.common.files import read_json, write_json
 from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
+from ipt.imagination.recipe import Recipe
 from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, save_pretrained
 from ipt.model.codec import AutoencoderCodec, LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig
@@ -283,4 +284,10 @@ def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: 
     if not world.is_main:
         return
     tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else Path(config.model.init)
+    recipe(config, assets).save(folder)
     save_pretrained(model, folder, state=state, codec=assets.codec, tokenizer=tokenizer)
+
+
+def recipe(config: TrainConfig, assets: Assets) -> Recipe:
+    """How the trained model is to be asked."""
+    return Recipe(config.imagination, config.full_sequence, assets.profile)

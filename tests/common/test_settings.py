@@ -41,3 +41,36 @@ def test_mistakes_are_named() -> None:
         typed(Outer, {"inner": {"size": "many"}}, "outer")
     with pytest.raises(ValueError, match="Key 'sizes' not in 'Inner'"):
         parse(Outer, ["inner.sizes=2"])
+
+
+@dataclass(frozen=True)
+class Sized:
+    side: int = 4
+
+    def __post_init__(self) -> None:
+        if self.side < 1:
+            raise ValueError("side must be positive")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    by_task: dict[str, Sized] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    sizes: Sizes = field(default_factory=Sizes)
+    name: str = ""
+
+
+def test_tables_of_frozen_settings_are_filled_and_checked() -> None:
+    values = {"sizes": {"by_task": {"pet": {"side": 2}, "mvc": {}}, "seed": 3}, "name": "a"}
+    assert typed(Table, values, "run") == Table(Sizes({"pet": Sized(2), "mvc": Sized()}, 3), "a")
+    for entry, message in (
+        ({"sid": 2}, r"unknown run\.sizes\.by_task\.pet setting 'sid' \(did you mean 'side'"),
+        ({"side": "x"}, r"run\.sizes\.by_task\.pet: Value 'x'"),
+        ({"side": 0}, "side must be positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            typed(Table, {"sizes": {"by_task": {"pet": entry}}}, "run")

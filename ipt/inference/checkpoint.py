@@ -1,0 +1,96 @@
+"""A trained model as it is loaded for inference: weights, codec, tokenizer and recipe, all from one folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ipt.common.files import sha256_file
+from ipt.imagination.recipe import Recipe, read_recipe
+from ipt.model.checkpoint import from_pretrained, read_config
+from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
+from ipt.model.unified import UnifiedModel
+from ipt.sequence.render import Renderer
+from ipt.sequence.tokenizer import Tokenizer, load_tokenizer
+
+EXPORT = "model"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What inference needs of a model; training makes one of its own parts to evaluate itself."""
+
+    model: UnifiedModel
+    codec: LatentCodec | None
+    tokenizer: Tokenizer
+    recipe: Recipe
+
+    def renderer(self, side: int | None = None) -> Renderer:
+        """The renderer of the model's training, for every task; ``side``: latent tokens per side of an imagination instead."""
+        config = self.recipe.inference_sequence
+        if side is not None:
+            config = replace(
+                config, resolutions={k: replace(v, imagination=side) for k, v in config.resolutions.items()}
+            )
+        return Renderer(self.tokenizer, self.model.config.geometry, self.recipe.profile, config)
+
+
+def load_checkpoint(
+    folder: Path,
+    recipe: Path | None = None,
+    weights: str | None = None,
+    device: torch.device | str = "cpu",
+    dtype: str = "float32",
+) -> Checkpoint:
+    """Load a run of ``train.py``, or the ``model`` folder that it exports, in ``dtype``.
+
+    ``recipe``: a file to use instead of the folder's ``recipe.json``, for weights that were not trained here. ``weights``: a file
+    name where there are several. Raises ``FileNotFoundError`` for a folder that is no checkpoint and ``ValueError`` for one
+    that is damaged.
+    """
+    folder = model_folder(folder)
+    read_config(folder, weights)
+    found = read_recipe(folder if recipe is None else recipe)
+    tokenizer = load_tokenizer(folder)
+    try:
+        codec: LatentCodec | None = load_codec(folder)
+    except FileNotFoundError:
+        codec = None
+    needs = "ipt" in found.mediators or "vae" in found.sequence.observe
+    if codec is None and needs:
+        raise FileNotFoundError(f"{folder} holds no codec, which the model needs to see and draw images")
+    if isinstance(codec, AutoencoderCodec):
+        codec.to(device)
+    model = from_pretrained(folder, device=device, dtype=DTYPES[dtype], weights=weights)
+    if tokenizer.size > model.config.decoder.vocab:
+        raise ValueError(
+            f"{folder}: the tokenizer has {tokenizer.size} tokens, the model a vocabulary of {model.config.decoder.vocab}; "
+            "these are files of different models"
+        )
+    return Checkpoint(model, codec, tokenizer, found)
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder of the weights. Raises ``FileNotFoundError`` saying what ``folder`` is instead of a checkpoint."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"checkpoint={folder} is no folder")
+    if (folder / EXPORT).is_dir():
+        return folder / EXPORT
+    if (folder / "checkpoints").is_dir():
+        raise FileNotFoundError(
+            f"{folder} is a training run that has not finished: it has no {EXPORT} folder yet; run train.py again to the end"
+        )
+    return folder
+
+
+def digest(folder: Path) -> str:
+    """Hex SHA-256 that names everything a checkpoint's answers depend on: weights, codec, tokenizer, recipe."""
+    result = hashlib.sha256()
+    for path in sorted(model_folder(folder).iterdir()):
+        if path.suffix in (".safetensors", ".json", ".txt"):
+            result.update(f"{path.name} {sha256_file(path)}\n".encode())
+    return result.hexdigest()

@@ -1,0 +1,215 @@
+"""The engine: questions in, predictions out, in batches of similar length.
+
+    engine = Engine(load_checkpoint(folder), ModeSettings("imagination"))
+    predictions = [answered.prediction for answered in engine.answer(samples)]
+
+An answer depends on the model, the settings, the seed and the sample, not on the batch that it was computed in. A sample that
+fails is an answer with an error: a batch that fails is halved until the sample is alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from ipt.common.seeding import derived_seed
+from ipt.flow.guidance import Guidance
+from ipt.flow.schedule import schedule
+from ipt.imagination.recipe import Recipe
+from ipt.imagination.sources import Permuted
+from ipt.inference.answering import Outcome, combined, mean, read_answers
+from ipt.inference.checkpoint import Checkpoint
+from ipt.inference.decoding import Deadline
+from ipt.inference.plans import Plan, make_plan
+from ipt.inference.prediction import Prediction, image_name
+from ipt.inference.runner import Runner
+from ipt.inference.session import Session
+from ipt.inference.settings import DrawSettings, ModeSettings
+from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.segments import Segment, num_tokens
+
+#: Batches whose samples are sorted by length together.
+WINDOW = 4
+#: What one sample, or a batch that is too large, can raise; anything else ends the run.
+FAILURES = (ValueError, RuntimeError)
+MAX_ERROR = 1000
+PAPER_TEXT_SCALE, PAPER_IMAGE_SCALE = 4.0, 2.0
+
+
+class Samples(Protocol):
+    """``ipt.samples.store.SampleReader``, or `Listed`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> SpatialSample: ...
+
+    def column(self, name: str) -> list[Any]: ...
+
+
+class Listed(list[SpatialSample]):
+    """Samples in memory, as a dataset."""
+
+    def column(self, name: str) -> list[Any]:
+        """One column of every row, as it would be stored."""
+        return [sample.to_record()[name] for sample in self]
+
+
+class Answered(NamedTuple):
+    """A prediction and the encoded images that it names."""
+
+    prediction: Prediction
+    images: tuple[SampleImage, ...] = ()
+
+
+class Asked(NamedTuple):
+    """A sample, its rendered prompt, and the tokens of that."""
+
+    sample: SpatialSample
+    prompt: list[Segment]
+    tokens: int
+
+
+class Engine:
+    """A model in one mode. ``batch_size``: questions at a time.
+
+    Raises ``ValueError`` where the model was not trained for the mode.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, mode: ModeSettings, seed: int = 0, batch_size: int = 64) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.checkpoint, self.mode, self.seed, self.batch_size = checkpoint, mode, seed, batch_size
+        self.renderer = checkpoint.renderer(mode.draw.side)
+        guidance, times = make_guidance(mode.draw, checkpoint.recipe), schedule(mode.draw.timesteps, mode.draw.shift)
+        special = checkpoint.tokenizer.special
+        self.runner = Runner(checkpoint.model, checkpoint.codec, special, guidance, times)
+        self.session = Session(self.runner, checkpoint.tokenizer, mode.text)
+        make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
+
+    def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:
+        """Answer every sample but those whose ids are in ``skip``, in batches of similar length, not in order."""
+        return itertools.chain.from_iterable(self.batches(samples, skip))
+
+    def batches(
+        self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()
+    ) -> Iterator[list[Answered]]:
+        """`answer`, batch by batch."""
+        data = Listed(samples) if isinstance(samples, list | tuple) else samples
+        other = Permuted(data, self.seed).sample if self.mode.name == "wrong_imagination" else None
+        plan = make_plan(self.mode, self.checkpoint.recipe, self.renderer, other)
+        skipped = {row for row, name in enumerate(data.column("id")) if name in skip} if skip else set()
+        window: list[Asked] = []
+        for row in range(len(data)):
+            if row in skipped:
+                continue
+            asked = self._ask(plan, data, row)
+            if isinstance(asked, Answered):
+                yield [asked]
+                continue
+            window.append(asked)
+            if len(window) == WINDOW * self.batch_size:
+                yield from self._answer_window(plan, window)
+                window.clear()
+        yield from self._answer_window(plan, window)
+
+    def _ask(self, plan: Plan, data: Samples, row: int) -> Asked | Answered:
+        try:
+            sample = data[row]
+        except FAILURES as error:
+            return Answered(self._unread(data, row, error))
+        try:
+            prompt = plan.mode.prompt(sample)
+        except FAILURES as error:
+            return Answered(replace(self._about(sample), error=described(error)))
+        return Asked(sample, prompt, num_tokens(prompt, self.runner.geometry))
+
+    def _answer_window(self, plan: Plan, window: list[Asked]) -> Iterator[list[Answered]]:
+        window.sort(key=lambda asked: asked.tokens)
+        for start in range(0, len(window), self.batch_size):
+            yield self._answer_batch(plan, window[start : start + self.batch_size])
+
+    def _answer_batch(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
+        try:
+            return self._answers(plan, batch)
+        except FAILURES as error:
+            if len(batch) == 1:
+                return [Answered(replace(self._about(batch[0].sample), error=described(error)))]
+        half = len(batch) // 2
+        return [*self._answer_batch(plan, batch[:half]), *self._answer_batch(plan, batch[half:])]
+
+    def _answers(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
+        started, samples = time.perf_counter(), [asked.sample for asked in batch]
+        self.runner.deadline = Deadline(self.mode.max_seconds)
+        # rows draw from streams named by this seed; the generator itself is never drawn from
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, "inference"))
+        empty = self.session.start([(sample.id,) for sample in samples], [sample.task for sample in samples])
+        imagined = plan(empty.append([asked.prompt for asked in batch]), samples, generator)
+        n = len(imagined.texts) // len(samples)
+        repeated = [sample for sample in samples for _ in range(n)]
+        outcomes = read_answers(imagined, repeated, self.mode, generator)
+        seconds = (time.perf_counter() - started) / len(samples)
+        return [
+            self._answered(plan, sample, outcomes[i * n : (i + 1) * n], seconds) for i, sample in enumerate(samples)
+        ]
+
+    def _answered(self, plan: Plan, sample: SpatialSample, outcomes: Sequence[Outcome], seconds: float) -> Answered:
+        drawn = {k: outcome.image for k, outcome in enumerate(outcomes) if plan.draws and outcome.image is not None}
+        width, height = self.renderer.imagination_size(sample.task)
+        several = len(outcomes) > 1
+        prediction = replace(
+            self._about(sample),
+            answer=combined(outcomes, self.mode.combine) if several else outcomes[0].answer,
+            probabilities=mean(outcomes) if outcomes[0].probabilities else (),
+            text=outcomes[0].text,
+            thoughts=tuple(outcome.thought for outcome in outcomes if outcome.thought),
+            images=tuple(image_name(sample.id, k if several else None) for k in drawn),
+            opened_image=plan.draws and any(outcome.opened_image for outcome in outcomes),
+            text_tokens=sum(outcome.text_tokens for outcome in outcomes),
+            image_tokens=len(drawn) * width * height // self.runner.geometry.latent_stride**2,
+            seconds=seconds,
+            votes=tuple(outcome.answer for outcome in outcomes) if several else (),
+        )
+        return Answered(prediction, tuple(drawn.values()))
+
+    def _about(self, sample: SpatialSample) -> Prediction:
+        """What a prediction repeats of its sample."""
+        return Prediction(
+            sample_id=sample.id,
+            task=sample.task,
+            sub_category=sample.question_type,
+            scene=sample.provenance.scene_id,
+            split=sample.split,
+            mode=self.mode.name,
+            question=sample.question,
+            choices=sample.choices,
+            expected=sample.answer_index,
+            seed=self.seed,
+        )
+
+    def _unread(self, data: Samples, row: int, error: Exception) -> Prediction:
+        try:
+            name = str(data.column("id")[row])
+        except FAILURES:
+            name = f"row {row}"
+        return Prediction(name, "", "", "", "", self.mode.name, "", (), -1, seed=self.seed, error=described(error))
+
+
+def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
+    """The guidance of a mode for a model that was trained by ``recipe``; None where there is none."""
+    dropout = recipe.sequence.dropout
+    text = draw.text_scale if draw.text_scale is not None else PAPER_TEXT_SCALE if dropout.text else 1.0
+    image = draw.image_scale if draw.image_scale is not None else PAPER_IMAGE_SCALE if dropout.observation else 1.0
+    if draw.image_scale is None and text <= 1:
+        image = 1.0
+    guidance = Guidance(text, image, draw.start, draw.end, draw.renorm, draw.renorm_min)  # type: ignore[arg-type]
+    return guidance if guidance.uses_text else None
+
+
+def described(error: Exception) -> str:
+    """An error in one line: its kind, then its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_ERROR]

@@ -1,0 +1,73 @@
+"""A question about one's own pictures: printed answer, imagined images beside the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ipt.common.files import write_bytes
+from ipt.common.images import image_size
+from ipt.inference.config import InferConfig
+from ipt.inference.engine import Answered, Engine
+from ipt.inference.run import load
+from ipt.samples.sample import Provenance, SampleImage, SpatialSample
+
+MAX_FILE = 64 * 2**20
+
+
+def answer_pictures(config: InferConfig) -> str:
+    """Answer the question and write what was imagined as ``PICTURE-imagined.png`` beside the first picture; what to print.
+
+    Raises ``ValueError`` (``BadImage`` for a picture) that says what is wrong, and for a mode that needs the truth.
+    """
+    if config.mode.name in ("gt_imagination", "wrong_imagination"):
+        raise ValueError(f"mode={config.mode.name} needs true imaginations, which pictures of your own do not have")
+    pictures = [_read(Path(name)) for name in config.image]
+    checkpoint = load(config)
+    task = config.task or next(iter(checkpoint.recipe.sequence.resolutions), "pet")
+    images = tuple(SampleImage(data, "observation") for data in pictures)
+    sample = SpatialSample(
+        id=Path(config.image[0]).name,
+        task=task,  # type: ignore[arg-type]
+        split="test",
+        question=str(config.question),
+        question_type="own",
+        choices=config.choices,
+        answer="A",  # unknown; nothing below looks at it
+        images=images,
+        imagination=SampleImage(pictures[0], "view"),
+        rationale="",
+        caption="",
+        provenance=Provenance("own", "", "own", 0),
+    )
+    (answered,) = Engine(checkpoint, config.mode, config.seed, 1).answer([sample])
+    if answered.prediction.error is not None:
+        raise ValueError(answered.prediction.error)
+    return "\n".join([*told(answered), *_kept(answered, Path(config.image[0]))])
+
+
+def _read(path: Path) -> bytes:
+    image_size(path)
+    if (size := path.stat().st_size) > MAX_FILE:
+        raise ValueError(f"{path} has {size:,} bytes, at most {MAX_FILE:,} are read")
+    return path.read_bytes()
+
+
+def told(answered: Answered) -> list[str]:
+    """Lines: the answer, every option with its probability, and the words before the answer."""
+    prediction = answered.prediction
+    chosen = prediction.answer
+    answer = f"none of the options ({prediction.text!r})" if chosen is None else prediction.choices[chosen]
+    lines = [f"answer: {answer}"]
+    for choice, probability in zip(prediction.choices, prediction.probabilities, strict=False):
+        lines.append(f"  {probability:6.1%}  {choice}")
+    return [*lines, *(f"thought: {thought}" for thought in prediction.thoughts)]
+
+
+def _kept(answered: Answered, beside: Path) -> list[str]:
+    lines = []
+    for number, image in enumerate(answered.images):
+        suffix = f"-{number}" if len(answered.images) > 1 else ""
+        path = beside.with_name(f"{beside.stem}-imagined{suffix}.png")
+        write_bytes(path, image.data)
+        lines.append(f"imagined: {path}")
+    return lines

@@ -1,0 +1,281 @@
+"""What inference leaves behind: one `Prediction` per sample in a run folder, from which metrics and reports are computed.
+
+    run.json           `RunManifest`, written first
+    predictions.jsonl  one line per sample, in any order
+    images/            imagined pictures, named by `image_name`
+    done.json          counts, written last: the run is complete
+
+`PredictionWriter` writes such a folder, `read_run` reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from ipt.common.files import CorruptFile, read_json, write_json
+
+SCHEMA_VERSION = 1
+MANIFEST, PREDICTIONS, IMAGES, DONE = "run.json", "predictions.jsonl", "images", "done.json"
+MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination", "free")
+MAX_NAME = 160
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model answered to one sample.
+
+    ``task``, ``sub_category`` (the question type; for PET one of six), ``scene``, ``split``, ``question``, ``choices`` and
+    ``expected`` (index of the right choice) repeat the sample. ``mode``: the column of a table that it belongs to.
+    ``answer``: index of the chosen option, ``None`` where ``text`` names none. ``probabilities``: of the options, normalised
+    over them; empty where they were not asked for. ``thoughts``: texts written before the answer; ``images``: names of
+    imagined pictures, relative to the run folder; ``votes``: the answers of several imaginations. ``opened_image``: the model
+    announced an image. ``error``: why there is no answer; where not even the sample could be read, ``choices`` is empty and
+    ``expected`` -1.
+
+    Raises ``ValueError`` for an index outside ``choices``, probabilities that are none, or an answer beside an error.
+    """
+
+    sample_id: str
+    task: str
+    sub_category: str
+    scene: str
+    split: str
+    mode: str
+    question: str
+    choices: tuple[str, ...]
+    expected: int
+    answer: int | None = None
+    probabilities: tuple[float, ...] = ()
+    text: str = ""
+    thoughts: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    opened_image: bool = False
+    text_tokens: int = 0
+    image_tokens: int = 0
+    seconds: float = 0.0
+    seed: int = 0
+    votes: tuple[int | None, ...] = ()
+    error: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        options = range(len(self.choices))
+        self._check(self.schema_version == SCHEMA_VERSION, "schema_version", f"must be {SCHEMA_VERSION}")
+        unread = self.error is not None and not options and self.expected == -1
+        self._check(unread or self.expected in options, "expected", f"must be an index of {len(options)} choices")
+        self._check(self.answer is None or self.answer in options, "answer", "must be an index of the choices or None")
+        self._check(
+            all(v is None or v in options for v in self.votes), "votes", "must be indices of the choices or None"
+        )
+        self._check(self.answer is None or self.error is None, "error", "stands beside an answer")
+        if self.probabilities:
+            whole = len(self.probabilities) == len(options) and min(self.probabilities) >= 0
+            self._check(
+                whole and abs(sum(self.probabilities) - 1) < 1e-3, "probabilities", "must be one per choice, of sum 1"
+            )
+
+    def _check(self, holds: bool, name: str, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"prediction '{self.sample_id}', field '{name}': {rule}, got {getattr(self, name)!r}")
+
+    @property
+    def correct(self) -> bool:
+        return self.answer == self.expected
+
+    def to_json(self) -> str:
+        """One line, without its end."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Prediction:
+        """Inverse of `to_json`; ``ValueError`` says what is wrong."""
+        values = json.loads(line)
+        if not isinstance(values, dict):
+            raise ValueError(f"a prediction is a JSON object, got {str(values)[:40]!r}")
+        names = {entry.name for entry in fields(cls)}
+        if wrong := sorted(set(values) ^ names):
+            raise ValueError(f"unknown or missing fields of a prediction: {', '.join(wrong)}")
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """What a run is: where the model (``checkpoint``, with the SHA-256 of its weights) and the questions (``data``, with that of
+    the folder's manifest) come from, the mode's ``settings``, and the code that ran. ``versions``: of libraries, by name."""
+
+    checkpoint: str
+    checkpoint_sha256: str
+    data: str
+    data_sha256: str
+    mode: str
+    settings: Mapping[str, Any]
+    seed: int
+    code_revision: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    #: Fields that may differ when a run is continued: they do not change what is asked, or of what.
+    MAY_CHANGE = ("checkpoint", "data", "code_revision", "versions")
+
+    def check_same(self, other: RunManifest, folder: Path) -> None:
+        """Raise ``ValueError`` naming the fields in which the run that ``folder`` holds, ``other``, is another one."""
+        mine, theirs = flat(asdict(self)), flat(asdict(other))
+        changed = [
+            f"{name}: {theirs.get(name)!r} there, {mine.get(name)!r} here"
+            for name in sorted({*mine, *theirs})
+            if name.partition(".")[0] not in self.MAY_CHANGE and mine.get(name) != theirs.get(name)
+        ]
+        if changed:
+            raise ValueError(
+                f"{folder} holds another run ({'; '.join(changed)}); restore it, or set another output_dir"
+            )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names; tuples as lists."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder as read: ``done`` is ``None`` while it is unfinished."""
+
+    folder: Path
+    manifest: RunManifest
+    predictions: tuple[Prediction, ...]
+    done: Mapping[str, Any] | None = None
+
+
+def read_manifest(folder: Path) -> RunManifest:
+    """``run.json`` of a run folder. ``FileNotFoundError`` for a folder that is none, ``CorruptFile`` for an unreadable one."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no run of inference: it has no {MANIFEST}")
+    try:
+        return RunManifest(**read_json(path))
+    except TypeError as error:
+        raise CorruptFile(f"{path} is not the manifest of a run: {error}") from error
+
+
+def read_run(folder: Path | str) -> Run:
+    """A run and its predictions. A last line that was cut off is left out.
+
+    Raises ``FileNotFoundError`` and ``CorruptFile``, which names file and line: also for a sample that occurs twice.
+    """
+    folder = Path(folder)
+    manifest, (predictions, _) = read_manifest(folder), read_predictions(folder / PREDICTIONS)
+    done = read_json(folder / DONE) if (folder / DONE).is_file() else None
+    return Run(folder, manifest, tuple(predictions), done)
+
+
+def read_predictions(path: Path) -> tuple[list[Prediction], int]:
+    """The predictions of a file, and the bytes that their lines take; a last line without its end is not one of them."""
+    if not path.is_file():
+        return [], 0
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    predictions, seen = [], set()
+    for number, line in enumerate(data[:whole].splitlines(), start=1):
+        try:
+            prediction = Prediction.from_json(line)
+        except (ValueError, TypeError) as error:
+            raise CorruptFile(f"{path}, line {number}: {error}") from error
+        if prediction.sample_id in seen:
+            raise CorruptFile(f"{path}, line {number}: sample '{prediction.sample_id}' occurs a second time")
+        seen.add(prediction.sample_id)
+        predictions.append(prediction)
+    return predictions, whole
+
+
+class PredictionWriter:
+    """Appends predictions to a run folder, each on disk before `write` returns. A context manager.
+
+    Opening a folder that holds the same run continues it: ``finished`` are its predictions, and a torn last line is cut off.
+    Raises ``ValueError`` where the folder holds another run, ``CorruptFile`` for damaged predictions.
+    """
+
+    def __init__(self, folder: Path, manifest: RunManifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.finished: list[Prediction] = []
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> PredictionWriter:
+        path = self.folder / PREDICTIONS
+        if (self.folder / MANIFEST).is_file():
+            self.manifest.check_same(read_manifest(self.folder), self.folder)
+        elif path.is_file():
+            raise CorruptFile(f"{self.folder} holds {PREDICTIONS} without {MANIFEST}; set another output_dir")
+        else:
+            write_json(self.folder / MANIFEST, asdict(self.manifest))
+        self.finished, whole = read_predictions(path)
+        self._stream = path.open("ab")
+        self._stream.truncate(whole)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def write(self, predictions: Iterable[Prediction]) -> None:
+        """Append. A failure (full disk) leaves whole lines only."""
+        assert self._stream is not None, "the writer is not open"
+        start = os.fstat(self._stream.fileno()).st_size
+        try:
+            self._stream.write("".join(prediction.to_json() + "\n" for prediction in predictions).encode())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError:
+            os.ftruncate(self._stream.fileno(), start)
+            raise
+
+    def finish(self, seconds: float) -> dict[str, Any]:
+        """Write ``done.json`` from all predictions of the folder and return it."""
+        predictions, _ = read_predictions(self.folder / PREDICTIONS)
+        done = {**counts(predictions), "seconds": seconds}
+        write_json(self.folder / DONE, done)
+        return done
+
+
+def counts(predictions: Iterable[Prediction]) -> dict[str, Any]:
+    """Predictions that ended in an answer, in a text that names none, and in an error, by the error's first words."""
+    listed = list(predictions)
+    errors = Counter(p.error.partition(":")[0] for p in listed if p.error is not None)
+    answered = sum(p.answer is not None for p in listed)
+    return {
+        "samples": len(listed),
+        "answered": answered,
+        "invalid": len(listed) - answered - sum(errors.values()),
+        "errors": dict(errors),
+    }
+
+
+def image_name(sample_id: str, number: int | None = None) -> str:
+    """The file of a sample's imagination, or of its ``number``-th, relative to the run folder. Names that would be too long for
+    a file system end in a digest."""
+    name = quote(sample_id, safe="")
+    if len(name) > MAX_NAME:
+        name = f"{name[: MAX_NAME - 65]}-{hashlib.sha256(sample_id.encode()).hexdigest()}"
+    return f"{IMAGES}/{name}{'' if number is None else f'-{number}'}.png"
+
+
+def without_seconds(prediction: Prediction) -> Prediction:
+    """The prediction without what depends on the machine: for comparisons of runs."""
+    return replace(prediction, seconds=0.0)

@@ -1,0 +1,108 @@
+"""A dataset answered into a run folder (`ipt.inference.prediction`), which the same command continues."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ipt.common.files import MANIFEST, sha256_file, write_bytes
+from ipt.common.progress import Meter
+from ipt.common.revision import code_revision
+from ipt.inference.checkpoint import Checkpoint, digest, load_checkpoint
+from ipt.inference.config import InferConfig
+from ipt.inference.engine import Engine, Samples
+from ipt.inference.prediction import PredictionWriter, RunManifest
+from ipt.samples.sample import SpatialSample
+from ipt.samples.store import SampleReader
+
+LIBRARIES = ("torch", "tokenizers", "pillow", "numpy")
+
+
+class Head:
+    """The first ``rows`` of a dataset."""
+
+    def __init__(self, reader: SampleReader, rows: int) -> None:
+        self.reader, self.rows = reader, min(rows, len(reader))
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: int) -> SpatialSample:
+        return self.reader[range(self.rows)[index]]
+
+    def column(self, name: str) -> list[Any]:
+        return self.reader.column(name)[: self.rows]
+
+
+def load(config: InferConfig) -> Checkpoint:
+    """The checkpoint of a run, on its device."""
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    recipe = None if config.recipe is None else Path(config.recipe)
+    return load_checkpoint(Path(str(config.checkpoint)), recipe, config.weights, device, config.dtype)
+
+
+def answer_dataset(config: InferConfig) -> dict[str, Any]:
+    """Answer ``config.data`` into ``config.output_dir``; the counts of ``done.json``.
+
+    Raises ``ValueError`` for an empty dataset and for a folder that holds another run, ``OSError`` that says what is kept
+    where the disk is full.
+    """
+    reader, folder = SampleReader(Path(str(config.data))), Path(config.output_dir)
+    data: Samples = reader if config.limit is None else Head(reader, config.limit)
+    if not len(data):
+        raise ValueError(f"{config.data} holds no samples")
+    engine = Engine(load(config), config.mode, config.seed, config.batch_size)
+    about = manifest(config, reader)
+    try:
+        with PredictionWriter(folder, about) as writer:
+            return _answer(engine, data, writer)
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written ({error}); what was answered is kept: make room and run the same command again"
+        ) from error
+
+
+def _answer(engine: Engine, data: Samples, writer: PredictionWriter) -> dict[str, Any]:
+    started, done = time.monotonic(), {prediction.sample_id for prediction in writer.finished}
+    right = sum(prediction.correct for prediction in writer.finished)
+    meter = Meter(f"{engine.mode.name}:", len(data), len(done))
+    count = len(done)
+    try:
+        for batch in engine.batches(data, done):
+            for answered in batch:
+                for name, image in zip(answered.prediction.images, answered.images, strict=True):
+                    write_bytes(writer.folder / name, image.data)
+            writer.write(answered.prediction for answered in batch)
+            count += len(batch)
+            right += sum(answered.prediction.correct for answered in batch)
+            meter.update(count, f"{right / count:.1%} right")
+    finally:
+        meter.close()
+    return writer.finish(time.monotonic() - started)
+
+
+def manifest(config: InferConfig, reader: SampleReader) -> RunManifest:
+    """What the run depends on."""
+    source = reader.source / MANIFEST if reader.source.is_dir() else reader.source
+    settings = {"limit": config.limit, "dtype": config.dtype, "mode": asdict(config.mode)}
+    if config.recipe is not None:
+        settings["recipe_sha256"] = sha256_file(Path(config.recipe))
+    return RunManifest(
+        checkpoint=str(config.checkpoint),
+        checkpoint_sha256=digest(Path(str(config.checkpoint))),
+        data=str(config.data),
+        data_sha256=sha256_file(source),
+        mode=config.mode.name,
+        settings=json.loads(json.dumps(settings)),
+        seed=config.seed,
+        code_revision=code_revision(),
+        versions={name: version(name) for name in LIBRARIES},
+    )

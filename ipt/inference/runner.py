@@ -1,0 +1,159 @@
+"""Running the model on rows of a cache: segments, runs of tokens, images; the work behind a session's contexts.
+
+Shape suffixes: B rows, X tokens of all rows, V vocabulary, L tokens of an image, D numbers per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipt.flow.guidance import Guidance
+from ipt.flow.schedule import schedule
+from ipt.inference.decoding import Deadline
+from ipt.inference.rows import Held, Rows
+from ipt.model.cache import Context, extend
+from ipt.model.codec import LatentCodec
+from ipt.model.sampling import sample_latents
+from ipt.model.unified import UnifiedModel
+from ipt.sequence.batch import Grid, lay_out, token_runs
+from ipt.sequence.pictures import Picture
+from ipt.sequence.segments import Kind, Segment, SpecialTokens, with_latents
+from ipt.sequence.spans import Mode, Role
+from ipt.sequence.transforms import normalised, unpatchify
+
+
+class Runner:
+    """A model with its codec, the cache that it fills, and how it draws: ``guidance`` and ``times`` (`ipt.flow.schedule`).
+
+    ``deadline`` is checked at every step of drawing, and by those who decode.
+    """
+
+    def __init__(
+        self,
+        model: UnifiedModel,
+        codec: LatentCodec | None,
+        special: SpecialTokens,
+        guidance: Guidance | None = None,
+        times: Tensor | None = None,
+    ) -> None:
+        self.model, self.codec, self.special, self.guidance = model, codec, special, guidance
+        self.times = schedule(25) if times is None else times
+        self.geometry = model.config.geometry
+        self.like = model.decoder.embed_tokens.weight.detach()[:0]
+        self.rows = Rows(model.config.decoder, self.like)
+        self.deadline = Deadline()
+
+    def prefill(self, held: Held, samples: Sequence[Sequence[Segment]]) -> Held:
+        """Append ``samples[i]`` to row i, where it has any token."""
+        which = [i for i, segments in enumerate(samples) if any(not s.dropped for s in segments)]
+        if not which:
+            return held
+        chosen = [samples[i] for i in which]
+        lengths = [sum(s.num_tokens(self.geometry) for s in segments) for segments in chosen]
+        part = self.rows.writable(held[which], lengths)
+        batch = lay_out(chosen, self.special, self.geometry, part.context.positions).to(self.like.device)
+        _, context = extend(self.model, batch, self.rows.cache, part.context, logits=False)
+        return held.updated(which, Held(context, part.leases))
+
+    def feed(
+        self, held: Held, which: Sequence[int], runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role]
+    ) -> tuple[Held, Tensor]:
+        """Append a run of text tokens to each of the rows ``which``; the logits [B, V] after them."""
+        lengths = [len(run) for run in runs]
+        part = self.rows.writable(held[which], lengths)
+        output, context = self._run(part, runs, role, blocked, append=True)
+        return held.updated(which, Held(context, part.leases)), output[np.cumsum(lengths) - 1]
+
+    def read(self, held: Held, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role]) -> Tensor:
+        """Logits [X, V] after each token of one run per row, which are not appended; rows may be snapshots and repeat."""
+        return self._run(held, runs, role, blocked, append=False)[0]
+
+    def _run(
+        self, held: Held, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role], append: bool
+    ) -> tuple[Tensor, Context]:
+        ids_X = torch.tensor([token for run in runs for token in run], device=self.like.device)
+        lengths = [len(run) for run in runs]
+        batch = token_runs(ids_X, lengths, held.context.positions, self.geometry, role, blocked)
+        output, context = extend(self.model, batch, self.rows.cache, held.context, append)
+        assert output.logits_CV is not None
+        return output.logits_CV.float(), context
+
+    def with_latents(self, samples: Sequence[Sequence[Segment]]) -> list[list[Segment]]:
+        """The same segments, the codec's pictures encoded; each picture once."""
+        pictures = {
+            s.payload: None
+            for segments in samples
+            for s in segments
+            if s.kind is Kind.VAE and isinstance(s.payload, Picture)
+        }
+        if not pictures:
+            return [list(segments) for segments in samples]
+        if self.codec is None:
+            raise ValueError("the model was trained without a codec, it cannot see images through one")
+        encoded = self.codec.encode([normalised(picture.pixels()) for picture in pictures])
+        latents = {picture: latent.float().cpu() for picture, latent in zip(pictures, encoded, strict=True)}
+        return [with_latents(segments, latents.get) for segments in samples]
+
+    def draw(self, held: Held, segments: Sequence[Sequence[Segment]], noise_BLD: Tensor, grid: Grid) -> list[Tensor]:
+        """An image [3, H, W] after each row, which holds ``segments[i]``; nothing is appended. The guidance branches are these
+        segments without the prompt's texts or without images, dropped as in training; equal ones are run once."""
+        if self.codec is None:
+            raise ValueError("the model was trained without a codec, it cannot draw")
+        guidance = self.guidance
+        text = self._branch(segments, _is_prompt_text) if guidance and guidance.uses_text else None
+        images = self._branch(segments, _is_image) if guidance and guidance.uses_image else None
+        tokens_BLD = sample_latents(
+            self.model,
+            self.rows.cache,
+            held.context,
+            noise_BLD.to(self.like.device),
+            grid,
+            self.times,
+            self.special,
+            guidance,
+            None if text is None else text.context,
+            None if images is None else images.context,
+            observe=lambda step, v, x: self.deadline.check(),
+        )
+        return self.codec.decode(list(unpatchify(tokens_BLD, grid, self.geometry.latent_patch)))
+
+    def _branch(self, rows: Sequence[Sequence[Segment]], is_dropped: Callable[[Segment], bool]) -> Held:
+        numbers: dict[tuple[object, ...], int] = {}
+        branches: list[list[Segment]] = []
+        of_row = []
+        for segments in rows:
+            branch = [replace(s, dropped=True) if is_dropped(s) else s for s in segments]
+            key = tuple(map(_content, branch))
+            if key not in numbers:
+                numbers[key] = len(branches)
+                branches.append(branch)
+            of_row.append(numbers[key])
+        held = self.prefill(self.rows.empty(len(branches)), branches)
+        ends = tuple(sum(_advance(s) for s in branch) for branch in branches)  # a dropped image counts, also at the end
+        return Held(replace(held.context, positions=ends), held.leases)[of_row]
+
+
+def _is_prompt_text(segment: Segment) -> bool:
+    return segment.kind is Kind.TEXT and segment.role in (Role.SYSTEM, Role.QUESTION)
+
+
+def _is_image(segment: Segment) -> bool:
+    return segment.kind is not Kind.TEXT
+
+
+def _advance(segment: Segment) -> int:
+    """How far a segment moves the rope id."""
+    if segment.kind.mode is Mode.FULL:
+        return 1
+    return 0 if segment.dropped else len(segment.payload) + 2  # type: ignore[arg-type]
+
+
+def _content(segment: Segment) -> object:
+    """Equal for texts of the same ids, and for the same image in memory."""
+    same = tuple(segment.payload.tolist()) if segment.kind is Kind.TEXT else id(segment.payload)  # type: ignore[union-attr]
+    return segment.kind, segment.role, segment.blocked, segment.dropped, same

@@ -1,0 +1,237 @@
+"""A session: batches of sequences that grow segment by segment in a KV cache, by what is given and by what the model makes.
+
+`Session.start` makes a `SessionContext`, the `ipt.imagination.base.Context` of real models. Contexts are immutable; an older
+one is a snapshot that shares memory with those that grew from it. Everything appended, whoever made it, takes the same way.
+
+Texts are laid out as in training. A text that the model writes keeps the cache that it was written with and is never tokenised
+again. What a row draws depends on the generator's seed, the row's name and how far it has grown, not on the rest of the batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from ipt.common.images import encode_image
+from ipt.common.seeding import Name, derived_seed
+from ipt.inference.decoding import OpenText, Sampler, contains
+from ipt.inference.rows import Held
+from ipt.inference.runner import Runner
+from ipt.inference.settings import TextSettings
+from ipt.samples.sample import SampleImage
+from ipt.sequence.pictures import Size
+from ipt.sequence.segments import Kind, Segment
+from ipt.sequence.spans import Role
+from ipt.sequence.tokenizer import Tokenizer
+from ipt.sequence.transforms import to_image
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence: its name in random streams, the task of its sample, the segments in its cache, the text that it has not
+    closed yet, and how many tokens of text the model has written in it."""
+
+    name: tuple[Name, ...]
+    task: str
+    segments: tuple[Segment, ...] = ()
+    text: OpenText | None = None
+    written: int = 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model at work, its tokenizer, and how it writes."""
+
+    runner: Runner
+    tokenizer: Tokenizer
+    text: TextSettings
+
+    def start(self, names: Iterable[tuple[Name, ...]], tasks: Iterable[str]) -> SessionContext:
+        """Empty rows. A row's name is that of its random streams: rows of equal names draw alike."""
+        made = tuple(Row(name, task) for name, task in zip(names, tasks, strict=True))
+        return SessionContext(self, made, self.runner.rows.empty(len(made)))
+
+
+@dataclass(frozen=True)
+class SessionContext:
+    """Rows at one moment; see `ipt.imagination.base.Context`."""
+
+    session: Session
+    rows: tuple[Row, ...]
+    held: Held
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: Sequence[int]) -> SessionContext:
+        """The chosen rows."""
+        return SessionContext(self.session, tuple(self.rows[i] for i in which), self.held[which])
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        return [row.task for row in self.rows]
+
+    @property
+    def is_open(self) -> list[bool]:
+        """For each row, whether its last text may go on."""
+        return [row.text is not None and not row.text.ended for row in self.rows]
+
+    def repeat(self, times: int) -> SessionContext:
+        copies = self[[i for i in range(len(self)) for _ in range(times)]]
+        named = (replace(row, name=(*row.name, i % times)) for i, row in enumerate(copies.rows))
+        return replace(copies, rows=tuple(named))
+
+    def append(self, segments: Sequence[Sequence[Segment]]) -> SessionContext:
+        if len(segments) != len(self):
+            raise ValueError(f"{len(segments)} lists of segments cannot be appended to {len(self)} rows")
+        closed = self.closed
+        encoded = self.session.runner.with_latents(segments)
+        held = self.session.runner.prefill(closed.held, encoded)
+        pairs = zip(closed.rows, encoded, strict=True)
+        return SessionContext(
+            self.session, tuple(replace(row, segments=(*row.segments, *new)) for row, new in pairs), held
+        )
+
+    def write_text(
+        self, texts: Sequence[str], following: str, role: Role, blocked: frozenset[Role] = frozenset()
+    ) -> SessionContext:
+        """Begin a text with given words and leave it open, as if the model had written them. ``following`` is what stood after
+        them in training: it decides how their end is cut into tokens."""
+        closed, tokenizer, texts_of = self.closed, self.session.tokenizer, []
+        for text in texts:
+            ids = tokenizer.encode(text + following)
+            enough = next(n for n in range(len(ids) + 1) if tokenizer.decode(ids[:n]).startswith(text))
+            texts_of.append(
+                OpenText(role, blocked, (self.session.runner.special.bos, *ids[:enough]), tuple(ids[:enough]))
+            )
+        return replace(closed, rows=tuple(replace(r, text=t) for r, t in zip(closed.rows, texts_of, strict=True)))
+
+    @cached_property
+    def settled(self) -> SessionContext:
+        """With the texts that have ended in the cache whole."""
+        return self._close([i for i, row in enumerate(self.rows) if row.text is not None and row.text.ended])
+
+    @cached_property
+    def closed(self) -> SessionContext:
+        """With all texts in the cache whole; those that were open end here."""
+        return self._close([i for i, row in enumerate(self.rows) if row.text is not None])
+
+    def _close(self, which: Sequence[int]) -> SessionContext:
+        if not which:
+            return self
+        held, rows, eos = self.held, list(self.rows), self.session.runner.special.eos
+        texts = {i: text if text.ended else text.end(eos) for i in which if (text := rows[i].text) is not None}
+        for role, blocked in dict.fromkeys((text.role, text.blocked) for text in texts.values()):
+            same = [i for i, text in texts.items() if (text.role, text.blocked) == (role, blocked)]
+            held, _ = self.session.runner.feed(held, same, [texts[i].waiting for i in same], role, blocked)
+        for i, text in texts.items():
+            ids = torch.tensor(text.ids, dtype=torch.long)
+            segment = Segment(Kind.TEXT, ids, text.role, blocked=text.blocked)
+            rows[i] = replace(rows[i], segments=(*rows[i].segments, segment), text=None)
+        return SessionContext(self.session, tuple(rows), held)
+
+    def generate_text(
+        self, role: Role, generator: torch.Generator, until: str = "", blocked: frozenset[Role] = frozenset()
+    ) -> tuple[SessionContext, list[str]]:
+        """A row stops at ``until``, at the end that the model sets, or after ``max_tokens``, which ends its text, too."""
+        session, start = self.session, self.settled
+        eos, tokenizer = session.runner.special.eos, session.tokenizer
+        texts = [row.text or OpenText(role, blocked, (session.runner.special.bos,)) for row in start.rows]
+        named = zip(start.rows, start.held.context.lengths, strict=True)
+        sampler = Sampler(
+            session.text.temperature,
+            generator.initial_seed(),
+            [(*row.name, "text", length) for row, length in named],
+        )
+        as_ = _shared(texts)
+        held, before = start.held, [len(text.ids) for text in texts]
+        active = [i for i, text in enumerate(texts) if not until or until not in tokenizer.decode(text.ids)]
+        while active:
+            session.runner.deadline.check()
+            held, logits = session.runner.feed(held, active, [texts[i].waiting for i in active], *as_)
+            going = []
+            for i, token in zip(active, sampler(logits, active), strict=True):
+                texts[i] = texts[i].write(token, eos)
+                stopped = bool(until) and contains(tokenizer, texts[i].ids, until, 1)
+                if not texts[i].ended and not stopped and len(texts[i].ids) >= session.text.max_tokens:
+                    texts[i] = texts[i].end(eos)
+                if not texts[i].ended and not stopped:
+                    going.append(i)
+            active = going
+        rows = tuple(
+            replace(row, text=text, written=row.written + len(text.ids) - old)
+            for row, text, old in zip(start.rows, texts, before, strict=True)
+        )
+        return SessionContext(session, rows, held), [_head(tokenizer.decode(text.ids), until) for text in texts]
+
+    def score_options(
+        self, options: Sequence[Sequence[str]], role: Role = Role.ANSWER, blocked: frozenset[Role] = frozenset()
+    ) -> list[list[float]]:
+        """Log-probabilities of each row's options as what it writes next: the continuation of its open text, or a text of its
+        own. What all options of a row end in is left out of the sum. All rows and options are read in one pass, and runs of
+        tokens that options share (all but the last token, for single letters) only once; nothing is appended.
+        """
+        start, encode, bos = self.settled, self.session.tokenizer.encode, self.session.runner.special.bos
+        runs: dict[tuple[int, tuple[int, ...]], int] = {}
+        wanted: list[list[tuple[int, int, list[int]]]] = []
+        for i, (row, texts) in enumerate(zip(start.rows, options, strict=True)):
+            lead = (bos,) if row.text is None else row.text.waiting
+            ids = _without_common_end([encode(text) for text in texts])
+            keys = [(i, (*lead, *option[:-1])) for option in ids]
+            numbers = [runs.setdefault(key, len(runs)) for key in keys]
+            wanted.append([(number, len(lead) - 1, option) for number, option in zip(numbers, ids, strict=True)])
+        as_ = _shared([row.text or OpenText(role, blocked, (bos,)) for row in start.rows])
+        logits = self.session.runner.read(start.held[[i for i, _ in runs]], [run for _, run in runs], *as_)
+        scores = torch.log_softmax(logits, dim=-1).cpu()
+        starts = np.cumsum([0, *(len(run) for _, run in runs)])
+        return [
+            [
+                sum(float(scores[starts[number] + lead + place, token]) for place, token in enumerate(option))
+                for number, lead, option in each
+            ]
+            for each in wanted
+        ]
+
+    def generate_image(self, rows: Sequence[int], size: Size, generator: torch.Generator) -> list[SampleImage]:
+        chosen, runner = self.closed[rows], self.session.runner
+        stride = runner.geometry.latent_stride
+        grid = size[1] // stride, size[0] // stride
+        noise = [
+            torch.randn(
+                grid[0] * grid[1],
+                runner.geometry.latent_size,
+                generator=torch.Generator().manual_seed(
+                    derived_seed(generator.initial_seed(), *row.name, "image", length)
+                ),
+            )
+            for row, length in zip(chosen.rows, chosen.held.context.lengths, strict=True)
+        ]
+        drawn = runner.draw(chosen.held, [row.segments for row in chosen.rows], torch.stack(noise), grid)
+        return [SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination") for pixels in drawn]
+
+
+def _head(text: str, until: str) -> str:
+    """``text`` up to and including ``until``: a token may hold more."""
+    before, found, _ = text.partition(until) if until else (text, "", "")
+    return before + found
+
+
+def _shared(texts: Sequence[OpenText]) -> tuple[Role, frozenset[Role]]:
+    """Role and blocked roles of texts that are written together."""
+    kinds = {(text.role, text.blocked) for text in texts}
+    if len(kinds) != 1:
+        raise ValueError(f"texts of different roles cannot be written in one batch: {sorted(map(str, kinds))}")
+    return kinds.pop()
+
+
+def _without_common_end(options: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The ids without the longest end that all have in common; those of a single option stay whole."""
+    backwards = zip(*(reversed(ids) for ids in options), strict=False)
+    same = sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, backwards))
+    cut = 0 if len(options) == 1 else same
+    return [list(ids[: len(ids) - cut]) for ids in options]
