@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -66,6 +67,8 @@ def train(composed: DictConfig) -> float | None:
 
 def _run(values: dict[str, Any]) -> tuple[str, float | None]:
     """What became of the run, and the loss of its last step."""
+    if "plan" in values:
+        return _study(values)
     config = train_config(values)
     # torch takes seconds to import; by now the settings are known to go together
     if config.dry_run:
@@ -80,6 +83,19 @@ def _run(values: dict[str, Any]) -> tuple[str, float | None]:
 
         loss = run(config)
     return (STOPPED if loss is None else DONE), loss
+
+
+def _study(values: dict[str, Any]) -> tuple[str, float | None]:
+    """A configuration with a plan is a study of many runs."""
+    from ipt.study.run import run_study
+
+    def compose(overrides: Sequence[str]) -> dict[str, Any]:
+        GlobalHydra.instance().clear()  # a run has a process of its own, a copy of one inside of Hydra
+        composed: Any = OmegaConf.to_container(COMMAND.compose(overrides), resolve=True)
+        return {key: value for key, value in composed.items() if key != "plan"}
+
+    common = list(HydraConfig.get().overrides.task)
+    return DONE if run_study(values["plan"], Path(values["output_dir"]), common, compose) else STOPPED, None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

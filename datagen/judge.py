@@ -7,8 +7,6 @@ times; two equal replies settle it, otherwise the majority of all rounds does. A
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ipt.common import cli
-from ipt.common.files import read_json, write_json
-from ipt.common.html import data_uri
+from ipt.common.endpoint import Endpoint, Reply, Usage
+from ipt.common.files import write_json
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader
 
@@ -39,17 +37,9 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """One round: the model's words and what they cost in tokens (0 where they come from the cache)."""
-
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of a probe: votes in order (None for an unusable reply) and the majority, None where there is none."""
+    """The outcome of a probe: votes in order (None for an unusable reply) and the majority, None where there is none; tokens
+    that were paid for, not those of replies from the cache."""
 
     sample_id: str
     probe: str
@@ -65,55 +55,9 @@ class Verdict:
 
 
 class Model(Protocol):
-    """What answers a probe; ``round_number`` tells repetitions apart."""
+    """What answers texts and encoded pictures (`ipt.common.endpoint.Endpoint`); ``attempt`` tells repetitions apart."""
 
-    def ask(self, probe: Probe, round_number: int) -> Reply: ...
-
-
-class Endpoint:
-    """A model behind an OpenAI-compatible endpoint, with retries (exponential backoff) and a cache on disk.
-
-    The cache key is a hash of everything that is sent, pictures included, and of the round. The key for the endpoint is
-    read from OPENAI_API_KEY and never stored; endpoints of one's own need none.
-    """
-
-    def __init__(
-        self, model: str, base_url: str | None, cache: Path, retries: int = 6, timeout_s: float = 120.0
-    ) -> None:
-        try:
-            import openai
-        except ImportError as error:
-            raise RuntimeError(
-                "the judge needs the openai client: pip install 'imaginative-perception-tokens[judge]'"
-            ) from error
-        key = os.environ.get("OPENAI_API_KEY") or ("none" if base_url else None)
-        self._client = openai.OpenAI(api_key=key, base_url=base_url, max_retries=retries, timeout=timeout_s)
-        self._model, self._base_url, self._cache = model, base_url or "", cache
-
-    def ask(self, probe: Probe, round_number: int) -> Reply:
-        path = self._cache / f"{self._key(probe, round_number)}.json"
-        if path.is_file():
-            return Reply(read_json(path)["text"], 0, 0)
-        pictures = [
-            {"type": "image_url", "image_url": {"url": data_uri(image.data, image.role)}} for image in probe.images
-        ]
-        content: Any = [*pictures, {"type": "text", "text": probe.text}]
-        answer = self._client.chat.completions.create(
-            model=self._model, messages=[{"role": "user", "content": content}]
-        )
-        usage = answer.usage
-        reply = Reply(
-            (answer.choices[0].message.content or "") if answer.choices else "",
-            usage.prompt_tokens if usage else 0,
-            usage.completion_tokens if usage else 0,
-        )
-        write_json(path, asdict(reply))
-        return reply
-
-    def _key(self, probe: Probe, round_number: int) -> str:
-        parts = [self._base_url, self._model, probe.text, str(round_number)]
-        parts += [hashlib.sha256(image.data).hexdigest() for image in probe.images]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    def ask(self, content: Sequence[str | bytes], attempt: int) -> Reply: ...
 
 
 def probes(sample: SpatialSample) -> Iterator[Probe]:
@@ -156,9 +100,10 @@ def vote(sample_id: str, probe: Probe, model: Model, rounds: int) -> Verdict:
     votes: list[str | None] = []
     prompt_tokens = completion_tokens = 0
     for round_number in range(rounds):
-        reply = model.ask(probe, round_number)
-        prompt_tokens += reply.prompt_tokens
-        completion_tokens += reply.completion_tokens
+        reply = model.ask([*(image.data for image in probe.images), probe.text], round_number)
+        if not reply.cached:
+            prompt_tokens += reply.prompt_tokens
+            completion_tokens += reply.completion_tokens
         votes.append(parse_reply(reply.text, probe.replies))
         if len(votes) == EARLY_EXIT and len(set(votes)) == 1:
             break
@@ -170,8 +115,8 @@ def vote(sample_id: str, probe: Probe, model: Model, rounds: int) -> Verdict:
 def judge(samples: Iterable[SpatialSample], model: Model, rounds: int = 3, workers: int = 8) -> dict[str, Any]:
     """Put every probe of every sample; returns JSON values: pass rates by probe, samples that fail and why, tokens, verdicts.
 
-    ``ValueError`` for fewer than one round. A request that still fails after all retries raises its client's error; what
-    was answered so far is in the cache, so the same command goes on from there.
+    ``ValueError`` for fewer than one round. A request that still fails after all retries raises ``EndpointDown``; what was
+    answered so far is in the cache, so the same command goes on from there.
     """
     if rounds < 1:
         raise ValueError(f"a vote needs at least one round, got rounds={rounds}")
@@ -221,7 +166,8 @@ def main(config: JudgeConfig) -> None:
     output = Path(config.output)
     model = Endpoint(config.model, config.base_url or None, output / "cache")
     report = judge(SampleReader(config.source), model, config.rounds, config.workers)
-    report["cost"] = (config.price_in * report["prompt_tokens"] + config.price_out * report["completion_tokens"]) / 1e6
+    asked = Usage(0, report["prompt_tokens"], report["completion_tokens"])
+    report["cost"] = asked.cost(config.price_in, config.price_out)
     write_json(output / "judge.json", report)
     for name, row in report["probes"].items():
         print(f"{name}: {row['passed']} of {row['asked']} as expected")

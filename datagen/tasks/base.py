@@ -60,7 +60,8 @@ class TaskConfig:
     """Settings that all tasks share.
 
     ``samples_per_scene`` is how many questions a scene may give; ``search_size`` the pixels of the search renders;
-    ``patience`` how many scenes in a row may give nothing before the run stops with an error.
+    ``patience`` how many scenes in a row may give nothing before the run stops with an error. ``plain``: questions of a few
+    words, and options in a fixed order where they are one closed or ascending set: for models too small for language.
     """
 
     name: str
@@ -71,6 +72,7 @@ class TaskConfig:
     search_size: int = 80
     patience: int = 60
     image_format: str = "png"
+    plain: bool = False
     view: ViewFilter = field(default_factory=ViewFilter)
     counterfactuals: CounterfactualConfig = field(default_factory=CounterfactualConfig)
 

@@ -39,7 +39,7 @@ from datagen.visibility import InstanceStats
 from datagen.yields import Yields
 from ipt.common.images import RGB
 from ipt.samples.camera import Camera, wrap_angle
-from ipt.samples.questions import TEMPLATES, word
+from ipt.samples.questions import word, wordings
 from ipt.samples.sample import Task
 
 MOVEMENTS = ("rotation", "square")
@@ -155,7 +155,7 @@ class MultiviewCounting(SpatialTask):
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
-        return MultiviewCountingSelector(count, self.config.max_noun_share, rng)
+        return MultiviewCountingSelector(count, self.config.max_noun_share, rng, self.config.plain)
 
     def _wanted(self, counts: Sequence[Count], rng: np.random.Generator) -> Count:
         """A count whose number is drawn first, high ones more often: they are rare and decide the yield."""
@@ -340,13 +340,13 @@ def shows_exactly(
 class MultiviewCountingSelector:
     """Releases a question when each of its four options could have been asked; evens out nouns."""
 
-    def __init__(self, count: int, max_share: float, rng: np.random.Generator) -> None:
-        self._wanted, self._max_share, self._rng = count, max_share, rng
+    def __init__(self, count: int, max_share: float, rng: np.random.Generator, plain: bool = False) -> None:
+        self._wanted, self._max_share, self._rng, self._plain = count, max_share, rng, plain
         self._pool: dict[str, dict[int, deque[tuple[str, Mapping[str, Any]]]]] = {}
         self._groups: set[str] = set()
         self._given: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
-        self._templates = Deck(TEMPLATES["mvc_count"], rng)
+        self._templates = Deck(wordings(plain)["mvc_count"], rng)
 
     @property
     def remaining(self) -> int:
@@ -387,7 +387,7 @@ class MultiviewCountingSelector:
                 queues[number] = deque(item for item in queue if place_of(item[0]) != place)
 
     def _word(self, candidate_id: str, facts: Mapping[str, Any], options: list[int]) -> Question:
-        template = self._templates.deal()
+        template, position = self._templates.deal(), self._letters.deal()
         noun, members = facts["category"], facts["members"]
         objects = plural(noun)
         if members != [noun]:
@@ -398,7 +398,7 @@ class MultiviewCountingSelector:
             candidate_id=candidate_id,
             question=word(template, objects=objects),
             question_type=facts["movement"],
-            choices=ordered(right, wrong, self._letters.deal(), self._rng),
+            choices=tuple(map(str, options)) if self._plain else ordered(right, wrong, position, self._rng),
             answer_text=right,
             rationale=mvc_rationale(facts),
             caption=mvc_caption(facts),

@@ -14,7 +14,7 @@ from datagen.rationale import pt_caption, pt_rationale
 from datagen.tasks.base import Question
 from datagen.tasks.distractors import Asked, draw_distractors
 from datagen.tasks.paths import BINS
-from ipt.samples.questions import TEMPLATES, word
+from ipt.samples.questions import word, wordings
 
 OPTIONS = 4
 BLOCK = 512  # questions whose distractors are drawn together
@@ -38,7 +38,7 @@ class PathTracingSelector:
 
     LEAD, QUEUE, SUPPLY = 2, 8, 0.6
 
-    def __init__(self, count: int, rng: np.random.Generator) -> None:
+    def __init__(self, count: int, rng: np.random.Generator, plain: bool = False) -> None:
         self._open = quotas(count, BINS, rng)
         self._queues: dict[str, dict[str, deque[Chosen]]] = {name: {} for name in BINS}
         self._taken: dict[str, dict[str, int]] = {name: {} for name in BINS}
@@ -50,7 +50,7 @@ class PathTracingSelector:
         self._tried: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
-        self._templates = {name: Deck(TEMPLATES[name], rng) for name in ("pt_path", "pt_midpoint")}
+        self._templates = {name: Deck(wordings(plain)[name], rng) for name in ("pt_path", "pt_midpoint")}
         self._rng = rng
 
     @property

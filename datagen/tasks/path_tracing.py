@@ -131,7 +131,7 @@ class PathTracing(SpatialTask):
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
-        return PathTracingSelector(count, rng)
+        return PathTracingSelector(count, rng, self.config.plain)
 
     def _finish(
         self, scene: SceneView, puzzle: Puzzle, key: str, rng: np.random.Generator, yields: Yields

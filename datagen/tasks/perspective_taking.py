@@ -36,7 +36,7 @@ from datagen.visibility import InstanceStats, floor_points, inside, seen_from
 from datagen.yields import Yields
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, wrap_angle
-from ipt.samples.questions import TEMPLATES, word
+from ipt.samples.questions import word, wordings
 from ipt.samples.sample import Task
 
 SUB_CATEGORIES = (
@@ -407,7 +407,9 @@ class PerspectiveTakingSelector:
     def __init__(self, config: PerspectiveTakingConfig, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, SUB_CATEGORIES, rng)
         self._letters = {kind: Deck((0, 1), rng) for kind in KINDS}
-        self._templates = {name: Deck(TEMPLATES[name], rng) for name in TEMPLATES if name.startswith("pet_")}
+        texts = wordings(config.plain)
+        self._templates = {name: Deck(texts[name], rng) for name in texts if name.startswith("pet_")}
+        self._plain = config.plain
         self._rng = rng
 
     @property
@@ -424,13 +426,15 @@ class PerspectiveTakingSelector:
         kind, right = facts["kind"], facts["answer"].capitalize()
         (wrong,) = (answer.capitalize() for answer in KINDS[kind] if answer != facts["answer"])
         family = f"pet_{'distance' if kind == 'distance' else 'position'}{'_arrow' if facts['arrow'] else ''}"
-        template = self._templates[family].deal()
+        template, position = self._templates[family].deal(), self._letters[kind].deal()
+        if self._plain:
+            position = KINDS[kind].index(facts["answer"])
         return [
             Question(
                 candidate_id=candidate_id,
                 question=word(template, object=facts["object"]["name"], turn=facts["turn"]),
                 question_type=facts["sub_category"],
-                choices=ordered(right, [wrong], self._letters[kind].deal(), self._rng),
+                choices=ordered(right, [wrong], position, self._rng),
                 answer_text=right,
                 rationale=pet_rationale(facts),
                 caption=pet_caption(facts),

@@ -42,7 +42,7 @@ class Ipt:
 
     def segments(self, sample: SpatialSample, epoch: int) -> list[Segment]:
         def chance(name: str, probability: float) -> bool:
-            return bool(self.renderer.config.stream(name, sample, epoch).random() < probability)
+            return probability > 0 and bool(self.renderer.config.stream(name, sample, epoch).random() < probability)
 
         target = self.truth(sample)
         seen, what = target, f"sample '{sample.id}', field 'imagination'"

@@ -7,11 +7,14 @@ another scene) is appended by the same code as what the model makes itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol
 
+import numpy as np
 import torch
 
+from ipt.common.images import encode_image
 from ipt.imagination.base import Imagination, Imagined
 from ipt.imagination.ipt import Ipt
 from ipt.imagination.mixture import make_mode
@@ -19,8 +22,9 @@ from ipt.imagination.recipe import Recipe
 from ipt.imagination.text_cot import TextCot
 from ipt.inference.session import SessionContext
 from ipt.inference.settings import ModeSettings
-from ipt.samples.sample import SpatialSample
+from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.render import Renderer
+from ipt.sequence.spans import Role
 
 Other = Callable[[SpatialSample], SpatialSample]
 
@@ -73,12 +77,44 @@ class Given:
         return self.mode.given(context, [self.mode.mediator(source) for source in sources])
 
 
+@dataclass(frozen=True)
+class Unseeing:
+    """For models that were never trained to answer at once, but to answer from an imagination that they now and then could not
+    see (``reveal`` below 1): everything stands as it did then, around a blank picture that the answer may not attend to."""
+
+    mode: Imagination
+    draws: bool = False
+
+    def __call__(
+        self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
+    ) -> Imagined:
+        assert isinstance(self.mode, Ipt)
+        profile = self.mode.renderer.profile
+        blanks = [blank(*self.mode.renderer.imagination_size(sample.task)) for sample in samples]
+        imagined = self.mode.given(context, [profile.thoughts_of(sample.task)[0] for sample in samples], blanks)
+        return replace(imagined, blocked=imagined.blocked | {Role.IMAGINATION})
+
+
+@cache
+def blank(width: int, height: int) -> SampleImage:
+    """A grey picture."""
+    return SampleImage(encode_image(np.full((height, width, 3), 128, dtype=np.uint8)), "imagination")
+
+
+def answers_unseeing(recipe: Recipe) -> bool:
+    """Whether a model answers without imagination in the way of `Unseeing`."""
+    modes = recipe.imagination.modes
+    return not modes.get("label_only") and bool(modes.get("ipt")) and recipe.imagination.ipt.reveal < 1
+
+
 def make_plan(settings: ModeSettings, recipe: Recipe, renderer: Renderer, other: Other | None = None) -> Plan:
     """The plan of a mode for a model that was trained by ``recipe``. ``other``: finds the sample with the wrong imagination.
 
     Raises ``ValueError`` where the model was not trained for the mode.
     """
     if settings.name == "answer_only":
+        if answers_unseeing(recipe):
+            return Unseeing(make_mode("ipt", renderer, recipe.inference_imagination))
         return Imagine(make_mode("label_only", renderer, recipe.inference_imagination))
     mode = make_mode(mediator(settings, recipe), renderer, recipe.inference_imagination)
     if settings.name == "gt_imagination":

@@ -22,11 +22,13 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from ipt.common.files import CorruptFile, read_json, write_json
+from ipt.samples.sample import SpatialSample
 
 SCHEMA_VERSION = 1
 MANIFEST, PREDICTIONS, IMAGES, DONE = "run.json", "predictions.jsonl", "images", "done.json"
 MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination", "free")
 MAX_NAME = 160
+MAX_ERROR = 1000
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ class Prediction:
     def correct(self) -> bool:
         return self.answer == self.expected
 
+    def failed(self, error: Exception) -> Prediction:
+        """The prediction of a question that could not be answered."""
+        return replace(self, error=described(error))
+
     def to_json(self) -> str:
         """One line, without its end."""
         return json.dumps(asdict(self), allow_nan=False)
@@ -106,6 +112,32 @@ class Prediction:
             raise ValueError(f"unknown or missing fields of a prediction: {', '.join(wrong)}")
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**{**values, **lists})
+
+
+def about(sample: SpatialSample, mode: str, seed: int = 0) -> Prediction:
+    """What a prediction repeats of its sample, without an answer."""
+    return Prediction(
+        sample_id=sample.id,
+        task=sample.task,
+        sub_category=sample.question_type,
+        scene=sample.provenance.scene_id,
+        split=sample.split,
+        mode=mode,
+        question=sample.question,
+        choices=sample.choices,
+        expected=sample.answer_index,
+        seed=seed,
+    )
+
+
+def unread(sample_id: str, mode: str, error: Exception, seed: int = 0) -> Prediction:
+    """The prediction of a sample that could not be read."""
+    return Prediction(sample_id, "", "", "", "", mode, "", (), -1, seed=seed, error=described(error))
+
+
+def described(error: Exception) -> str:
+    """An error in one line: its kind, then its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_ERROR]
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,14 @@ class Rows:
         self.slot_T = slots[np.argsort(self.tokens, kind="stable")]
 
 
+def to_device(values: np.ndarray[Any, Any], device: torch.device) -> Tensor:
+    """``values`` as a tensor, without waiting for the device's work so far (memory that is not pinned is staged at once)."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
+
+
 def sight_tensors(sight: Sight, device: torch.device) -> Sight:
     """The same `Sight` as tensors."""
-    return Sight(*(torch.from_numpy(np.ascontiguousarray(column)).to(device) for column in sight))
+    return Sight(*(to_device(np.ascontiguousarray(column), device) for column in sight))
 
 
 def additive_mask(query: Sight, key: Sight, dtype: torch.dtype) -> Tensor | None:
@@ -83,10 +88,17 @@ def additive_mask(query: Sight, key: Sight, dtype: torch.dtype) -> Tensor | None
 
 
 def padded_sdpa(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention with grouped heads, [B, L, N, H]."""
-    grouped = q_BLNH.shape[2] != k_BLKH.shape[2]
+    """Scaled dot-product attention with grouped heads, [B, L, N, H].
+
+    On CUDA with a mask, key and value heads are repeated: PyTorch's memory-efficient kernel takes no grouped heads, flash no
+    mask, and what would be left holds the scores of all pairs.
+    """
+    group = q_BLNH.shape[2] // k_BLKH.shape[2]
     q, k, v = (x.transpose(1, 2) for x in (q_BLNH, k_BLKH, v_BLKH))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped).transpose(1, 2)
+    if group > 1 and mask is not None and q.is_cuda:
+        k, v = (x[:, :, None].expand(-1, -1, group, -1, -1).flatten(1, 2) for x in (k, v))
+        group = 1
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=group > 1).transpose(1, 2)
 
 
 def similar_lengths(lengths: Ints, slack: float = 0.75) -> list[Ints]:
@@ -116,11 +128,11 @@ class SdpaAttention:
             query = sight.at(rows.index_BL)
             key = query._replace(sample=np.where(rows.valid_BL, query.sample, -1))
             mask = additive_mask(sight_tensors(query, like.device), sight_tensors(key, like.device), like.dtype)
-            self.groups.append((torch.from_numpy(rows.index_BL).to(like.device), mask))
+            self.groups.append((to_device(rows.index_BL, like.device), mask))
             tokens.append(np.where(rows.valid_BL, rows.index_BL, -1).ravel())
         flat = np.concatenate(tokens)
         slots = np.flatnonzero(flat >= 0)
-        self.slot_T = torch.from_numpy(slots[np.argsort(flat[slots])]).to(like.device)
+        self.slot_T = to_device(slots[np.argsort(flat[slots])], like.device)
         self.in_place = len(groups) == 1 and np.array_equal(flat, np.arange(len(flat)))
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
@@ -129,16 +141,25 @@ class SdpaAttention:
             q, k, v = (x.reshape(*shape, *x.shape[1:]) for x in (q_TNH, k_TKH, v_TKH))
             return padded_sdpa(q, k, v, self.groups[0][1]).flatten(0, 1)
         outputs = [
-            padded_sdpa(q_TNH[index], k_TKH[index], v_TKH[index], mask).flatten(0, 1) for index, mask in self.groups
+            padded_sdpa(*(_gathered(x, index) for x in (q_TNH, k_TKH, v_TKH)), mask).flatten(0, 1)
+            for index, mask in self.groups
         ]
         return torch.cat(outputs)[self.slot_T]
+
+
+def _gathered(x_TNH: Tensor, index_BL: Tensor) -> Tensor:
+    """``x_TNH[index_BL]``, whose backward pass on CUDA would add the rows of repeated tokens one after the other."""
+    return x_TNH.index_select(0, index_BL.flatten()).unflatten(0, index_BL.shape)
 
 
 @functools.cache
 def _compiled_flex() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention)
+    # beyond its limit of variants (dtypes, head sizes, lengths, gradients or none) the compiler gives up in silence, and what
+    # runs then holds the scores of all pairs; so there is room for all, and an error rather than that
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    return torch.compile(flex_attention, fullgraph=True)
 
 
 @backends.register("flex")
@@ -161,10 +182,11 @@ class FlexAttention:
         counted = tile_pairs(spans, tile)
         pairs[: len(counted), : len(counted)] = counted
         full = pairs == tile * tile
-        sight = token_sight(spans, spans.order)
-        padded = sight_tensors(Sight(*(np.pad(column, (0, self.padding)) for column in sight)), like.device)
-        real = torch.arange(tiles * tile, device=like.device) < spans.num_tokens
-        sample, index, span, open_, blocked, bits = padded._replace(sample=torch.where(real, padded.sample, -1))
+        # half the bytes for the tiles in which the kernel has to evaluate the rule; padding belongs to sample -1
+        sight = Sight(*(c if c.dtype == np.bool_ else c.astype(np.int32) for c in token_sight(spans, spans.order)))
+        padded = Sight(*(np.pad(column, (0, self.padding)) for column in sight))
+        padded.sample[spans.num_tokens :] = -1
+        sample, index, span, open_, blocked, bits = sight_tensors(padded, like.device)
 
         def mask_mod(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
             query = Sight(sample[q], index[q], span[q], open_[q], blocked[q], bits[q])
@@ -191,8 +213,8 @@ class FlexAttention:
 
 def _tile_lists(selected: np.ndarray[Any, Any], device: torch.device) -> tuple[Tensor, Tensor]:
     """BlockMask's form of a [T, T] choice of tiles: how many per query tile, and which, the chosen ones first."""
-    counts = torch.from_numpy(selected.sum(1).astype(np.int32)).to(device)
-    which = torch.from_numpy(np.argsort(~selected, axis=1, kind="stable").astype(np.int32)).to(device)
+    counts = to_device(selected.sum(1).astype(np.int32), device)
+    which = to_device(np.argsort(~selected, axis=1, kind="stable").astype(np.int32), device)
     return counts[None, None], which[None, None]
 
 

@@ -45,6 +45,10 @@ class LatentCodec(Protocol):
         """Scaled latents [z, h, w] to images [3, H, W] (not clamped)."""
         ...
 
+    def to(self, device: torch.device | str) -> LatentCodec:
+        """Compute there from now on, wherever images and latents come from; returns itself."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write the files from which `load_codec` reads this codec."""
         ...
@@ -197,18 +201,24 @@ class PatchPca:
         scale = float(variances.flip(0)[:channels].mean().clamp(min=1e-12) ** -0.5)
         return cls(mean.float(), basis.float().contiguous(), scale, patch)
 
+    def to(self, device: torch.device | str) -> PatchPca:
+        self.mean_P, self.basis_Pz = self.mean_P.to(device), self.basis_Pz.to(device)
+        return self
+
     def encode(self, images: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
         latents = []
         for image in images:
             height, width = grid_of(image, self.downsample)
-            components = (patchify(image.float(), self.downsample) - self.mean_P) @ self.basis_Pz * self.scale
+            patches = patchify(image.to(self.mean_P), self.downsample)
+            components = (patches - self.mean_P) @ self.basis_Pz * self.scale
             latents.append(rearrange(components, "(h w) z -> z h w", h=height, w=width).contiguous())
         return latents
 
     def decode(self, latents: Sequence[Tensor]) -> list[Tensor]:
         images = []
         for latent in latents:
-            patches = rearrange(latent.float(), "z h w -> (h w) z") / self.scale @ self.basis_Pz.T + self.mean_P
+            components = rearrange(latent.to(self.mean_P), "z h w -> (h w) z") / self.scale
+            patches = components @ self.basis_Pz.T + self.mean_P
             images.append(unpatchify(patches, (latent.shape[1], latent.shape[2]), self.downsample))
         return images
 

@@ -109,6 +109,12 @@ for _preset in (
         VisionConfig(hidden=64, intermediate=128, layers=2, heads=4, patch=8, side=16),
         LatentConfig(channels=48, patch=1, side=16, downsample=8),
     ),
+    ModelConfig(
+        "micro",
+        DecoderConfig(hidden=64, intermediate=128, layers=4, heads=4, kv_heads=4, vocab=512),
+        VisionConfig(hidden=64, intermediate=128, layers=1, heads=4, patch=8, side=4),
+        LatentConfig(channels=48, patch=1, side=4, downsample=8),
+    ),
 ):
     presets.register(_preset.name)(_preset)
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ipt.model.attention import Attention, packed_attention
+from ipt.model.attention import Attention, packed_attention, to_device
 from ipt.model.config import ModelConfig
 from ipt.model.latents import PositionTable, TimeEmbedder
 from ipt.model.mot import LayerRunner, MoTDecoder
@@ -137,11 +137,12 @@ class UnifiedModel(nn.Module):
             )
             raise ValueError(f"the batch has {missing} first")
         weight = self.latent_in.weight
-        sizes = torch.tensor([math.prod(grid) for grid in batch.latent_grids], dtype=torch.long, device=weight.device)
-        times_GD = self.time_embedder(batch.timesteps_I).repeat_interleave(sizes, dim=0)
+        sizes = np.array([math.prod(grid) for grid in batch.latent_grids], dtype=np.int64)
+        times_ID = self.time_embedder(batch.timesteps_I)
+        times_GD = times_ID.repeat_interleave(_index(sizes, weight), dim=0, output_size=int(sizes.sum()))
         positions_GD = self.latent_positions(batch.latent_grids).to(weight.dtype)
         return self.latent_in(batch.latents_GD.to(weight.dtype)) + times_GD + positions_GD
 
 
 def _index(index: np.ndarray, like: Tensor) -> Tensor:
-    return torch.from_numpy(index).to(like.device)
+    return to_device(index, like.device)

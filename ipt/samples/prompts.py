@@ -1,7 +1,7 @@
 """The only place that decides what a model reads and writes around a question: system prompts, the format of questions and
 options, the order of texts and images, and tags. Training, inference and evaluation render through it.
 
-A `Profile` is the set of these decisions. ``default`` is ours. ``release`` is the layout of the published training data, for
+A `Profile` is the set of these decisions. ``default`` is ours, ``brief`` the same in few words. ``release`` is the layout of the published training data, for
 users of released checkpoints; its system prompts are not written here but read from a converted dataset's ``prompts.json``.
 
 Tags are plain text to the tokenizer. Text that comes from data cannot open one: `escape` breaks every marker in it, and the
@@ -121,6 +121,18 @@ DEFAULT = Profile(
     },
 )
 
+#: A few words for each mode: to a tiny model a long prompt costs more than the pictures do.
+BRIEF = Profile(
+    name="brief",
+    systems={
+        "label_only": "Answer.",
+        "text_cot": "Reason, answer.",
+        "caption": "Describe, answer.",
+        "ipt": "Draw, answer.",
+    },
+    thoughts={"pet": ("the view",), "pt": ("the side",), "mvc": ("the map",)},
+)
+
 RELEASE_LAYOUTS: Mapping[str, Layout] = {
     "pet": Layout(order=(("images",), ("system", "question"))),
     "mvc": Layout(order=(("images",), ("system", "question")), option="{letter}) {choice}", separator=" "),
@@ -129,15 +141,15 @@ RELEASE_LAYOUTS: Mapping[str, Layout] = {
 
 
 def load_profile(name: str, prompts: Path | None = None) -> Profile:
-    """The profile ``default``, or ``release`` with the system prompts and thoughts of the ``prompts.json`` at ``prompts`` (the
+    """The profile ``default`` or ``brief``, or ``release`` with the system prompts and thoughts of the ``prompts.json`` at ``prompts`` (the
     file or its folder).
 
     Raises ``ValueError`` for another name or a missing path, ``CorruptFile`` for a file of another form.
     """
-    if name == "default":
-        return DEFAULT
+    if name in (DEFAULT.name, BRIEF.name):
+        return BRIEF if name == BRIEF.name else DEFAULT
     if name != "release":
-        raise ValueError(f"unknown profile '{name}'; valid: default, release")
+        raise ValueError(f"unknown profile '{name}'; valid: default, brief, release")
     if prompts is None:
         raise ValueError(
             f"the profile 'release' reads its system prompts from the {PROMPTS_FILE} of a converted dataset: "

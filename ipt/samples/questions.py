@@ -140,6 +140,22 @@ TEMPLATES: Mapping[str, tuple[Template, ...]] = {
     "mvc_count": MVC_COUNT,
 }
 
+#: One wording of a few words per question type, for models that are too small to spend capacity on language.
+PLAIN: Mapping[str, tuple[Template, ...]] = {
+    "pet_distance": templates((2, "On the X, turned {turn}: is the {object} closer or further?")),
+    "pet_position": templates((2, "On the X, turned {turn}: is the {object} left or right?")),
+    "pet_distance_arrow": templates((2, "On the X, facing along the arrow: is the {object} closer or further?")),
+    "pet_position_arrow": templates((2, "On the X, facing along the arrow: is the {object} left or right?")),
+    "pt_path": templates((2, "From {start} to {end} on the {map}: what is {side} of M1?")),
+    "pt_midpoint": templates((2, "At M1 on the {map}: what is {side}?")),
+    "mvc_count": templates((2, "How many {objects}?")),
+}
+
+
+def wordings(plain: bool) -> Mapping[str, tuple[Template, ...]]:
+    """The templates of every question type: all of them, or the plain ones."""
+    return PLAIN if plain else TEMPLATES
+
 
 def word(template: Template, **blanks: str) -> str:
     """The template with its blanks filled; a missing blank is a ``KeyError``."""

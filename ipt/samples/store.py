@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ipt.common.files import CorruptFile, atomic_writer, read_manifest, write_manifest
+from ipt.common.files import MANIFEST, CorruptFile, atomic_writer, read_manifest, sha256_file, write_manifest
 from ipt.samples.sample import RECORD_FIELDS, SCHEMA_VERSION, BadSample, SpatialSample
 
 ROW_GROUP_ROWS = 16
@@ -232,7 +232,16 @@ class SampleReader:
         return self._parse(self._read(shard, group).slice(row - starts[group], 1), shard, row)
 
     def __iter__(self) -> Iterator[SpatialSample]:
-        return (self[index] for index in range(len(self)))
+        for shard in range(len(self.paths)):
+            starts = self._open(shard).starts
+            for group in range(len(starts) - 1):
+                table = self._read(shard, group)
+                for row in range(starts[group], starts[group + 1]):
+                    yield self._parse(table.slice(row - starts[group], 1), shard, row)
+
+    def digest(self) -> str:
+        """Hex SHA-256 that names the data: of the folder's manifest, which lists those of its shards, or of the one shard."""
+        return sha256_file(self.source / MANIFEST if self.source.is_dir() else self.source)
 
     def ids(self) -> list[str]:
         return self.column("id")

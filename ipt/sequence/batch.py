@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,16 +86,16 @@ class PackedBatch:
         """[F, D] the rows of ``latents_GD`` that belong to noised images. ``ValueError`` before `encoded`."""
         if self.pictures:
             raise ValueError(f"{len(self.pictures)} pictures of the batch have no latents yet; call encoded first")
-        return self.latents_GD[torch.from_numpy(self.spans.is_noised).to(self.latents_GD.device)]
+        return self.latents_GD[torch.from_numpy(np.flatnonzero(self.spans.is_noised)).to(self.latents_GD.device)]
 
     def with_noised(self, x_t_FD: Tensor, timesteps: Tensor) -> PackedBatch:
         """The same batch with the noised images' latents replaced by x_t, at times t in [0, 1], one per noised image.
 
         Raises ``ValueError`` where the counts do not match the noised images of the batch.
         """
-        noised = torch.from_numpy(self.spans.is_noised).to(self.latents_GD.device)
+        noised = torch.from_numpy(np.flatnonzero(self.spans.is_noised)).to(self.latents_GD.device)
         images = torch.from_numpy(self.spans.noised_images).to(self.latents_GD.device)
-        expected = (int(self.spans.is_noised.sum()), self.latents_GD.shape[1])
+        expected = (len(noised), self.latents_GD.shape[1])
         if x_t_FD.shape != expected or timesteps.shape != images.shape:
             raise ValueError(
                 f"{len(images)} noised images need x_t {expected} and as many timesteps, got {tuple(x_t_FD.shape)} and "

@@ -49,7 +49,9 @@ class Lane:
         """Order work from ``staff``, planning ``ahead`` packs beyond the one that is handed out."""
         self._staff, self._ahead = staff, ahead
         self._cursor, self._packs, self._rejected = (self.state[name] for name in ("cursor", "packs", "rejected"))
-        self._packer: FirstFit[Measured] = FirstFit(self.config.budget, self.config.open_packs)
+        self._packer: FirstFit[Measured] = FirstFit(
+            self.config.budget, self.config.open_packs, self.config.max_samples
+        )
         for items in self.state["open"]:
             samples = [Measured(position, tokens) for position, tokens in items]
             self._packer.open.append(Pack(samples, sum(sample.tokens for sample in samples)))
@@ -177,7 +179,7 @@ class Loader:
 
     def _identity(self) -> dict[str, Any]:
         """Everything that decides which samples a pack holds."""
-        names = ("seed", "packs_per_step", "budget", "open_packs")
+        names = ("seed", "packs_per_step", "budget", "open_packs", "max_samples")
         rows = [list(part) for part in zip(self.order.names, self.order.sizes, self.order.counts, strict=True)]
         return {name: getattr(self.config, name) for name in names} | {"parts": rows}
 

@@ -22,12 +22,13 @@ class Pack(Generic[T]):
 
 
 class FirstFit(Generic[T]):
-    """At most ``open_packs`` packs of at most ``budget`` tokens. ``open`` lists them, oldest first: the whole state."""
+    """At most ``open_packs`` packs of at most ``budget`` tokens and ``max_items`` items. ``open`` lists them, oldest first: the
+    whole state."""
 
-    def __init__(self, budget: int, open_packs: int) -> None:
+    def __init__(self, budget: int, open_packs: int, max_items: int | None = None) -> None:
         if budget < 1 or open_packs < 1:
             raise ValueError(f"packing needs a positive budget and number of open packs, got {budget} and {open_packs}")
-        self.budget, self.open_packs = budget, open_packs
+        self.budget, self.open_packs, self.max_items = budget, open_packs, max_items
         self.open: list[Pack[T]] = []
 
     def add(self, item: T, tokens: int) -> Pack[T] | None:
@@ -38,7 +39,7 @@ class FirstFit(Generic[T]):
         if not 0 < tokens <= self.budget:
             raise ValueError(f"a sample of {tokens:,} tokens does not fit into packs of {self.budget:,} tokens")
         closed = None
-        pack = next((pack for pack in self.open if pack.tokens + tokens <= self.budget), None)
+        pack = next((pack for pack in self.open if self._has_room(pack, tokens)), None)
         if pack is None:
             if len(self.open) == self.open_packs:
                 closed = max(self.open, key=lambda pack: pack.tokens)
@@ -48,6 +49,9 @@ class FirstFit(Generic[T]):
         pack.items.append(item)
         pack.tokens += tokens
         return closed
+
+    def _has_room(self, pack: Pack[T], tokens: int) -> bool:
+        return pack.tokens + tokens <= self.budget and (self.max_items is None or len(pack.items) < self.max_items)
 
     def close_oldest(self) -> Pack[T] | None:
         """The oldest open pack, closed; for the end of the data."""

@@ -18,6 +18,9 @@ from torch import Tensor
 from ipt.common.images import open_image
 
 Size = tuple[int, int]
+#: Pictures of at most so many pixels stay in memory once they are decoded, up to so many of them: with a tiny model, decoding
+#: again and again would cost as much as training.
+SMALL_PIXELS, SMALL_KEPT = 64 * 64, 32768
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,19 @@ class Picture:
         return hashlib.sha256(self.data + repr(self.sizes).encode()).hexdigest()
 
     def pixels(self) -> Tensor:
-        """uint8 [3, height, width], bicubic and antialiased. A broken file is a ``BadImage`` error."""
-        image = _decoded(self.data, self.what)
-        for size in self.sizes:
-            image = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        """uint8 [3, height, width], bicubic and antialiased; not to be written to. A broken file is a ``BadImage`` error."""
+        small = max(width * height for width, height in self.sizes) <= SMALL_PIXELS
+        return _small_pixels(self) if small else _pixels(self)
+
+
+def _pixels(picture: Picture) -> Tensor:
+    image = _decoded(picture.data, picture.what)
+    for size in picture.sizes:
+        image = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+_small_pixels = lru_cache(maxsize=SMALL_KEPT)(_pixels)
 
 
 @lru_cache(maxsize=8)  # the copies of one image follow each other in a sample

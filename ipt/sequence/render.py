@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 
 from ipt.common.images import image_size
 from ipt.samples.prompts import Profile, PromptPart, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.pictures import Picture, Size
+from ipt.sequence.pictures import SMALL_KEPT, Picture, Size
 from ipt.sequence.segments import Kind, RejectedSample, Segment, num_tokens
 from ipt.sequence.settings import Geometry, SequenceConfig
 from ipt.sequence.spans import Loss, Role
@@ -24,6 +25,10 @@ from ipt.sequence.transforms import ResizeRule
 
 KINDS: Mapping[str, Kind] = {"vae": Kind.VAE, "vit": Kind.VIT}
 SHRINK_STEP, SHRINK_STEPS = 0.9, 20
+#: Images of at most so many bytes have their headers read once.
+SMALL_BYTES = 2**14
+
+_size = lru_cache(maxsize=SMALL_KEPT)(image_size)
 
 
 class Renderer:
@@ -69,7 +74,7 @@ class Renderer:
             "vae": self._rule(at.input_side * scale, at.input_min_side * scale, self.geometry.latent_stride),
             "vit": self._rule(at.vit_side * scale, at.vit_min_side * scale, self.geometry.vit_patch),
         }
-        size = image_size(image.data, what)
+        size = _size(image.data, what) if len(image.data) <= SMALL_BYTES else image_size(image.data, what)
         return [
             Segment(KINDS[encoder], Picture(image.data, (rules[encoder].size(*size),), what), Role.OBSERVATION)
             for encoder in self.config.observe
@@ -112,11 +117,14 @@ class Renderer:
             return list(segments)
         rates = self.config.dropout
         lost = {
-            group: self.config.stream(f"dropout {group}", sample, epoch).random() < getattr(rates, group)
+            group: self.config.stream(f"dropout {group}", sample, epoch).random() < rate
             for group in rates.__dataclass_fields__
+            if (rate := getattr(rates, group))
         }
+        if not any(lost.values()):
+            return list(segments)
         kept = [replace(s, dropped=True) if lost.get(guidance_group(s), False) else s for s in segments]
-        return [replace(s, loss=Loss.NONE) if lost["text"] and s.loss is Loss.CE else s for s in kept]
+        return [replace(s, loss=Loss.NONE) if lost.get("text") and s.loss is Loss.CE else s for s in kept]
 
 
 def guidance_group(segment: Segment) -> str:

@@ -103,7 +103,8 @@ def check_encoders(name: str, encoders: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class LoaderConfig:
-    """``packs_per_step`` packs of at most ``budget`` tokens make a step, over all ranks.
+    """``packs_per_step`` packs of at most ``budget`` tokens make a step, over all ranks. ``max_samples``: also at most so many
+    samples in a pack, so that modes with longer and shorter samples take steps of the same size.
 
     ``open_packs``: packs that a lane fills at a time. ``epoch_rows``: rows of an epoch (default: all parts' rows together).
     ``epochs``: stop after so many. ``workers``: processes that prepare batches (0: this one).
@@ -112,6 +113,7 @@ class LoaderConfig:
     seed: int = 0
     packs_per_step: int = 1
     budget: int = 32768
+    max_samples: int | None = None
     open_packs: int = 4
     epoch_rows: int | None = None
     epochs: int | None = None
@@ -119,8 +121,8 @@ class LoaderConfig:
     start_method: str = "forkserver"
 
     def __post_init__(self) -> None:
-        for name in ("packs_per_step", "budget", "open_packs"):
-            if getattr(self, name) < 1:
+        for name in ("packs_per_step", "budget", "open_packs", "max_samples"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.start_method not in ("forkserver", "fork", "spawn"):
             raise ValueError(f"start_method must be forkserver, fork or spawn, got '{self.start_method}'")

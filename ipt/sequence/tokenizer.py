@@ -7,20 +7,24 @@ question can end its own segment or open an image.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from ipt.common.files import CorruptFile, write_bytes
-from ipt.samples.prompts import ANSWER, ANSWER_END, Profile, describe, escape, think
+from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START, Profile, describe, escape, think
 from ipt.samples.store import SampleReader
 from ipt.sequence.segments import SpecialTokens
 
 TOKENIZER_FILE = "tokenizer.json"
 SPECIAL_NAMES = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
-WORDS = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"  # digits one by one, as Qwen splits them
+#: Our own tags whole, which so become one token each; digits one by one, as Qwen splits them.
+WORDS = r"</?(?:think|think_image|image_start|image_end|answer)>| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"
 BYTES = 256
+#: Texts whose ids are remembered: prompts and answers come again with every sample.
+TEXTS_KEPT = 16384
 
 
 class Tokenizer:
@@ -37,6 +41,7 @@ class Tokenizer:
             )
         backend.encode_special_tokens = True
         self._backend = backend
+        self._ids = lru_cache(maxsize=TEXTS_KEPT)(self._encode)
         self.special = SpecialTokens(*(ids[name] for name in SPECIAL_NAMES))
 
     @property
@@ -46,8 +51,10 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ``text``, never a special one."""
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
-        return ids
+        return list(self._ids(text))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids``, special tokens by name."""
@@ -113,11 +120,12 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 def dataset_texts(reader: SampleReader, profile: Profile) -> Iterator[str]:
     """Every text that the sequences of a dataset hold, piece by piece; pictures are not read."""
-    yield from profile.systems.values()
+    yield from [*profile.systems.values()] * 2  # what occurs once is not merged
     columns = ("task", "question", "choices", "answer", "rationale", "caption")
     for task, question, choices, answer, rationale, caption in zip(*map(reader.column, columns), strict=True):
         layout = profile.layout(task)
         yield escape(question)
         yield from (layout.option.format(letter=answer, choice=escape(choice)) for choice in choices)
-        yield from profile.thoughts.get(task, ())
+        yield from (think(thought) + IMAGE_START for thought in profile.thoughts.get(task, ()))
+        yield IMAGE_END
         yield f"{think(rationale)}{describe(caption)}{ANSWER}{answer}{ANSWER_END}"

@@ -17,9 +17,10 @@ from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.recipe import Recipe
 from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, save_pretrained
-from ipt.model.codec import AutoencoderCodec, LatentCodec, PatchPca, codec_digest, load_codec
+from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig
 from ipt.model.lora import merged_state
+from ipt.samples.memory import in_memory
 from ipt.samples.prompts import Profile, load_profile
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
@@ -47,6 +48,7 @@ CHANGEABLE = (
     "distributed",
     "launch",
     "checkpoints",
+    "data.in_memory",
     "loader.workers",
     "loader.start_method",
     "trainer.steps",
@@ -92,7 +94,8 @@ class Assets:
 
 def readers(config: TrainConfig) -> dict[str, SampleReader]:
     """The datasets by folder. Raises ``ValueError`` for samples of a task that the run is not for."""
-    found = {folder: SampleReader(folder) for folder in config.data.weights}
+    read = in_memory if config.data.in_memory else SampleReader
+    found: dict[str, SampleReader] = {folder: read(Path(folder)) for folder in config.data.weights}
     for folder, reader in found.items():
         if others := sorted(set(reader.column("task")) - set(config.task.names)):
             raise ValueError(
@@ -206,7 +209,7 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
         make_assets(config, list(datasets.values()), folder / ASSETS)
     world.barrier()
     assets = make_assets(config, list(datasets.values()), folder / ASSETS)
-    if isinstance(assets.codec, AutoencoderCodec):
+    if assets.codec is not None:
         assets.codec.to(world.device)
     model = make_model(config, assets.shape, world.device)
     loader = make_loader(config, datasets, assets, world)

@@ -18,7 +18,7 @@ from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_mode
 from ipt.imagination.settings import ImaginationConfig
 from ipt.model.checkpoint import read_config
-from ipt.model.codec import AutoencoderCodec, LatentCodec, codec_digest, load_codec
+from ipt.model.codec import LatentCodec, codec_digest, load_codec
 from ipt.samples.prompts import load_profile
 from ipt.samples.sample import TASKS
 from ipt.samples.store import SampleReader
@@ -99,9 +99,7 @@ def write_cache(
 
 
 def main(config: CacheConfig) -> None:
-    codec = load_codec(config.model)
-    if isinstance(codec, AutoencoderCodec):
-        codec.to(config.device)
+    codec = load_codec(config.model).to(config.device)
     writer = LatentWriter(Path(config.output), codec_digest(codec), config.command(), config.dtype)  # type: ignore[arg-type]
     renderer = make_renderer(config)
     reader = SampleReader(config.dataset)

@@ -64,9 +64,10 @@ class TaskSettings:
 @dataclass(frozen=True)
 class DataSettings:
     """``train``: a folder of samples; or ``parts``: several, with their weights in rows. ``cache``: a folder of latents.
+    ``in_memory``: read the samples once, into memory.
 
     ``validation``: a folder of samples whose losses are computed, on ``validation_packs`` packs, with every checkpoint.
-    ``profile``: default, or release with the ``prompts.json`` at ``prompts``. ``limit``: use only so many rows.
+    ``profile``: default, brief, or release with the ``prompts.json`` at ``prompts``. ``limit``: use only so many rows.
     """
 
     train: str | None = None
@@ -77,6 +78,7 @@ class DataSettings:
     profile: str = "default"
     prompts: str | None = None
     limit: int | None = None
+    in_memory: bool = False
 
     @property
     def weights(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """AdamW with the paper's values, the learning rate as a function of the step, and gradient clipping.
 
-Updates are single-tensor: ``foreach`` and ``fused`` AdamW keep a growing cache for every sharded parameter (pytorch #188174,
-#178276) and gain about one percent of a step.
+On CUDA one fused kernel updates all weights. Sharded ones are updated tensor by tensor, like those on CPU: ``foreach`` and
+``fused`` AdamW keep a growing cache for every sharded parameter (pytorch #188174, #178276).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ipt.training.settings import OptimConfig
 
@@ -37,8 +38,13 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
         eps=config.eps,
         weight_decay=config.weight_decay,
         foreach=False,
-        fused=False,
+        fused=_together(trained),
     )
+
+
+def _together(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether all are whole and on CUDA, where a kernel per tensor would cost more than the arithmetic."""
+    return all(parameter.is_cuda and not isinstance(parameter, DTensor) for parameter in parameters)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -49,14 +55,18 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
     """Scale all gradients down to a norm of ``largest`` together; returns the norm before, a scalar that may be non-finite
     (the gradients then are useless, too)."""
-    norm = nn.utils.clip_grad_norm_(list(parameters), largest, foreach=False)
+    trained = list(parameters)
+    norm = nn.utils.clip_grad_norm_(trained, largest, foreach=_together(trained))
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
 def optimizer_tensors(optimizer: torch.optim.AdamW, named: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Tensor]]:
     """AdamW's own state by parameter name, created where no update has been made yet: to be saved, or to be read into."""
+    fused = optimizer.param_groups[0]["fused"]
     for parameter in named.values():
         if not optimizer.state[parameter]:
             zeros = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[parameter] |= {"step": torch.tensor(0.0), **zeros}
+            # the fused kernel counts its steps where the weights are
+            step = torch.zeros((), device=parameter.device if fused else "cpu")
+            optimizer.state[parameter] |= {"step": step, **zeros}
     return {name: dict(optimizer.state[parameter]) for name, parameter in named.items()}

@@ -29,7 +29,7 @@ from ipt.sequence.loader import Loader, merge_states
 from ipt.training.checkpoints import Checkpoints
 from ipt.training.distributed import World, accumulating, is_sharded, spread
 from ipt.training.ema import Ema
-from ipt.training.losses import Objective, TokenCounts, noised, sample_losses, weighted_loss
+from ipt.training.losses import Objective, TokenCounts, TokenLosses, noised, sample_losses, weighted_loss
 from ipt.training.optim import (
     clip_gradients,
     learning_rate,
@@ -156,8 +156,8 @@ class Trainer:
         self.step += 1
         return record
 
-    def losses(self, pack: PackedBatch, counts: TokenCounts) -> tuple[Tensor, Tensor, np.ndarray]:
-        """A pack's shares of the two mean losses of a step with ``counts``, and the losses of its samples [N]."""
+    def losses(self, pack: PackedBatch, counts: TokenCounts) -> tuple[Tensor, Tensor, TokenLosses]:
+        """A pack's shares of the two mean losses of a step with ``counts``, and the losses of its tokens."""
         config = self.config
         batch = pack.to(self.world.device)
         if batch.pictures:
@@ -167,14 +167,15 @@ class Trainer:
         batch, target = noised(batch, config.seed, config.loss.timestep_shift, config.loss.fresh_noise)
         losses = self.objective(batch, target)
         ce, flow = weighted_loss(losses, batch, counts, config.loss)
-        return ce, flow, sample_losses(losses, batch, config.loss)
+        return ce, flow, losses
 
     def _accumulate(self, pack: PackedBatch, counts: TokenCounts) -> tuple[np.ndarray, list[tuple[str, float]]]:
         """Add a pack's gradient. Returns its shares of the two mean losses, and its samples with their losses."""
         weights = self.config.loss
-        ce, flow, by_sample = self.losses(pack, counts)
+        ce, flow, losses = self.losses(pack, counts)
         # wrappers average gradients over the processes, but each loss here is a share of one sum
         (self.world.size * (weights.ce_weight * ce + weights.flow_weight * flow)).backward()
+        by_sample = sample_losses(losses, pack, weights)  # after it: looking at values waits for the device
         named = [(origin.sample_id, loss) for origin, loss in zip(pack.origins, by_sample.tolist(), strict=True)]
         return np.array([ce.item(), flow.item()]), named
 

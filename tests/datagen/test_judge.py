@@ -1,23 +1,20 @@
-"""Votes, the cache and retries of the judge, against a stub endpoint on this machine."""
+"""Votes of the judge, against a stub endpoint on this machine."""
 
 from __future__ import annotations
 
-import base64
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from datagen.judge import YES_NO, Endpoint, JudgeConfig, Probe, Reply, judge, main, parse_reply, probes, vote
+from datagen.judge import YES_NO, JudgeConfig, judge, main, parse_reply, probes, vote
 from ipt.common import cli
+from ipt.common.endpoint import Endpoint, Reply
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import write_shard
+from tests.stub_endpoint import Stub, serving
 from tests.synthetic import make_sample
 
 pytest.importorskip("openai")
@@ -34,9 +31,9 @@ class Scripted:
     script: list[str]
     asked: int = 0
 
-    def ask(self, probe: Probe, round_number: int) -> Reply:
+    def ask(self, content: Sequence[str | bytes], attempt: int) -> Reply:
         self.asked += 1
-        return Reply(self.script[round_number], 10, 1)
+        return Reply(self.script[attempt], "stop", 10, 1)
 
 
 @pytest.mark.parametrize(
@@ -84,63 +81,6 @@ def test_probes_ask_about_the_answer_every_distractor_and_the_question() -> None
     assert all(probe.images[-1] == sample.imagination for sample in (PT, PET, MVC) for probe in probes(sample))
 
 
-@dataclass
-class Stub:
-    """An endpoint that fails the first ``failures`` requests with a status and then replies through ``answer``."""
-
-    answer: Callable[[str, int], str]
-    failures: int = 0
-    status: int = 429
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        with self.lock:
-            self.requests.append(body)
-            if len(self.requests) <= self.failures:
-                return self.status, {"error": {"message": "try later", "type": "rate_limit"}}
-        *pictures, text = body["messages"][0]["content"]
-        data = [base64.b64decode(picture["image_url"]["url"].partition(",")[2]) for picture in pictures]
-        message = {"role": "assistant", "content": self.answer(text["text"], len(data))}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
-        usage = {"prompt_tokens": 100, "completion_tokens": 2, "total_tokens": 102}
-        return 200, {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "m",
-            "choices": [choice],
-            "usage": usage,
-        }
-
-
-@contextmanager
-def serving(stub: Stub) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status, answer = stub.respond(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            payload = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(payload)))
-            self.send_header("Retry-After", "0.01")
-            self.end_headers()
-            self.wfile.write(payload)
-
-        def log_message(self, format: str, *values: object) -> None:
-            """Keep the test's output clean."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def knows(sample: SpatialSample, text: str) -> str:
     """What a perfect judge says about a path-tracing sample."""
     if "Reply yes or no" in text:
@@ -160,42 +100,18 @@ def test_a_perfect_judge_keeps_a_good_sample_and_names_what_fails(tmp_path: Path
     assert report["failing"] == {PT.id: ["answerable", "distractor_visible"]}
 
 
-def test_refusals_are_retried_and_answers_come_from_the_cache_the_second_time(tmp_path: Path) -> None:
-    for status in (429, 500):
-        stub = Stub(lambda text, pictures: knows(PT, text), failures=3, status=status)
-        with serving(stub) as url:
-            model = Endpoint("m", url, tmp_path / str(status))
-            first = judge([PT], model, workers=1)
-            assert len(stub.requests) == 3 + 10
-            again = judge([PT], model, workers=4)
-            assert len(stub.requests) == 3 + 10
-        assert again["prompt_tokens"] == 0 and again["failing"] == first["failing"] == {}
-        assert [verdict["votes"] for verdict in again["verdicts"]] == [
-            verdict["votes"] for verdict in first["verdicts"]
-        ]
-
-
-def test_other_pictures_words_or_models_are_not_answered_from_the_cache(tmp_path: Path) -> None:
-    stub = Stub(lambda text, pictures: "yes")
-    probe = next(probes(PT))
+def test_a_second_judgement_comes_from_the_cache_and_costs_nothing(tmp_path: Path) -> None:
+    stub = Stub(lambda text, pictures: knows(PT, text), failures=3)
     with serving(stub) as url:
-        Endpoint("m", url, tmp_path).ask(probe, 0)
-        Endpoint("m", url, tmp_path).ask(probe, 0)
-        assert len(stub.requests) == 1
-        Endpoint("n", url, tmp_path).ask(probe, 0)
-        Endpoint("m", url, tmp_path).ask(probe, 1)
-        Endpoint("m", url, tmp_path).ask(Probe(probe.name, probe.text, PT.images[:1], YES_NO, "yes"), 0)
-        Endpoint("m", url, tmp_path).ask(Probe(probe.name, probe.text + "!", probe.images, YES_NO, "yes"), 0)
-    assert len(stub.requests) == 5
+        model = Endpoint("m", url, tmp_path)
+        first = judge([PT], model, workers=1)
+        again = judge([PT], model, workers=4)
+    assert len(stub.requests) == 3 + 10
+    assert again["prompt_tokens"] == 0 and again["failing"] == first["failing"] == {}
+    assert [verdict["votes"] for verdict in again["verdicts"]] == [verdict["votes"] for verdict in first["verdicts"]]
 
 
-def test_an_endpoint_that_stays_down_is_an_error_and_nothing_is_cached(tmp_path: Path) -> None:
-    import openai
-
-    stub = Stub(lambda text, pictures: "yes", failures=10**6)
-    with serving(stub) as url, pytest.raises(openai.RateLimitError):
-        judge([PT], Endpoint("m", url, tmp_path, retries=2), workers=1)
-    assert not list(tmp_path.glob("*.json"))
+def test_a_vote_needs_a_round() -> None:
     with pytest.raises(ValueError, match="rounds=0"):
         judge([PT], Scripted([]), rounds=0)
 

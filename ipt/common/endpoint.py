@@ -1,0 +1,158 @@
+"""Models behind an OpenAI-compatible endpoint: questions of text and pictures, answered once and kept on disk.
+
+What is asked again (a resumed command, a second run over the same questions) is answered from the cache and costs nothing.
+The key of the endpoint is read from OPENAI_API_KEY and never stored; endpoints of one's own need none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ipt.common.files import read_json, write_json
+from ipt.common.html import data_uri
+
+REFUSALS = (400, 413, 422)
+
+
+class RefusedRequest(ValueError):
+    """The endpoint does not accept this request (its form, its size, its content); others may be answered."""
+
+
+class EndpointDown(RuntimeError):
+    """The endpoint did not answer in spite of all retries; what it answered before is in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The model's words, why they end (``stop``, ``length``, ...), and what they cost in tokens."""
+
+    text: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Requests that were paid for, and their tokens."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def cost(self, price_in: float, price_out: float) -> float:
+        """In the currency of the prices, which are per million tokens."""
+        return (price_in * self.prompt_tokens + price_out * self.completion_tokens) / 1e6
+
+
+class Pace:
+    """At most ``per_minute`` starts a minute, evenly spaced, whatever the number of threads; 0 is no limit."""
+
+    def __init__(
+        self,
+        per_minute: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if per_minute < 0:
+            raise ValueError(f"a rate of requests cannot be negative, got {per_minute}")
+        self._interval = 60 / per_minute if per_minute else 0.0
+        self._clock, self._sleep = clock, sleep
+        self._lock, self._next = threading.Lock(), clock()
+
+    def wait(self) -> None:
+        """Return when it is this caller's turn."""
+        with self._lock:
+            now = self._clock()
+            turn = max(now, self._next)
+            self._next = turn + self._interval
+        if turn > now:
+            self._sleep(turn - now)
+
+
+class Endpoint:
+    """One model, asked with retries (exponential backoff, or what the endpoint's Retry-After says) and a cache.
+
+    ``settings``: fields of the request besides model and messages (``temperature``, ``max_completion_tokens``, ...). The
+    cache key is a hash of everything that is sent, pictures included, and of the number of the attempt. Threads may share it.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None,
+        cache: Path,
+        settings: Mapping[str, Any] | None = None,
+        per_minute: float = 0.0,
+        retries: int = 6,
+        timeout_s: float = 120.0,
+    ) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise RuntimeError(
+                "this needs the openai client: pip install 'imaginative-perception-tokens[endpoint]'"
+            ) from error
+        key = os.environ.get("OPENAI_API_KEY") or ("none" if base_url else None)
+        if key is None:
+            raise ValueError("set OPENAI_API_KEY, or base_url=http://... for an endpoint of your own")
+        self._openai = openai
+        self._client = openai.OpenAI(api_key=key, base_url=base_url, max_retries=retries, timeout=timeout_s)
+        self._model, self._base_url, self._settings = model, base_url or "", dict(settings or {})
+        self._cache, self._pace = cache, Pace(per_minute)
+
+    def ask(self, content: Sequence[str | bytes], attempt: int = 0, system: str = "") -> Reply:
+        """The reply to texts and encoded pictures, in this order. ``attempt`` tells repetitions of a question apart.
+
+        Raises `RefusedRequest` where this request is not accepted, `EndpointDown` where none is answered.
+        """
+        path = self._cache / f"{self._key(content, attempt, system)}.json"
+        if path.is_file():
+            return Reply(**read_json(path), cached=True)
+        messages: list[Any] = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": [message_part(part) for part in content]})
+        self._pace.wait()
+        try:
+            answer = self._client.chat.completions.create(model=self._model, messages=messages, **self._settings)
+        except self._openai.APIStatusError as error:
+            if error.status_code in REFUSALS:
+                raise RefusedRequest(f"the endpoint refuses a request: {error}") from error
+            raise EndpointDown(f"the endpoint fails: {error}; run the same command again to go on") from error
+        except self._openai.OpenAIError as error:
+            raise EndpointDown(f"the endpoint does not answer: {error}; run the same command again to go on") from error
+        choice, usage = answer.choices[0] if answer.choices else None, answer.usage
+        reply = Reply(
+            (choice.message.content or "") if choice else "",
+            (choice.finish_reason or "") if choice else "",
+            usage.prompt_tokens if usage else 0,
+            usage.completion_tokens if usage else 0,
+        )
+        write_json(path, {name: value for name, value in asdict(reply).items() if name != "cached"})
+        return reply
+
+    def _key(self, content: Sequence[str | bytes], attempt: int, system: str) -> str:
+        parts = [hashlib.sha256(part).hexdigest() if isinstance(part, bytes) else f"text {part}" for part in content]
+        sent = [self._base_url, self._model, json.dumps(self._settings, sort_keys=True), attempt, system, *parts]
+        return hashlib.sha256(json.dumps(sent).encode()).hexdigest()
+
+    def spent(self) -> Usage:
+        """What all replies in the cache cost, also those that earlier commands asked for."""
+        replies = [read_json(path) for path in self._cache.glob("*.json")]
+        totals = (sum(reply[name] for reply in replies) for name in ("prompt_tokens", "completion_tokens"))
+        return Usage(len(replies), *totals)
+
+
+def message_part(part: str | bytes) -> dict[str, Any]:
+    """A text, or an encoded picture as a data URI, as one part of a message."""
+    if isinstance(part, bytes):
+        return {"type": "image_url", "image_url": {"url": data_uri(part, "in a question")}}
+    return {"type": "text", "text": part}

@@ -1,0 +1,1 @@
+"""From run folders to figures: accuracies, comparisons, baselines and benchmarks."""

@@ -1,0 +1,161 @@
+"""``python -m ipt.evaluation.baselines data=DIR model=NAME output=RUN``: other models on our questions.
+
+A model behind any OpenAI-compatible endpoint reads the prompts that ours are trained with (profile ``default``) and answers
+at once (``zero_shot``) or after reasoning in words (``text_cot``). It leaves a run folder as inference does, so that scores,
+comparisons and reports need not know the difference. The same command continues an interrupted run; replies are kept, so
+nothing is paid twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ipt.common import cli
+from ipt.common.endpoint import Endpoint
+from ipt.common.files import write_json
+from ipt.common.progress import tracked
+from ipt.common.registry import unknown_name
+from ipt.common.revision import code_revision
+from ipt.evaluation.metrics import summary
+from ipt.inference.prediction import Prediction, PredictionWriter, RunManifest, about, read_run, unread
+from ipt.samples.answers import parse_answer
+from ipt.samples.prompts import DEFAULT, render_prompt
+from ipt.samples.sample import SpatialSample
+from ipt.samples.store import SampleReader
+
+#: By name, the mode whose prompt it reads.
+BASELINES = {"zero_shot": "label_only", "text_cot": "text_cot"}
+COSTS = "costs.json"
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Ask a model behind an OpenAI-compatible endpoint (base_url; default: OpenAI's own) the questions of a dataset.
+
+    baseline: zero_shot or text_cot. request.KEY=VALUE: more fields of the requests (request.temperature=0). limit: only the first
+    so many questions. per_minute: at most so many requests a minute, 0 for no limit. cache: where replies are kept (default: in
+    output); prices are per million tokens, and costs.json counts every reply in the cache.
+    """
+
+    data: str
+    model: str
+    output: str
+    baseline: str = "zero_shot"
+    base_url: str = ""
+    request: dict[str, Any] = field(default_factory=dict)
+    limit: int = 0
+    workers: int = 8
+    per_minute: float = 0.0
+    retries: int = 6
+    cache: str = ""
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+
+def main(config: BaselineConfig) -> None:
+    """Answer, count the costs, print the scores."""
+    folder = Path(config.output)
+    cache = Path(config.cache) if config.cache else folder / "cache"
+    endpoint = Endpoint(config.model, config.base_url or None, cache, config.request, config.per_minute, config.retries)
+    answer_dataset(config, endpoint)
+    spent = endpoint.spent()
+    cost = spent.cost(config.price_in, config.price_out)
+    write_json(folder / COSTS, {**asdict(spent), "cost": cost})
+    print(summary(read_run(folder)))
+    print(f"{spent.requests} requests, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens, cost {cost:.2f}")
+
+
+def answer_dataset(config: BaselineConfig, endpoint: Endpoint) -> None:
+    """Answer what the run folder lacks.
+
+    Raises ``ValueError`` for a wrong setting, an empty dataset or a folder that holds another run, and
+    `ipt.common.endpoint.EndpointDown`; what was answered until then is kept.
+    """
+    if config.baseline not in BASELINES:
+        raise ValueError(unknown_name("baseline", config.baseline, BASELINES))
+    if config.workers < 1 or config.limit < 0:
+        raise ValueError(f"workers must be at least 1 and limit at least 0, got {config.workers} and {config.limit}")
+    reader, started = SampleReader(config.data), time.monotonic()
+    ids = reader.ids()[: config.limit or None]
+    if not ids:
+        raise ValueError(f"{config.data} holds no samples")
+    with (
+        PredictionWriter(Path(config.output), manifest(config, reader)) as writer,
+        ThreadPoolExecutor(config.workers) as pool,
+    ):
+        done = {prediction.sample_id for prediction in writer.finished}
+        rows = [row for row, name in enumerate(ids) if name not in done]
+        questions = (question(reader, row, ids[row], config.baseline, endpoint) for row in rows)
+        answers = completed(pool, questions, 2 * config.workers)
+        try:
+            for prediction in tracked(answers, f"{config.model}, {config.baseline}", len(rows)):
+                writer.write([prediction])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        writer.finish(time.monotonic() - started)
+
+
+def question(reader: SampleReader, row: int, name: str, baseline: str, endpoint: Endpoint) -> Callable[[], Prediction]:
+    """What asks for the answer to a sample; the sample is read here, since a reader is not shared by threads."""
+    try:
+        return partial(put, reader[row], baseline, endpoint)
+    except ValueError as error:
+        return partial(unread, name, baseline, error)
+
+
+def put(sample: SpatialSample, baseline: str, endpoint: Endpoint) -> Prediction:
+    """The model's answer to one sample; an error where it cannot be asked, or the endpoint refuses the request."""
+    started, asked = time.monotonic(), about(sample, baseline)
+    try:
+        parts = render_prompt(sample, BASELINES[baseline], DEFAULT)
+        system = "\n".join(part.text for part in parts if part.role == "system")
+        content = [part.text if part.image is None else part.image.data for part in parts if part.role != "system"]
+        reply = endpoint.ask(content, system=system)
+    except ValueError as error:
+        return asked.failed(error)
+    return replace(
+        asked,
+        answer=parse_answer(reply.text, sample.choices),
+        text=reply.text,
+        text_tokens=reply.completion_tokens,
+        seconds=time.monotonic() - started,
+    )
+
+
+def completed(
+    pool: ThreadPoolExecutor, questions: Iterable[Callable[[], Prediction]], ahead: int
+) -> Iterator[Prediction]:
+    """Answers as they are completed; at most ``ahead`` questions are read before they are answered."""
+    pending: set[Future[Prediction]] = set()
+    for each in questions:
+        pending.add(pool.submit(each))
+        if len(pending) >= ahead:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    yield from (future.result() for future in as_completed(pending))
+
+
+def manifest(config: BaselineConfig, reader: SampleReader) -> RunManifest:
+    """What the run depends on. Workers, rate and prices do not matter."""
+    where = config.base_url or "https://api.openai.com/v1"
+    return RunManifest(
+        checkpoint=f"{config.model} at {where}",
+        checkpoint_sha256="",
+        data=config.data,
+        data_sha256=reader.digest(),
+        mode=config.baseline,
+        settings={"model": config.model, "base_url": where, "request": config.request, "limit": config.limit},
+        seed=0,
+        code_revision=code_revision(),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(BaselineConfig, main)
