@@ -116,6 +116,20 @@ def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def root_gathered(module: nn.Module) -> Iterator[None]:
+    """What lies outside of the layers whole on each rank while the block runs: for forward passes of parts of the model, which do
+    not begin at ``module``. Layers gather their own weights. All ranks run the same passes."""
+    if not isinstance(module, FSDPModule):
+        yield
+        return
+    module.unshard()
+    try:
+        yield
+    finally:
+        module.reshard()
+
+
 def is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 

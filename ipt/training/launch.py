@@ -19,7 +19,7 @@ import psutil
 from ipt.common.files import read_json, write_json
 from ipt.common.hydra_command import stop
 from ipt.training.config import LaunchSettings, TrainConfig, as_values, train_config
-from ipt.training.records import last_record
+from ipt.training.records import METRICS, last_record
 from ipt.training.stopping import signals_handled
 from ipt.training.sweep import MISTAKES
 
@@ -58,7 +58,7 @@ def launch(config: TrainConfig) -> float | None:
             end(process.pid)
     if code and not received:
         raise RuntimeError(f"the {config.launch.gpus} processes of the run failed (exit code {code}); see above")
-    record = last_record(folder / "metrics.jsonl")
+    record = last_record(folder / METRICS)
     return record["loss"] if record is not None and record["step"] + 1 == config.trainer.steps else None
 
 
