@@ -1,8 +1,9 @@
 """The only place that decides what a model reads and writes around a question: system prompts, the format of questions and
 options, the order of texts and images, and tags. Training, inference and evaluation render through it.
 
-A `Profile` is the set of these decisions. ``default`` is ours, ``brief`` the same in few words. ``release`` is the layout of the published training data, for
-users of released checkpoints; its system prompts are not written here but read from a converted dataset's ``prompts.json``.
+A `Profile` is the set of these decisions. ``default`` is ours, ``brief`` the same in few words. ``release`` is the layout of the
+published training data, for users of released checkpoints; its system prompts are not written here but read from a converted
+dataset's ``prompts.json``.
 
 Tags are plain text to the tokenizer. Text that comes from data cannot open one: `escape` breaks every marker in it, and the
 tokenizer never turns text into a special token (`ipt.sequence.tokenizer`).
@@ -141,8 +142,8 @@ RELEASE_LAYOUTS: Mapping[str, Layout] = {
 
 
 def load_profile(name: str, prompts: Path | None = None) -> Profile:
-    """The profile ``default`` or ``brief``, or ``release`` with the system prompts and thoughts of the ``prompts.json`` at ``prompts`` (the
-    file or its folder).
+    """The profile ``default`` or ``brief``, or ``release`` with the system prompts and thoughts of the ``prompts.json`` at
+    ``prompts`` (the file or its folder).
 
     Raises ``ValueError`` for another name or a missing path, ``CorruptFile`` for a file of another form.
     """

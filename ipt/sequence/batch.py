@@ -123,6 +123,8 @@ def lay_out(
     grids: dict[Kind, list[Grid]] = {Kind.VIT: [], Kind.VAE: []}
     pictures: dict[Picture, int] = {}
     picture_of: list[int] = []
+    bos, eos = torch.tensor([tokens.bos]), torch.tensor([tokens.eos])
+    markers = torch.tensor([tokens.image_start, tokens.image_end])
     if positions is not None and len(positions) != len(samples):
         raise ValueError(f"{len(samples)} samples cannot start at {len(positions)} positions")
     for number, segments in enumerate(samples):
@@ -134,19 +136,20 @@ def lay_out(
                 continue
             if kind is Kind.TEXT:
                 assert isinstance(payload, Tensor)
-                ids = torch.cat([payload.new_tensor([tokens.bos]), payload, payload.new_tensor([tokens.eos])])
+                ids = torch.cat([bos, payload, eos])
                 text.append(ids)
                 length = len(ids)
                 if segment.loss is not Loss.NONE:
-                    end = [] if segment.end_label is None else [segment.end_label]
-                    labels.append(torch.cat([ids[1:], ids.new_tensor(end)]))
+                    labels.append(ids[1:])
+                    if segment.end_label is not None:
+                        labels.append(ids.new_tensor([segment.end_label]))
             else:
                 grid = segment.grid(geometry)
                 source = Kind.VIT if kind is Kind.VIT else Kind.VAE
                 if source is Kind.VAE:
                     number_of = pictures.setdefault(payload, len(pictures)) if isinstance(payload, Picture) else -1
                     picture_of.append(number_of)
-                text.append(torch.tensor([tokens.image_start, tokens.image_end]))
+                text.append(markers)
                 grids[source].append(grid)
                 rows[source].append(image_tokens(segment, grid, geometry))
                 length = len(rows[source][-1]) + 2

@@ -49,9 +49,7 @@ class Lane:
         """Order work from ``staff``, planning ``ahead`` packs beyond the one that is handed out."""
         self._staff, self._ahead = staff, ahead
         self._cursor, self._packs, self._rejected = (self.state[name] for name in ("cursor", "packs", "rejected"))
-        self._packer: FirstFit[Measured] = FirstFit(
-            self.config.budget, self.config.open_packs, self.config.max_samples
-        )
+        self._packer: FirstFit[Measured] = FirstFit(self.config.budget, self.config.open_packs, self.config.max_samples)
         for items in self.state["open"]:
             samples = [Measured(position, tokens) for position, tokens in items]
             self._packer.open.append(Pack(samples, sum(sample.tokens for sample in samples)))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -65,6 +65,10 @@ class Measured:
     rejected: str = ""
 
 
+#: Where a sample is (file, row and id), its origin, and its segments.
+Read = tuple[str, Origin, list[Segment]]
+
+
 @dataclass(frozen=True)
 class Preparer:
     """Reads, measures and lays out the samples of an order. ``latents``: a latent cache, which then replaces the codec.
@@ -78,20 +82,25 @@ class Preparer:
     geometry: Geometry
     latents: Callable[[Picture], Tensor] | None = None
 
-    def measure(self, positions: Sequence[int]) -> list[Measured]:
-        """The lengths of the samples at ``positions``."""
-        return [self._measure(position) for position in positions]
+    def measure(self, positions: Sequence[int], kept: dict[int, Read] | None = None) -> list[Measured]:
+        """The lengths of the samples at ``positions``. What was read for that goes into ``kept``."""
+        return [self._measure(position, kept) for position in positions]
 
-    def _measure(self, position: int) -> Measured:
+    def _measure(self, position: int, kept: dict[int, Read] | None) -> Measured:
         try:
-            where, _, segments = self._read(position)
+            read = self._read(position)
         except RejectedSample as rejection:
             return Measured(position, 0, rejected=f"{self._where(position)}: {rejection}")
+        if kept is not None:
+            kept[position] = read
+        where, _, segments = read
         return Measured(position, num_tokens(segments, self.geometry), where)
 
-    def build(self, samples: Sequence[Measured]) -> PackedBatch:
-        """One pack of samples that were measured before. Also raises ``ValueError`` where a sample's length has changed since."""
-        read = [self._read(sample.position) for sample in samples]
+    def build(self, samples: Sequence[Measured], kept: dict[int, Read] | None = None) -> PackedBatch:
+        """One pack of samples that were measured before, taken out of ``kept`` where they are there. Also raises ``ValueError``
+        where a sample's length has changed since."""
+        found = {} if kept is None else kept
+        read = [found.pop(sample.position, None) or self._read(sample.position) for sample in samples]
         for (where, _, segments), sample in zip(read, samples, strict=True):
             if (tokens := num_tokens(segments, self.geometry)) != sample.tokens:
                 raise ValueError(
@@ -108,7 +117,7 @@ class Preparer:
             raise
         return replace(batch, origins=tuple(origin for _, origin, _ in read))
 
-    def _read(self, position: int) -> tuple[str, Origin, list[Segment]]:
+    def _read(self, position: int) -> Read:
         place = self.order[position]
         part = self.parts[place.part]
         sample = part.samples[place.row]
@@ -148,15 +157,17 @@ class Workers(Protocol):
 
 @dataclass(frozen=True)
 class Inline:
-    """This process: work is done when its result is asked for."""
+    """This process: work is done when its result is asked for. ``kept``: samples that wait in open packs, whose pictures are still
+    encoded, so that none is read twice."""
 
     preparer: Preparer
+    kept: dict[int, Read] = field(default_factory=dict)
 
     def measure(self, positions: Sequence[int]) -> Callable[[], list[Measured]]:
-        return partial(self.preparer.measure, positions)
+        return partial(self.preparer.measure, positions, self.kept)
 
     def build(self, samples: Sequence[Measured]) -> Callable[[], PackedBatch]:
-        return partial(self.preparer.build, samples)
+        return partial(self.preparer.build, samples, self.kept)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``python -m ipt.study.collect study=outputs/small_scale output=FOLDER``: a study's finished runs as a few archives, without weights.
+"""``python -m ipt.study.collect study=outputs/small_scale output=FOLDER``: a study's finished runs in a few archives.
 
 `unpack` lays them out as they were; `ipt.study.report` reads both.
 """
@@ -34,7 +34,7 @@ def collect(config: CollectConfig) -> list[Path]:
     pictures: list[Path] = []
     for name in runs:
         files = sorted(path for path in (study / name / "answers").rglob("*") if path.is_file())
-        texts += [study / name / kept for kept in KEPT]
+        texts += [path for kept in KEPT if (path := study / name / kept).is_file()]
         texts += [path for path in files if path.suffix != ".png"]
         pictures += [path for path in files if path.suffix == ".png"]
     made = [_archive(output / "answers.tar.xz", study, texts)]

@@ -22,10 +22,13 @@ POLL, GRACE = 0.2, 45.0
 
 
 class Jobs(Generic[T]):
-    """Does ``work(item, slot)`` for every item, ``workers`` at a time; ``log(item)`` is the file for a process's output."""
+    """Does ``work(item)`` for every item, ``workers`` at a time; ``log(item)`` is the file for a process's output. An item
+    waits until it is ``ready``; one that never will be is left out."""
 
-    def __init__(self, work: Callable[[T, int], None], log: Callable[[T], Path], workers: int) -> None:
-        self.work, self.log, self.workers = work, log, workers
+    def __init__(
+        self, work: Callable[[T], None], log: Callable[[T], Path], ready: Callable[[T], bool], workers: int
+    ) -> None:
+        self.work, self.log, self.ready, self.workers = work, log, ready, workers
         self.context = multiprocessing.get_context("fork")
         self.running: dict[int, tuple[T, BaseProcess]] = {}
         self.failed: list[T] = []
@@ -39,19 +42,22 @@ class Jobs(Generic[T]):
                 if self._stopped or (end is not None and time.monotonic() > end):
                     self._stop(done)
                     return False
-                while waiting and len(self.running) < self.workers:
-                    self._start(waiting.pop(0))
+                while len(self.running) < self.workers and (item := next(filter(self.ready, waiting), None)):
+                    waiting.remove(item)
+                    self._start(item)
+                if not self.running:
+                    break
                 self._collect(done)
                 time.sleep(POLL)
-        return not self.failed
+        return not self.failed and not waiting
 
     def _start(self, item: T) -> None:
         slot = next(number for number in range(self.workers) if number not in self.running)
-        process = self.context.Process(target=self._child, args=(item, slot))
+        process = self.context.Process(target=self._child, args=(item,))
         process.start()
         self.running[slot] = (item, process)
 
-    def _child(self, item: T, slot: int) -> None:
+    def _child(self, item: T) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes it on, as SIGTERM
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         path = self.log(item)
@@ -60,7 +66,7 @@ class Jobs(Generic[T]):
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
         try:
-            self.work(item, slot)
+            self.work(item)
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()

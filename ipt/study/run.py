@@ -20,7 +20,10 @@ import torch
 from ipt.common.files import read_json, write_json
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
+from ipt.imagination.sources import SelfMade
+from ipt.inference.checkpoint import load_checkpoint
 from ipt.inference.config import InferConfig
+from ipt.inference.engine import Engine
 from ipt.inference.run import answer_dataset
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.samples.memory import in_memory
@@ -32,7 +35,7 @@ from ipt.training.records import read_records
 
 RESULT, PLAN = "result.json", "study.json"
 WINDOW = 50
-MAX_WORDS = 320
+WORDS = TextSettings(max_tokens=320)
 Compose = Callable[[Sequence[str]], Mapping[str, Any]]
 
 
@@ -52,7 +55,12 @@ def run_study(plan: Mapping[str, Any], folder: Path, common: Sequence[str], comp
     import matplotlib.figure  # noqa: F401  (likewise)
 
     meter = Meter("runs:", len(listed), len(listed) - len(missing))
-    jobs = Jobs(lambda run, slot: do(study, run, slot, compose), lambda run: run.folder / "log.txt", study.workers)
+    jobs = Jobs[Run](
+        work=lambda run: do(study, run, compose),
+        log=lambda run: run.folder / "log.txt",
+        ready=lambda run: run.after is None or (run.after / RESULT).is_file(),
+        workers=study.workers,
+    )
     ended = []
 
     def done(run: Run, well: bool) -> None:
@@ -78,31 +86,24 @@ def make_data(study: Study) -> None:
                 subprocess.run(command, check=True, stdout=sys.stderr)
 
 
-def do(study: Study, run: Run, slot: int, compose: Compose) -> None:
+def do(study: Study, run: Run, compose: Compose) -> None:
     """One run in a process of its own: train, answer in every mode, and write the result."""
-    device = study.devices[slot % len(study.devices)]
+    device = "cuda" if run.arm in study.cuda else "cpu"
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
     started, started_cpu = time.time(), time.process_time()
-    values = dict(compose(run.overrides))
-    values["trainer"] |= {"steps": round(values["trainer"]["steps"] * study.arms[run.arm].steps)}
-    if train(train_config(values)) is None:
+    if study.arms[run.arm].steps and not trained(study, run, device, compose):
         sys.exit(3)
-    trained, trained_cpu = time.time(), time.process_time()
+    between, between_cpu = time.time(), time.process_time()
     answered = {mode: answer(study, run, mode, device) for mode in study.arms[run.arm].modes}
-    records = read_records(run.folder / "metrics.jsonl")
     result = {
         "task": run.task,
         "arm": run.arm,
         "seed": run.seed,
-        "steps": len(records),
-        "samples": sum(record["samples"] for record in records),
-        "tokens": {kind: sum(record["tokens"][kind] for record in records) for kind in records[0]["tokens"]},
-        "step_seconds": sum(record["seconds"] for record in records),
-        "curve": curve(records),
-        "seconds": {"training": trained - started, "answering": time.time() - trained},
-        "cpu_seconds": {"training": trained_cpu - started_cpu, "answering": time.process_time() - trained_cpu},
+        **training(read_records(run.folder / "metrics.jsonl")),
+        "seconds": {"training": between - started, "answering": time.time() - between},
+        "cpu_seconds": {"training": between_cpu - started_cpu, "answering": time.process_time() - between_cpu},
         "device": torch.cuda.get_device_name() if device != "cpu" else platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "modes": answered,
@@ -111,28 +112,57 @@ def do(study: Study, run: Run, slot: int, compose: Compose) -> None:
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
-def curve(records: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """Losses over training, as means of `WINDOW` steps; steps that were skipped are left out."""
+def trained(study: Study, run: Run, device: str, compose: Compose) -> bool:
+    """Train to the end; False where a signal stopped it."""
+    overrides = list(run.overrides)
+    if run.after is not None:
+        own = imagine(study, run, device)
+        overrides += [f"model.init={run.after / 'model'}", "model.codec=init", f"imagination.self_made={own}"]
+    values = dict(compose(overrides))
+    values["trainer"] |= {"steps": round(values["trainer"]["steps"] * study.arms[run.arm].steps)}
+    return train(train_config(values)) is not None
+
+
+def training(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What training consisted of. Steps that were skipped have no part in the curve."""
     windows = (records[start : start + WINDOW] for start in range(0, len(records), WINDOW))
-    kept = ([record for record in window if not record["skipped"]] for window in windows)
-    return [
-        {"step": window[-1]["step"], **{n: sum(r[n] for r in window) / len(window) for n in ("ce", "flow")}}
-        for window in kept
-        if window
-    ]
+    kept = [window for every in windows if (window := [record for record in every if not record["skipped"]])]
+    return {
+        "steps": len(records),
+        "samples": sum(record["samples"] for record in records),
+        "tokens": sum(record["tokens"]["all"] for record in records),
+        "step_seconds": sum(record["seconds"] for record in records),
+        "curve": [
+            {"step": window[-1]["step"], **{n: sum(r[n] for r in window) / len(window) for n in ("ce", "flow")}}
+            for window in kept
+        ],
+    }
+
+
+def imagine(study: Study, run: Run, device: str) -> Path:
+    """The folder of what the model that ``run`` continues imagines for the training samples, once each."""
+    assert run.after is not None
+    kept, reader = SelfMade(run.after / "self_made"), in_memory(study.dataset(run.task, "train"))
+    finished = {sample.id for sample in reader if kept.path(sample.id).is_file()}
+    draw = DrawSettings(timesteps=study.timesteps, shift=1.0, text_scale=1.0)
+    mode = ModeSettings("imagination", answer="options", probabilities=False, text=WORDS, draw=draw)
+    checkpoint = load_checkpoint(run.after, device=device)
+    engine = Engine(checkpoint, mode, run.seed, study.batch_size)
+    for answered in engine.answer(reader, finished):
+        for image in answered.images:
+            kept.write(answered.prediction.sample_id, image)
+    return kept.folder
 
 
 def answer(study: Study, run: Run, mode: str, device: str) -> dict[str, Any]:
     """The counts of one mode of inference."""
-    settings = ModeSettings(
-        mode,
-        answer="options",
-        text=TextSettings(max_tokens=MAX_WORDS),
-        draw=DrawSettings(timesteps=study.timesteps, shift=1.0, text_scale=1.0),
-    )
+    arm = study.arms[run.arm]
+    draw = DrawSettings(timesteps=arm.timesteps or study.timesteps, shift=1.0, text_scale=1.0)
+    n = arm.votes if mode == "imagination" else 1
+    settings = ModeSettings(mode, answer="options", n=n, combine="mean", text=WORDS, draw=draw)
     folder = run.folder / "answers" / study.split / mode
     config = InferConfig(
-        checkpoint=str(run.folder),
+        checkpoint=str(run.folder if arm.steps else run.after),
         data=str(study.dataset(run.task, study.split)),
         output_dir=str(folder),
         mode=settings,

@@ -16,28 +16,41 @@ SPLITS = ("train", "val", "test")
 @dataclass(frozen=True)
 class StudyTask:
     """``seeds`` runs per arm with the ``overrides`` of train.py; its data are made by ``python -m datagen`` with the overrides
-    ``datagen`` and so many ``rows`` per split."""
+    ``datagen`` and so many ``rows`` per split. ``rank``: tasks of lower rank come first."""
 
     seeds: int
     rows: dict[str, int]
+    rank: int = 0
     datagen: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train: ``overrides`` of train.py, and the inference ``modes`` in which its models are asked. ``tasks``: those it is
-    for (none: all). ``steps``: as a multiple of the study's."""
+    """A way to train: ``overrides`` of train.py, and the inference ``modes`` in which its models are asked. ``tasks``: those it
+    is for (none: all). ``rank``: arms of lower rank come first. ``steps``: as a multiple of the study's; 0 asks the model of
+    ``after`` as it is.
 
-    overrides: tuple[str, ...]
+    ``after``: an arm whose model is trained further, and whose imaginations of the training samples are the ``self`` of
+    ``imagination.ipt.source``. ``votes`` of so many own imaginations answer together; ``timesteps``: of drawing, where not the
+    study's.
+    """
+
     modes: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
     steps: float = 1.0
     about: str = ""
     tasks: tuple[str, ...] = ()
+    rank: int = 0
+    after: str = ""
+    votes: int = 1
+    timesteps: int | None = None
 
     def __post_init__(self) -> None:
         if wrong := sorted(set(self.modes) - set(MODES)):
             raise ValueError(f"unknown modes of inference {', '.join(wrong)}; valid: {', '.join(MODES)}")
+        if self.votes < 1:
+            raise ValueError(f"votes must be at least 1, got {self.votes}")
 
 
 @dataclass(frozen=True)
@@ -54,9 +67,11 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Study:
-    """``contrasts``: what is compared; the one named ``primary`` decides. ``data``: folder of the datasets. ``split``: what is answered after training, its first ``questions``; ``test`` only once
-    everything is fixed. ``scale`` multiplies the seeds. ``workers`` runs go side by side, each on one thread; the k-th of them on
-    ``devices[k % len(devices)]``. ``minutes``: stop after so long; the same command continues. ``timesteps`` of drawing.
+    """``contrasts``: what is compared; the one named ``primary`` decides. ``data``: folder of the datasets. ``split``: what is
+    answered after training, its first ``questions``; ``test`` only once everything is fixed. ``scale`` multiplies the seeds.
+
+    ``workers`` runs go side by side, each on one thread; those of the arms ``cuda`` on the GPU. ``minutes``: stop after so long;
+    the same command continues. ``timesteps`` of drawing.
     """
 
     tasks: dict[str, StudyTask] = field(default_factory=dict)
@@ -67,7 +82,7 @@ class Study:
     questions: int = 1000
     scale: int = 1
     workers: int = 2
-    devices: tuple[str, ...] = ("cpu",)
+    cuda: tuple[str, ...] = ()
     minutes: float | None = None
     timesteps: int = 13
     batch_size: int = 250
@@ -75,8 +90,8 @@ class Study:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"study.split must be one of {', '.join(SPLITS)}, got '{self.split}'")
-        if min(self.scale, self.workers, self.questions) < 1 or not self.devices:
-            raise ValueError("a study needs scale, workers and questions of at least 1, and a device")
+        if min(self.scale, self.workers, self.questions) < 1:
+            raise ValueError("a study needs scale, workers and questions of at least 1")
 
     def dataset(self, task: str, split: str) -> Path:
         """The folder of a task's split."""
@@ -92,6 +107,7 @@ class Run:
     seed: int
     folder: Path
     overrides: tuple[str, ...] = field(repr=False)
+    after: Path | None = None
 
     @property
     def name(self) -> str:
@@ -102,24 +118,24 @@ def make_study(values: Mapping[str, Any]) -> Study:
     """A checked study from nested mappings. ``ValueError`` names what a contrast lacks."""
     study = typed(Study, values, "plan")
     for name, contrast in study.contrasts.items():
-        for kind, wanted, known in (
-            ("arm", contrast.arm, study.arms),
-            ("arm", contrast.reference, study.arms),
-        ):
-            if wanted not in known:
-                raise ValueError(f"contrast '{name}' names the {kind} '{wanted}'; the study has {', '.join(known)}")
+        for wanted in (contrast.arm, contrast.reference):
+            if wanted not in study.arms:
+                raise ValueError(f"contrast '{name}' names the arm '{wanted}'; the study has {', '.join(study.arms)}")
+    for name, arm in study.arms.items():
+        if arm.after and arm.after not in study.arms:
+            raise ValueError(f"arm '{name}' comes after '{arm.after}'; the study has {', '.join(study.arms)}")
     return study
 
 
 def runs(study: Study, folder: Path, common: tuple[str, ...] = ()) -> list[Run]:
-    """All runs, seed by seed, so that a study that is stopped has as many seeds of each arm."""
+    """All runs by rank, then seed by seed, so that a study that is stopped has as many seeds of each arm."""
     found = []
     for seed in range(study.scale * max(task.seeds for task in study.tasks.values())):
         for name, task in study.tasks.items():
             for arm_name, arm in study.arms.items():
                 if seed < study.scale * task.seeds and (not arm.tasks or name in arm.tasks):
                     found.append(_run(study, folder, common, name, arm_name, seed))
-    return found
+    return sorted(found, key=lambda run: study.tasks[run.task].rank + study.arms[run.arm].rank)
 
 
 def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: str, seed: int) -> Run:
@@ -128,4 +144,5 @@ def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: st
     seeds = tuple(f"{part}.seed={seed}" for part in ("trainer", "loader", "sequence"))
     chosen = (*study.tasks[task].overrides, *study.arms[arm].overrides)
     overrides = (*common, f"task={task}", *data, *chosen, *seeds, f"name={own.name}", f"output_dir={own}")
-    return Run(task, arm, seed, own, overrides)
+    after = study.arms[arm].after
+    return Run(task, arm, seed, own, overrides, folder / f"{task}-{after}-{seed}" if after else None)

@@ -1,0 +1,85 @@
+"""How near imagined pictures come to the truth, by peak signal-to-noise ratio: small pictures need no learned measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipt.common.images import decode_image
+from ipt.inference.prediction import Run
+from ipt.samples.sample import SampleImage
+
+Picture = NDArray[np.float64]
+CANDIDATES = 20
+
+
+@dataclass(frozen=True)
+class PictureScores:
+    """Means over the imagined pictures of a run. ``own``, ``mean``, ``other``: PSNR in dB of the imagined picture, of the mean
+    training picture, and of another scene's truth, all against the truth. ``closer``: share of pictures that are nearer to their
+    own truth than to another one's; ``found``: share whose own truth is the nearest of 20."""
+
+    own: float
+    mean: float
+    other: float
+    closer: float
+    found: float
+    count: float
+
+    @staticmethod
+    def header() -> list[str]:
+        return [
+            "imagined",
+            "mean picture",
+            "another scene's truth",
+            "nearer to own truth than to another's",
+            f"own truth nearest of {CANDIDATES}",
+            "pictures",
+        ]
+
+    def cells(self) -> list[str]:
+        shares = [f"{100 * value:.1f} %" for value in (self.closer, self.found)]
+        return [f"{self.own:.2f}", f"{self.mean:.2f}", f"{self.other:.2f}", *shares, f"{self.count:.0f}"]
+
+
+def picture_scores(
+    run: Run, truth: Mapping[str, SampleImage], mean: NDArray[Any] | None, rng: np.random.Generator
+) -> PictureScores:
+    """The scores of a run that drew pictures; ``truth`` by sample id. Other truths are drawn by ``rng``."""
+    drawn = [prediction for prediction in run.predictions if prediction.images]
+    own = np.stack([truth[prediction.sample_id].pixels().astype(np.float64) for prediction in drawn])
+    imagined = np.stack([decode_image(run.folder / p.images[0]).astype(np.float64) for p in drawn])
+    count = len(drawn)
+    offsets = 1 + rng.permutation(count - 1)[: CANDIDATES - 1]
+    others = [(np.arange(count) + offset) % count for offset in offsets]
+    right = errors(imagined, own)
+    wrong = np.stack([errors(imagined, own[other]) for other in others])
+    return PictureScores(
+        own=psnr(right),
+        mean=float("nan") if mean is None else psnr(errors(np.broadcast_to(mean, own.shape), own)),
+        other=psnr(errors(own[others[0]], own)),
+        closer=float((right < wrong[0]).mean()),
+        found=float((right < wrong).all(0).mean()),
+        count=float(count),
+    )
+
+
+def errors(pictures: Picture, truth: Picture) -> NDArray[np.float64]:
+    """Mean squared errors [B] of pictures [B, H, W, 3] in 0..255."""
+    result: NDArray[np.float64] = np.square(pictures - truth).mean((1, 2, 3))
+    return result
+
+
+def psnr(squared: NDArray[np.float64]) -> float:
+    """Mean PSNR in dB of mean squared errors."""
+    return float(np.mean(10 * np.log10(255**2 / np.maximum(squared, 1e-3))))
+
+
+def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
+    """The mean of several runs' scores."""
+    names = [entry.name for entry in fields(PictureScores)]
+    return PictureScores(*(float(np.mean([getattr(score, name) for score in scores])) for name in names))

@@ -1,0 +1,271 @@
+"""``python -m ipt.study.report study=outputs/small_scale output=docs/small_scale.md``: what a study found, as Markdown and JSON.
+
+Everything is a function of the runs' folders (or of those that `ipt.study.collect.unpack` lays out) and of the dataset: an
+accuracy is the mean over seeds, its interval that of resampling seeds and scenes together; a difference is paired by seed and
+question (`ipt.evaluation.seeds`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipt.common import cli
+from ipt.common.files import read_json, write_bytes, write_json
+from ipt.common.seeding import generator
+from ipt.evaluation.seeds import SeedScore, over_seeds
+from ipt.evaluation.tables import percent, span
+from ipt.inference.prediction import Run as Answers
+from ipt.inference.prediction import read_run
+from ipt.samples.store import SampleReader
+from ipt.study.pictures import CANDIDATES, PictureScores, mean_scores, picture_scores
+from ipt.study.run import PLAN, results
+from ipt.study.settings import Study, make_study
+
+MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination")
+DRAWING = "imagination"
+
+
+@dataclass
+class ReportConfig:
+    """Tell what a study found. data: folder of its datasets, if not where the study says. intro: a Markdown file to begin with.
+
+    Writes the tables to output, and every figure to a JSON file beside it.
+    """
+
+    study: str
+    output: str
+    data: str = ""
+    intro: str = ""
+
+
+class Findings:
+    """The answers of a study by task, arm, mode and seed, read once."""
+
+    def __init__(self, folder: Path, data: str = "") -> None:
+        study = make_study(read_json(folder / PLAN)["plan"])
+        self.study: Study = replace(study, data=data) if data else study
+        self.folder, self.results = folder, results(folder)
+        self._answers: dict[Path, Answers] = {}
+
+    def seeds(self, task: str, arm: str) -> list[int]:
+        """The seeds that are done."""
+        return sorted(r["seed"] for r in self.results if (r["task"], r["arm"]) == (task, arm))
+
+    def of(self, task: str, arm: str) -> list[dict[str, Any]]:
+        return [r for r in self.results if (r["task"], r["arm"]) == (task, arm)]
+
+    def answers(self, task: str, arm: str, mode: str, seeds: Iterable[int]) -> list[Answers]:
+        """The runs of inference, one per seed."""
+        found = []
+        for seed in seeds:
+            path = self.folder / f"{task}-{arm}-{seed}" / "answers" / self.study.split / mode
+            if path not in self._answers:
+                self._answers[path] = read_run(path)
+            found.append(self._answers[path])
+        return found
+
+    def score(self, task: str, arm: str, mode: str) -> SeedScore | None:
+        """An accuracy over the seeds that are done; None where there is none."""
+        seeds = self.seeds(task, arm)
+        if not seeds or mode not in self.study.arms[arm].modes:
+            return None
+        return over_seeds(self.answers(task, arm, mode, seeds))[0]
+
+    def difference(self, task: str, arm: str, mode: str, reference: str, reference_mode: str) -> SeedScore | None:
+        """The first minus the second, on the seeds that both have."""
+        both = sorted({*self.seeds(task, arm)} & {*self.seeds(task, reference)})
+        if not both:
+            return None
+        own, other = self.answers(task, arm, mode, both), self.answers(task, reference, reference_mode, both)
+        return over_seeds(own, other)[0]
+
+
+def report(config: ReportConfig) -> Path:
+    """Write the Markdown and the JSON; the Markdown's path."""
+    findings = Findings(Path(config.study), config.data)
+    values: dict[str, Any] = {"study": config.study, "plan": read_json(Path(config.study) / PLAN)}
+    parts = [Path(config.intro).read_text()] if config.intro else []
+    for task in findings.study.tasks:
+        if not any(r["task"] == task for r in findings.results):
+            continue
+        text, values[task] = task_report(findings, task)
+        parts.append(text)
+    text, values["contrasts"] = contrasts(findings)
+    parts.append(text)
+    output = Path(config.output)
+    write_bytes(output, "\n".join(parts).encode())
+    write_json(output.with_suffix(".json"), json.loads(json.dumps(values, default=str)))
+    return output
+
+
+def task_report(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
+    """Accuracies, differences to label_only, pictures and costs of a task."""
+    study, values = findings.study, {}
+    rows, values["accuracy"] = [], {}
+    for arm in study.arms:
+        scores = {mode: findings.score(task, arm, mode) for mode in MODES}
+        values["accuracy"][arm] = {mode: asdict(score) for mode, score in scores.items() if score}
+        if any(scores.values()):
+            seeds = len(findings.seeds(task, arm))
+            rows.append([arm, str(seeds), *(cell(score) for score in scores.values())])
+    first = next(score for arm in study.arms if (score := findings.score(task, arm, "answer_only")))
+    lines = [
+        f"## {task.upper()}: {first.count} questions of {first.scenes} scenes of the {study.split} split",
+        "",
+        *blind(study, task, values),
+        table(["training", "seeds", *(mode.replace("_", " ") for mode in MODES)], rows),
+        "Answer-only minus label_only, paired by seed and question:",
+        "",
+    ]
+    rows, values["against_label_only"] = [], {}
+    for arm in study.arms:
+        pair = [findings.difference(task, arm, "answer_only", r, "answer_only") for r in REFERENCES if r in study.arms]
+        values["against_label_only"][arm] = [asdict(score) if score else None for score in pair]
+        if any(pair) and arm != REFERENCES[0]:
+            rows.append([arm, *(cell(score, signed=True) for score in pair)])
+    lines.append(table(["training", "at equal steps", "at equal compute"], rows))
+    text, values["pictures"] = pictures(findings, task)
+    cost_text, values["cost"] = costs(findings, task)
+    return "\n".join([*lines, text, cost_text]), values
+
+
+REFERENCES = ("label_only", "label_only_compute")
+
+
+def blind(study: Study, task: str, values: dict[str, Any]) -> list[str]:
+    """What answers without looking reach, where the split was audited (``python -m datagen.audit``)."""
+    path = study.dataset(task, study.split) / "audit.json"
+    if not path.is_file():
+        return []
+    audited = read_json(path)["tasks"][task]
+    values["blind"] = audited["baselines"]
+    told = [f"{name} {row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]" for name, row in values["blind"].items()]
+    return [f"Blind baselines (chance {audited['chance']:.1%}): {'; '.join(told)}.", ""]
+
+
+def pictures(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
+    """How near imagined pictures are to the truth, against the mean picture and the truth of other scenes."""
+    study = findings.study
+    reader = SampleReader(study.dataset(task, study.split))
+    truth = {sample.id: sample.imagination for sample in reader}
+    train = study.dataset(task, "train")
+    mean = mean_picture(SampleReader(train)) if train.is_dir() else None
+    rows, values = [], {}
+    for arm in study.arms:
+        found: list[PictureScores] = []
+        for run in findings.answers(task, arm, DRAWING, findings.seeds(task, arm)) if draws(study, arm) else []:
+            rng = generator(0, "pictures", task)
+            if sum(bool(prediction.images) for prediction in run.predictions) > CANDIDATES:
+                found.append(picture_scores(run, truth, mean, rng))
+        if found:
+            values[arm] = asdict(mean_scores(found))
+            rows.append([arm, *mean_scores(found).cells()])
+    if not rows:
+        return "", values
+    header = ["training", *PictureScores.header()]
+    return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, rows), values
+
+
+def draws(study: Study, arm: str) -> bool:
+    return DRAWING in study.arms[arm].modes
+
+
+def mean_picture(reader: SampleReader) -> np.ndarray[Any, Any]:
+    """The mean of all true imaginations of a dataset, [H, W, 3] in 0..255."""
+    total, count = 0.0, 0
+    for sample in reader:
+        total, count = total + sample.imagination.pixels().astype(np.float64), count + 1
+    return np.asarray(total) / count
+
+
+def costs(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
+    """What training and answering took."""
+    rows, values = [], {}
+    for arm in findings.study.arms:
+        done = findings.of(task, arm)
+        if not done:
+            continue
+        tokens = np.mean([r["tokens"] for r in done])
+        seconds = np.mean([r["cpu_seconds"]["training"] for r in done])
+        per_answer = {
+            mode: np.mean(
+                [
+                    p.seconds
+                    for run in findings.answers(task, arm, mode, findings.seeds(task, arm))
+                    for p in run.predictions
+                ]
+            )
+            for mode in findings.study.arms[arm].modes
+        }
+        told = "; ".join(f"{mode.replace('_', ' ')} {1000 * value:.0f}" for mode, value in per_answer.items())
+        samples = done[0]["samples"]
+        rows.append(
+            [
+                arm,
+                f"{done[0]['steps']:,}",
+                f"{tokens / max(samples, 1):.0f}",
+                f"{tokens / 1e6:.1f}",
+                f"{seconds:.0f}",
+                told,
+            ]
+        )
+        values[arm] = {"tokens": tokens, "cpu_seconds": seconds, "seconds_per_answer": per_answer}
+    header = [
+        "training",
+        "steps",
+        "tokens per sample",
+        "million tokens",
+        "CPU-s of training",
+        "ms per answer, 250 at a time",
+    ]
+    return "Cost, mean over seeds:\n\n" + table(header, rows), values
+
+
+def contrasts(findings: Findings) -> tuple[str, dict[str, Any]]:
+    """The comparisons that the plan names, the primary one first."""
+    rows, values = [], {}
+    for name, c in findings.study.contrasts.items():
+        score = findings.difference(c.task, c.arm, c.mode, c.reference, c.reference_mode)
+        if score is None:
+            continue
+        values[name] = {"contrast": asdict(c), **asdict(score)}
+        what = f"{c.arm} {c.mode} - {c.reference} {c.reference_mode}".replace("_imagination", "")
+        each = " ".join(f"{100 * value:+.1f}" for value in score.values)
+        rows.append(
+            [
+                name,
+                c.task,
+                what,
+                f"{100 * score.value:+.1f}",
+                span(score.seeds, True),
+                span(score.both, True),
+                each,
+                c.about,
+            ]
+        )
+    header = ["", "task", "difference", "points", "95% by seed", "95% by seed and scene", "each seed", "question"]
+    return "## Comparisons fixed beforehand\n\n" + table(header, rows), values
+
+
+def cell(score: SeedScore | None, signed: bool = False) -> str:
+    """A score with its interval over seeds and scenes."""
+    if score is None:
+        return ""
+    value = f"{100 * score.value:+.1f}" if signed else percent(score.value)
+    return f"{value} {span(score.both, signed)}" if score.both else value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown, with an empty line after it."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    cli.run(ReportConfig, lambda config: print(report(config)))
