@@ -17,7 +17,15 @@ from ipt.model.lora_settings import LoraSettings
 from ipt.samples.prompts import MODES
 from ipt.samples.sample import TASKS
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
-from ipt.training.settings import CheckpointConfig, DistributedConfig, EmaConfig, LossConfig, OptimConfig, TrainerConfig
+from ipt.training.settings import (
+    CheckpointConfig,
+    DistributedConfig,
+    EmaConfig,
+    EvaluationSettings,
+    LossConfig,
+    OptimConfig,
+    TrainerConfig,
+)
 
 TUNINGS = ("full", "lora", "generation_expert")
 TRACKERS = ("tensorboard", "wandb")
@@ -144,6 +152,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     tuning: TuningSettings = field(default_factory=TuningSettings)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
@@ -201,9 +210,26 @@ def conflicts(config: TrainConfig) -> list[str]:
             f"loader.budget={config.loader.budget} cannot hold the longest sample "
             f"(sequence.max_sample_tokens={config.sequence.max_sample_tokens})"
         )
-    found += _process_conflicts(config)
+    found += [*_process_conflicts(config), *_evaluation_conflicts(config, modes)]
     if config.loader.epochs is not None:
         found.append("loader.epochs is not for training, which runs for trainer.steps")
+    return found
+
+
+def _evaluation_conflicts(config: TrainConfig, trained: list[str]) -> list[str]:
+    evaluation, best, found = config.evaluation, config.checkpoints.best, []
+    if evaluation.questions and config.data.validation is None:
+        found.append(f"evaluation.questions={evaluation.questions} needs their dataset: set data.validation=FOLDER")
+    if evaluation.data is not None and not Path(evaluation.data).exists():
+        found.append(f"the dataset evaluation.data={evaluation.data} does not exist (python -m datagen makes one)")
+    imagining = [mode for mode in evaluation.modes if mode not in ("answer_only", "free")]
+    if imagining and not any(mode != "label_only" for mode in trained):
+        found.append(
+            f"evaluation.modes={imagining} need a model that is trained to imagine: set imagination=mixed, say"
+        )
+    mode = best.partition("accuracy/")[2]
+    if mode and not (evaluation.questions and mode in evaluation.chosen(trained)):
+        found.append(f"checkpoints.best={best} needs evaluation.questions above 0 and {mode} among evaluation.modes")
     return found
 
 

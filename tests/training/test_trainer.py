@@ -152,9 +152,9 @@ def test_validation_changes_nothing_and_chooses_the_best_checkpoint(run: Run, tm
     scores = iter([5.0, 4.0, 1.0, 2.0, 3.0, 4.0])
     losses = []
 
-    def validate(trainer: Trainer) -> float:
-        losses.append((validation(trainer), validation(trainer)))
-        return next(scores)
+    def validate(trainer: Trainer) -> dict[str, float]:
+        losses.append((validation(trainer)["loss"], validation(trainer)["loss"]))
+        return {"loss": next(scores)}
 
     trainer._validate = validate
     trainer.run()
