@@ -62,17 +62,10 @@ def infer(composed: DictConfig) -> None:
             from ipt.inference.run import answer_dataset
 
             counts = answer_dataset(config)
-<<<<<<< HEAD
             print(", ".join(f"{name} {value}" for name, value in counts.items()))
             print(summary(read_run(config.output_dir)))
             if sum(counts["errors"].values()) == counts["samples"]:
                 stop(f"no sample could be answered; {config.output_dir}/predictions.jsonl says why")
-=======
-            print(f"{config.output_dir}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
-            if sum(counts["errors"].values()) == counts["samples"]:
-                stop(f"no sample could be answered; {config.output_dir}/predictions.jsonl says why")
-            print(summary(read_run(config.output_dir)))
->>>>>>> report
     except (ValueError, OSError, RuntimeError) as error:
         stop(str(error))
 

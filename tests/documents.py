@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("generate", "train", "evaluate", "extend", "simulators", "benchmarks")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("generate", "train", "evaluate", "extend", "simulators", "benchmarks")),
+)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("python", "make", "torchrun", "accelerate", "pip", "pytest")
 

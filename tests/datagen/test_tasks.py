@@ -16,7 +16,8 @@ from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.counterfactual import counterfactuals
 from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import Candidate, SceneView, TaskConfig, ViewFilter
-from datagen.tasks.multiview_counting import MultiviewCountingSelector, countable
+from datagen.tasks.counting_questions import MultiviewCountingSelector
+from datagen.tasks.multiview_counting import countable
 from datagen.tasks.path_tracing import VARIANTS, compass
 from datagen.tasks.paths import along, find_walks, within
 from datagen.yields import Yields
