@@ -21,6 +21,7 @@ from ipt.evaluation.settings import ReportConfig
 from ipt.inference.config import InferConfig, infer_config
 
 FREE_TEXT = ("question", "image")
+OUTPUT, REPORT_OUTPUT = "outputs/infer/${mode.name}", "outputs/report"
 COMMAND = Command("infer", Path(__file__).resolve().parent / "conf", ("mode",))
 
 
