@@ -190,8 +190,9 @@ def test_killed_twenty_times_is_uninterrupted(run: Path, tmp_path: Path) -> None
 def test_settings_are_checked_before_torch_is_imported() -> None:
     program = (
         "import sys, infer; infer.register(); "
-        "from omegaconf import OmegaConf; from ipt.inference.config import InferConfig; from ipt.common.settings import typed; "
-        "typed(InferConfig, OmegaConf.to_container(infer.COMMAND.compose(['mode=free']), resolve=True), 'infer'); "
-        "assert 'torch' not in sys.modules, 'torch was imported'"
+        "code = None\n"
+        "try: infer.infer(infer.COMMAND.compose(['mode=free', 'data=no/such/folder', 'checkpoint=no/such/run']))\n"
+        "except SystemExit as end: code = end.code\n"
+        "assert code == 2 and 'torch' not in sys.modules, (code, 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
