@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +44,8 @@ def answer_dataset(config: InferConfig) -> dict[str, Any]:
     data: Samples = reader if config.limit is None else First(reader, config.limit)
     if not len(data):
         raise ValueError(f"{config.data} holds no samples")
+    if doubles := [name for name, count in Counter(data.column("id")).items() if count > 1]:
+        raise ValueError(f"{config.data} holds {len(doubles)} ids more than once, for example '{doubles[0]}'")
     engine = Engine(load(config), config.mode, config.seed, config.batch_size)
     about = manifest(config, reader)
     try:

@@ -19,6 +19,7 @@ from ipt.inference.config import InferConfig
 from ipt.inference.prediction import Prediction, Run, read_run, without_seconds
 from ipt.inference.run import answer_dataset
 from ipt.inference.settings import DrawSettings, ModeSettings
+from ipt.samples.store import write_shard
 from tests.imagination.examples import noise_picture
 from tests.inference import toy
 from tests.inference.kill import MODE
@@ -117,6 +118,7 @@ def test_own_pictures_get_an_answer_and_an_imagined_image(
         (["checkpoint=TRUNCATED", "data=DATA"], "is not a whole safetensors file"),
         (["checkpoint=NO_RECIPE", "data=DATA"], "recipe.json is missing: it says how the model is to be asked"),
         (["checkpoint=RUN", "data=EMPTY"], "holds no samples"),
+        (["checkpoint=RUN", "data=DOUBLES"], "holds 1 ids more than once, for example 'pet/2'"),
         (["checkpoint=RUN", "data=DATA", "mode=imagine"], "imagine.*answer_only"),
         (["checkpoint=RUN", "data=DATA", "mode.steps=3"], "unknown key 'mode.steps'; valid: .*draw.*max_seconds"),
         (["checkpoint=RUN", "data=DATA", "mode.mediator=caption", "mode=imagination"], "was trained on ipt"),
@@ -131,7 +133,7 @@ def test_own_pictures_get_an_answer_and_an_imagined_image(
 def test_mistakes_end_with_one_line(
     arguments: list[str], message: str, run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {name: tmp_path / name for name in ("UNFINISHED", "TRUNCATED", "NO_RECIPE", "EMPTY", "PICTURE")}
+    names = {name: tmp_path / name for name in ("UNFINISHED", "TRUNCATED", "NO_RECIPE", "EMPTY", "DOUBLES", "PICTURE")}
     (names["UNFINISHED"] / "checkpoints").mkdir(parents=True)
     for name, left_out in (("TRUNCATED", ""), ("NO_RECIPE", "recipe.json")):
         names[name].mkdir()
@@ -140,6 +142,7 @@ def test_mistakes_end_with_one_line(
             if file.name != left_out:
                 (names[name] / file.name).write_bytes(file.read_bytes()[:cut])
     toy.save_data(names["EMPTY"], [])
+    write_shard(names["DOUBLES"], [*toy.SAMPLES, toy.SAMPLES[2]])
     names["PICTURE"].write_bytes(noise_picture(0))
     places = {**names, "RUN": run, "DATA": data}
     filled = [re.sub(r"=([A-Z_]+)$", lambda match: f"={places[match[1]]}", argument) for argument in arguments]
