@@ -102,6 +102,7 @@ def do(study: Study, run: Run, compose: Compose) -> None:
         "arm": run.arm,
         "seed": run.seed,
         **training(read_records(run.folder / "metrics.jsonl")),
+        "validation": (read_records(run.folder / "validation.jsonl") or [None])[-1],
         "seconds": {"training": between - started, "answering": time.time() - between},
         "cpu_seconds": {"training": between_cpu - started_cpu, "answering": time.process_time() - between_cpu},
         "device": torch.cuda.get_device_name() if device != "cpu" else platform.processor() or platform.machine(),

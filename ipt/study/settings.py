@@ -71,7 +71,8 @@ class Study:
     answered after training, its first ``questions``; ``test`` only once everything is fixed. ``scale`` multiplies the seeds.
 
     ``workers`` runs go side by side, each on one thread; those of the arms ``cuda`` on the GPU. ``minutes``: stop after so long;
-    the same command continues. ``timesteps`` of drawing.
+    the same command continues. ``timesteps`` of drawing. ``validate``: compute losses on the answered split with every
+    checkpoint.
     """
 
     tasks: dict[str, StudyTask] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Study:
     cuda: tuple[str, ...] = ()
     minutes: float | None = None
     timesteps: int = 13
+    validate: bool = False
     batch_size: int = 250
 
     def __post_init__(self) -> None:
@@ -141,6 +143,8 @@ def runs(study: Study, folder: Path, common: tuple[str, ...] = ()) -> list[Run]:
 def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: str, seed: int) -> Run:
     own = folder / f"{task}-{arm}-{seed}"
     data = (f"data.train={study.dataset(task, 'train')}", "data.in_memory=true")
+    if study.validate:
+        data += (f"data.validation={study.dataset(task, study.split)}",)
     seeds = tuple(f"{part}.seed={seed}" for part in ("trainer", "loader", "sequence"))
     chosen = (*study.tasks[task].overrides, *study.arms[arm].overrides)
     overrides = (*common, f"task={task}", *data, *chosen, *seeds, f"name={own.name}", f"output_dir={own}")
