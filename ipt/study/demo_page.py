@@ -9,16 +9,16 @@ from typing import Any
 from PIL import Image
 
 from ipt.common.html import Html, page, picture, plot, table, tag
-from ipt.common.images import open_image
 from ipt.evaluation.metrics import evaluate
 from ipt.evaluation.tables import percent, span
 from ipt.inference.prediction import Prediction
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
+from ipt.study.pictures import sheet
 from ipt.study.report import MODES, Findings
 
 SHOWN = 24
-COLUMNS, SIDE = 8, 96
+COLUMNS = 8
 STYLE = """
 .sample { display: grid; grid-template-columns: repeat(3, 160px) 1fr; gap: .8rem; align-items: start; }
 .sample img { width: 160px; image-rendering: pixelated; }
@@ -101,14 +101,11 @@ def drawn(findings: Findings, number: int) -> list[tuple[Prediction, bytes]]:
 def atlas(findings: Findings) -> Image.Image:
     """Columns of input, imagined and true picture, one above the other."""
     samples = {sample.id: sample for sample in SampleReader(findings.study.dataset("pet", findings.study.split))}
-    chosen, gap = drawn(findings, COLUMNS), SIDE // 16
-    sheet = Image.new("RGB", (len(chosen) * (SIDE + gap) - gap, 3 * (SIDE + gap) - gap), "white")
-    for column, (prediction, imagined) in enumerate(chosen):
+    columns = []
+    for prediction, imagined in drawn(findings, COLUMNS):
         sample = samples[prediction.sample_id]
-        for row, data in enumerate((sample.images[0].data, imagined, sample.imagination.data)):
-            tile = open_image(data).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-            sheet.paste(tile, (column * (SIDE + gap), row * (SIDE + gap)))
-    return sheet
+        columns.append([sample.images[0].data, imagined, sample.imagination.data])
+    return sheet(columns)
 
 
 def gallery(findings: Findings, samples: dict[str, SpatialSample]) -> list[Html]:

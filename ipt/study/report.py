@@ -25,12 +25,13 @@ from ipt.evaluation.tables import percent, span
 from ipt.inference.prediction import Run as Answers
 from ipt.inference.prediction import read_run
 from ipt.samples.store import SampleReader
-from ipt.study.pictures import CANDIDATES, PictureScores, mean_scores, picture_scores
+from ipt.study.pictures import CANDIDATES, PictureScores, mean_scores, picture_scores, sheet
 from ipt.study.run import PLAN, results
 from ipt.study.settings import Study, make_study
 
 MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination")
 DRAWING = "imagination"
+COLUMNS = 10
 #: Differences of two modes of one training: what its own imagination gains, and whether answers read the picture.
 GAINS = (("imagination", "answer_only"), ("gt_imagination", "wrong_imagination"))
 
@@ -107,23 +108,22 @@ class Findings:
 
 def report(config: ReportConfig) -> Path:
     """Write the Markdown and the JSON; the Markdown's path."""
-    findings = Findings(Path(config.study), config.data)
+    findings, output = Findings(Path(config.study), config.data), Path(config.output)
     values: dict[str, Any] = {"study": config.study, "plan": read_json(Path(config.study) / PLAN)}
     parts = [Path(config.intro).read_text()] if config.intro else []
     for task in findings.study.tasks:
         if not any(r["task"] == task for r in findings.results):
             continue
-        text, values[task] = task_report(findings, task)
+        text, values[task] = task_report(findings, task, output.parent / "images" / f"{output.stem}_{task}.png")
         parts.append(text)
     text, values["contrasts"] = contrasts(findings)
     parts.append(text)
-    output = Path(config.output)
     write_bytes(output, "\n".join(parts).encode())
     write_json(output.with_suffix(".json"), json.loads(json.dumps(values, default=str)))
     return output
 
 
-def task_report(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
+def task_report(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict[str, Any]]:
     """Accuracies, differences to label_only, pictures and costs of a task."""
     study, values = findings.study, {}
     rows, values["accuracy"], values["gains"] = [], {}, {}
@@ -152,7 +152,7 @@ def task_report(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
     if rows:
         lines += ["Answer-only minus label_only, paired by seed and question:", ""]
         lines.append(table(["training", "at equal steps", "at equal compute"], rows))
-    text, values["pictures"] = pictures(findings, task)
+    text, values["pictures"] = pictures(findings, task, sheet_path)
     cost_text, values["cost"] = costs(findings, task)
     return "\n".join([*lines, text, cost_text]), values
 
@@ -171,14 +171,15 @@ def blind(study: Study, task: str, values: dict[str, Any]) -> list[str]:
     return [f"Blind baselines (chance {audited['chance']:.1%}): {'; '.join(told)}.", ""]
 
 
-def pictures(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
-    """How near imagined pictures are to the truth, against the mean picture and the truth of other scenes."""
+def pictures(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict[str, Any]]:
+    """How near imagined pictures are to the truth, against the mean picture and the truth of other scenes; and a sheet of some of
+    seed 0, with the input on top and the truth below."""
     study = findings.study
     reader = SampleReader(study.dataset(task, study.split))
     truth = {sample.id: sample.imagination for sample in reader}
     train = study.dataset(task, "train")
     mean = mean_picture(SampleReader(train)) if train.is_dir() else None
-    rows, values = [], {}
+    lines_of, values, shown = [], {}, {}
     for arm in study.arms:
         found: list[PictureScores] = []
         for run in findings.answers(task, arm, DRAWING, findings.seeds(task, arm)) if draws(study, arm) else []:
@@ -187,12 +188,24 @@ def pictures(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
             if len(drawn) > CANDIDATES and all(path.is_file() for path in drawn):  # archives may lack some
                 found.append(picture_scores(run, truth, mean, rng))
         if found:
+            shown[arm] = findings.answers(task, arm, DRAWING, findings.seeds(task, arm)[:1])[0]
             values[arm] = asdict(mean_scores(found))
-            rows.append([arm, str(len(found)), *mean_scores(found).cells()])
-    if not rows:
+            lines_of.append([arm, str(len(found)), *mean_scores(found).cells()])
+    if not lines_of:
         return "", values
     header = ["training", "seeds", *PictureScores.header()]
-    return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, rows), values
+    inputs = {sample.id: sample.images[0] for sample in reader}
+    files = {
+        arm: {p.sample_id: run.folder / p.images[0] for p in run.predictions if p.images} for arm, run in shown.items()
+    }
+    common = sorted(set.intersection(*(set(each) for each in files.values())))
+    chosen = common[:: max(len(common) // COLUMNS, 1)][:COLUMNS]
+    own = [[each[name].read_bytes() for each in files.values()] for name in chosen]
+    columns = [[inputs[name].data, *drawings, truth[name].data] for name, drawings in zip(chosen, own, strict=True)]
+    sheet_path.parent.mkdir(parents=True, exist_ok=True)
+    sheet(columns).save(sheet_path)
+    told = f"![Rows: the input; what {', '.join(files)} imagined; the truth](images/{sheet_path.name})\n\n"
+    return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, lines_of) + told, values
 
 
 def draws(study: Study, arm: str) -> bool:
