@@ -261,27 +261,37 @@ def _process_conflicts(config: TrainConfig) -> list[str]:
     if kind == "hsdp" and gpus > 1 and gpus % config.distributed.shard:
         found.append(f"distributed.shard={config.distributed.shard} must divide launch.gpus={gpus}")
     if kind == "ddp" and config.trainer.dtype == "bfloat16":
-        found.append("distributed=ddp computes in float32; for bfloat16 with float32 weights choose fsdp2 or hsdp")
+        found.append(
+            "distributed=ddp would sum gradients in bfloat16; fsdp2 sums them in float32, and so does distributed=hsdp with "
+            "distributed.shard=1, which keeps a whole model per process as ddp does"
+        )
     return found
 
 
 def _tuning_conflicts(config: TrainConfig) -> list[str]:
     found = []
-    if config.tuning.kind != "full":
-        if config.tuning.freeze:
-            found.append(f"tuning.freeze is for tuning.kind=full, not for {config.tuning.kind}")
-        if config.model.init is None and not config.dry_run:
-            found.append(
-                f"tuning.kind={config.tuning.kind} starts from trained weights: set model.init to their folder"
-            )
+    if config.tuning.kind != "full" and config.tuning.freeze:
+        found.append(f"tuning.freeze is for tuning.kind=full, not for {config.tuning.kind}")
     if config.tuning.kind == "generation_expert" and not config.imagination.modes.get("ipt"):
         found.append("tuning.kind=generation_expert trains what draws, but no mode draws: use an imagination with ipt")
-    if config.model.codec == "init" and config.model.init is None and not config.dry_run:
-        found.append("model.codec=init takes the codec of model.init, which is not set")
-    if config.model.preset == "bagel_7b_mot" and config.model.init is None and not config.dry_run:
+    if not config.dry_run:
+        found += missing_weights(config)
+    return found
+
+
+def missing_weights(config: TrainConfig) -> list[str]:
+    """Why the run needs ``model.init``, where that is not set. It can be planned nevertheless."""
+    if config.model.init is not None:
+        return []
+    found = []
+    if config.model.preset == "bagel_7b_mot":
         found.append(
             "model.preset=bagel_7b_mot is not trained from scratch: set model.init to the folder of BAGEL-7B-MoT"
         )
+    if config.tuning.kind != "full":
+        found.append(f"tuning.kind={config.tuning.kind} starts from trained weights: set model.init to their folder")
+    if config.model.codec == "init" and not found:
+        found.append("model.codec=init takes the codec of model.init, which is not set")
     return found
 
 
