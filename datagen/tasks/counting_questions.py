@@ -22,6 +22,22 @@ from ipt.samples.questions import word, wordings
 
 OPTIONS = 4
 POOL = 40  # waiting places per noun and count
+#: What one may take for the noun asked about: where such a thing is in view, the question is refused.
+LOOKALIKES: Mapping[str, tuple[str, ...]] = {
+    "cabinet": ("kitchen counter", "wall cabinet", "sink", "bathroom sink", "tv stand", "dresser", "shoe rack"),
+    "storage unit": ("kitchen counter", "wall cabinet", "sink", "bathroom sink"),
+    "dresser": ("cabinet", "nightstand"),
+    "chair": ("office chair", "armchair"),
+    "stool": ("ottoman", "side table"),
+    "ottoman": ("stool",),
+    "side table": ("stool", "nightstand"),
+    "nightstand": ("side table",),
+    "basket": ("laundry basket", "trash bin"),
+    "laundry basket": ("basket", "trash bin"),
+    "trash bin": ("basket", "laundry basket"),
+    "television": ("monitor",),
+    "monitor": ("television",),
+}
 #: Kinds of things of which homes have several, although of each category only one or two.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "seat": ("chair", "armchair", "sofa", "stool", "bar stool", "office chair", "bench", "ottoman"),

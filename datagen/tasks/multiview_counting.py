@@ -29,7 +29,7 @@ from datagen.tasks.base import (
     ViewFilter,
     resized,
 )
-from datagen.tasks.counting_questions import GROUPS, OPTIONS, MultiviewCountingSelector
+from datagen.tasks.counting_questions import GROUPS, LOOKALIKES, OPTIONS, MultiviewCountingSelector
 from datagen.tasks.paths import within
 from datagen.visibility import pixel_counts
 from datagen.yields import Yields
@@ -202,6 +202,11 @@ class MultiviewCounting(SpatialTask):
                 if not instances or len(instances) > self.config.max_count:
                     continue
                 if not yields.check("count.none_barely_seen", instances == spot.seen & members):
+                    continue
+                alike = LOOKALIKES.get(noun, ())
+                if not yields.check(
+                    "count.no_lookalike", not any(scene.objects[index].category in alike for index in spot.seen)
+                ):
                     continue
                 fitting = (
                     region

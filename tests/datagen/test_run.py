@@ -255,7 +255,8 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_dask_cluster_gives_the_same_bytes(tmp_path: Path, reference: dict[str, bytes]) -> None:
-    pytest.importorskip("distributed")
-    generate(run_settings(tmp_path, engine="dask", workers=2))
+@pytest.mark.parametrize(("engine", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_cluster_gives_the_same_bytes(tmp_path: Path, reference: dict[str, bytes], engine: str, package: str) -> None:
+    pytest.importorskip(package)
+    generate(run_settings(tmp_path, engine=engine, workers=2))
     assert shards(tmp_path) == reference
