@@ -7,6 +7,7 @@ lists every key. The same command continues an interrupted run.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from ipt.common.settings import typed
 from ipt.evaluation.settings import ReportConfig
 from ipt.inference.config import InferConfig, infer_config
 
+FREE_TEXT = ("question", "image")
 OUTPUT, REPORT_OUTPUT = "outputs/infer/${mode.name}", "outputs/report"
 COMMAND = Command("infer", Path(__file__).resolve().parent / "conf", ("mode",))
 
@@ -61,10 +63,10 @@ def infer(composed: DictConfig) -> None:
             from ipt.inference.run import answer_dataset
 
             counts = answer_dataset(config)
-            print(f"{config.output_dir}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
+            print(", ".join(f"{name} {value}" for name, value in counts.items()))
+            print(summary(read_run(config.output_dir)))
             if sum(counts["errors"].values()) == counts["samples"]:
                 stop(f"no sample could be answered; {config.output_dir}/predictions.jsonl says why")
-            print(summary(read_run(config.output_dir)))
     except (ValueError, OSError, RuntimeError) as error:
         stop(str(error))
 
@@ -72,7 +74,16 @@ def infer(composed: DictConfig) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     register()
-    COMMAND.run(infer, arguments)
+    COMMAND.run(infer, [quoted(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
+
+
+def quoted(argument: str) -> str:
+    """The argument with a free text (a question, a path) quoted for Hydra, which reads commas and quotes as its own."""
+    key, _, value = argument.partition("=")
+    if key not in FREE_TEXT or value[:1] in ("[", "'", '"'):
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 if __name__ == "__main__":

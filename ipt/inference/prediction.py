@@ -255,6 +255,8 @@ class PredictionWriter:
             raise CorruptFile(f"{self.folder} holds {PREDICTIONS} without {MANIFEST}; set another output_dir")
         else:
             write_json(self.folder / MANIFEST, asdict(self.manifest))
+        for partial in self.folder.rglob(".*.partial"):  # what a killed process had not finished
+            partial.unlink()
         self.finished, whole = read_predictions(path)
         self._stream = path.open("ab")
         self._stream.truncate(whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,26 +19,10 @@ from ipt.inference.checkpoint import Checkpoint, digest, load_checkpoint
 from ipt.inference.config import InferConfig
 from ipt.inference.engine import Engine, Samples
 from ipt.inference.prediction import PredictionWriter, RunManifest
-from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
+from ipt.samples.subset import First
 
 LIBRARIES = ("torch", "tokenizers", "pillow", "numpy")
-
-
-class Head:
-    """The first ``rows`` of a dataset."""
-
-    def __init__(self, reader: SampleReader, rows: int) -> None:
-        self.reader, self.rows = reader, min(rows, len(reader))
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def __getitem__(self, index: int) -> SpatialSample:
-        return self.reader[range(self.rows)[index]]
-
-    def column(self, name: str) -> list[Any]:
-        return self.reader.column(name)[: self.rows]
 
 
 def load(config: InferConfig) -> Checkpoint:
@@ -56,9 +41,11 @@ def answer_dataset(config: InferConfig) -> dict[str, Any]:
     where the disk is full.
     """
     reader, folder = SampleReader(Path(str(config.data))), Path(config.output_dir)
-    data: Samples = reader if config.limit is None else Head(reader, config.limit)
+    data: Samples = reader if config.limit is None else First(reader, config.limit)
     if not len(data):
         raise ValueError(f"{config.data} holds no samples")
+    if doubles := [name for name, count in Counter(data.column("id")).items() if count > 1]:
+        raise ValueError(f"{config.data} holds {len(doubles)} ids more than once, for example '{doubles[0]}'")
     engine = Engine(load(config), config.mode, config.seed, config.batch_size)
     about = manifest(config, reader)
     try:

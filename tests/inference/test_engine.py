@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from ipt.common.images import encode_image
 from ipt.imagination.ipt import Ipt
 from ipt.inference.answering import Outcome, combined
 from ipt.inference.engine import Answered, Engine, make_guidance
@@ -157,16 +158,16 @@ def broken(number: int, what: str) -> SpatialSample:
     if what == "no image":
         return replace(sample, images=(SampleImage(b"not an image", "observation"),))
     if what == "bomb":
-        header = bytearray(encode_image(torch.zeros(1, 1, 3, dtype=torch.uint8).numpy()))
-        header[16:24] = (60000).to_bytes(4, "big") * 2
-        return replace(sample, images=(SampleImage(bytes(header), "observation"),))
-    return replace(sample, question="word " * 400_000)
+        buffer = io.BytesIO()
+        Image.new("1", (6000, 6000)).save(buffer, "PNG")
+        return replace(sample, images=(SampleImage(buffer.getvalue(), "observation"),))
+    return replace(sample, question="x" * 2_000_000)
 
 
 BROKEN = {
     "corrupt image": "BadImage: .*truncated",
     "no image": "BadImage: .*not a PNG, JPEG or WebP image",
-    "bomb": "BadImage: .*60000x60000 pixels",
+    "bomb": "BadImage: .*6000x6000 pixels",
     "2 MB of text": "RejectedSample: .*at most 16384 are allowed",
 }
 
