@@ -10,7 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("generate", "train", "evaluate", "extend", "simulators", "small_scale", "benchmarks")),
+    *(
+        f"docs/{name}.md"
+        for name in ("generate", "train", "evaluate", "extend", "simulators", "small_scale", "benchmarks")
+    ),
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("python", "make", "torchrun", "accelerate", "pip", "pytest")
@@ -67,6 +70,7 @@ STUDIED = {
     "plan.timesteps": "2",
     "~plan.tasks.pt": "",
     "~plan.tasks.mvc": "",
+    "~plan.contrasts": "",
     **{f"~plan.arms.{name}": "" for name in ("caption", "text_cot", "mixed", "ipt_0", "ipt_1", "permuted", "flow_off")},
 }
 
@@ -81,12 +85,22 @@ RULES = (
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing
     Rule(r"-m datagen\.audit", ends=(0, 1)),  # 1: so few questions are not balanced
     Rule(r"-m datagen .*task=mvc", {"num_samples": "2", "image_size": "64", "workers": "1"}),
-    Rule(r"-m datagen .*blocks", {"num_samples": "16", "image_size": "64", "workers": "1"}),
+    Rule(
+        r"-m datagen .*blocks", {"num_samples": "16", "image_size": "64", "workers": "1", "task.samples_per_scene": "2"}
+    ),
     Rule(r"-m datagen .*shard=", {"num_samples": "8", "image_size": "64"}),
-    Rule(r"-m datagen ", {"num_samples": "4", "image_size": "64", "workers": "1"}),
+    Rule(r"-m datagen ", {"num_samples": "6", "image_size": "64", "workers": "1", "task.samples_per_scene": "1"}),
     Rule(r"dry_run=true|trainer=debug"),
     Rule(r"study=small_scale", STUDIED),
-    Rule(r"evaluation\.", {"trainer.steps": "2", "evaluation.questions": "2", "evaluation.limit": "2", "evaluation.text.max_tokens": "24"}),
+    Rule(
+        r"train\.py .*evaluation\.",
+        {
+            "trainer.steps": "2",
+            "evaluation.questions": "2",
+            "evaluation.limit": "2",
+            "evaluation.text.max_tokens": "24",
+        },
+    ),
     Rule(r"train\.py ", {"trainer.steps": "2"}),
     Rule(r"infer\.py .*report="),
     Rule(r"infer\.py .*image=", ASKED),

@@ -36,6 +36,7 @@ def typing(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """At the desk; what a command files in Hydra's store for the whole process is taken out again."""
     monkeypatch.chdir(desk)
     monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for commands that start others
     Plugins.instance()  # they file their settings when first asked for
     monkeypatch.setattr(ConfigStore.instance(), "repo", deepcopy(ConfigStore.instance().repo))
     yield
