@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ipt.common.files import MANIFEST, sha256_file, write_bytes
+from ipt.common.files import sha256_file, write_bytes
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
 from ipt.inference.checkpoint import Checkpoint, digest, load_checkpoint
@@ -78,7 +78,6 @@ def _answer(engine: Engine, data: Samples, writer: PredictionWriter) -> dict[str
 
 def manifest(config: InferConfig, reader: SampleReader) -> RunManifest:
     """What the run depends on."""
-    source = reader.source / MANIFEST if reader.source.is_dir() else reader.source
     settings = {"limit": config.limit, "dtype": config.dtype, "mode": asdict(config.mode)}
     if config.recipe is not None:
         settings["recipe_sha256"] = sha256_file(Path(config.recipe))
@@ -86,7 +85,7 @@ def manifest(config: InferConfig, reader: SampleReader) -> RunManifest:
         checkpoint=str(config.checkpoint),
         checkpoint_sha256=digest(Path(str(config.checkpoint))),
         data=str(config.data),
-        data_sha256=sha256_file(source),
+        data_sha256=reader.digest(),
         mode=config.mode.name,
         settings=json.loads(json.dumps(settings)),
         seed=config.seed,

@@ -67,7 +67,8 @@ def test_a_checkpoint_answers_without_flags_and_the_same_command_changes_nothing
     """Sizes, prompts, codec and what the answer sees come with the weights."""
     arguments = [f"checkpoint={run}", f"data={data}", "mode=imagination", f"output_dir={tmp_path / 'out'}"]
     command.main([*arguments, "mode.draw.timesteps=4"])
-    assert "samples 4, answered 4, invalid 0, errors {}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "samples 4, answered 4, invalid 0, errors {}" in printed and "95% by scene" in printed
     found = read_run(tmp_path / "out")
     assert all(p.correct for p in found.predictions) and found.done is not None
     for prediction in found.predictions:
@@ -192,8 +193,9 @@ def test_killed_twenty_times_is_uninterrupted(run: Path, tmp_path: Path) -> None
 def test_settings_are_checked_before_torch_is_imported() -> None:
     program = (
         "import sys, infer; infer.register(); "
-        "from omegaconf import OmegaConf; from ipt.inference.config import InferConfig; from ipt.common.settings import typed; "
-        "typed(InferConfig, OmegaConf.to_container(infer.COMMAND.compose(['mode=free']), resolve=True), 'infer'); "
-        "assert 'torch' not in sys.modules, 'torch was imported'"
+        "code = None\n"
+        "try: infer.infer(infer.COMMAND.compose(['mode=free', 'data=no/such/folder', 'checkpoint=no/such/run']))\n"
+        "except SystemExit as end: code = end.code\n"
+        "assert code == 2 and 'torch' not in sys.modules, (code, 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
