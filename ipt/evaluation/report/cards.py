@@ -20,7 +20,7 @@ from ipt.samples.store import SampleReader
 
 STYLE = """
 article .views { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(150px, 220px)); margin: .6rem 0; }
-article img { width: 100%; border: 1px solid var(--line); image-rendering: auto; }
+article img { width: 100%; border: 1px solid var(--line); }
 article .truth img { border: 2px solid var(--accent); }
 .question { font-size: 1.08rem; margin: .5rem 0; max-width: 60rem; overflow-wrap: anywhere; }
 .answers { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); align-items: start; }
@@ -137,7 +137,7 @@ def sample_card(
 
 def answer(prediction: Prediction, label: str, folder: Path, verdict: str, change: str | None) -> Html:
     """What one run answered: imagined pictures, options with probabilities, and the texts in a closed part."""
-    words = [verdict] if change is None else [verdict, change]
+    words = [verdict, change] if change in ("corrected", "broken") else [verdict]
     marks = [tag("span", f"{word} ", class_=f"verdict {VERDICTS.get(word, 'soft')}") for word in words]
     imagined = [small_picture(folder / name, "imagined") for name in prediction.images[:MAX_IMAGINED]]
     if len(prediction.images) > MAX_IMAGINED:

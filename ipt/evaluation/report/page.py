@@ -21,7 +21,8 @@ from ipt.evaluation.tables import percent, span
 
 STYLE = """
 td .soft, th .soft { display: block; font-size: .8rem; font-weight: 400; white-space: nowrap; }
-td.total { font-weight: 600; } .note { max-width: 62rem; }
+.figures td { white-space: nowrap; } .figures td:first-child .soft { white-space: normal; max-width: 15rem; }
+.note { max-width: 62rem; }
 """
 ACCURACY_NOTE = (
     "Each mode is a column of its own, and no figure is a maximum over modes. Brackets are 95% intervals from resampling whole "
@@ -197,7 +198,12 @@ def quality_section(label: str, quality: Quality) -> list[Html]:
         "n",
     ]
     rows = [quality_cells(row) for row in quality.rows]
-    return [tag("h3", f"{label}: {quality.task}"), note(sentence), table(header, rows), *map(note, quality.notes)]
+    return [
+        tag("h3", f"{label}: {quality.task}"),
+        note(sentence),
+        tag("div", table(header, rows), class_="figures"),
+        *map(note, quality.notes),
+    ]
 
 
 def quality_cells(row: QualityRow) -> list[object]:
