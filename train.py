@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.hydra_command import SILENT, Command, plain, stop
 from ipt.training.config import TrainConfig, train_config
+from ipt.training.launch import is_launched, launch
 from ipt.training.sweep import DONE, MISTAKES, PLANNED, STOPPED, SUMMARY, Job, run_job, summarise
 
 GROUPS = {
@@ -70,14 +71,17 @@ def _run(values: dict[str, Any]) -> tuple[str, float | None]:
         return _study(values)
     config = train_config(values)
     # torch takes seconds to import; by now the settings are known to go together
-    from ipt.training.build import run
-    from ipt.training.launch import is_launched, launch
-    from ipt.training.plan import plan
-
     if config.dry_run:
+        from ipt.training.plan import plan
+
         print(plan(config))
         return PLANNED, None
-    loss = launch(config) if config.launch.gpus > 1 and not is_launched() else run(config)
+    if config.launch.gpus > 1 and not is_launched():
+        loss = launch(config)
+    else:
+        from ipt.training.build import run
+
+        loss = run(config)
     return (STOPPED if loss is None else DONE), loss
 
 

@@ -16,14 +16,16 @@ from ipt.common.files import read_json, write_json
 from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.recipe import Recipe
+from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, save_pretrained
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig
 from ipt.model.lora import merged_state
+from ipt.model.unified import UnifiedModel
 from ipt.samples.memory import in_memory
 from ipt.samples.prompts import Profile, load_profile
-from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
+from ipt.samples.subset import First
 from ipt.sequence.latent_cache import LatentCache
 from ipt.sequence.loader import Loader
 from ipt.sequence.prepare import Part
@@ -32,12 +34,13 @@ from ipt.sequence.tokenizer import Tokenizer, dataset_texts, load_tokenizer, tra
 from ipt.sequence.transforms import to_pixels
 from ipt.training.config import TrainConfig, as_values
 from ipt.training.distributed import World, start_world, whole
-from ipt.training.records import read_records
+from ipt.training.evaluation import Evaluation, final_evaluation, mode_settings
+from ipt.training.records import METRICS, SETTINGS, last_record
 from ipt.training.trainer import Trainer
 from ipt.training.tuning import apply_tuning
 from ipt.training.validation import Validation
 
-ASSETS, SETTINGS = "assets", "config.json"
+ASSETS = "assets"
 CODEC_SAMPLES = 64
 #: Settings that a continued run may change: where and how fast it runs, and when it ends, but not what it computes.
 CHANGEABLE = (
@@ -48,6 +51,7 @@ CHANGEABLE = (
     "distributed",
     "launch",
     "checkpoints",
+    "evaluation",
     "data.in_memory",
     "loader.workers",
     "loader.start_method",
@@ -55,31 +59,10 @@ CHANGEABLE = (
     "trainer.resume",
     "trainer.max_skipped",
     "trainer.hardest",
+    "trainer.hang_minutes",
     "trainer.peak_tflops",
     "trainer.checkpoint_activations",
 )
-
-
-class First:
-    """The first ``rows`` of a dataset, as a dataset of its own."""
-
-    def __init__(self, reader: SampleReader, rows: int) -> None:
-        self.reader, self.rows, self.source = reader, min(rows, len(reader)), reader.source
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def __getitem__(self, index: int) -> SpatialSample:
-        return self.reader[index]
-
-    def where(self, index: int) -> str:
-        return self.reader.where(index)
-
-    def ids(self) -> list[str]:
-        return self.reader.ids()[: self.rows]
-
-    def column(self, name: str) -> list[Any]:
-        return self.reader.column(name)[: self.rows]
 
 
 @dataclass(frozen=True)
@@ -185,8 +168,16 @@ def make_validation(config: TrainConfig, assets: Assets, world: World) -> Valida
         return None
     packs = replace(config.loader, packs_per_step=config.data.validation_packs, workers=0)
     alone = replace(config, data=replace(config.data, limit=None), loader=packs)
-    dataset = {config.data.validation: SampleReader(config.data.validation)}
-    return Validation(lambda: make_loader(alone, dataset, assets, world))
+    reader = SampleReader(config.data.validation)
+    evaluate = None
+    if config.evaluation.questions:
+        samples = [reader[row] for row in range(min(config.evaluation.questions, len(reader)))]
+
+        def checkpoint(model: UnifiedModel) -> Checkpoint:
+            return Checkpoint(model, assets.codec, assets.tokenizer, recipe(config, assets))
+
+        evaluate = Evaluation(checkpoint, samples, mode_settings(config), config.evaluation.batch_size)
+    return Validation(lambda: make_loader(alone, {str(reader.source): reader}, assets, world), evaluate)
 
 
 def make_model(config: TrainConfig, shape: ModelConfig, device: str) -> Any:
@@ -259,16 +250,21 @@ def run(config: TrainConfig) -> float | None:
     """Train and export. Returns the loss of the last step, or None where a signal stopped the run."""
     world = start_world(config.distributed)
     trainer, assets = make_trainer(config, world)
-    finished = trainer.run()
-    folder = export(trainer, assets, config) if finished else None
-    if world.is_main and finished:
-        print(f"{config.output_dir}: {trainer.step} steps, {trainer.skipped} skipped; weights in {folder}")
-    elif world.is_main:
-        print(
-            f"stopped after step {trainer.step} of {config.trainer.steps}; the same command continues", file=sys.stderr
-        )
+    if not trainer.run():
+        if world.is_main:
+            message = f"stopped after step {trainer.step} of {config.trainer.steps}; the same command continues"
+            print(message, file=sys.stderr)
+        world.barrier()
+        return None
+    folder = export(trainer, assets, config)
     world.barrier()
-    return read_records(Path(config.output_dir) / "metrics.jsonl")[-1]["loss"] if finished else None
+    if world.is_main:
+        print(f"{config.output_dir}: {trainer.step} steps, {trainer.skipped} skipped; weights in {folder}")
+        if config.evaluation.data is not None:
+            shares = final_evaluation(config, world.device)
+            print(", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    record = last_record(Path(config.output_dir) / METRICS)
+    return None if record is None else record["loss"]
 
 
 def export(trainer: Trainer, assets: Assets, config: TrainConfig) -> Path:

@@ -17,7 +17,15 @@ from ipt.model.lora_settings import LoraSettings
 from ipt.samples.prompts import MODES
 from ipt.samples.sample import TASKS
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
-from ipt.training.settings import CheckpointConfig, DistributedConfig, EmaConfig, LossConfig, OptimConfig, TrainerConfig
+from ipt.training.settings import (
+    CheckpointConfig,
+    DistributedConfig,
+    EmaConfig,
+    EvaluationSettings,
+    LossConfig,
+    OptimConfig,
+    TrainerConfig,
+)
 
 TUNINGS = ("full", "lora", "generation_expert")
 TRACKERS = ("tensorboard", "wandb")
@@ -144,6 +152,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     tuning: TuningSettings = field(default_factory=TuningSettings)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
@@ -201,9 +210,26 @@ def conflicts(config: TrainConfig) -> list[str]:
             f"loader.budget={config.loader.budget} cannot hold the longest sample "
             f"(sequence.max_sample_tokens={config.sequence.max_sample_tokens})"
         )
-    found += _process_conflicts(config)
+    found += [*_process_conflicts(config), *_evaluation_conflicts(config, modes)]
     if config.loader.epochs is not None:
         found.append("loader.epochs is not for training, which runs for trainer.steps")
+    return found
+
+
+def _evaluation_conflicts(config: TrainConfig, trained: list[str]) -> list[str]:
+    evaluation, best, found = config.evaluation, config.checkpoints.best, []
+    if evaluation.questions and config.data.validation is None:
+        found.append(f"evaluation.questions={evaluation.questions} needs their dataset: set data.validation=FOLDER")
+    if evaluation.data is not None and not Path(evaluation.data).exists():
+        found.append(f"the dataset evaluation.data={evaluation.data} does not exist (python -m datagen makes one)")
+    imagining = [mode for mode in evaluation.modes if mode not in ("answer_only", "free")]
+    if imagining and not any(mode != "label_only" for mode in trained):
+        found.append(
+            f"evaluation.modes={imagining} need a model that is trained to imagine: set imagination=mixed, say"
+        )
+    mode = best.partition("accuracy/")[2]
+    if mode and not (evaluation.questions and mode in evaluation.chosen(trained)):
+        found.append(f"checkpoints.best={best} needs evaluation.questions above 0 and {mode} among evaluation.modes")
     return found
 
 
@@ -235,27 +261,37 @@ def _process_conflicts(config: TrainConfig) -> list[str]:
     if kind == "hsdp" and gpus > 1 and gpus % config.distributed.shard:
         found.append(f"distributed.shard={config.distributed.shard} must divide launch.gpus={gpus}")
     if kind == "ddp" and config.trainer.dtype == "bfloat16":
-        found.append("distributed=ddp computes in float32; for bfloat16 with float32 weights choose fsdp2 or hsdp")
+        found.append(
+            "distributed=ddp would sum gradients in bfloat16; fsdp2 sums them in float32, and so does distributed=hsdp with "
+            "distributed.shard=1, which keeps a whole model per process as ddp does"
+        )
     return found
 
 
 def _tuning_conflicts(config: TrainConfig) -> list[str]:
     found = []
-    if config.tuning.kind != "full":
-        if config.tuning.freeze:
-            found.append(f"tuning.freeze is for tuning.kind=full, not for {config.tuning.kind}")
-        if config.model.init is None and not config.dry_run:
-            found.append(
-                f"tuning.kind={config.tuning.kind} starts from trained weights: set model.init to their folder"
-            )
+    if config.tuning.kind != "full" and config.tuning.freeze:
+        found.append(f"tuning.freeze is for tuning.kind=full, not for {config.tuning.kind}")
     if config.tuning.kind == "generation_expert" and not config.imagination.modes.get("ipt"):
         found.append("tuning.kind=generation_expert trains what draws, but no mode draws: use an imagination with ipt")
-    if config.model.codec == "init" and config.model.init is None and not config.dry_run:
-        found.append("model.codec=init takes the codec of model.init, which is not set")
-    if config.model.preset == "bagel_7b_mot" and config.model.init is None and not config.dry_run:
+    if not config.dry_run:
+        found += missing_weights(config)
+    return found
+
+
+def missing_weights(config: TrainConfig) -> list[str]:
+    """Why the run needs ``model.init``, where that is not set. It can be planned nevertheless."""
+    if config.model.init is not None:
+        return []
+    found = []
+    if config.model.preset == "bagel_7b_mot":
         found.append(
             "model.preset=bagel_7b_mot is not trained from scratch: set model.init to the folder of BAGEL-7B-MoT"
         )
+    if config.tuning.kind != "full":
+        found.append(f"tuning.kind={config.tuning.kind} starts from trained weights: set model.init to their folder")
+    if config.model.codec == "init" and not found:
+        found.append("model.codec=init takes the codec of model.init, which is not set")
     return found
 
 

@@ -10,6 +10,7 @@ which every function here is the identity. Gradients are summed, not averaged: l
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -89,6 +90,9 @@ def spread(objective: Objective, settings: DistributedConfig, world: World, dtyp
         return objective
     if settings.kind == "ddp":
         devices = None if world.device == "cpu" else [world.device]
+        warnings.filterwarnings(
+            "ignore", message="`broadcast_buffers` is deprecated"
+        )  # its successor is not in torch 2.6
         return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
     device = world.device.partition(":")[0]
     if settings.kind == "fsdp2":
@@ -110,6 +114,20 @@ def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
     each, since no process could hold them whole."""
     with nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync():
         yield
+
+
+@contextmanager
+def root_gathered(module: nn.Module) -> Iterator[None]:
+    """What lies outside of the layers whole on each rank while the block runs: for forward passes of parts of the model, which do
+    not begin at ``module``. Layers gather their own weights. All ranks run the same passes."""
+    if not isinstance(module, FSDPModule):
+        yield
+        return
+    module.unshard()
+    try:
+        yield
+    finally:
+        module.reshard()
 
 
 def is_sharded(module: nn.Module) -> bool:

@@ -1,4 +1,8 @@
-"""Several processes on this machine for one command: composed once, the resolved settings handed to each of them."""
+"""Several processes on this machine for one command: composed once, the resolved settings handed to accelerate's launcher.
+
+Signals go to the processes of the run themselves, which then save and end: the launcher in between would kill them after thirty
+seconds, and a large model is not saved by then.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from ipt.common.files import read_json, write_json
 from ipt.common.hydra_command import stop
 from ipt.training.config import LaunchSettings, TrainConfig, as_values, train_config
+from ipt.training.records import METRICS, last_record
+from ipt.training.stopping import signals_handled
+from ipt.training.sweep import MISTAKES
 
 LAUNCHED = "launched.json"
 
@@ -23,27 +32,50 @@ def is_launched() -> bool:
 
 
 def launch(config: TrainConfig) -> float | None:
-    """Run ``config`` on ``launch.gpus`` processes and wait for them. Signals are handed on, so that they save the run.
+    """Run ``config`` on ``launch.gpus`` processes and wait for them. Returns the loss of the last step, or None where a signal
+    stopped the run.
 
     Raises ``RuntimeError`` where they fail; their own message is above.
     """
-    path = Path(config.output_dir) / LAUNCHED
-    write_json(path, as_values(replace(config, launch=LaunchSettings())))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(config.launch.gpus)]
-    process = subprocess.Popen([sys.executable, *launcher, "-m", "ipt.training.launch", str(path)])
+    folder = Path(config.output_dir)
+    path = folder / LAUNCHED
+    try:
+        write_json(path, as_values(replace(config, launch=LaunchSettings())))
+    except OSError as error:
+        raise OSError(f"the output folder {folder} cannot be written ({error}); set another output_dir") from error
+    # a session of its own: Ctrl+C reaches this process alone, which tells the others
+    process = subprocess.Popen([*command(config.launch.gpus), str(path)], start_new_session=True)
 
     def hand_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
+        for worker in psutil.Process(process.pid).children():
+            worker.send_signal(signal.SIGTERM)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        code = process.wait()
+        with signals_handled(hand_on) as received:
+            code = process.wait()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if code:
+        if process.poll() is None:
+            end(process.pid)
+    if code and not received:
         raise RuntimeError(f"the {config.launch.gpus} processes of the run failed (exit code {code}); see above")
-    return None
+    record = last_record(folder / METRICS)
+    return record["loss"] if record is not None and record["step"] + 1 == config.trainer.steps else None
+
+
+def command(processes: int) -> list[str]:
+    """The command line of accelerate's launcher; on a machine without GPUs the processes share its cores."""
+    settings = {"num_processes": processes, "num_machines": 1, "main_process_port": 0, "num_cpu_threads_per_process": 1}
+    settings |= {"mixed_precision": "no", "dynamo_backend": "no"}  # both are ours
+    flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *flags]
+    return [*launcher, "--module", "ipt.training.launch"]
+
+
+def end(pid: int) -> None:
+    """Kill a process with its children."""
+    parent = psutil.Process(pid)
+    for process in (*parent.children(recursive=True), parent):
+        process.kill()
 
 
 if __name__ == "__main__":
@@ -51,5 +83,5 @@ if __name__ == "__main__":
 
     try:
         run(train_config(read_json(Path(sys.argv[1]))))
-    except (ValueError, OSError, FloatingPointError) as error:
+    except MISTAKES as error:
         stop(str(error))

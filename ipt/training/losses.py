@@ -123,18 +123,19 @@ def sample_losses(losses: TokenLosses, batch: PackedBatch, config: LossConfig) -
     return total
 
 
-def noised(batch: PackedBatch, seed: int, shift: float) -> tuple[PackedBatch, Tensor]:
+def noised(batch: PackedBatch, seed: int, shift: float, fresh: bool = True) -> tuple[PackedBatch, Tensor]:
     """The batch with noise at random times in its noised images, and the velocity targets [F, D].
 
-    Time and noise of an image are a pure function of the seed, the sample's position in the data order (its id, in a batch that
-    no loader made) and the image's number in the sample: packing, world size and resuming do not change them.
+    Time and noise of an image are a pure function of the seed, the sample's position in the data order (its number, in a batch
+    that no loader made) and the image's number in the sample: packing, world size and resuming do not change them. Unless
+    ``fresh``, a sample has the same in every epoch, by its id.
     """
     spans = batch.spans
     owners = spans.sample[spans.expert == 1][spans.noised_images].tolist()
     times, noise = [torch.empty(0)], [batch.latents_GD.new_empty(0, batch.latents_GD.shape[1], device="cpu")]
     for place, (image, owner) in enumerate(zip(spans.noised_images.tolist(), owners, strict=True)):
         origin = batch.origins[owner] if batch.origins else None
-        name = owner if origin is None else origin.position
+        name = owner if origin is None else origin.position if fresh else origin.sample_id
         stream = torch.Generator().manual_seed(derived_seed(seed, "flow", name, place - owners.index(owner)))
         times.append(sigmoid_normal_timesteps(1, shift, stream))
         rows, columns = batch.latent_grids[image]

@@ -13,7 +13,7 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
 from ipt.training.build import make_assets, make_loader, readers
-from ipt.training.config import TrainConfig
+from ipt.training.config import TrainConfig, missing_weights
 from ipt.training.distributed import World
 from ipt.training.tuning import apply_tuning
 
@@ -38,7 +38,9 @@ def plan(config: TrainConfig) -> str:
         "",
     ]
     lines += ["mixture", *(f"  {mode:<22}{weight:>18g}" for mode, weight in config.imagination.modes.items()), ""]
-    lines += _data(config) if config.data.weights else _without_data(config)
+    missing = missing_weights(config)
+    lines += [f"to be set before training: {reason}" for reason in missing]
+    lines += _data(config) if config.data.weights and not missing else _without_data(config)
     return "\n".join([*lines, "", *_memory(config, model, trained)])
 
 
@@ -80,7 +82,8 @@ def _without_data(config: TrainConfig) -> list[str]:
     flops = forward_flops(shape, batch.spans, batch.patch_grids).training / tokens
     per_step = config.loader.budget * config.loader.packs_per_step
     return [
-        "data: none is named (data.train); estimates are those of the largest sample with an imagination",
+        *(f"data: {len(reader):,} rows in {folder}" for folder, reader in readers(config).items()),
+        "without tokenizer and data (model.init, data.train), estimates are those of the largest sample with an imagination",
         "",
         f"tokens per sample: {tokens:,} at most",
         f"tokens per step: {per_step:,} at most, in {config.loader.packs_per_step} packs of {config.loader.budget:,}",
@@ -90,12 +93,15 @@ def _without_data(config: TrainConfig) -> list[str]:
 
 
 def _memory(config: TrainConfig, model: UnifiedModel, trained: int) -> list[str]:
-    """Weights, gradients and moments of what is trained, copies in bfloat16 and averages; and activations."""
+    """Weights, gradients and moments of what is trained, copies in bfloat16 and averages, per process that shares them; and
+    activations."""
     frozen = sum(parameter.numel() for parameter in model.parameters()) - trained
     low = config.trainer.dtype == "bfloat16"
     state = trained * (TRAINED_BYTES + (2 if low else 0) + (4 if config.ema.decay else 0)) + frozen * (
         2 if low else FROZEN_BYTES
     )
+    shards = {"fsdp2": config.launch.gpus, "hsdp": config.distributed.shard}.get(config.distributed.kind, 1)
+    divided = f", divided among {shards} processes" if shards > 1 else ""
     activations = activation_bytes(model.config, config.loader.budget) * (1 if low else 2)
     note = (
         ""
@@ -103,5 +109,6 @@ def _memory(config: TrainConfig, model: UnifiedModel, trained: int) -> list[str]
         else ", if layers were recomputed (trainer.checkpoint_activations=true)"
     )
     return [
-        f"memory of one process: {state / 1e9:,.3f} GB of weights and optimizer, {activations / 1e9:,.3f} GB of activations{note}"
+        f"memory of one process: {state / shards / 1e9:,.3f} GB of weights and optimizer{divided}, "
+        f"{activations / 1e9:,.3f} GB of activations{note}"
     ]

@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ipt.common.files import read_json_lines
+
+METRICS, VALIDATION, STARTS, SETTINGS = "metrics.jsonl", "validation.jsonl", "starts.jsonl", "config.json"
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -54,17 +58,14 @@ def scalars(record: StepRecord) -> dict[str, float]:
 def line(record: Mapping[str, Any]) -> str:
     """A record as a JSON line; what is not finite becomes null."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-    hardest = [(name, value if math.isfinite(value) else None) for name, value in record.get("hardest", ())]
-    return json.dumps(finite | {"hardest": hardest}, allow_nan=False) + "\n"
+    if "hardest" in record:
+        finite["hardest"] = [(n, v if v is not None and math.isfinite(v) else None) for n, v in record["hardest"]]
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
-    if not path.is_file():
-        return []
-    *lines, unfinished = path.read_text().split("\n")
-    del unfinished
-    return [json.loads(text) for text in lines]
+    return read_json_lines(path)
 
 
 def last_record(path: Path) -> dict[str, Any] | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ipt.common.registry import unknown_name
+from ipt.common.registry import UnknownName, unknown_name
+from ipt.inference.prediction import MODES
+from ipt.inference.settings import READOUTS, DrawSettings, TextSettings
 
 DTYPES = ("float32", "bfloat16")
 
@@ -12,12 +15,14 @@ DTYPES = ("float32", "bfloat16")
 @dataclass(frozen=True)
 class LossConfig:
     """Weights of the two losses. ``reweight_text``: BAGEL's (n + 1)^-0.5 for each token of an n-id text, normalised by the sum of
-    the weights. ``timestep_shift`` of the training times. ``chunk``: positions whose logits exist at a time."""
+    the weights. ``timestep_shift`` of the training times. ``fresh_noise``: new times and noise for an image in every epoch;
+    otherwise always the same, which can be learnt by heart. ``chunk``: positions whose logits exist at a time."""
 
     ce_weight: float = 1.0
     flow_weight: float = 1.0
     reweight_text: bool = False
     timestep_shift: float = 1.0
+    fresh_noise: bool = True
     chunk: int = 2048
 
     def __post_init__(self) -> None:
@@ -70,16 +75,52 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """A checkpoint every ``every`` steps and at the end. Kept are the newest ``keep_last``, and the ``keep_best`` with the lowest
-    validation loss (or whatever the trainer passes as ``score``)."""
+    """A checkpoint every ``every`` steps and at the end. Kept are the newest ``keep_last``, and the ``keep_best`` with the best
+    ``best`` in validation: ``loss``, ``ce``, ``flow``, or for example ``accuracy/answer_only``."""
 
     every: int = 500
     keep_last: int = 2
     keep_best: int = 1
+    best: str = "loss"
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.keep_last < 1 or self.keep_best < 0:
             raise ValueError("every and keep_last must be at least 1, keep_best at least 0")
+        valid = ("loss", "ce", "flow", *(f"accuracy/{mode}" for mode in MODES))
+        if self.best not in valid:
+            raise UnknownName(unknown_name("figure for checkpoints.best", self.best, valid))
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Answering questions. Before a checkpoint: the first ``questions`` of ``data.validation`` (0: none). After the last step:
+    all of the dataset ``data``, or its first ``limit``, into run folders as ``infer.py`` writes them.
+
+    ``modes`` of inference; empty: answer_only, and imagination where it is trained. ``answer``, ``text`` and ``draw``: as there.
+    """
+
+    questions: int = 0
+    data: str | None = None
+    limit: int | None = None
+    modes: tuple[str, ...] = ()
+    answer: str = "text"
+    batch_size: int = 32
+    text: TextSettings = field(default_factory=lambda: TextSettings(max_tokens=256))
+    draw: DrawSettings = field(default_factory=DrawSettings)
+
+    def __post_init__(self) -> None:
+        for mode in self.modes:
+            if mode not in MODES:
+                raise UnknownName(unknown_name("mode of evaluation", mode, MODES))
+        if self.answer not in READOUTS:
+            raise UnknownName(unknown_name("evaluation.answer", self.answer, READOUTS))
+        if self.questions < 0 or self.batch_size < 1 or (self.limit is not None and self.limit < 1):
+            raise ValueError("evaluation.questions must be at least 0, batch_size and limit at least 1")
+
+    def chosen(self, trained: Sequence[str]) -> tuple[str, ...]:
+        """The modes to answer in, for a model that is trained in the imagination modes ``trained``."""
+        imagines = any(mode != "label_only" for mode in trained)
+        return self.modes or ("answer_only", *(("imagination",) if imagines else ()))
 
 
 @dataclass(frozen=True)
@@ -88,6 +129,7 @@ class TrainerConfig:
     ``checkpoint_activations``: recompute every layer in the backward pass. ``ema``: None for no average. ``resume``: ``auto``
     continues from the newest checkpoint where there is one, ``never`` demands that there is none. ``max_skipped``: non-finite
     steps in a row after which the run ends. ``hardest``: samples with the largest loss to name per step.
+    ``hang_minutes`` without a step, or a checkpoint, after which the stacks of all threads are written (0: never).
     ``peak_tflops`` of one device, for MFU, where it is not a known one."""
 
     steps: int = 1000
@@ -97,6 +139,7 @@ class TrainerConfig:
     resume: str = "auto"
     max_skipped: int = 20
     hardest: int = 4
+    hang_minutes: float = 30.0
     peak_tflops: float | None = None
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -110,6 +153,8 @@ class TrainerConfig:
             raise ValueError(f"resume must be auto or never, got '{self.resume}'")
         if self.steps < 1 or self.max_skipped < 1:
             raise ValueError("steps and max_skipped must be at least 1")
+        if self.hang_minutes < 0:
+            raise ValueError(f"hang_minutes must be at least 0, got {self.hang_minutes}")
 
 
 DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp")

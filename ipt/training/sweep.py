@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ipt.common.files import read_json, write_bytes, write_json
-from ipt.training.records import last_record
+from ipt.training.records import METRICS, VALIDATION, last_record
 
 SUMMARY = "summary.md"
 RUNNING, DONE, PLANNED, STOPPED, FAILED = "running", "done", "planned", "stopped", "failed"
@@ -43,8 +43,8 @@ class Job:
 
     def ended(self, status: str, started: float, error: str | None = None) -> Job:
         """The job at its end, with what its run has recorded."""
-        trained = last_record(Path(self.folder) / "metrics.jsonl") or {}
-        scored = last_record(Path(self.folder) / "validation.jsonl") or {}
+        trained = last_record(Path(self.folder) / METRICS) or {}
+        scored = last_record(Path(self.folder) / VALIDATION) or {}
         return replace(
             self,
             status=status,

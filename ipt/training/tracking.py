@@ -9,21 +9,29 @@ peak)``, N the parameters that one token passes.
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import platform
+import shlex
+import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
-from ipt.common.files import write_bytes
+from ipt.common.files import atomic_writer, read_json, write_bytes
 from ipt.common.registry import Registry
+from ipt.common.revision import code_revision
 from ipt.model.config import ModelConfig
 from ipt.model.flops import expert_weights, forward_flops
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.spans import Expert, SpanTable
-from ipt.training.records import StepRecord, line, read_records, scalars
+from ipt.training.records import METRICS, SETTINGS, STARTS, VALIDATION, StepRecord, line, read_records, scalars
 
 #: Published dense bfloat16 peaks in TFLOP/s, by a word of the device's name.
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
@@ -31,9 +39,12 @@ CURVES = ("loss", "ce", "flow", "gradient_norm", "learning_rate", "tokens_per_se
 
 
 class Tracker(Protocol):
-    """Where records go."""
+    """Where records of steps go, and the figures of validations. Made with the run's folder, whose ``config.json`` it may read,
+    and the step that the run goes on from."""
 
     def log(self, record: StepRecord) -> None: ...
+
+    def validated(self, step: int, figures: Mapping[str, float]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -43,27 +54,52 @@ trackers: Registry[type] = Registry("tracker")
 
 @trackers.register("jsonl")
 class JsonLines:
-    """``metrics.jsonl``: a line per step. Lines of ``step`` and later, of a run that is continued before them, are dropped."""
+    """A line per step in ``metrics.jsonl``, per validation in ``validation.jsonl``, and per start or continuation of the run in
+    ``starts.jsonl``. Lines of steps that are trained again are dropped."""
 
-    def __init__(self, folder: Path, step: int = 0, config: Mapping[str, Any] | None = None) -> None:
-        self.path = folder / "metrics.jsonl"
-        kept = [record for record in read_records(self.path) if record["step"] < step]
-        write_bytes(self.path, "".join(line(record) for record in kept).encode())
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self.path, self.validation = folder / METRICS, folder / VALIDATION
+        for path, first in ((self.path, step), (self.validation, step + 1)):
+            kept = [record for record in read_records(path) if record["step"] < first]
+            if kept or path == self.path:
+                write_bytes(path, "".join(line(record) for record in kept).encode())
+        self._append(folder / STARTS, {"step": step, **about_start()})
         self._stream = self.path.open("a")
 
     def log(self, record: StepRecord) -> None:
         self._stream.write(line(asdict(record)))
         self._stream.flush()
 
+    def validated(self, step: int, figures: Mapping[str, float]) -> None:
+        self._append(self.validation, {"step": step, **figures})
+
+    @staticmethod
+    def _append(path: Path, record: Mapping[str, Any]) -> None:
+        with path.open("a") as stream:
+            stream.write(line(record))
+
     def close(self) -> None:
         self._stream.close()
 
 
+def about_start() -> dict[str, Any]:
+    """When a run was started, by which code, with which libraries, and on how many processes."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "revision": code_revision(),
+        "command": shlex.join(sys.argv),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
 @trackers.register("tensorboard")
 class TensorBoard:
-    """Scalars in ``tensorboard/``; needs the extra ``tensorboard``."""
+    """Scalars in ``tensorboard/``, and the configuration; needs the extra ``tensorboard``."""
 
-    def __init__(self, folder: Path, step: int = 0, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, step: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -71,10 +107,18 @@ class TensorBoard:
                 f"tracker=tensorboard needs tensorboard: pip install '.[tensorboard]' ({error})"
             ) from error
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        for name, value in (("config", config_of(folder)), ("start", about_start())):
+            self._writer.add_text(name, f"```\n{json.dumps(value, indent=2)}\n```", step)
 
     def log(self, record: StepRecord) -> None:
-        for name, value in scalars(record).items():
-            self._writer.add_scalar(name, value, record.step)
+        self._add(record.step, scalars(record))
+
+    def validated(self, step: int, figures: Mapping[str, float]) -> None:
+        self._add(step, {f"validation/{name}": value for name, value in figures.items()})
+
+    def _add(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         self._writer.close()
@@ -84,19 +128,29 @@ class TensorBoard:
 class WeightsAndBiases:
     """A wandb run that continues under the name of the run's folder; needs the extra ``wandb``."""
 
-    def __init__(self, folder: Path, step: int = 0, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, step: int = 0) -> None:
         try:
             import wandb
         except ImportError as error:
             raise ValueError(f"tracker=wandb needs wandb: pip install '.[wandb]' ({error})") from error
-        name = folder.name
-        self._run = wandb.init(dir=str(folder), name=name, id=name, resume="allow", config=dict(config or {}))
+        name, config = folder.name, {**config_of(folder), "start": about_start()}
+        self._run = wandb.init(dir=str(folder), name=name, id=name, resume="allow", config=config)
 
     def log(self, record: StepRecord) -> None:
         self._run.log(scalars(record), step=record.step)
 
+    def validated(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.log({f"validation/{name}": value for name, value in figures.items()}, step=step)
+
     def close(self) -> None:
         self._run.finish()
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The settings that a run keeps in its folder."""
+    path = folder / SETTINGS
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return found
 
 
 def token_kinds(spans: SpanTable) -> dict[str, int]:
@@ -134,20 +188,31 @@ def peak_flops(device_name: str, given_tflops: float | None) -> float | None:
     return next((tflops * 1e12 for word, tflops in PEAK_TFLOPS.items() if word in device_name), None)
 
 
-def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Losses, gradient norm, learning rate and speed over the steps, as a PNG."""
+def draw_curves(folder: Path) -> None:
+    """Losses, gradient norm, learning rate, speed, and what validations found, over the steps: ``curves.png`` and ``.svg``."""
+    records, validations = read_records(folder / METRICS), read_records(folder / VALIDATION)
+    if not records:
+        return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    for number, name in enumerate(CURVES, start=1):
-        axes = figure.add_subplot(2, 3, number)
-        axes.plot(
-            [r["step"] for r in records], [math.nan if r[name] is None else r[name] for r in records], linewidth=1
-        )
+    figure = Figure(figsize=(12, 9 if validations else 6), layout="constrained")
+    shares = sorted({name for record in validations for name in record if "/" in name})
+    for number, name in enumerate((*CURVES, "shares") if shares else CURVES, start=1):
+        axes = figure.add_subplot(3 if shares else 2, 3, number)
+        if name != "shares":
+            axes.plot(*_series(records, name), linewidth=1)
+        for each in shares if name == "shares" else [name] if validations and name in validations[0] else []:
+            axes.plot(*_series(validations, each), marker="o", markersize=3, label=f"validation {each}")
+            axes.legend(fontsize=6)
         axes.set(title=name.replace("_", " "), xlabel="step")
         axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    FigureCanvasAgg(figure).print_png(str(partial))
-    partial.replace(path)
+    for ending, canvas in (("png", FigureCanvasAgg(figure)), ("svg", FigureCanvasSVG(figure))):
+        with atomic_writer(folder / f"curves.{ending}") as stream:
+            canvas.print_figure(stream, format=ending)
+
+
+def _series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    found = [(r["step"], math.nan if r[name] is None else r[name]) for r in records if name in r]
+    return [step for step, _ in found], [value for _, value in found]

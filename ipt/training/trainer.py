@@ -11,11 +11,9 @@ import hashlib
 import logging
 import math
 import resource
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +39,11 @@ from ipt.training.optim import (
     set_learning_rate,
 )
 from ipt.training.precision import COMPUTE, Weights
-from ipt.training.records import StepRecord, read_records
+from ipt.training.records import StepRecord
 from ipt.training.settings import DistributedConfig, TrainerConfig
+from ipt.training.stopping import stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
+from ipt.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -52,7 +52,7 @@ Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 class Trainer:
     """Trains ``model`` on the packs of ``loader``, and keeps all of the run in ``folder``.
 
-    ``validate``: scores the weights before a checkpoint, the lower the better.
+    ``validate``: the figures of the weights before a checkpoint, of which ``checkpoints.best`` chooses the best.
     ``encode``: the codec's, for batches that come with pictures. Raises ``ValueError`` where ``resume="never"`` meets
     a checkpoint.
     """
@@ -67,7 +67,7 @@ class Trainer:
         world: World | None = None,
         distributed: DistributedConfig | None = None,
         more_trackers: Sequence[str] = (),
-        validate: Callable[[Trainer], float] | None = None,
+        validate: Callable[[Trainer], dict[str, float]] | None = None,
     ) -> None:
         self.model, self.loader, self.config, self.folder = model, loader, config, folder
         self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
@@ -84,35 +84,43 @@ class Trainer:
         self._validate = validate
         self.step = self.skipped = 0
         self._skipped_in_a_row = 0
+        self._receivers: list[Tracker] = []
         self._resume()
 
     def run(self) -> bool:
         """Train to the last step. Returns False where a signal (SIGTERM, SIGINT) stopped the run, after saving it."""
-        receivers = self._trackers()
+        self._receivers = self._trackers()
         meter = Meter("training step", self.config.steps, self.step, quiet=not self.world.is_main)
         batches = iter(self.loader)
-        saved = self.step
         try:
             with stop_requested() as stopping:
-                while self.step < self.config.steps and not self._any(stopping.is_set()):
-                    record = self.train_step(batches)
-                    for tracker in receivers:
-                        tracker.log(record)
-                    meter.update(self.step, record.note())
-                    if self.step % self.config.checkpoints.every == 0:
-                        saved = self._save()
-            if saved != self.step:
-                self._save()
+                self._train(batches, meter, stopping)
         finally:
             meter.close()
-            for tracker in receivers:
+            for tracker in self._receivers:
                 tracker.close()
             close = getattr(batches, "close", None)
             if close is not None:
                 close()
-        if self.world.is_main and (records := read_records(self.folder / "metrics.jsonl")):
-            draw_curves(records, self.folder / "curves.png")
+        if self.world.is_main:
+            draw_curves(self.folder)
         return self.step == self.config.steps
+
+    def _train(self, batches: Iterator[PackedBatch], meter: Meter, stopping: threading.Event) -> None:
+        saved = self.step
+        with Watchdog(self.folder / f"hang-{self.world.rank}.txt", self.config.hang_minutes) as watchdog:
+            watchdog.alive()
+            while self.step < self.config.steps and not self._any(stopping.is_set()):
+                record = self.train_step(batches)
+                for tracker in self._receivers:
+                    tracker.log(record)
+                meter.update(self.step, record.note())
+                watchdog.alive()
+                if self.step % self.config.checkpoints.every == 0:
+                    saved = self._save()
+                    watchdog.alive()
+            if saved != self.step:
+                self._save()
 
     def train_step(self, batches: Iterator[PackedBatch]) -> StepRecord:
         """One update, or none where loss or gradient are not finite: such steps are counted, their samples named.
@@ -166,7 +174,7 @@ class Trainer:
             if self.encode is None:
                 raise ValueError("the samples hold images, but the run has neither a codec nor a latent cache")
             batch = batch.encoded(self.encode)
-        batch, target = noised(batch, config.seed, config.loss.timestep_shift)
+        batch, target = noised(batch, config.seed, config.loss.timestep_shift, config.loss.fresh_noise)
         losses = self.objective(batch, target)
         ce, flow = weighted_loss(losses, batch, counts, config.loss)
         return ce, flow, losses
@@ -250,9 +258,17 @@ class Trainer:
             "skipped_in_a_row": self._skipped_in_a_row,
             "ema_updates": 0 if self.ema is None else self.ema.updates,
         }
-        score = None if self._validate is None else self._validate(self)
-        self.checkpoints.save(self.step, self._tensors(), progress, score)
+        self.checkpoints.save(self.step, self._tensors(), progress, self._score())
         return self.step
+
+    def _score(self) -> float | None:
+        """The figure that decides which checkpoint is the best, the lower the better."""
+        if self._validate is None:
+            return None
+        figures, best = self._validate(self), self.config.checkpoints.best
+        for tracker in self._receivers:
+            tracker.validated(self.step, figures)
+        return -figures[best] if best.startswith("accuracy/") else figures[best]
 
     def _resume(self) -> None:
         latest = self.checkpoints.latest()
@@ -283,23 +299,3 @@ def recomputed(layer: torch.nn.Module, *inputs: Any) -> Any:
 def _by_loss(item: tuple[str, float]) -> tuple[bool, float]:
     """Sorts losses that are not finite first, then the largest."""
     return math.isfinite(item[1]), -item[1]
-
-
-@contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set for as long as the block runs; a second SIGINT interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def stop(number: int, frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

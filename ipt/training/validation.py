@@ -1,48 +1,43 @@
-"""Losses on a validation split during training: the same packs with the same noise every time, under the averaged weights where
-there are any. The lowest total decides which checkpoint is the best."""
+"""Losses and answers on a validation split during training: the same packs with the same noise every time, under the averaged
+weights where there are any. They decide which checkpoint is the best."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ipt.common.files import write_bytes
 from ipt.sequence.loader import Loader
 from ipt.training.losses import TokenCounts
-from ipt.training.records import read_records
 
 if TYPE_CHECKING:
     from ipt.training.trainer import Trainer
 
 
 class Validation:
-    """``make_loader``: a fresh loader of this rank's validation packs, of which one per lane is used. Records go to
-    ``validation.jsonl`` in the run's folder."""
+    """``make_loader``: a fresh loader of this rank's validation packs, of which one per lane is used. ``evaluate``: answers
+    questions, and names the shares that it found."""
 
-    def __init__(self, make_loader: Callable[[], Loader]) -> None:
-        self._make_loader = make_loader
+    def __init__(
+        self, make_loader: Callable[[], Loader], evaluate: Callable[[Trainer], dict[str, float]] | None = None
+    ) -> None:
+        self._make_loader, self._evaluate = make_loader, evaluate
 
-    def __call__(self, trainer: Trainer) -> float:
-        """The total loss, weighed as in training. All ranks call this together; nothing of the training changes."""
+    def __call__(self, trainer: Trainer) -> dict[str, float]:
+        """The losses, the total weighed as in training, and the shares. All ranks call this together; nothing of the training
+        changes."""
         trainer.objective.eval()
         with torch.no_grad(), nullcontext() if trainer.ema is None else trainer.ema.swapped_in():
             trainer.weights.publish()
             ce, flow = self._losses(trainer)
+            shares = {} if self._evaluate is None else self._evaluate(trainer)
         trainer.weights.publish()
         trainer.objective.train()
         weights = trainer.config.loss
-        total = weights.ce_weight * ce + weights.flow_weight * flow
-        if trainer.world.is_main:
-            self._record(
-                trainer.folder / "validation.jsonl", {"step": trainer.step, "loss": total, "ce": ce, "flow": flow}
-            )
-        return total
+        return {"loss": weights.ce_weight * ce + weights.flow_weight * flow, "ce": ce, "flow": flow, **shares}
 
     def _losses(self, trainer: Trainer) -> tuple[float, float]:
         loader = self._make_loader()
@@ -55,8 +50,3 @@ class Validation:
             sums += (ce.item(), flow.item())
         ce_mean, flow_mean = trainer.world.sum(sums.tolist())
         return ce_mean, flow_mean
-
-    @staticmethod
-    def _record(path: Path, record: dict[str, float]) -> None:
-        kept = [each for each in read_records(path) if each["step"] < record["step"]]
-        write_bytes(path, "".join(json.dumps(each) + "\n" for each in [*kept, record]).encode())

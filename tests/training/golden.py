@@ -17,13 +17,13 @@ FILE = Path(__file__).parents[1] / "golden" / "training" / "tiny.txt"
 HEADER = "step loss ce flow gradient_norm data"
 
 
-def tiny(data: Path, folder: Path, **changes: object) -> TrainConfig:
+def tiny(samples: Path, folder: Path, **changes: object) -> TrainConfig:
     """A run of `tiny` in two modes, on samples of 16 pixels."""
     values = {
         "output_dir": str(folder),
         "model": {"preset": "tiny"},
         "task": {"names": ["mvc"]},
-        "data": {"train": str(data)},
+        "data": {"train": str(samples)},
         "imagination": {"modes": {"ipt": 1.0, "label_only": 1.0}},
         "resolution": {"input_side": 16, "input_min_side": 8, "vit_side": 16, "vit_min_side": 8, "imagination": 2},
         "loader": {"budget": 1024, "packs_per_step": 2},

@@ -1,4 +1,4 @@
-"""One process of a distributed run, for tests: ``torchrun ... -m tests.training.ranks '{"kind": "ddp", ...}'``.
+"""One process of a distributed run, for tests.
 
 The main process writes every tensor of the run, put together, its records, and with ``export`` the merged weights.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -66,7 +65,6 @@ LOADER: dict[str, int] = {"packs_per_step": 2, "budget": 60, "open_packs": 1}
 
 
 def main(job: Job) -> None:
-    torch.set_num_threads(1)
     settings = DistributedConfig(job.kind, shard=1)
     world = start_world(settings)
     data = Path(job.folder) / f"data-{os.environ.get('RANK', '0')}"
@@ -87,7 +85,3 @@ def main(job: Job) -> None:
         Path(f"{job.output}.json").write_text(json.dumps(records))
     if world.size > 1:
         dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Job(**json.loads(sys.argv[1])))

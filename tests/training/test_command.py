@@ -50,6 +50,7 @@ def test_every_experiment_composes_passes_the_checks_and_can_be_planned(name: st
     assert list(config.task.names) == [task]
     assert set(config.imagination.modes) == ({"ipt", "label_only"} if mode == "mixed" else {mode})
     text = plan(config)
+    assert ("to be set before training: model.preset=bagel_7b_mot" in text) == name.endswith("bagel")
     assert ("bagel_7b_mot" if name.endswith("bagel") else "tiny") in text and "tokens per step" in text
 
 
@@ -65,6 +66,18 @@ def test_the_paper_values_are_those_of_the_bagel_experiments() -> None:
     assert (config.loader.budget, config.sequence.max_sample_tokens, config.loader.packs_per_step) == (24576, 24576, 8)
     assert (config.full_sequence.resolution("pet").input_side, config.resolution.imagination) == (1024, 64)
     assert config.trainer.dtype == "bfloat16" and config.trainer.checkpoint_activations
+
+
+def test_the_plan_divides_the_weights_among_those_that_share_them(data: Path) -> None:
+    def memory(*overrides: str) -> float:
+        text = plan(composed("experiment=mvc_ipt_bagel", "dry_run=true", f"data.train={data}", *overrides))
+        assert "set model.init" in text and "20 rows" in text
+        return float(re.search(r"process: ([\d.,]+) GB of weights", text)[1].replace(",", ""))  # type: ignore[index]
+
+    alone = memory()
+    assert alone > 100
+    assert memory("distributed=fsdp2", "launch.gpus=8") == pytest.approx(alone / 8, rel=1e-3)
+    assert memory("distributed=hsdp", "launch.gpus=8", "distributed.shard=4") == pytest.approx(alone / 4, rel=1e-3)
 
 
 def test_settings_are_checked_before_torch_is_imported() -> None:
@@ -97,7 +110,13 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
         (["model=bagel_7b_mot", "resolution=latent64"], r"not trained from scratch"),
         (["launch.gpus=2"], r"launch.gpus=2 needs distributed=ddp"),
         (["distributed=fsdp2", "launch.gpus=2"], r"packs_per_step=1 cannot be shared"),
-        (["distributed=ddp", "trainer.dtype=bfloat16"], r"choose fsdp2"),
+        (["distributed=ddp", "trainer.dtype=bfloat16"], r"fsdp2 sums them in float32.*hsdp with distributed.shard=1"),
+        (["evaluation.questions=8"], r"needs their dataset: set data.validation"),
+        (["evaluation.data=/nowhere"], r"evaluation.data=/nowhere does not exist"),
+        (["evaluation.modes=[imagine]"], r"unknown mode of evaluation 'imagine'.*imagination"),
+        (["imagination=label_only", "evaluation.modes=[imagination]"], r"trained to imagine: set imagination=mixed"),
+        (["checkpoints.best=accuracy/imagination"], r"needs evaluation.questions above 0"),
+        (["trainer.hang_minutes=-1"], r"hang_minutes must be at least 0"),
         (["distributed=ddp", "dry_run=false"], r"there is no dataset"),
         (["data.limit=many"], r"'many'.*Integer"),
     ],

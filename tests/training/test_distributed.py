@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,8 @@ from torch import Tensor
 
 from ipt.training.distributed import start_world
 from ipt.training.settings import DistributedConfig
-from tests.training.ranks import Job
-from tests.training.runs import ROOT
+from tests.training.processes import together
+from tests.training.ranks import Job, main
 from tests.training.test_trainer import VARYING
 
 Result = tuple[dict[str, Tensor], list[dict[str, Any]]]
@@ -27,19 +24,7 @@ Result = tuple[dict[str, Tensor], list[dict[str, Any]]]
 def result(job: Job) -> Result:
     """The job run by one process (kind single) or two."""
     Path(job.folder).mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    command = [
-        sys.executable,
-        *([] if job.kind == "single" else launcher),
-        "-m",
-        "tests.training.ranks",
-        json.dumps(asdict(job)),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    together(1 if job.kind == "single" else 2, main, job)
     return load_file(f"{job.output}.safetensors"), json.loads(Path(f"{job.output}.json").read_text())
 
 

@@ -18,7 +18,7 @@ from ipt.common.files import write_json
 from ipt.training.sweep import DONE, FAILED, STOPPED, SUMMARY, Job, run_job, summarise
 from tests.training.runs import ROOT
 
-STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
+STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml") if "sweeper:" in path.read_text())
 
 
 @pytest.fixture(autouse=True)

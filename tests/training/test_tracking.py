@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import builtins
 import json
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ipt.common.files import write_json
 from ipt.model.flops import forward_flops
 from ipt.model.summary import sample
 from ipt.training.records import StepRecord, read_records, scalars
-from ipt.training.tracking import JsonLines, peak_flops, step_flops, token_kinds, trackers
+from ipt.training.tracking import JsonLines, draw_curves, peak_flops, step_flops, token_kinds, trackers
+from ipt.training.watchdog import Watchdog
 from tests.training.runs import TOY
 
 LAYOUT = "vit:2x2 text:6 noised:2x3 vae:2x3 vit:2x2 answer:4"
@@ -101,3 +106,69 @@ def test_a_tracker_that_is_not_installed_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match=rf"pip install '\.\[{name}\]'"):
         trackers[name](tmp_path)
+
+
+def test_validations_and_starts_are_recorded_and_continue_with_the_steps(tmp_path: Path) -> None:
+    first = JsonLines(tmp_path)
+    for step in (2, 4):
+        first.validated(step, {"loss": float(step), "accuracy/answer_only": 0.5})
+    first.close()
+    JsonLines(tmp_path, step=2).close()
+    assert [record["step"] for record in read_records(tmp_path / "validation.jsonl")] == [2]
+    starts = read_records(tmp_path / "starts.jsonl")
+    assert [start["step"] for start in starts] == [0, 2]
+    assert all(start["revision"] and start["torch"] and start["processes"] == 1 for start in starts)
+
+
+def test_trackers_get_configuration_steps_and_validations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Any, ...]] = []
+
+    class Run:
+        def log(self, values: dict[str, float], step: int) -> None:
+            given.append((step, values))
+
+        def finish(self) -> None:
+            given.append(("end",))
+
+    def init(**settings: Any) -> Run:
+        given.append(("start", settings["config"]["optim"], settings["config"]["start"]["revision"]))
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    write_json(tmp_path / "config.json", {"optim": {"lr": 1.0}})
+    tracker = trackers["wandb"](tmp_path)
+    tracker.log(RECORD)
+    tracker.validated(1, {"accuracy/imagination": 0.25})
+    tracker.close()
+    start, step, validation, end = given
+    assert start[1] == {"lr": 1.0} and start[2]
+    assert step[0] == 0 and step[1]["loss"] == 1.5 and step[1]["tokens/text"] == 4
+    assert validation == (1, {"validation/accuracy/imagination": 0.25}) and end == ("end",)
+
+
+def test_curves_show_steps_and_validations(tmp_path: Path) -> None:
+    draw_curves(tmp_path)
+    assert not list(tmp_path.iterdir())
+    tracker = JsonLines(tmp_path)
+    for step in range(3):
+        tracker.log(replace(RECORD, step=step))
+    tracker.validated(3, {"loss": 1.0, "ce": 0.5, "flow": 0.5, "accuracy/answer_only": 0.5})
+    tracker.close()
+    draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert "validation accuracy/answer_only" in (tmp_path / "curves.svg").read_text()
+
+
+def test_a_run_that_hangs_leaves_the_stacks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def stuck() -> None:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "hang.txt").stat().st_size and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    with Watchdog(tmp_path / "hang.txt", minutes=0.05 / 60) as watchdog:
+        watchdog.alive()
+        stuck()
+    assert "in stuck" in (tmp_path / "hang.txt").read_text() and "stood still" in caplog.text
+    with Watchdog(tmp_path / "none.txt", minutes=30) as watchdog:
+        watchdog.alive()
+    assert not (tmp_path / "none.txt").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -15,11 +16,12 @@ import torch
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
 from ipt.sequence.prepare import Measured
+from ipt.training.losses import noised
 from ipt.training.records import read_records
 from ipt.training.settings import CheckpointConfig
 from ipt.training.trainer import Trainer
 from ipt.training.validation import Validation
-from tests.training.runs import Run, assert_same_state, state
+from tests.training.runs import Run, assert_same_state, state, toy_codec
 
 VARYING = ("seconds", "data_wait", "tokens_per_second", "peak_memory", "mfu", "mfu_bagel")
 
@@ -152,9 +154,9 @@ def test_validation_changes_nothing_and_chooses_the_best_checkpoint(run: Run, tm
     scores = iter([5.0, 4.0, 1.0, 2.0, 3.0, 4.0])
     losses = []
 
-    def validate(trainer: Trainer) -> float:
-        losses.append((validation(trainer), validation(trainer)))
-        return next(scores)
+    def validate(trainer: Trainer) -> dict[str, float]:
+        losses.append((validation(trainer)["loss"], validation(trainer)["loss"]))
+        return {"loss": next(scores)}
 
     trainer._validate = validate
     trainer.run()
@@ -168,3 +170,35 @@ def test_training_learns(run: Run) -> None:
     run.with_(steps=40, checkpoints=CheckpointConfig(every=100)).trainer().run()
     losses = [record["loss"] for record in read_records(run.folder / "metrics.jsonl")]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_memory_does_not_grow_with_the_steps(run: Run) -> None:
+    """Bytes of all living tensors after 4 and after 14 steps; packs that wait in the loader are not equally large."""
+    trainer = run.with_(steps=20).trainer()
+    batches = iter(trainer.loader)
+
+    def living(steps: int) -> int:
+        for _ in range(steps):
+            trainer.train_step(batches)
+        gc.collect()
+        return sum(
+            o.numel() * o.element_size() for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter)
+        )
+
+    first = living(4)
+    assert first > 0 and living(10) <= 1.05 * first
+
+
+def test_noise_is_new_in_every_epoch_or_always_the_same(run: Run) -> None:
+    packs = iter(run.make_loader())
+    seen: dict[str, list[tuple[PackedBatch, torch.Tensor]]] = {}
+    for _ in range(40):
+        pack = next(packs).encoded(toy_codec().encode)
+        for fresh in (True, False):
+            _, target = noised(pack, 0, 1.0, fresh)
+            if len(pack.origins) == 1:
+                seen.setdefault(f"{pack.origins[0].sample_id} {fresh}", []).append((pack, target))
+    again = {name: [t for _, t in each] for name, each in seen.items() if len(each) > 1}
+    assert any(name.endswith("True") for name in again)
+    for name, (first, second, *_) in again.items():
+        assert torch.equal(first, second) == name.endswith("False")

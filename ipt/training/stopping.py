@@ -1,0 +1,53 @@
+"""Signals that ask a run to save and end: SIGTERM, SIGINT (Ctrl+C), and SIGUSR2, with which Slurm announces a time limit."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+#: Launchers send Ctrl+C on to processes that the terminal has sent it to already; later than this it is meant as a second one.
+ECHO_SECONDS = 3.0
+
+
+@contextmanager
+def signals_handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[list[int]]:
+    """Call ``handle`` for each signal that arrives while the block runs, and yield their list.
+
+    A second Ctrl+C interrupts at once. SIGUSR2 is given afterwards to whoever handled it before: submitit queues the job again.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    first = 0.0
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if signal.SIGINT in received and number == signal.SIGINT and time.monotonic() - first > ECHO_SECONDS:
+            raise KeyboardInterrupt
+        if number == signal.SIGINT and signal.SIGINT not in received:
+            first = time.monotonic()
+        received.append(number)
+        handle(number, frame)
+
+    before = {number: signal.signal(number, receive) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGUSR2 in received and callable(before[signal.SIGUSR2]):
+        signal.raise_signal(signal.SIGUSR2)
+
+
+@contextmanager
+def stop_requested() -> Iterator[threading.Event]:
+    """An event that these signals set while the block runs."""
+    event = threading.Event()
+    with signals_handled(lambda number, frame: event.set()):
+        yield event
