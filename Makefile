@@ -18,19 +18,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m datagen.backends.embedded.setup_gl
 	touch $(STAMP)
 
-DEMO := outputs/demo
-
 demo: $(STAMP)
-	@echo "Plan: draw a home; generate questions of each task, and block rooms for tiny models; make pages to look at."
-	$(BIN)/python -m datagen.backends.embedded.show seed=9 output=$(DEMO)/home.png
-	for task in pet pt mvc; do \
-	  $(BIN)/python -m datagen backend=embedded task=$$task num_samples=8 seed=7 workers=2 output_dir=$(DEMO)/$$task && \
-	  $(BIN)/python -m datagen.gallery source=$(DEMO)/$$task output=$(DEMO)/$$task.html || exit 1; \
-	done
-	$(BIN)/python -m datagen backend=blocks task=pet num_samples=64 seed=7 image_size=64 workers=2 output_dir=$(DEMO)/blocks
-	$(BIN)/python -m datagen.gallery source=$(DEMO)/blocks output=$(DEMO)/blocks.html
-	$(BIN)/python -m ipt.imagination.preview data=$(DEMO)/blocks mode=ipt output=$(DEMO)/mask.png
-	@echo "Look at $(DEMO)/home.png, $(DEMO)/pet.html, pt.html, mvc.html, blocks.html and mask.png"
+	$(BIN)/python -m ipt.study.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -1,5 +1,5 @@
 """``python infer.py checkpoint=RUN data=FOLDER mode=imagination``: answer a dataset, or a question about one's own pictures
-(``image=room.jpg question="..." choices="[left,right]"``).
+(``image=room.jpg question="..." choices="[left,right]"``); ``python infer.py report=[RUN,RUN]``: a page about what came of it.
 
 What the answer may see, sizes, prompts and codec come from the checkpoint. ``mode`` is a Hydra group (``conf/mode/``); ``--help``
 lists every key. The same command continues an interrupted run.
@@ -7,30 +7,50 @@ lists every key. The same command continues an interrupted run.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.hydra_command import SILENT, Command, plain, stop
+from ipt.common.settings import typed
+from ipt.evaluation.settings import ReportConfig
 from ipt.inference.config import InferConfig, infer_config
 
+FREE_TEXT = ("question", "image")
+OUTPUT, REPORT_OUTPUT = "outputs/infer/${mode.name}", "outputs/report"
 COMMAND = Command("infer", Path(__file__).resolve().parent / "conf", ("mode",))
 
 
 def register() -> None:
     """File the defaults of the dataclasses: the code is the one place where they are written. Groups override them."""
-    keys: Any = OmegaConf.to_container(OmegaConf.create(plain(asdict(InferConfig()))))
-    keys["output_dir"] = "outputs/infer/${mode.name}"
+    defaults = asdict(InferConfig()) | asdict(ReportConfig())
+    keys: Any = OmegaConf.to_container(OmegaConf.create(plain(defaults)))
+    keys["output_dir"] = OUTPUT
     COMMAND.register({"defaults": ["_self_", {"mode": "answer_only"}, *SILENT], **keys})
+
+
+def report_config(values: dict[str, Any]) -> ReportConfig:
+    """The settings of a report; one run may be named without brackets."""
+    runs = values["report"]
+    return typed(ReportConfig, {**values, "report": [runs] if isinstance(runs, str) else runs}, "infer")
 
 
 def infer(composed: DictConfig) -> None:
     """One run; prints what came of it."""
     values: Any = OmegaConf.to_container(composed, resolve=True)
+    about_report = {entry.name: values.pop(entry.name) for entry in fields(ReportConfig)}
     try:
+        report = report_config(about_report)
+        if report.report:
+            from ipt.evaluation.report import run_report
+
+            unset = OmegaConf.to_container(composed, resolve=False)["output_dir"] == OUTPUT  # type: ignore[index,call-overload]
+            print(run_report(report, Path(REPORT_OUTPUT if unset else values["output_dir"]), values["seed"]))
+            return
         config = infer_config(values)
         # torch takes seconds to import; by now the settings are known to go together
         if config.image:
@@ -38,10 +58,15 @@ def infer(composed: DictConfig) -> None:
 
             print(answer_pictures(config))
         else:
+            from ipt.evaluation.metrics import summary
+            from ipt.inference.prediction import read_run
             from ipt.inference.run import answer_dataset
 
             counts = answer_dataset(config)
-            print(f"{config.output_dir}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
+            print(", ".join(f"{name} {value}" for name, value in counts.items()))
+            print(summary(read_run(config.output_dir)))
+            if sum(counts["errors"].values()) == counts["samples"]:
+                stop(f"no sample could be answered; {config.output_dir}/predictions.jsonl says why")
     except (ValueError, OSError, RuntimeError) as error:
         stop(str(error))
 
@@ -49,7 +74,16 @@ def infer(composed: DictConfig) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     register()
-    COMMAND.run(infer, arguments)
+    COMMAND.run(infer, [quoted(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
+
+
+def quoted(argument: str) -> str:
+    """The argument with a free text (a question, a path) quoted for Hydra, which reads commas and quotes as its own."""
+    key, _, value = argument.partition("=")
+    if key not in FREE_TEXT or value[:1] in ("[", "'", '"'):
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 if __name__ == "__main__":

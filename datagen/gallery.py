@@ -14,16 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from datagen.plan import draw_plan
-from ipt.common import cli
+from ipt.common import cli, filters
 from ipt.common.files import write_bytes
+from ipt.common.filters import menu, shown_count
 from ipt.common.html import Html, page, picture, tag
 from ipt.common.progress import tracked
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader
 
 STYLE = """
-nav { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: center;
-      padding: .6rem 0; background: var(--back); border-bottom: 1px solid var(--line); }
 nav b { margin-left: auto; }
 .views { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(240px, 45%), 1fr)); }
 .single { display: grid; grid-template-columns: minmax(240px, 380px) 1fr; gap: .6rem 1.6rem; }
@@ -42,23 +41,12 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) { .truth, .single { grid-template-columns: 1fr; } nav b { margin-left: 0; } }
 """
 SCRIPT = """
-const cards = [...document.querySelectorAll("article")];
-const filters = [...document.querySelectorAll("nav select")];
-const count = document.getElementById("count"), score = document.getElementById("score");
+const score = document.getElementById("score");
 let asked = 0, right = 0;
-function filter() {
-  let shown = 0;
-  for (const card of cards) {
-    card.hidden = filters.some(one => one.value && card.dataset[one.name] !== one.value);
-    shown += !card.hidden;
-  }
-  count.textContent = `${shown} of ${cards.length} shown`;
-}
 function reveal(card) {
   card.querySelector("details").open = true;
   card.querySelector(`button[value="${card.dataset.answer}"]`).classList.add("right");
 }
-filters.forEach(one => one.addEventListener("change", filter));
 document.getElementById("all").addEventListener("click", () => cards.filter(card => !card.hidden).forEach(reveal));
 for (const card of cards) {
   card.querySelector("details").addEventListener("toggle", () => reveal(card), {once: true});
@@ -71,7 +59,6 @@ for (const card of cards) {
     reveal(card);
   });
 }
-filter();
 """
 
 
@@ -91,10 +78,12 @@ def render_gallery(samples: Sequence[SpatialSample], title: str) -> str:
         "nav",
         *(menu(name, [value(sample) for sample in samples]) for name, value in FILTERS.items()),
         tag("button", "Open all answers", id="all", type="button"),
-        tag("span", id="count", class_="soft"),
+        shown_count(),
         tag("b", "0 of 0 right", id="score"),
     )
-    return page(title, [controls, *(card(sample) for sample in samples)], STYLE, SCRIPT)
+    return page(
+        title, [controls, *(card(sample) for sample in samples)], filters.STYLE + STYLE, filters.SCRIPT + SCRIPT
+    )
 
 
 FILTERS: Mapping[str, Callable[[SpatialSample], str]] = {
@@ -102,11 +91,6 @@ FILTERS: Mapping[str, Callable[[SpatialSample], str]] = {
     "type": lambda sample: sample.question_type,
     "answer": lambda sample: sample.answer,
 }
-
-
-def menu(name: str, values: Sequence[str]) -> Html:
-    options = [tag("option", value, value=value) for value in sorted(set(values))]
-    return tag("label", f"{name} ", tag("select", tag("option", "all", value=""), *options, name=name))
 
 
 def card(sample: SpatialSample) -> Html:

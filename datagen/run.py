@@ -219,9 +219,12 @@ def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
             f"{folder} was made with other settings: {told}; choose another output_dir or the same settings"
         )
     if old["code_revision"] != new["code_revision"]:
+        theirs = old["code_revision"]
+        back = "its local changes" if theirs.endswith("-dirty") else f"git checkout {theirs}"
         raise ValueError(
-            f"{folder} was begun by code revision {old['code_revision']}, this is {new['code_revision']}: finish it with "
-            f"that revision, or delete the folder, or choose another output_dir"
+            f"{folder} was begun by code revision {theirs}, this is {new['code_revision']}: samples of two revisions would "
+            f"contradict each other. Bring that code back ({back}) and run the same command, or choose another "
+            f"output_dir, or delete {folder} and start over"
         )
 
 

@@ -11,8 +11,11 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from threadpoolctl import ThreadpoolController
 
 from datagen.backends.base import SceneBackend, SceneError, SimulatorDied
 from datagen.backends.registry import BACKENDS
@@ -77,13 +80,28 @@ def close_backends() -> None:
 
 
 def run_unit(config: RunConfig, folder: Path, number: int) -> int:
-    """Make a unit unless it is there already; returns its number."""
+    """Make a unit unless it is there already; returns its number.
+
+    BLAS gets one thread: its products are small here, and its idle threads would spin on the cores of other workers.
+    """
     unit = UnitRef(folder, number)
-    if unit.header.is_file():
-        return number
+    if not unit.header.is_file():
+        with blas().limit(limits=1, user_api="blas"):
+            make_unit(config, unit)
+    return number
+
+
+@cache
+def blas() -> ThreadpoolController:
+    """What sets the threads of the BLAS libraries of this process; finding them takes a millisecond."""
+    return ThreadpoolController()
+
+
+def make_unit(config: RunConfig, unit: UnitRef) -> None:
+    """Work on the unit's scene and write its files."""
     started = time.process_time()
     backend = open_backend(config)
-    scene_id, turn = scene_of(config, backend.scenes(config.split), number)
+    scene_id, turn = scene_of(config, backend.scenes(config.split), unit.number)
     task = TASKS[config.task.name](config.task)
     for attempt in range(ATTEMPTS):
         yields, candidates = Yields(), []
@@ -106,7 +124,6 @@ def run_unit(config: RunConfig, folder: Path, number: int) -> int:
         "cpu_s": round(time.process_time() - started, 4),
     }
     write_unit(unit, candidates, header)
-    return number
 
 
 def write_unit(unit: UnitRef, candidates: Sequence[Candidate], header: Mapping[str, Any]) -> None:

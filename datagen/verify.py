@@ -32,11 +32,16 @@ SPECK = 0.0002  # of the image: less is not seen at all
 
 def masks_of(frame: Frame, objects: Sequence[SceneObject], noun: Callable[[SceneObject], str]) -> dict[str, set[int]]:
     """Instances with at least one pixel in the frame, by noun."""
-    assert frame.instance is not None
     found: dict[str, set[int]] = {}
-    for index in np.unique(frame.instance[frame.instance >= 0]).tolist():
+    for index in np.flatnonzero(shares(frame, len(objects))).tolist():
         found.setdefault(noun(objects[index]), set()).add(index)
     return found
+
+
+def shares(frame: Frame, count: int) -> Floats:
+    """Share of the image, 0..1, that each of ``count`` instances covers."""
+    assert frame.instance is not None
+    return np.bincount(frame.instance[frame.instance >= 0], minlength=count) / frame.instance.size
 
 
 def surface(frame: Frame, index: int) -> tuple[NDArray[np.intp], Floats]:
@@ -91,19 +96,13 @@ def path_tracing(facts: Facts, frames: Frames, objects: Sequence[SceneObject]) -
 
 def multiview_counting(facts: Facts, frames: Frames, objects: Sequence[SceneObject]) -> str | None:
     """How many instances the views show together, None if the map from above shows others or one is barely seen."""
-
-    def instances(frame: Frame, least: float) -> set[int]:
-        assert frame.instance is not None
-        by_category = masks_of(frame, objects, lambda item: item.category)
-        found = set().union(*(by_category.get(category, set()) for category in facts["members"]))
-        return {index for index in found if (frame.instance == index).mean() >= least}
-
-    views = [frame for role, frame in frames.items() if role.startswith("frame_")]
-    clear = set().union(*(instances(frame, MIN_COVERAGE) for frame in views))
-    faint = set().union(*(instances(frame, SPECK) for frame in views))
-    if clear != faint or clear != instances(frames["bev"], MIN_COVERAGE) or not clear:
+    members = np.array([item.category in facts["members"] for item in objects])
+    best = np.max([shares(frame, len(objects)) for role, frame in frames.items() if role.startswith("frame_")], axis=0)
+    above = shares(frames["bev"], len(objects))
+    clear = members & (best >= MIN_COVERAGE)
+    if (clear != members & (best >= SPECK)).any() or (clear != members & (above >= MIN_COVERAGE)).any():
         return None
-    return str(len(clear))
+    return str(int(clear.sum())) if clear.any() else None
 
 
 RECOMPUTE: Mapping[str, Callable[[Facts, Frames, Sequence[SceneObject]], str | None]] = {

@@ -55,6 +55,12 @@ class InstanceStats:
         return np.flatnonzero(self.area >= min_area)
 
 
+def pixel_counts(frame: Frame, count: int) -> NDArray[np.int64]:
+    """Pixels (count,) of each of ``count`` instances in a frame: all that counting needs, at a tenth of the cost."""
+    assert frame.instance is not None, "render instances first"
+    return np.bincount(frame.instance[frame.instance >= 0], minlength=count)
+
+
 def inside(centre: Floats, margin: float) -> NDArray[np.bool_]:
     """Whether image positions (..., 2), as fractions, keep ``margin`` from every edge; NaN is outside."""
     return np.all((centre >= margin) & (centre <= 1 - margin), axis=-1)

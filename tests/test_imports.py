@@ -27,6 +27,14 @@ ALLOWED = {
         "ipt.inference",
     },
     "ipt.evaluation": {"ipt.common", "ipt.samples", "ipt.sequence", "ipt.imagination", "ipt.model", "ipt.inference"},
+    "ipt.study": {
+        "ipt.common",
+        "ipt.samples",
+        "ipt.imagination",
+        "ipt.inference",
+        "ipt.training",
+        "ipt.evaluation",
+    },
     "datagen": {"ipt.common", "ipt.samples"},
 }
 TORCH_FREE = ("ipt.common", "ipt.samples", "datagen")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ipt.common.html import Html, join, page, plot, table, tag
+from ipt.common.html import Html, card, join, page, plot, table, tag
+from ipt.common.plots import ACCENT, BAD, INK, SOFT, axes, plain
 
-INK, ACCENT, SOFT, BAD = "#1c2430", "#2457a6", "#9fb3cf", "#b3261e"
 NOTES = (
     "Chance is one over the number of choices of each question, averaged. Baselines are scored in five-fold cross-validation "
     "with whole scenes held out; intervals are 95% t intervals over scenes. With a dozen baselines, one interval in twenty "
@@ -85,24 +84,12 @@ def set_section(report: Mapping[str, Any]) -> list[Html]:
     return parts
 
 
-def card(title: str, *children: object) -> Html:
-    return tag("section", tag("h3", title), *children, class_="card")
-
-
 def grade(passed: bool | None) -> str:
     return {True: "good", False: "bad", None: "soft"}[passed]
 
 
 def mark(passed: bool | None) -> Html:
     return tag("b", {True: "pass", False: "FAIL", None: "not tested"}[passed], class_=grade(passed))
-
-
-def axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height))
-    drawn = figure.subplots()
-    drawn.spines[["top", "right"]].set_visible(False)
-    drawn.tick_params(labelsize=8, colors=INK)
-    return figure, drawn
 
 
 def baseline_figure(part: Mapping[str, Any]) -> Figure:
@@ -157,9 +144,3 @@ def count_figure(counts: Mapping[str, int]) -> Figure:
     drawn.set_yticks(range(len(shown)), [plain(name) for name, _ in shown])
     drawn.invert_yaxis()
     return figure
-
-
-def plain(label: str) -> str:
-    """A label that matplotlib draws literally: no mathematics between dollar signs, no line breaks, not too long."""
-    short = " ".join(label.split())
-    return (short if len(short) <= 72 else f"{short[:69]}...").replace("$", r"\$")

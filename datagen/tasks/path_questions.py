@@ -123,7 +123,8 @@ class PathTracingSelector:
 
     def _word(self, candidate_id: str, facts: Mapping[str, Any], wrong: list[str]) -> Question:
         template = self._templates["pt_midpoint" if facts["variant"].endswith("midpoint") else "pt_path"].deal()
-        decided = {**facts, "options": [facts["answer"], *wrong], "distractors": wrong, "person": template.person}
+        told = {"template": template.id, "person": template.person}
+        decided = {**facts, "options": [facts["answer"], *wrong], "distractors": wrong, **told}
         text = word(
             template,
             map="dollhouse view" if facts["variant"].startswith("dh") else "top-down map",

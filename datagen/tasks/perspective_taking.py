@@ -9,6 +9,7 @@ be possible in the scene; then the answer is drawn and only its pictures are ren
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -62,7 +63,8 @@ class PerspectiveTakingConfig(TaskConfig):
     """Thresholds of the paper as fractions of the image (150 and 180 of 1024 pixels), metres and degrees.
 
     ``arrow``: draw the heading after the turn at the X and ask about the arrow (``with``), or name the turn
-    (``without``), or both by turns (``mixed``).
+    (``without``), or both by turns (``mixed``). ``max_object_share``: of the questions for one object name, where the
+    scenes offer enough others.
     """
 
     name: str = "pet"
@@ -73,6 +75,7 @@ class PerspectiveTakingConfig(TaskConfig):
     targets_per_camera: int = 12
     tries_per_answer: int = 3
     objects_per_question: int = 4
+    max_object_share: float = 0.1
     min_area: float = 0.004
     max_distance_m: float = 5.0
     edge_margin: float = 150 / 1024
@@ -131,6 +134,7 @@ class Search:
     moves: dict[tuple[str, str, str], dict[str, list[Move]]]
     after: dict[tuple[int, int, str], Shot | None] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
+    asked: Counter[str] = field(default_factory=Counter)
 
 
 @TASKS.register("pet")
@@ -240,10 +244,14 @@ class PerspectiveTaking(SpatialTask):
         return scene.camera(view.targets[target], pose.turned(TURNS[turn]).yaw, pose.pitch, view.shot.camera.width)
 
     def _draw(self, search: Search, kind: str, turn: str, rng: np.random.Generator, yields: Yields) -> Move | None:
-        """A move whose answer was drawn after both answers were found possible for its object, or None."""
+        """A move whose answer was drawn after both answers were found possible for its object, or None.
+
+        Objects that the scene has been asked about least come first; that says nothing about their answers.
+        """
         names = sorted(name for k, t, name in search.moves if (k, t) == (kind, turn))
         names = [name for name in names if len(search.moves[kind, turn, name]) == 2]
-        for name in rng.permutation(np.array(names, dtype=object))[: self.config.objects_per_question]:
+        shuffled = rng.permutation(np.array(names, dtype=object))
+        for name in sorted(shuffled, key=lambda name: search.asked[name])[: self.config.objects_per_question]:
             found = []
             for answer in KINDS[kind]:
                 move = self._possible(search, kind, answer, search.moves[kind, turn, name][answer], rng, yields)
@@ -306,6 +314,7 @@ class PerspectiveTaking(SpatialTask):
         """Render in full, check again, verify from masks and depth alone, annotate."""
         scene, view = search.scene, search.views[move.view]
         search.used.add(move.view)
+        search.asked[scene.names[move.object]] += 1
         cameras = [
             resized(view.shot.camera, scene.image_size),
             resized(self._camera_after(scene, view, move.target, move.turn), scene.image_size),
@@ -402,9 +411,13 @@ def scene_words(scene: SceneView, stats: InstanceStats, min_area: float, most: i
 
 
 class PerspectiveTakingSelector:
-    """Six equal quotas; letters and templates dealt evenly."""
+    """Six equal quotas, no object name much more often than its share; letters and templates dealt evenly."""
+
+    SLACK = 4
 
     def __init__(self, config: PerspectiveTakingConfig, count: int, rng: np.random.Generator) -> None:
+        self._max_share, self._offered = config.max_object_share, set[str]()
+        self._given: Counter[str] = Counter()
         self._open = quotas(count, SUB_CATEGORIES, rng)
         self._letters = {kind: Deck((0, 1), rng) for kind in KINDS}
         texts = wordings(config.plain)
@@ -420,8 +433,12 @@ class PerspectiveTakingSelector:
         return frozenset()
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
-        if not self._open[facts["sub_category"]]:
+        noun = facts["object"]["name"]
+        self._offered.add(noun)
+        share = max(self._max_share, 2 / len(self._offered))
+        if not self._open[facts["sub_category"]] or self._given[noun] > self.SLACK + share * self._given.total():
             return []
+        self._given[noun] += 1
         self._open[facts["sub_category"]] -= 1
         kind, right = facts["kind"], facts["answer"].capitalize()
         (wrong,) = (answer.capitalize() for answer in KINDS[kind] if answer != facts["answer"])
@@ -438,6 +455,6 @@ class PerspectiveTakingSelector:
                 answer_text=right,
                 rationale=pet_rationale(facts),
                 caption=pet_caption(facts),
-                facts={**facts, "person": template.person},
+                facts={**facts, "template": template.id, "person": template.person},
             )
         ]

@@ -11,14 +11,17 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ipt.common.files import read_json, write_json
 from ipt.common.html import data_uri
 
+T = TypeVar("T")
 REFUSALS = (400, 413, 422)
 
 
@@ -149,6 +152,24 @@ class Endpoint:
         replies = [read_json(path) for path in self._cache.glob("*.json")]
         totals = (sum(reply[name] for reply in replies) for name in ("prompt_tokens", "completion_tokens"))
         return Usage(len(replies), *totals)
+
+
+def concurrently(tasks: Iterable[Callable[[], T]], workers: int) -> Iterator[T]:
+    """The results of ``tasks`` in their order, from ``workers`` threads; at most twice as many tasks are taken ahead.
+
+    The first error ends it; tasks that have not begun by then are dropped.
+    """
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for task in tasks:
+                pending.append(pool.submit(task))
+                if len(pending) >= 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def message_part(part: str | bytes) -> dict[str, Any]:

@@ -58,6 +58,21 @@ def read_json(path: Path) -> Any:
         raise CorruptFile(f"{path} is not valid JSON ({error}); delete it and run the command again") from error
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Records written line by line, without a last line that a killed process left unfinished; none where there is no file.
+    ``CorruptFile`` names file and line."""
+    if not path.is_file():
+        return []
+    data = path.read_bytes()
+    records = []
+    for number, text in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            records.append(json.loads(text))
+        except ValueError as error:
+            raise CorruptFile(f"{path}, line {number} is not valid JSON ({error})") from error
+    return records
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file, read in chunks."""
     with path.open("rb") as stream:

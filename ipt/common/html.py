@@ -110,3 +110,8 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
     head = tag("tr", *(tag("th", cell) for cell in header))
     body = [tag("tr", *(tag("td", cell) for cell in row)) for row in rows]
     return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide")
+
+
+def card(title: str, *children: object) -> Html:
+    """A titled section."""
+    return tag("section", tag("h3", title), *children, class_="card")

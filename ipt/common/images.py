@@ -48,6 +48,8 @@ def opened(source: bytes | Path, what: str, max_pixels: int) -> Iterator[Image.I
     name = what or (str(source) if isinstance(source, Path) else "image bytes")
     if not isinstance(source, Path | bytes):
         raise BadImage(f"{name}: expected encoded bytes or a path, got {type(source).__name__}")
+    if source == b"":
+        raise BadImage(f"{name}: there is no image")
     if isinstance(source, Path) and not source.is_file():
         raise BadImage(f"{name}: no such file")
     try:

@@ -9,15 +9,14 @@ nothing is paid twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ipt.common import cli
-from ipt.common.endpoint import Endpoint
+from ipt.common.endpoint import Endpoint, concurrently
 from ipt.common.files import write_json
 from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
@@ -85,20 +84,13 @@ def answer_dataset(config: BaselineConfig, endpoint: Endpoint) -> None:
     ids = reader.ids()[: config.limit or None]
     if not ids:
         raise ValueError(f"{config.data} holds no samples")
-    with (
-        PredictionWriter(Path(config.output), manifest(config, reader)) as writer,
-        ThreadPoolExecutor(config.workers) as pool,
-    ):
+    with PredictionWriter(Path(config.output), manifest(config, reader)) as writer:
         done = {prediction.sample_id for prediction in writer.finished}
         rows = [row for row, name in enumerate(ids) if name not in done]
         questions = (question(reader, row, ids[row], config.baseline, endpoint) for row in rows)
-        answers = completed(pool, questions, 2 * config.workers)
-        try:
-            for prediction in tracked(answers, f"{config.model}, {config.baseline}", len(rows)):
-                writer.write([prediction])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        answers = concurrently(questions, config.workers)
+        for prediction in tracked(answers, f"{config.model}, {config.baseline}", len(rows)):
+            writer.write([prediction])
         writer.finish(time.monotonic() - started)
 
 
@@ -127,19 +119,6 @@ def put(sample: SpatialSample, baseline: str, endpoint: Endpoint) -> Prediction:
         text_tokens=reply.completion_tokens,
         seconds=time.monotonic() - started,
     )
-
-
-def completed(
-    pool: ThreadPoolExecutor, questions: Iterable[Callable[[], Prediction]], ahead: int
-) -> Iterator[Prediction]:
-    """Answers as they are completed; at most ``ahead`` questions are read before they are answered."""
-    pending: set[Future[Prediction]] = set()
-    for each in questions:
-        pending.add(pool.submit(each))
-        if len(pending) >= ahead:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    yield from (future.result() for future in as_completed(pending))
 
 
 def manifest(config: BaselineConfig, reader: SampleReader) -> RunManifest:

@@ -62,7 +62,7 @@ class TaskScores:
 
     @property
     def metric(self) -> str:
-        return f"mean of {len(self.parts)} sub-categories" if self.averaged else "accuracy"
+        return f"mean of {len(self.parts)} sub-categories" if self.averaged and len(self.parts) > 1 else "accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,9 @@ class Scores:
 def evaluate(
     predictions: Iterable[Prediction], averaged: bool | None = None, seed: int = 0, replicates: int = REPLICATES
 ) -> Scores:
-    """Score every task and mode. ``averaged``: overrules which tasks are means of their sub-categories."""
-    listed = list(predictions)
+    """Score every task and mode, whatever the order of the predictions. ``averaged``: overrules which tasks are means of their
+    sub-categories."""
+    listed = sorted(predictions, key=lambda prediction: prediction.sample_id)
     asked = [prediction for prediction in listed if prediction.choices]
     tasks = []
     for (task, mode), group in grouped(asked, "task", "mode").items():

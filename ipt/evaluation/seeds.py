@@ -62,7 +62,7 @@ def over_seeds(
     mean, mode = averages(Path(runs[0].manifest.data)), runs[0].manifest.mode
     if reference and reference[0].manifest.mode != mode:
         mode = f"{mode} - {reference[0].manifest.mode}"
-    asked = [prediction for prediction in runs[0].predictions if prediction.choices]
+    asked = [prediction for prediction, _ in paired(runs[0], runs[0])]
     return [
         seed_score(group, arms, mode, task in AVERAGED if mean is None else mean, generator(seed, task), replicates)
         for (task,), group in sorted(grouped(asked, "task").items())

@@ -73,6 +73,10 @@ class Ipt:
 
     def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
         rows, texts = context.repeat(n).generate_text(Role.IMAGINATION, generator, blocked=self._narrow)
+        return self.drawn(rows, texts, generator)
+
+    def drawn(self, rows: Context, texts: Sequence[str], generator: torch.Generator) -> Imagined:
+        """Draw and look at an image in each row whose last text, ``texts[row]``, announces one."""
         sizes = {
             row: self.renderer.imagination_size(rows.tasks[row])
             for row, text in enumerate(texts)

@@ -13,80 +13,72 @@ from dataclasses import dataclass
 
 import torch
 
-from ipt.imagination.base import Imagined
-from ipt.inference.session import SessionContext
+from ipt.inference.plans import STOP, Mediated
 from ipt.inference.settings import ModeSettings
 from ipt.samples.answers import parse_answer
 from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.spans import Role
 
-STOP = ANSWER_END[:-1]
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one row came to. ``text``: what the answer was read from, empty where it was read from the options."""
+    """What one row came to. ``text``: what the answer was read from, empty where it was read from the options; ``written``: the
+    texts before it."""
 
     answer: int | None
     probabilities: tuple[float, ...]
     text: str
-    thought: str
-    image: SampleImage | None
+    written: tuple[str, ...]
+    images: tuple[SampleImage, ...]
     text_tokens: int
 
     @property
     def opened_image(self) -> bool:
-        return IMAGE_START in self.thought or IMAGE_START in self.text
+        return any(IMAGE_START in text for text in (*self.written, self.text))
 
 
 def read_answers(
-    imagined: Imagined, samples: Sequence[SpatialSample], settings: ModeSettings, generator: torch.Generator
+    mediated: Mediated, samples: Sequence[SpatialSample], settings: ModeSettings, generator: torch.Generator
 ) -> list[Outcome]:
     """The outcome of every row; ``samples[i]`` is the question of row i."""
-    context, blocked = imagined.context, imagined.blocked
-    assert isinstance(context, SessionContext)
-    drawn = [image is not None for image in imagined.images]
-    over = [
-        bool(text) and not image and not open_
-        for text, image, open_ in zip(imagined.texts, drawn, context.is_open, strict=True)
-    ]
+    context = mediated.context
     probabilities: list[tuple[float, ...]] = [()] * len(context)
     if settings.reads_options:
-        options = [
-            [left_to_write(text, f"{IMAGE_END * image}{ANSWER}{letter}{ANSWER_END}") for letter in sample.letters]
-            for sample, text, image in zip(samples, open_texts(imagined), drawn, strict=True)
-        ]
-        probabilities = [normalised(scores) for scores in context.score_options(options, Role.ANSWER, blocked)]
+        options = _options(mediated, samples)
+        scores = context.score_options(options, Role.ANSWER, mediated.blocked)
+        probabilities = [normalised(each) for each in scores]
+    texts, tokens = [""] * len(context), [row.text_tokens for row in context.rows]
     if settings.answer == "options":
-        texts, tokens = [""] * len(context), [row.written for row in context.rows]
         answers: list[int | None] = [best(each) for each in probabilities]
     else:
-        texts, tokens = _written(context, imagined, over, generator)
+        texts, tokens = _written(mediated, generator)
         answers = [parse_answer(text, sample.choices) for text, sample in zip(texts, samples, strict=True)]
-    columns = (answers, probabilities, texts, imagined.texts, imagined.images, tokens)
+    columns = (answers, probabilities, texts, mediated.written, mediated.images, tokens)
     return [Outcome(*values) for values in zip(*columns, strict=True)]
 
 
-def _written(
-    context: SessionContext, imagined: Imagined, over: Sequence[bool], generator: torch.Generator
-) -> tuple[list[str], list[int]]:
+def _options(mediated: Mediated, samples: Sequence[SpatialSample]) -> list[list[str]]:
+    """What each row would have to write for each of its options."""
+    decode, options = mediated.context.session.tokenizer.decode, []
+    for sample, row, images in zip(samples, mediated.context.rows, mediated.images, strict=True):
+        begun = decode(row.text.ids) if row.text is not None and not row.text.ended else ""
+        lead = IMAGE_END if images else ""
+        options.append([left_to_write(begun, f"{lead}{ANSWER}{letter}{ANSWER_END}") for letter in sample.letters])
+    return options
+
+
+def _written(mediated: Mediated, generator: torch.Generator) -> tuple[list[str], list[int]]:
     """The text that each row's answer is read from, and the tokens that the model wrote in the row in all."""
-    texts, tokens = list(imagined.texts), [row.written for row in context.rows]
+    context, over = mediated.context, mediated.is_over
+    texts = [written[-1] if written else "" for written in mediated.written]
+    tokens = [row.text_tokens for row in context.rows]
     going = [i for i, done in enumerate(over) if not done]
     if going:
-        final, said = context[going].generate_text(Role.ANSWER, generator, until=STOP, blocked=imagined.blocked)
+        final, said = context[going].generate_text(Role.ANSWER, generator, until=STOP, blocked=mediated.blocked)
         for i, row, text in zip(going, final.rows, said, strict=True):
-            texts[i], tokens[i] = text, row.written
+            texts[i], tokens[i] = text, row.text_tokens
     return texts, tokens
-
-
-def open_texts(imagined: Imagined) -> list[str]:
-    """The text that each row goes on with; empty where it begins one."""
-    context = imagined.context
-    assert isinstance(context, SessionContext)
-    decode = context.session.tokenizer.decode
-    return [decode(row.text.ids) if row.text is not None and not row.text.ended else "" for row in context.rows]
 
 
 def left_to_write(text: str, wanted: str) -> str:
@@ -115,7 +107,9 @@ def mean(outcomes: Sequence[Outcome]) -> tuple[float, ...]:
 
 def combined(outcomes: Sequence[Outcome], combine: str) -> int | None:
     """The answer of several imaginations: the most frequent one (of equally frequent ones that with the highest mean probability,
-    then the first), or the one with the highest mean probability."""
+    then the first), or the one with the highest mean probability. That of a single one is its own."""
+    if len(outcomes) == 1:
+        return outcomes[0].answer
     means = mean(outcomes)
     if combine == "mean":
         return best(means)

@@ -26,7 +26,7 @@ from ipt.inference.answering import Outcome, combined, mean, read_answers
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.decoding import Deadline
 from ipt.inference.plans import Plan, make_plan
-from ipt.inference.prediction import Prediction, image_name
+from ipt.inference.prediction import Prediction, about, image_name, unread
 from ipt.inference.runner import Runner
 from ipt.inference.session import Session
 from ipt.inference.settings import DrawSettings, ModeSettings
@@ -37,7 +37,6 @@ from ipt.sequence.segments import Segment, num_tokens
 WINDOW = 4
 #: What one sample, or a batch that is too large, can raise; anything else ends the run.
 FAILURES = (ValueError, RuntimeError)
-MAX_ERROR = 1000
 PAPER_TEXT_SCALE, PAPER_IMAGE_SCALE = 4.0, 2.0
 
 
@@ -125,7 +124,7 @@ class Engine:
         try:
             prompt = plan.mode.prompt(sample)
         except FAILURES as error:
-            return Answered(replace(self._about(sample), error=described(error)))
+            return Answered(self._about(sample).failed(error))
         return Asked(sample, prompt, num_tokens(prompt, self.runner.geometry))
 
     def _answer_window(self, plan: Plan, window: list[Asked]) -> Iterator[list[Answered]]:
@@ -138,7 +137,7 @@ class Engine:
             return self._answers(plan, batch)
         except FAILURES as error:
             if len(batch) == 1:
-                return [Answered(replace(self._about(batch[0].sample), error=described(error)))]
+                return [Answered(self._about(batch[0].sample).failed(error))]
         half = len(batch) // 2
         return [*self._answer_batch(plan, batch[:half]), *self._answer_batch(plan, batch[half:])]
 
@@ -148,55 +147,42 @@ class Engine:
         # rows draw from streams named by this seed; the generator itself is never drawn from
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "inference"))
         empty = self.session.start([(sample.id,) for sample in samples], [sample.task for sample in samples])
-        imagined = plan(empty.append([asked.prompt for asked in batch]), samples, generator)
-        n = len(imagined.texts) // len(samples)
+        mediated = plan(empty.append([asked.prompt for asked in batch]), samples, generator)
+        n = len(mediated.context) // len(samples)
         repeated = [sample for sample in samples for _ in range(n)]
-        outcomes = read_answers(imagined, repeated, self.mode, generator)
+        outcomes = read_answers(mediated, repeated, self.mode, generator)
         seconds = (time.perf_counter() - started) / len(samples)
         return [
             self._answered(plan, sample, outcomes[i * n : (i + 1) * n], seconds) for i, sample in enumerate(samples)
         ]
 
     def _answered(self, plan: Plan, sample: SpatialSample, outcomes: Sequence[Outcome], seconds: float) -> Answered:
-        drawn = {k: outcome.image for k, outcome in enumerate(outcomes) if plan.draws and outcome.image is not None}
+        drawn = [image for outcome in outcomes for image in outcome.images] if plan.draws else []
         width, height = self.renderer.imagination_size(sample.task)
-        several = len(outcomes) > 1
         prediction = replace(
             self._about(sample),
-            answer=combined(outcomes, self.mode.combine) if several else outcomes[0].answer,
+            answer=combined(outcomes, self.mode.combine),
             probabilities=mean(outcomes) if outcomes[0].probabilities else (),
             text=outcomes[0].text,
-            thoughts=tuple(outcome.thought for outcome in outcomes if outcome.thought),
-            images=tuple(image_name(sample.id, k if several else None) for k in drawn),
+            thoughts=tuple(text for outcome in outcomes for text in outcome.written),
+            images=_image_names(sample.id, [len(outcome.images) for outcome in outcomes] if plan.draws else []),
             opened_image=plan.draws and any(outcome.opened_image for outcome in outcomes),
             text_tokens=sum(outcome.text_tokens for outcome in outcomes),
             image_tokens=len(drawn) * width * height // self.runner.geometry.latent_stride**2,
             seconds=seconds,
-            votes=tuple(outcome.answer for outcome in outcomes) if several else (),
+            votes=tuple(outcome.answer for outcome in outcomes) if len(outcomes) > 1 else (),
         )
-        return Answered(prediction, tuple(drawn.values()))
+        return Answered(prediction, tuple(drawn))
 
     def _about(self, sample: SpatialSample) -> Prediction:
-        """What a prediction repeats of its sample."""
-        return Prediction(
-            sample_id=sample.id,
-            task=sample.task,
-            sub_category=sample.question_type,
-            scene=sample.provenance.scene_id,
-            split=sample.split,
-            mode=self.mode.name,
-            question=sample.question,
-            choices=sample.choices,
-            expected=sample.answer_index,
-            seed=self.seed,
-        )
+        return about(sample, self.mode.name, self.seed)
 
     def _unread(self, data: Samples, row: int, error: Exception) -> Prediction:
         try:
             name = str(data.column("id")[row])
         except FAILURES:
             name = f"row {row}"
-        return Prediction(name, "", "", "", "", self.mode.name, "", (), -1, seed=self.seed, error=described(error))
+        return unread(name, self.mode.name, error, self.seed)
 
 
 def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
@@ -210,6 +196,12 @@ def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
     return guidance if guidance.uses_text else None
 
 
-def described(error: Exception) -> str:
-    """An error in one line: its kind, then its message."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_ERROR]
+def _image_names(sample_id: str, drawn: Sequence[int]) -> tuple[str, ...]:
+    """Files of the images of a sample, ``drawn[k]`` in the k-th imagination: numbered by imagination where there are several of
+    these, by image where one imagination has several."""
+    by_imagination, by_image = len(drawn) > 1, max(drawn, default=0) > 1
+    return tuple(
+        image_name(sample_id, *(k,) * by_imagination, *(i,) * by_image)
+        for k, count in enumerate(drawn)
+        for i in range(count)
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ipt.common.files import write_bytes
 from ipt.common.images import image_size
+from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.config import InferConfig
 from ipt.inference.engine import Answered, Engine
 from ipt.inference.run import load
@@ -23,26 +25,38 @@ def answer_pictures(config: InferConfig) -> str:
         raise ValueError(f"mode={config.mode.name} needs true imaginations, which pictures of your own do not have")
     pictures = [_read(Path(name)) for name in config.image]
     checkpoint = load(config)
-    task = config.task or next(iter(checkpoint.recipe.sequence.resolutions), "pet")
-    images = tuple(SampleImage(data, "observation") for data in pictures)
-    sample = SpatialSample(
-        id=Path(config.image[0]).name,
-        task=task,  # type: ignore[arg-type]
-        split="test",
-        question=str(config.question),
-        question_type="own",
-        choices=config.choices,
-        answer="A",  # unknown; nothing below looks at it
-        images=images,
-        imagination=SampleImage(pictures[0], "view"),
-        rationale="",
-        caption="",
-        provenance=Provenance("own", "", "own", 0),
+    sample = own_question(
+        checkpoint, Path(config.image[0]).name, pictures, str(config.question), config.choices, config.task
     )
     (answered,) = Engine(checkpoint, config.mode, config.seed, 1).answer([sample])
     if answered.prediction.error is not None:
         raise ValueError(answered.prediction.error)
     return "\n".join([*told(answered), *_kept(answered, Path(config.image[0]))])
+
+
+def own_question(
+    checkpoint: Checkpoint,
+    name: str,
+    pictures: Sequence[bytes],
+    question: str,
+    choices: Sequence[str],
+    task: str | None = None,
+) -> SpatialSample:
+    """A question of unknown answer about encoded pictures, put as those of ``task`` (default: the first that was trained)."""
+    return SpatialSample(
+        id=name,
+        task=task or next(iter(checkpoint.recipe.sequence.resolutions), "pet"),  # type: ignore[arg-type]
+        split="test",
+        question=question,
+        question_type="own",
+        choices=tuple(choices),
+        answer="A",  # unknown; nothing looks at it
+        images=tuple(SampleImage(data, "observation") for data in pictures),
+        imagination=SampleImage(b"", "view"),
+        rationale="",
+        caption="",
+        provenance=Provenance("own", "", "own", 0),
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -22,11 +22,47 @@ from ipt.imagination.recipe import Recipe
 from ipt.imagination.text_cot import TextCot
 from ipt.inference.session import SessionContext
 from ipt.inference.settings import ModeSettings
+from ipt.samples.prompts import ANSWER_END, IMAGE_START
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.render import Renderer
 from ipt.sequence.spans import Role
 
+#: An answer is over here; what follows it costs time and says nothing.
+STOP = ANSWER_END[:-1]
 Other = Callable[[SpatialSample], SpatialSample]
+
+
+@dataclass(frozen=True)
+class Mediated:
+    """Contexts that wait for the answer. Of each row: what was ``written`` before it, the ``images`` that the answer sees, and
+    the roles that it may not attend to (``blocked``, the same for all)."""
+
+    context: SessionContext
+    written: tuple[tuple[str, ...], ...]
+    images: tuple[tuple[SampleImage, ...], ...]
+    blocked: frozenset[Role]
+
+    @classmethod
+    def of(cls, imagined: Imagined) -> Mediated:
+        assert isinstance(imagined.context, SessionContext)
+        written = tuple((text,) if text else () for text in imagined.texts)
+        images = tuple(() if image is None else (image,) for image in imagined.images)
+        return cls(imagined.context, written, images, imagined.blocked)
+
+    def extended(self, which: Sequence[int], more: Mediated) -> Mediated:
+        """The rows ``which`` continued by those of ``more``."""
+        written, images = list(self.written), list(self.images)
+        for i, texts, drawn in zip(which, more.written, more.images, strict=True):
+            written[i], images[i] = (*written[i], *texts), (*images[i], *drawn)
+        return Mediated(self.context.updated(which, more.context), tuple(written), tuple(images), self.blocked)
+
+    @property
+    def is_over(self) -> list[bool]:
+        """Rows in which the model has said all it had to say: it ended its text without announcing an image."""
+        return [
+            bool(texts) and not images and not is_open
+            for texts, images, is_open in zip(self.written, self.images, self.context.is_open, strict=True)
+        ]
 
 
 class Plan(Protocol):
@@ -37,7 +73,7 @@ class Plan(Protocol):
 
     def __call__(
         self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Imagined: ...
+    ) -> Mediated: ...
 
 
 @dataclass(frozen=True)
@@ -50,8 +86,38 @@ class Imagine:
 
     def __call__(
         self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Imagined:
-        return self.mode.imagine(context, self.n, generator)
+    ) -> Mediated:
+        return Mediated.of(self.mode.imagine(context, self.n, generator))
+
+
+@dataclass(frozen=True)
+class Free:
+    """As the mode, but the model goes on as it likes: instead of answering it may announce a further image, up to
+    ``max_images`` in all."""
+
+    mode: Imagination
+    n: int
+    max_images: int
+    draws: bool = True
+
+    def __call__(
+        self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
+    ) -> Mediated:
+        found = Mediated.of(self.mode.imagine(context, self.n, generator))
+        if not isinstance(self.mode, Ipt):
+            return found
+        going = [row for row, images in enumerate(found.images) if images]
+        for _ in range(self.max_images - 1):
+            if not going:
+                break
+            waiting = found.context[going]
+            said, texts = waiting.generate_text(Role.ANSWER, generator, until=STOP, blocked=found.blocked)
+            again = [i for i, text in enumerate(texts) if IMAGE_START in text and not said.is_open[i]]
+            going = [going[i] for i in again]
+            if going:
+                drawn = self.mode.drawn(said[again], [texts[i] for i in again], generator)
+                found = found.extended(going, Mediated.of(drawn))
+        return found
 
 
 @dataclass(frozen=True)
@@ -65,16 +131,16 @@ class Given:
 
     def __call__(
         self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Imagined:
+    ) -> Mediated:
         sources = [self.source(sample) for sample in samples]
         if isinstance(self.mode, Ipt):
             renderer = self.mode.renderer
             thoughts = [
                 renderer.profile.thought_of(sample, renderer.config.stream("thought", sample, 0)) for sample in samples
             ]
-            return self.mode.given(context, thoughts, [source.imagination for source in sources])
+            return Mediated.of(self.mode.given(context, thoughts, [source.imagination for source in sources]))
         assert isinstance(self.mode, TextCot)
-        return self.mode.given(context, [self.mode.mediator(source) for source in sources])
+        return Mediated.of(self.mode.given(context, [self.mode.mediator(source) for source in sources]))
 
 
 @dataclass(frozen=True)
@@ -87,12 +153,12 @@ class Unseeing:
 
     def __call__(
         self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Imagined:
+    ) -> Mediated:
         assert isinstance(self.mode, Ipt)
         profile = self.mode.renderer.profile
         blanks = [blank(*self.mode.renderer.imagination_size(sample.task)) for sample in samples]
         imagined = self.mode.given(context, [profile.thoughts_of(sample.task)[0] for sample in samples], blanks)
-        return replace(imagined, blocked=imagined.blocked | {Role.IMAGINATION})
+        return Mediated.of(replace(imagined, blocked=imagined.blocked | {Role.IMAGINATION}))
 
 
 @cache
@@ -123,6 +189,8 @@ def make_plan(settings: ModeSettings, recipe: Recipe, renderer: Renderer, other:
         if other is None:
             raise ValueError("wrong_imagination takes imaginations from a dataset, there is none")
         return Given(mode, other)
+    if settings.name == "free":
+        return Free(mode, settings.n, settings.max_images)
     return Imagine(mode, settings.n)
 
 

@@ -255,6 +255,8 @@ class PredictionWriter:
             raise CorruptFile(f"{self.folder} holds {PREDICTIONS} without {MANIFEST}; set another output_dir")
         else:
             write_json(self.folder / MANIFEST, asdict(self.manifest))
+        for partial in self.folder.rglob(".*.partial"):  # what a killed process had not finished
+            partial.unlink()
         self.finished, whole = read_predictions(path)
         self._stream = path.open("ab")
         self._stream.truncate(whole)
@@ -299,13 +301,13 @@ def counts(predictions: Iterable[Prediction]) -> dict[str, Any]:
     }
 
 
-def image_name(sample_id: str, number: int | None = None) -> str:
-    """The file of a sample's imagination, or of its ``number``-th, relative to the run folder. Names that would be too long for
-    a file system end in a digest."""
+def image_name(sample_id: str, *numbers: int) -> str:
+    """The file of a sample's imagination, or of one of several, relative to the run folder. Names that would be too long for a
+    file system end in a digest."""
     name = quote(sample_id, safe="")
     if len(name) > MAX_NAME:
         name = f"{name[: MAX_NAME - 65]}-{hashlib.sha256(sample_id.encode()).hexdigest()}"
-    return f"{IMAGES}/{name}{'' if number is None else f'-{number}'}.png"
+    return f"{IMAGES}/{'-'.join([name, *map(str, numbers)])}.png"
 
 
 def without_seconds(prediction: Prediction) -> Prediction:

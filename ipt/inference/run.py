@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -11,33 +12,17 @@ from typing import Any
 
 import torch
 
-from ipt.common.files import MANIFEST, sha256_file, write_bytes
+from ipt.common.files import sha256_file, write_bytes
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
 from ipt.inference.checkpoint import Checkpoint, digest, load_checkpoint
 from ipt.inference.config import InferConfig
 from ipt.inference.engine import Engine, Samples
 from ipt.inference.prediction import PredictionWriter, RunManifest
-from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
+from ipt.samples.subset import First
 
 LIBRARIES = ("torch", "tokenizers", "pillow", "numpy")
-
-
-class Head:
-    """The first ``rows`` of a dataset."""
-
-    def __init__(self, reader: SampleReader, rows: int) -> None:
-        self.reader, self.rows = reader, min(rows, len(reader))
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def __getitem__(self, index: int) -> SpatialSample:
-        return self.reader[range(self.rows)[index]]
-
-    def column(self, name: str) -> list[Any]:
-        return self.reader.column(name)[: self.rows]
 
 
 def load(config: InferConfig) -> Checkpoint:
@@ -56,9 +41,11 @@ def answer_dataset(config: InferConfig) -> dict[str, Any]:
     where the disk is full.
     """
     reader, folder = SampleReader(Path(str(config.data))), Path(config.output_dir)
-    data: Samples = reader if config.limit is None else Head(reader, config.limit)
+    data: Samples = reader if config.limit is None else First(reader, config.limit)
     if not len(data):
         raise ValueError(f"{config.data} holds no samples")
+    if doubles := [name for name, count in Counter(data.column("id")).items() if count > 1]:
+        raise ValueError(f"{config.data} holds {len(doubles)} ids more than once, for example '{doubles[0]}'")
     engine = Engine(load(config), config.mode, config.seed, config.batch_size)
     about = manifest(config, reader)
     try:
@@ -91,7 +78,6 @@ def _answer(engine: Engine, data: Samples, writer: PredictionWriter) -> dict[str
 
 def manifest(config: InferConfig, reader: SampleReader) -> RunManifest:
     """What the run depends on."""
-    source = reader.source / MANIFEST if reader.source.is_dir() else reader.source
     settings = {"limit": config.limit, "dtype": config.dtype, "mode": asdict(config.mode)}
     if config.recipe is not None:
         settings["recipe_sha256"] = sha256_file(Path(config.recipe))
@@ -99,7 +85,7 @@ def manifest(config: InferConfig, reader: SampleReader) -> RunManifest:
         checkpoint=str(config.checkpoint),
         checkpoint_sha256=digest(Path(str(config.checkpoint))),
         data=str(config.data),
-        data_sha256=sha256_file(source),
+        data_sha256=reader.digest(),
         mode=config.mode.name,
         settings=json.loads(json.dumps(settings)),
         seed=config.seed,

@@ -120,7 +120,8 @@ class Runner:
             None if images is None else images.context,
             observe=lambda step, v, x: self.deadline.check(),
         )
-        return self.codec.decode(list(unpatchify(tokens_BLD, grid, self.geometry.latent_patch)))
+        latents = unpatchify(tokens_BLD, grid, self.geometry.latent_patch)
+        return self.codec.decode(list(latents.cpu()))
 
     def _branch(self, rows: Sequence[Sequence[Segment]], is_dropped: Callable[[Segment], bool]) -> Held:
         numbers: dict[tuple[object, ...], int] = {}

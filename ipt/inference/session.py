@@ -10,12 +10,14 @@ again. What a row draws depends on the generator's seed, the row's name and how 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ipt.common.images import encode_image
 from ipt.common.seeding import Name, derived_seed
@@ -24,6 +26,7 @@ from ipt.inference.rows import Held
 from ipt.inference.runner import Runner
 from ipt.inference.settings import TextSettings
 from ipt.samples.sample import SampleImage
+from ipt.sequence.batch import Grid
 from ipt.sequence.pictures import Size
 from ipt.sequence.segments import Kind, Segment
 from ipt.sequence.spans import Role
@@ -40,7 +43,7 @@ class Row:
     task: str
     segments: tuple[Segment, ...] = ()
     text: OpenText | None = None
-    written: int = 0
+    text_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,13 @@ class SessionContext:
     def __getitem__(self, which: Sequence[int]) -> SessionContext:
         """The chosen rows."""
         return SessionContext(self.session, tuple(self.rows[i] for i in which), self.held[which])
+
+    def updated(self, which: Sequence[int], part: SessionContext) -> SessionContext:
+        """The rows ``which`` replaced by those of ``part``: where only some rows have gone on."""
+        rows = list(self.rows)
+        for i, row in zip(which, part.rows, strict=True):
+            rows[i] = row
+        return SessionContext(self.session, tuple(rows), self.held.updated(which, part.held))
 
     @property
     def tasks(self) -> Sequence[str]:
@@ -105,7 +115,8 @@ class SessionContext:
         closed, tokenizer, texts_of = self.closed, self.session.tokenizer, []
         for text in texts:
             ids = tokenizer.encode(text + following)
-            enough = next(n for n in range(len(ids) + 1) if tokenizer.decode(ids[:n]).startswith(text))
+            ends = range(len(ids) + 1)
+            enough = bisect_left(ends, True, key=lambda n: tokenizer.decode(ids[:n]).startswith(text))
             texts_of.append(
                 OpenText(role, blocked, (self.session.runner.special.bos, *ids[:enough]), tuple(ids[:enough]))
             )
@@ -164,7 +175,7 @@ class SessionContext:
                     going.append(i)
             active = going
         rows = tuple(
-            replace(row, text=text, written=row.written + len(text.ids) - old)
+            replace(row, text=text, text_tokens=row.text_tokens + len(text.ids) - old)
             for row, text, old in zip(start.rows, texts, before, strict=True)
         )
         return SessionContext(session, rows, held), [_head(tokenizer.decode(text.ids), until) for text in texts]
@@ -198,21 +209,20 @@ class SessionContext:
         ]
 
     def generate_image(self, rows: Sequence[int], size: Size, generator: torch.Generator) -> list[SampleImage]:
-        chosen, runner = self.closed[rows], self.session.runner
-        stride = runner.geometry.latent_stride
+        chosen, stride = self.closed[rows], self.session.runner.geometry.latent_stride
         grid = size[1] // stride, size[0] // stride
-        noise = [
-            torch.randn(
-                grid[0] * grid[1],
-                runner.geometry.latent_size,
-                generator=torch.Generator().manual_seed(
-                    derived_seed(generator.initial_seed(), *row.name, "image", length)
-                ),
-            )
-            for row, length in zip(chosen.rows, chosen.held.context.lengths, strict=True)
-        ]
-        drawn = runner.draw(chosen.held, [row.segments for row in chosen.rows], torch.stack(noise), grid)
+        noise_BLD = chosen._noise(chosen.held.context.lengths, grid, generator)
+        drawn = self.session.runner.draw(chosen.held, [row.segments for row in chosen.rows], noise_BLD, grid)
         return [SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination") for pixels in drawn]
+
+    def _noise(self, lengths: Sequence[int], grid: Grid, generator: torch.Generator) -> Tensor:
+        """[B, L, D] each row's own."""
+        shape = grid[0] * grid[1], self.session.runner.geometry.latent_size
+        seeds = [
+            derived_seed(generator.initial_seed(), *row.name, "image", length)
+            for row, length in zip(self.rows, lengths, strict=True)
+        ]
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def _head(text: str, until: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,9 @@ class InMemory(SampleReader):
     def __init__(self, source: Path | str) -> None:
         super().__init__(source)
         self._samples = list(super().__iter__())
+
+    def __iter__(self) -> Iterator[SpatialSample]:
+        return iter(self._samples)
 
     def __getitem__(self, index: int) -> SpatialSample:
         return self._samples[index]

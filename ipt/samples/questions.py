@@ -15,17 +15,22 @@ Person = Literal[1, 2, 3]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A question with blanks, and the grammatical person it speaks in."""
+    """A question with blanks, and the grammatical person it speaks in.
 
+    ``id`` is its list and place there, such as ``pt_path-07``; samples keep it, so new templates go to the end of a list.
+    """
+
+    id: str
     person: Person
     text: str
 
 
-def templates(*texts: tuple[Person, str]) -> tuple[Template, ...]:
-    return tuple(Template(person, text) for person, text in texts)
+def templates(name: str, *texts: tuple[Person, str]) -> tuple[Template, ...]:
+    return tuple(Template(f"{name}-{place:02d}", person, text) for place, (person, text) in enumerate(texts))
 
 
 PET_DISTANCE = templates(
+    "pet_distance",
     (1, "If I walk to the red 'X' without turning and then turn {turn} by 90 degrees, will the {object} be closer to me or further away than it is now?"),
     (1, "I step onto the red 'X', still facing the same way, and rotate 90 degrees to the {turn}. Does my distance to the {object} shrink or grow?"),
     (1, "Suppose I stand on the red 'X' in the picture, keep my heading, and then make a 90-degree {turn} turn. Is the {object} nearer or further from me than before?"),
@@ -41,6 +46,7 @@ PET_DISTANCE = templates(
 )  # fmt: skip
 
 PET_POSITION = templates(
+    "pet_position",
     (1, "If I walk to the red 'X' without turning and then turn {turn} by 90 degrees, will I see the {object} on the left or on the right?"),
     (1, "I step onto the red 'X', still facing the same way, and rotate 90 degrees to the {turn}. On which side of my view is the {object} now?"),
     (1, "Suppose I stand on the red 'X' in the picture, keep my heading, and then make a 90-degree {turn} turn. Is the {object} to my left or to my right?"),
@@ -56,6 +62,7 @@ PET_POSITION = templates(
 )  # fmt: skip
 
 PET_DISTANCE_ARROW = templates(
+    "pet_distance_arrow",
     (1, "If I walk to the red 'X' and then face along the blue arrow, will the {object} be closer to me or further away than it is now?"),
     (1, "I step onto the red 'X' and look where the blue arrow points. Does my distance to the {object} shrink or grow?"),
     (1, "Suppose I stand on the red 'X' and turn to the direction of the blue arrow. Is the {object} nearer or further from me than before?"),
@@ -71,6 +78,7 @@ PET_DISTANCE_ARROW = templates(
 )  # fmt: skip
 
 PET_POSITION_ARROW = templates(
+    "pet_position_arrow",
     (1, "If I walk to the red 'X' and then face along the blue arrow, will I see the {object} on the left or on the right?"),
     (1, "I step onto the red 'X' and look where the blue arrow points. On which side of my view is the {object} now?"),
     (1, "Suppose I stand on the red 'X' and turn to the direction of the blue arrow. Is the {object} to my left or to my right?"),
@@ -86,6 +94,7 @@ PET_POSITION_ARROW = templates(
 )  # fmt: skip
 
 PT_PATH = templates(
+    "pt_path",
     (1, "I follow the path on the {map} from waypoint {start} to waypoint {end}. {views}What do I see on my {side} as I pass the midpoint M1?"),
     (1, "The {map} shows my route from {start} to {end}. {views}Which of these objects is on my {side} when I am at M1?"),
     (1, "I am on my way from point {start} to point {end} along the marked path of the {map}. {views}At the midpoint M1, which object can I see to my {side}?"),
@@ -101,6 +110,7 @@ PT_PATH = templates(
 )  # fmt: skip
 
 PT_MIDPOINT = templates(
+    "pt_midpoint",
     (1, "I stand at M1 on the {map} and face the way the orange pointer shows. {views}Which object can I see on my {side}?"),
     (1, "M1 on the {map} is where I am; the orange pointer is my heading. {views}What is on my {side} side?"),
     (1, "The {map} marks my place, M1, and where I am heading in orange. {views}Which of these objects is to my {side}?"),
@@ -116,6 +126,7 @@ PT_MIDPOINT = templates(
 )  # fmt: skip
 
 MVC_COUNT = templates(
+    "mvc_count",
     (1, "I look around this place and take these pictures. How many {objects} are there in all?"),
     (1, "These are my views of one area. How many different {objects} do I see across them?"),
     (1, "Going by the pictures I took here, what is the total number of {objects}, each counted once?"),
@@ -131,24 +142,27 @@ MVC_COUNT = templates(
 )  # fmt: skip
 
 TEMPLATES: Mapping[str, tuple[Template, ...]] = {
-    "pet_distance": PET_DISTANCE,
-    "pet_position": PET_POSITION,
-    "pet_distance_arrow": PET_DISTANCE_ARROW,
-    "pet_position_arrow": PET_POSITION_ARROW,
-    "pt_path": PT_PATH,
-    "pt_midpoint": PT_MIDPOINT,
-    "mvc_count": MVC_COUNT,
+    entries[0].id.rpartition("-")[0]: entries
+    for entries in (
+        PET_DISTANCE,
+        PET_POSITION,
+        PET_DISTANCE_ARROW,
+        PET_POSITION_ARROW,
+        PT_PATH,
+        PT_MIDPOINT,
+        MVC_COUNT,
+    )
 }
 
 #: One wording of a few words per question type, for models that are too small to spend capacity on language.
 PLAIN: Mapping[str, tuple[Template, ...]] = {
-    "pet_distance": templates((2, "On the X, turned {turn}: is the {object} closer or further?")),
-    "pet_position": templates((2, "On the X, turned {turn}: is the {object} left or right?")),
-    "pet_distance_arrow": templates((2, "On the X, facing along the arrow: is the {object} closer or further?")),
-    "pet_position_arrow": templates((2, "On the X, facing along the arrow: is the {object} left or right?")),
-    "pt_path": templates((2, "From {start} to {end} on the {map}: what is {side} of M1?")),
-    "pt_midpoint": templates((2, "At M1 on the {map}: what is {side}?")),
-    "mvc_count": templates((2, "How many {objects}?")),
+    "pet_distance": templates("plain_pet_distance", (2, "On the X, turned {turn}: is the {object} closer or further?")),
+    "pet_position": templates("plain_pet_position", (2, "On the X, turned {turn}: is the {object} left or right?")),
+    "pet_distance_arrow": templates("plain_pet_distance_arrow", (2, "On the X, facing along the arrow: is the {object} closer or further?")),
+    "pet_position_arrow": templates("plain_pet_position_arrow", (2, "On the X, facing along the arrow: is the {object} left or right?")),
+    "pt_path": templates("plain_pt_path", (2, "From {start} to {end} on the {map}: what is {side} of M1?")),
+    "pt_midpoint": templates("plain_pt_midpoint", (2, "At M1 on the {map}: what is {side}?")),
+    "mvc_count": templates("plain_mvc_count", (2, "How many {objects}?")),
 }
 
 

@@ -29,6 +29,8 @@ class BadSample(ValueError):
 class SampleImage:
     """An encoded image (PNG, JPEG or WebP bytes), the part it plays, and the camera that took it.
 
+    ``data`` is empty only in the imagination of a sample that has none (questions of other people's benchmarks).
+
     Roles of inputs: ``observation`` (first-person), ``map`` (top-down), ``ego_1``/``ego_2`` (first-person at a waypoint),
     ``frame_0`` ... (views of a trajectory). An imagination's role is its kind; a counterfactual names its change.
     """
@@ -117,6 +119,11 @@ class SpatialSample:
         return self.letters.index(self.answer)
 
     @property
+    def has_imagination(self) -> bool:
+        """Whether the true imagination is known; it is in all samples of our own."""
+        return bool(self.imagination.data)
+
+    @property
     def answer_text(self) -> str:
         return self.choices[self.answer_index]
 
@@ -140,6 +147,7 @@ class SpatialSample:
             "answer": self.answer,
             **images_to_columns("images", self.images),
             **{name: values[0] for name, values in images_to_columns("imagination", (self.imagination,)).items()},
+            **({} if self.has_imagination else {"imagination": None}),
             "rationale": self.rationale,
             "caption": self.caption,
             "facts": json.dumps(self.facts, sort_keys=True, allow_nan=False),
@@ -173,7 +181,7 @@ class SpatialSample:
     def from_json(cls, text: str) -> SpatialSample:
         """Inverse of :meth:`to_json`."""
         record = json.loads(text)
-        for picture in (*record["images"], record["imagination"], *record["counterfactuals"]):
+        for picture in filter(None, (*record["images"], record["imagination"], *record["counterfactuals"])):
             picture["bytes"] = base64.b64decode(picture["bytes"], validate=True)
         return cls.from_record(record)
 
@@ -209,7 +217,9 @@ CONVERTERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "choices": lambda record: tuple(record["choices"]),
     "images": lambda record: images_from_columns("images", record),
     "imagination": lambda record: image_from_cells(
-        *(record[f"imagination{part}"] for part in ("", "_role", "_camera"))
+        {"bytes": b"", "path": None} if record["imagination"] is None else record["imagination"],
+        record["imagination_role"],
+        record["imagination_camera"],
     ),
     "facts": lambda record: json.loads(record["facts"]),
     "provenance": lambda record: Provenance(**record["provenance"]),

@@ -157,8 +157,8 @@ class Workers(Protocol):
 
 @dataclass(frozen=True)
 class Inline:
-    """This process: work is done when its result is asked for. ``kept``: samples that wait in open packs, whose pictures are still
-    encoded, so that none is read twice."""
+    """This process: work is done when its result is asked for. ``kept``: samples that wait in open packs, whose pictures are
+    still encoded, so that none is read twice."""
 
     preparer: Preparer
     kept: dict[int, Read] = field(default_factory=dict)

@@ -62,14 +62,13 @@ class Jobs(Generic[T]):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         path = self.log(item)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
+        sys.stdout = sys.stderr = path.open("a", buffering=1)
+        os.dup2(sys.stdout.fileno(), 1)
+        os.dup2(sys.stdout.fileno(), 2)
         try:
             self.work(item)
         except BaseException:
             traceback.print_exc()
-            sys.stderr.flush()
             os._exit(1)
 
     def _collect(self, done: Callable[[T, bool], None]) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from ipt.common.images import decode_image
+from ipt.common.images import decode_image, open_image
 from ipt.inference.prediction import Run
 from ipt.samples.sample import SampleImage
 
 Picture = NDArray[np.float64]
 CANDIDATES = 20
+SIDE, GAP = 96, 6
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,13 @@ def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
     """The mean of several runs' scores."""
     names = [entry.name for entry in fields(PictureScores)]
     return PictureScores(*(float(np.mean([getattr(score, name) for score in scores])) for name in names))
+
+
+def sheet(columns: Sequence[Sequence[bytes]]) -> Image.Image:
+    """Encoded pictures as a table of squares; every column holds as many."""
+    step = SIDE + GAP
+    made = Image.new("RGB", (len(columns) * step - GAP, len(columns[0]) * step - GAP), "white")
+    for x, column in enumerate(columns):
+        for y, data in enumerate(column):
+            made.paste(open_image(data).resize((SIDE, SIDE), Image.Resampling.NEAREST), (x * step, y * step))
+    return made

@@ -18,17 +18,22 @@ import numpy as np
 from ipt.common import cli
 from ipt.common.files import read_json, write_bytes, write_json
 from ipt.common.seeding import generator
+from ipt.evaluation.comparison import compare
+from ipt.evaluation.metrics import evaluate
 from ipt.evaluation.seeds import SeedScore, over_seeds
 from ipt.evaluation.tables import percent, span
 from ipt.inference.prediction import Run as Answers
 from ipt.inference.prediction import read_run
 from ipt.samples.store import SampleReader
-from ipt.study.pictures import CANDIDATES, PictureScores, mean_scores, picture_scores
+from ipt.study.pictures import CANDIDATES, PictureScores, mean_scores, picture_scores, sheet
 from ipt.study.run import PLAN, results
 from ipt.study.settings import Study, make_study
 
 MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination")
 DRAWING = "imagination"
+COLUMNS = 10
+#: Differences of two modes of one training: what its own imagination gains, and whether answers read the picture.
+GAINS = (("imagination", "answer_only"), ("gt_imagination", "wrong_imagination"))
 
 
 @dataclass
@@ -45,10 +50,13 @@ class ReportConfig:
 
 
 class Findings:
-    """The answers of a study by task, arm, mode and seed, read once."""
+    """The answers of a study by task, arm, mode and seed, read once. With a single seed, intervals are over scenes alone."""
 
     def __init__(self, folder: Path, data: str = "") -> None:
-        study = make_study(read_json(folder / PLAN)["plan"])
+        about = read_json(folder / PLAN)
+        study = make_study(about["plan"])
+        order = dict.fromkeys(name.split("-")[1] for name in about["runs"])  # JSON has sorted the plan
+        study = replace(study, arms={name: study.arms[name] for name in order})
         self.study: Study = replace(study, data=data) if data else study
         self.folder, self.results = folder, results(folder)
         self._answers: dict[Path, Answers] = {}
@@ -75,7 +83,18 @@ class Findings:
         seeds = self.seeds(task, arm)
         if not seeds or mode not in self.study.arms[arm].modes:
             return None
-        return over_seeds(self.answers(task, arm, mode, seeds))[0]
+        found = self.answers(task, arm, mode, seeds)
+        score = over_seeds(found)[0]
+        if len(seeds) > 1:
+            return score
+        (alone,) = evaluate(found[0].predictions).tasks
+        return replace(score, both=alone.overall.interval)
+
+    def within(self, task: str, arm: str, mode: str, reference_mode: str) -> SeedScore | None:
+        """The difference of two modes of an arm."""
+        if not {mode, reference_mode} <= {*self.study.arms[arm].modes}:
+            return None
+        return self.difference(task, arm, mode, arm, reference_mode)
 
     def difference(self, task: str, arm: str, mode: str, reference: str, reference_mode: str) -> SeedScore | None:
         """The first minus the second, on the seeds that both have."""
@@ -83,54 +102,57 @@ class Findings:
         if not both:
             return None
         own, other = self.answers(task, arm, mode, both), self.answers(task, reference, reference_mode, both)
-        return over_seeds(own, other)[0]
+        score = over_seeds(own, other)[0]
+        return score if len(both) > 1 else replace(score, both=compare([other[0], own[0]])[0].interval)
 
 
 def report(config: ReportConfig) -> Path:
     """Write the Markdown and the JSON; the Markdown's path."""
-    findings = Findings(Path(config.study), config.data)
+    findings, output = Findings(Path(config.study), config.data), Path(config.output)
     values: dict[str, Any] = {"study": config.study, "plan": read_json(Path(config.study) / PLAN)}
     parts = [Path(config.intro).read_text()] if config.intro else []
     for task in findings.study.tasks:
         if not any(r["task"] == task for r in findings.results):
             continue
-        text, values[task] = task_report(findings, task)
+        text, values[task] = task_report(findings, task, output.parent / "images" / f"{output.stem}_{task}.png")
         parts.append(text)
     text, values["contrasts"] = contrasts(findings)
     parts.append(text)
-    output = Path(config.output)
     write_bytes(output, "\n".join(parts).encode())
     write_json(output.with_suffix(".json"), json.loads(json.dumps(values, default=str)))
     return output
 
 
-def task_report(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
+def task_report(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict[str, Any]]:
     """Accuracies, differences to label_only, pictures and costs of a task."""
     study, values = findings.study, {}
-    rows, values["accuracy"] = [], {}
+    rows, values["accuracy"], values["gains"] = [], {}, {}
     for arm in study.arms:
         scores = {mode: findings.score(task, arm, mode) for mode in MODES}
         values["accuracy"][arm] = {mode: asdict(score) for mode, score in scores.items() if score}
         if any(scores.values()):
             seeds = len(findings.seeds(task, arm))
-            rows.append([arm, str(seeds), *(cell(score) for score in scores.values())])
+            gains = [findings.within(task, arm, *pair) for pair in GAINS]
+            values["gains"][arm] = [asdict(gain) if gain else None for gain in gains]
+            cells = [*(cell(score) for score in scores.values()), *(cell(gain, signed=True) for gain in gains)]
+            rows.append([arm, str(seeds), *cells, study.arms[arm].about])
     first = next(score for arm in study.arms if (score := findings.score(task, arm, "answer_only")))
     lines = [
         f"## {task.upper()}: {first.count} questions of {first.scenes} scenes of the {study.split} split",
         "",
         *blind(study, task, values),
-        table(["training", "seeds", *(mode.replace("_", " ") for mode in MODES)], rows),
-        "Answer-only minus label_only, paired by seed and question:",
-        "",
+        table(["training", "seeds", *map(spaced, MODES), "own - answer only", "truth - wrong", ""], rows),
     ]
     rows, values["against_label_only"] = [], {}
     for arm in study.arms:
         pair = [findings.difference(task, arm, "answer_only", r, "answer_only") for r in REFERENCES if r in study.arms]
         values["against_label_only"][arm] = [asdict(score) if score else None for score in pair]
-        if any(pair) and arm != REFERENCES[0]:
+        if any(pair) and arm not in REFERENCES[:1]:
             rows.append([arm, *(cell(score, signed=True) for score in pair)])
-    lines.append(table(["training", "at equal steps", "at equal compute"], rows))
-    text, values["pictures"] = pictures(findings, task)
+    if rows:
+        lines += ["Answer-only minus label_only, paired by seed and question:", ""]
+        lines.append(table(["training", "at equal steps", "at equal compute"], rows))
+    text, values["pictures"] = pictures(findings, task, sheet_path)
     cost_text, values["cost"] = costs(findings, task)
     return "\n".join([*lines, text, cost_text]), values
 
@@ -149,27 +171,41 @@ def blind(study: Study, task: str, values: dict[str, Any]) -> list[str]:
     return [f"Blind baselines (chance {audited['chance']:.1%}): {'; '.join(told)}.", ""]
 
 
-def pictures(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
-    """How near imagined pictures are to the truth, against the mean picture and the truth of other scenes."""
+def pictures(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict[str, Any]]:
+    """How near imagined pictures are to the truth, against the mean picture and the truth of other scenes; and a sheet of some of
+    seed 0, with the input on top and the truth below."""
     study = findings.study
     reader = SampleReader(study.dataset(task, study.split))
     truth = {sample.id: sample.imagination for sample in reader}
     train = study.dataset(task, "train")
     mean = mean_picture(SampleReader(train)) if train.is_dir() else None
-    rows, values = [], {}
+    lines_of, values, shown = [], {}, {}
     for arm in study.arms:
         found: list[PictureScores] = []
         for run in findings.answers(task, arm, DRAWING, findings.seeds(task, arm)) if draws(study, arm) else []:
             rng = generator(0, "pictures", task)
-            if sum(bool(prediction.images) for prediction in run.predictions) > CANDIDATES:
+            drawn = [run.folder / prediction.images[0] for prediction in run.predictions if prediction.images]
+            if len(drawn) > CANDIDATES and all(path.is_file() for path in drawn):  # archives may lack some
                 found.append(picture_scores(run, truth, mean, rng))
         if found:
+            shown[arm] = findings.answers(task, arm, DRAWING, findings.seeds(task, arm)[:1])[0]
             values[arm] = asdict(mean_scores(found))
-            rows.append([arm, *mean_scores(found).cells()])
-    if not rows:
+            lines_of.append([arm, str(len(found)), *mean_scores(found).cells()])
+    if not lines_of:
         return "", values
-    header = ["training", *PictureScores.header()]
-    return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, rows), values
+    header = ["training", "seeds", *PictureScores.header()]
+    inputs = {sample.id: sample.images[0] for sample in reader}
+    files = {
+        arm: {p.sample_id: run.folder / p.images[0] for p in run.predictions if p.images} for arm, run in shown.items()
+    }
+    common = sorted(set.intersection(*(set(each) for each in files.values())))
+    chosen = common[:: max(len(common) // COLUMNS, 1)][:COLUMNS]
+    own = [[each[name].read_bytes() for each in files.values()] for name in chosen]
+    columns = [[inputs[name].data, *drawings, truth[name].data] for name, drawings in zip(chosen, own, strict=True)]
+    sheet_path.parent.mkdir(parents=True, exist_ok=True)
+    sheet(columns).save(sheet_path)
+    told = f"![Rows: the input; what {', '.join(files)} imagined; the truth](images/{sheet_path.name})\n\n"
+    return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, lines_of) + told, values
 
 
 def draws(study: Study, arm: str) -> bool:
@@ -203,7 +239,7 @@ def costs(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
             )
             for mode in findings.study.arms[arm].modes
         }
-        told = "; ".join(f"{mode.replace('_', ' ')} {1000 * value:.0f}" for mode, value in per_answer.items())
+        told = "; ".join(f"{spaced(mode)} {1000 * value:.0f}" for mode, value in per_answer.items())
         samples = done[0]["samples"]
         rows.append(
             [
@@ -251,6 +287,10 @@ def contrasts(findings: Findings) -> tuple[str, dict[str, Any]]:
         )
     header = ["", "task", "difference", "points", "95% by seed", "95% by seed and scene", "each seed", "question"]
     return "## Comparisons fixed beforehand\n\n" + table(header, rows), values
+
+
+def spaced(mode: str) -> str:
+    return mode.replace("_", " ")
 
 
 def cell(score: SeedScore | None, signed: bool = False) -> str:

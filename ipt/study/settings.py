@@ -32,8 +32,8 @@ class Arm:
     ``after`` as it is.
 
     ``after``: an arm whose model is trained further, and whose imaginations of the training samples are the ``self`` of
-    ``imagination.ipt.source``. ``votes`` of so many own imaginations answer together; ``timesteps``: of drawing, where not the
-    study's.
+    ``imagination.ipt.source``. ``votes`` of so many own imaginations answer together; ``timesteps`` and ``shift``: of drawing,
+    where not the study's.
     """
 
     modes: tuple[str, ...]
@@ -45,6 +45,7 @@ class Arm:
     after: str = ""
     votes: int = 1
     timesteps: int | None = None
+    shift: float | None = None
 
     def __post_init__(self) -> None:
         if wrong := sorted(set(self.modes) - set(MODES)):
@@ -71,7 +72,8 @@ class Study:
     answered after training, its first ``questions``; ``test`` only once everything is fixed. ``scale`` multiplies the seeds.
 
     ``workers`` runs go side by side, each on one thread; those of the arms ``cuda`` on the GPU. ``minutes``: stop after so long;
-    the same command continues. ``timesteps`` of drawing.
+    the same command continues. ``timesteps`` and ``shift`` of drawing. ``validate``: compute losses on the answered split with
+    every checkpoint.
     """
 
     tasks: dict[str, StudyTask] = field(default_factory=dict)
@@ -85,6 +87,8 @@ class Study:
     cuda: tuple[str, ...] = ()
     minutes: float | None = None
     timesteps: int = 13
+    shift: float = 1.0
+    validate: bool = False
     batch_size: int = 250
 
     def __post_init__(self) -> None:
@@ -141,6 +145,8 @@ def runs(study: Study, folder: Path, common: tuple[str, ...] = ()) -> list[Run]:
 def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: str, seed: int) -> Run:
     own = folder / f"{task}-{arm}-{seed}"
     data = (f"data.train={study.dataset(task, 'train')}", "data.in_memory=true")
+    if study.validate:
+        data += (f"data.validation={study.dataset(task, study.split)}",)
     seeds = tuple(f"{part}.seed={seed}" for part in ("trainer", "loader", "sequence"))
     chosen = (*study.tasks[task].overrides, *study.arms[arm].overrides)
     overrides = (*common, f"task={task}", *data, *chosen, *seeds, f"name={own.name}", f"output_dir={own}")

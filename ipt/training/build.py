@@ -24,8 +24,8 @@ from ipt.model.lora import merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.samples.memory import in_memory
 from ipt.samples.prompts import Profile, load_profile
-from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
+from ipt.samples.subset import First
 from ipt.sequence.latent_cache import LatentCache
 from ipt.sequence.loader import Loader
 from ipt.sequence.prepare import Part
@@ -63,28 +63,6 @@ CHANGEABLE = (
     "trainer.peak_tflops",
     "trainer.checkpoint_activations",
 )
-
-
-class First:
-    """The first ``rows`` of a dataset, as a dataset of its own."""
-
-    def __init__(self, reader: SampleReader, rows: int) -> None:
-        self.reader, self.rows, self.source = reader, min(rows, len(reader)), reader.source
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def __getitem__(self, index: int) -> SpatialSample:
-        return self.reader[index]
-
-    def where(self, index: int) -> str:
-        return self.reader.where(index)
-
-    def ids(self) -> list[str]:
-        return self.reader.ids()[: self.rows]
-
-    def column(self, name: str) -> list[Any]:
-        return self.reader.column(name)[: self.rows]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ipt.common.files import read_json_lines
+
 METRICS, VALIDATION, STARTS, SETTINGS = "metrics.jsonl", "validation.jsonl", "starts.jsonl", "config.json"
 
 
@@ -63,11 +65,7 @@ def line(record: Mapping[str, Any]) -> str:
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
-    if not path.is_file():
-        return []
-    *lines, unfinished = path.read_text().split("\n")
-    del unfinished
-    return [json.loads(text) for text in lines]
+    return read_json_lines(path)
 
 
 def last_record(path: Path) -> dict[str, Any] | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ipt.common.endpoint import Endpoint, EndpointDown, Pace, RefusedRequest, Usage
+from ipt.common.endpoint import Endpoint, EndpointDown, Pace, RefusedRequest, Usage, concurrently
 from ipt.common.images import encode_image
 from tests.stub_endpoint import Stub, serving
 from tests.synthetic import picture
@@ -90,3 +93,24 @@ def test_a_key_is_needed_only_without_an_address(tmp_path: Path, monkeypatch: py
     with pytest.raises(ValueError, match="OPENAI_API_KEY"):
         Endpoint("m", None, tmp_path)
     Endpoint("m", "http://127.0.0.1:1/v1", tmp_path)
+
+
+def test_tasks_run_side_by_side_in_order_and_an_error_drops_those_that_have_not_begun() -> None:
+    barrier, begun = threading.Barrier(3, timeout=10), []
+
+    def task(number: int) -> int:
+        begun.append(number)
+        barrier.wait()  # passes only if three run at once
+        return number
+
+    assert list(concurrently([partial(task, number) for number in range(9)], 3)) == list(range(9))
+    taken = []
+
+    def tasks() -> Iterator[Callable[[], int]]:
+        for number in range(100):
+            taken.append(number)
+            yield lambda number=number: 1 // (number - 5)
+
+    with pytest.raises(ZeroDivisionError):
+        list(concurrently(tasks(), 2))
+    assert len(taken) < 15

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from datagen import run
+from datagen import run, units
 from datagen.progress import Progress
 from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTakingConfig
 from datagen.units import UnitRef, read_unit, scene_of
@@ -130,6 +131,32 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
         generate(run_settings(tmp_path, num_samples=5))
 
 
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [("0123456789ab", r"git checkout 0123456789ab\)"), ("0123456789ab-dirty", r"its local changes\)")],
+)
+def test_other_code_in_the_same_folder_is_refused_with_what_to_do(tmp_path: Path, revision: str, told: str) -> None:
+    config = run_settings(tmp_path)
+    run.claim(run.Part(config, revision))
+    run.claim(run.Part(config, revision))
+    with pytest.raises(ValueError, match=f"{told}.*another output_dir, or delete"):
+        run.claim(run.Part(config, "ba9876543210"))
+
+
+def test_units_leave_other_cores_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BLAS has one thread while a unit is made, and its own number again afterwards."""
+
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    found: list[list[int]] = []
+    monkeypatch.setattr(units, "make_unit", lambda *_: found.append(threads()))
+    with threadpool_limits(2, user_api="blas"):
+        units.run_unit(run_settings(tmp_path), tmp_path, 0)
+        assert set(threads()) == {2}
+    assert found and set(found[0]) == {1}
+
+
 def test_impossible_filters_name_the_filter(tmp_path: Path) -> None:
     task = PerspectiveTakingConfig(min_area=0.9, patience=3)
     with pytest.raises(
@@ -228,7 +255,8 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_dask_cluster_gives_the_same_bytes(tmp_path: Path, reference: dict[str, bytes]) -> None:
-    pytest.importorskip("distributed")
-    generate(run_settings(tmp_path, engine="dask", workers=2))
+@pytest.mark.parametrize(("engine", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_cluster_gives_the_same_bytes(tmp_path: Path, reference: dict[str, bytes], engine: str, package: str) -> None:
+    pytest.importorskip(package)
+    generate(run_settings(tmp_path, engine=engine, workers=2))
     assert shards(tmp_path) == reference

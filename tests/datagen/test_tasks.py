@@ -13,10 +13,12 @@ import pytest
 
 from datagen import verify
 from datagen.backends.embedded.backend import EmbeddedBackend
+from datagen.backends.embedded.furniture import FURNITURE
 from datagen.counterfactual import counterfactuals
 from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import Candidate, SceneView, TaskConfig, ViewFilter
-from datagen.tasks.multiview_counting import MultiviewCountingSelector, countable
+from datagen.tasks.counting_questions import GROUPS, LOOKALIKES, MultiviewCountingSelector
+from datagen.tasks.multiview_counting import countable
 from datagen.tasks.path_tracing import VARIANTS, compass
 from datagen.tasks.paths import along, find_walks, within
 from datagen.yields import Yields
@@ -199,6 +201,25 @@ def test_counting_joins_categories_but_never_counts_one_instance_twice(blocks: E
     nouns = countable(view, True)
     assert set(nouns) <= {"cube", "cylinder", "sphere", "cone", "pyramid"}
     assert set().union(*nouns.values()) == view.candidates
+
+
+def test_mvc_asks_nothing_where_something_else_may_be_taken_for_it(
+    counting_blocks: EmbeddedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {one for noun, alike in LOOKALIKES.items() for one in (noun, *alike)} <= {*FURNITURE, *GROUPS}
+
+    def cubes_beside_spheres() -> int:
+        """Places where both are seen well enough to be counted, and cubes are asked for."""
+        places: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for scene, candidate, _ in candidates_of(
+            TASKS["mvc"](TASK_CONFIGS["mvc"](name="mvc")), counting_blocks, range(3)
+        ):
+            places[scene, candidate.facts["view_group"]].add(candidate.facts["category"])
+        return sum({"cube", "sphere"} <= nouns for nouns in places.values())
+
+    assert cubes_beside_spheres() > 0
+    monkeypatch.setitem(LOOKALIKES, "cube", ("sphere",))  # type: ignore[arg-type]
+    assert cubes_beside_spheres() == 0
 
 
 def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -> None:

@@ -21,7 +21,7 @@ from ipt.model.latents import add_noise
 from ipt.model.unified import UnifiedModel
 from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START, MODES, Profile, describe, think
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.samples.store import seal, write_shards
+from ipt.samples.store import seal, write_shard
 from ipt.sequence.batch import lay_out
 from ipt.sequence.render import Renderer
 from ipt.sequence.settings import GuidanceDropout, SequenceConfig
@@ -114,6 +114,6 @@ def save_run(folder: Path, *modes: str) -> Path:
 
 
 def save_data(folder: Path, samples: list[SpatialSample]) -> Path:
-    write_shards(folder, "test", samples)
+    write_shard(folder / "test-00000.parquet", samples)
     seal(folder, {})
     return folder

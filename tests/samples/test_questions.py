@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from datagen.language import listing, numeral, plural, with_article
-from ipt.samples.questions import TEMPLATES, word
+from ipt.samples.questions import PLAIN, TEMPLATES, word
 
 BLANKS = {
     "pet_distance": {"object", "turn"},
@@ -38,8 +38,16 @@ def test_every_template_uses_exactly_its_blanks(family: str) -> None:
         assert text.rstrip(". WORD").endswith("?") or "?" in text or text.startswith("Count")
 
 
+def test_plain_wording_asks_every_type_of_question_in_one_short_way() -> None:
+    assert PLAIN.keys() == TEMPLATES.keys()
+    for family, (template,) in PLAIN.items():
+        names = {name for _, name, _, _ in string.Formatter().parse(template.text) if name}
+        assert names == BLANKS[family] - {"views"}
+        assert len(template.text.split()) <= min(len(other.text.split()) for other in TEMPLATES[family])
+
+
 def test_no_template_opens_a_tag_or_names_an_answer() -> None:
-    for family, chosen in TEMPLATES.items():
+    for family, chosen in [*TEMPLATES.items(), *PLAIN.items()]:
         for template in chosen:
             assert not set("<>[]") & set(template.text)
             if family.startswith("pt"):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipt.common.images import BadImage
 from ipt.samples.camera import Camera, CameraPose
 from ipt.samples.sample import BadSample, Provenance, SampleImage, SpatialSample
 from tests.synthetic import make_sample
@@ -62,6 +63,14 @@ def test_record_and_json_round_trip(sample: SpatialSample) -> None:
     assert SpatialSample.from_json(sample.to_json()) == sample
 
 
+def test_a_sample_without_an_imagination_is_stored_as_one_and_using_it_says_so() -> None:
+    sample = make_sample(imagination=SampleImage(b"", "view"))
+    assert sample.to_record()["imagination"] is None and not sample.has_imagination
+    assert SpatialSample.from_record(sample.to_record()) == sample == SpatialSample.from_json(sample.to_json())
+    with pytest.raises(BadImage, match="there is no image"):
+        sample.imagination.pixels()
+
+
 @given(samples(), st.randoms(use_true_random=False))
 @settings(max_examples=30)
 def test_reordered_choices_keep_the_answer_text(sample: SpatialSample, random: Any) -> None:
@@ -106,7 +115,7 @@ def test_a_wrong_field_is_named(field: str, value: Any) -> None:
         ("images", [{"bytes": None, "path": "http://example.org/x.png"}] * 2),
         ("images", [{"bytes": b"x", "path": "/etc/passwd"}] * 2),
         ("images_role", ["frame_0"]),
-        ("imagination", None),
+        ("imagination", {"bytes": None, "path": None}),
         ("imagination_camera", "{"),
         ("facts", "{"),
         ("provenance", {"backend": "toy"}),

@@ -21,6 +21,7 @@ from ipt.common.files import MANIFEST, CorruptFile
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.samples import store
+from ipt.samples.memory import in_memory
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shard, write_shards
 from tests.synthetic import make_sample, picture
@@ -47,6 +48,14 @@ def test_a_folder_reads_back_by_index_by_stream_and_by_column(folder: Path) -> N
         reader[40]
     with pytest.raises(ValueError, match="no column 'colour'"):
         reader.column("colour")
+
+
+def test_a_dataset_in_memory_is_the_same_and_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = in_memory(folder)
+    monkeypatch.setattr(store.SampleReader, "_read", None)
+    assert [held[row] for row in range(len(held))] == list(held) == SAMPLES
+    assert held.ids() == [sample.id for sample in SAMPLES] and held.where(20) == SampleReader(folder).where(20)
+    assert in_memory(folder) is held
 
 
 def test_shards_are_bounded_by_rows_and_bytes_and_have_small_row_groups(tmp_path: Path) -> None:

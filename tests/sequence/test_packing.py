@@ -82,8 +82,8 @@ def test_bad_mixtures_are_refused() -> None:
 LENGTHS = st.lists(st.integers(1, 100), max_size=60)
 
 
-def packed(lengths: list[int], budget: int = 100, open_packs: int = 3) -> list[Pack[int]]:
-    packer: FirstFit[int] = FirstFit(budget, open_packs)
+def packed(lengths: list[int], budget: int = 100, open_packs: int = 3, max_items: int | None = None) -> list[Pack[int]]:
+    packer: FirstFit[int] = FirstFit(budget, open_packs, max_items)
     closed = [packer.add(number, length) for number, length in enumerate(lengths)]
     packs = [pack for pack in closed if pack is not None]
     while (pack := packer.close_oldest()) is not None:
@@ -98,6 +98,20 @@ def test_every_item_is_packed_once_within_the_budget(lengths: list[int], open_pa
     for pack in packs:
         assert pack.tokens == sum(lengths[item] for item in pack.items) <= 100
         assert pack.items == sorted(pack.items)
+
+
+@given(LENGTHS, st.integers(1, 4), st.integers(1, 5))
+def test_packs_hold_no_more_items_than_allowed_and_small_items_fill_them(
+    lengths: list[int], open_packs: int, most: int
+) -> None:
+    packs = packed(lengths, open_packs=open_packs, max_items=most)
+    assert sorted(item for pack in packs for item in pack.items) == list(range(len(lengths)))
+    assert all(len(pack.items) <= most for pack in packs)
+    small = packed([1] * len(lengths), open_packs=open_packs, max_items=most)
+    assert [len(pack.items) for pack in small] == [most] * (len(lengths) // most) + [len(lengths) % most][
+        : len(lengths) % most > 0
+    ]
+    assert packed(lengths, open_packs=open_packs, max_items=100) == packed(lengths, open_packs=open_packs)
 
 
 @given(LENGTHS, st.integers(1, 4))

@@ -28,6 +28,13 @@ def test_any_text_survives_and_holds_no_special_token(text: str) -> None:
     assert not set(ids) & set(TRAINED.special.__dict__.values())
 
 
+def test_a_tag_becomes_one_token_wherever_it_stands() -> None:
+    text = "<think>x</think><image_start><image_end><answer>A</answer>"
+    trained = train_tokenizer([text, text], 600)
+    words = [trained.decode([token]) for token in trained.encode(text)]
+    assert words == ["<think>", "x", "</think>", "<image_start>", "<image_end>", "<answer>", "A", "</answer>"]
+
+
 def test_training_depends_on_the_texts_alone(tmp_path: Path) -> None:
     for number, texts in enumerate((TEXTS, TEXTS[::-1])):
         train_tokenizer(iter(texts), 600).save(tmp_path / str(number))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from datagen.backends.embedded import groups
+from datagen.backends.embedded import groups, repeats
 from datagen.backends.embedded.furniture import build
 from datagen.backends.embedded.placement import Placed, RoomSpace
 from ipt.common.registry import Registry
@@ -121,7 +121,8 @@ def living_room(space: RoomSpace) -> None:
     if couch and couch.side and space.wants("painting", 0.7):
         _above(space, couch, "painting", width=0.9)
     if space.dines and space.area > 17:
-        groups.dining_group(space, 6 if space.area > 25 else 4, centred=False)
+        groups.dining_group(space, 8 if space.area > 28 else 6 if space.area > 22 else 4, centred=False)
+    repeats.repeat(space)
     for _ in range(2):
         if space.wants("bookshelf", 0.55):
             shelf = space.against_wall("bookshelf", zone=0.45)
@@ -165,7 +166,8 @@ def kitchen(space: RoomSpace) -> None:
     """The run first; appliances and food on its worktops; a table where there is room."""
     run = groups.kitchen_run(space)
     if space.dines or (space.area > 10 and space.wants("dining table", 0.5)):
-        groups.dining_group(space, 4 if space.area > 11 else 2, centred=False)
+        groups.dining_group(space, 6 if space.area > 14.5 else 4 if space.area > 11 else 2, centred=False)
+    repeats.repeat(space)
     counters = [item for item in run if item.furniture.surfaces and item.category not in ("fridge", "stove")]
     appliances = (
         "microwave",
@@ -210,7 +212,8 @@ def kitchen(space: RoomSpace) -> None:
 @PROGRAMS.register("dining room")
 def dining_room(space: RoomSpace) -> None:
     """Table in the middle, sideboard, plants, pictures."""
-    groups.dining_group(space, 6 if space.area > 12.5 else 4)
+    groups.dining_group(space, 8 if space.area > 15 else 6 if space.area > 12.5 else 4)
+    repeats.repeat(space)
     for _ in range(2):
         if space.wants("cabinet", 0.65):
             item = space.against_wall("cabinet", where="middle", zone=0.5)
@@ -238,6 +241,7 @@ def bedroom(space: RoomSpace) -> None:
         )
         if item and space.wants("box", 0.4):
             space.on_top(item, "box", use="high")
+    repeats.repeat(space)
     if space.wants("dresser", 0.6):
         dresser = space.against_wall("dresser", zone=0.55)
         if dresser:
@@ -321,6 +325,7 @@ def bathroom(space: RoomSpace) -> None:
     for category, chance in (("laundry basket", 0.5), ("trash bin", 0.5), ("basket", 0.25), ("stool", 0.2)):
         if space.wants(category, chance):
             space.in_corner(category) or space.freestanding(category, margin=0.03)
+    repeats.repeat(space)
     _plants(space, 0.25, 1)
 
 
@@ -328,6 +333,7 @@ def bathroom(space: RoomSpace) -> None:
 def office(space: RoomSpace) -> None:
     """Desk with its chair, bookshelves, a reading chair, boxes."""
     groups.workplace(space)
+    repeats.repeat(space)
     for _ in range(2):
         if space.wants("bookshelf", 0.7):
             shelf = space.against_wall("bookshelf", zone=0.45)
@@ -369,6 +375,7 @@ def hallway(space: RoomSpace) -> None:
             _above(space, console, "mirror", raise_by=0.05)
         groups.scatter(space, console, ("vase", "table lamp", "bowl", "books"), 2)
         groups.scatter(space, console, ("basket", "box"), 1, "shelf")
+    repeats.repeat(space)
     for category, chance in (("shoe rack", 0.7), ("bench", 0.3)):
         if space.wants(category, chance):
             item = space.against_wall(category)

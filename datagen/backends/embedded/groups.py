@@ -16,6 +16,7 @@ from datagen.backends.embedded.placement import CONTACT, Placed, RoomSpace
 from datagen.backends.embedded.style import shade
 
 OPPOSITE: dict[SideName, SideName] = {"south": "north", "north": "south", "east": "west", "west": "east"}
+STOOLS_AT_TABLE = 0.2
 # Options that make a piece small enough for a board or a table.
 _SMALL: dict[str, dict[str, Any]] = {"potted plant": {"scale": 0.4}, "books": {"lying": True}}
 
@@ -78,27 +79,32 @@ def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed |
 
 
 def _seat_around(space: RoomSpace, table: Placed, seats: int) -> bool:
-    """Identical chairs tucked in on all sides that have one, then lamp and tableware; False if only one chair fits."""
+    """Identical chairs or stools tucked in on the sides that have one, then lamp and tableware; False if only one fits.
+
+    Some tables have a chair or two less than places.
+    """
     depth, width, _ = table.furniture.size
-    chair = build("chair", space.kit)
+    seat = "stool" if space.rng.random() < STOOLS_AT_TABLE and "stool" not in space.exclude else "chair"
+    chair = build(seat, space.kit)
     front = float(chair.high[0])
-    long_side = max(1, {2: 1, 4: 2, 6: 2}[seats] if abs(depth - width) > 0.1 else 1)
+    long_side = {2: 1, 4: 2, 6: 2, 8: 3}[seats] if abs(depth - width) > 0.1 else 1
     places: list[tuple[float, float, float]] = []
     for index in range(long_side):
         y = (index - (long_side - 1) / 2) * width / long_side * 0.92
         places += [(1, y, math.pi), (-1, y, 0.0)]
-    if seats == 6 or abs(depth - width) <= 0.1:
+    if seats >= 6 or abs(depth - width) <= 0.1:
         places += [(0, 1, -math.pi / 2), (0, -1, math.pi / 2)]
     placed = []
-    for toward, side, turn in places[:seats]:
+    missing = int(space.rng.integers(0, max(1, seats - 2))) if space.rng.random() < 0.5 else 0
+    for toward, side, turn in places[: seats - missing]:
         for tuck in (0.16, 0.08, -0.02, -0.06):
             distance = (depth / 2 if toward else width / 2) + front - tuck
             x, y = table.world(toward * distance, side if toward else side * distance)
             item = Placed(chair, x, y, CONTACT, table.yaw + turn, table, "faces")
-            if space.wants("chair") and space.fits(item, around=[table], gap=0.02):
+            if space.wants(seat) and space.fits(item, around=[table], gap=0.02):
                 placed.append(space.add(item))
                 break
-    if len(placed) < 2 and "chair" not in space.exclude:
+    if len(placed) < 2 and seat not in space.exclude:
         space.placed = [item for item in space.placed if item not in placed]
         return False
     if space.wants("rug", 0.4):

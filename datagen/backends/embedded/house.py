@@ -34,6 +34,7 @@ from ipt.common.seeding import generator
 
 CLEARANCE = 0.2
 TRIES = 24
+REMOVALS = 12
 REACHED = 0.75  # share of a room's free floor that must be connected to the rest of the house
 # What makes a room what it is; a plan that has no place for it is drawn again rather than stripped of it.
 _ESSENTIAL = frozenset(
@@ -140,7 +141,7 @@ def _open_up(
 ) -> bool:
     """Remove furniture from rooms that cannot be reached, last placed first; False if that does not help."""
     blocks = [outline for piece in shell for outline in piece.blocks]
-    for _ in range(6):
+    for _ in range(REMOVALS):
         walkable, furniture = walkable_outlines(layout), furniture_outlines(spaces)
         low, high = bounds(layout)
         probe = Scene("", None, (), {}, (), (), (*blocks, *furniture), tuple(walkable), low, high)

@@ -24,15 +24,15 @@ DOOR_HEIGHT = 2.05
 SPLITS = 200
 ROOM_KINDS = ("living room", "kitchen", "bedroom", "bathroom", "office", "hallway", "dining room")
 
-# Floor area in m2 (from, to): the middle half of European and American flats, a little on the small side.
+# Floor area in m2 (from, to): the middle half of European and American homes.
 _AREAS = {
-    "living room": (17, 26),
-    "kitchen": (9, 14),
-    "bedroom": (11, 16),
-    "bathroom": (5.5, 8),
-    "office": (8.5, 12),
-    "hallway": (5, 8),
-    "dining room": (11, 15),
+    "living room": (18, 32),
+    "kitchen": (10, 17),
+    "bedroom": (12, 19),
+    "bathroom": (5.5, 8.5),
+    "office": (9, 16),
+    "hallway": (5, 9),
+    "dining room": (12, 19),
 }
 _NARROWEST = {"hallway": 1.3, "bathroom": 1.75, "office": 2.4, "kitchen": 2.35, "living room": 3.1}
 # How willingly other rooms open onto a room of this kind.

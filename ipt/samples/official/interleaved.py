@@ -46,10 +46,7 @@ class Content:
 
 def read_content(row: Row) -> Content:
     """Parse a row. Raises ``CorruptFile`` naming file, row and field."""
-    images = row.cells.get("image_list")
-    if not isinstance(images, list) or not images:
-        row.fail("image_list", f"expected a list of images, got {images!r:.80}")
-    data = [row.checked_image(image, f"image_list[{number}]") for number, image in enumerate(images)]
+    data = row.images("image_list")
     mode, outputs = read_outputs(row)
     inputs: Any = row.cells.get("num_input_images")
     inputs = 1 if inputs is None else inputs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +67,34 @@ class Row:
             self.fail(field, str(error))
         return data
 
+    def options(self, field: str) -> tuple[str, ...]:
+        """Answer options: a list of texts, or one written as JSON."""
+        value: Any = self.cells.get(field)
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except json.JSONDecodeError as error:
+            self.fail(field, f"is not JSON ({error}): {value!r:.80}")
+        if not isinstance(value, list) or len(value) < 2 or not all(isinstance(text, str) for text in value):
+            self.fail(field, f"expected a JSON list of at least two options, got {value!r:.80}")
+        return tuple(value)
+
+    def letter(self, field: str, choices: Sequence[str]) -> str:
+        """The letter of the right option, which the field gives as a letter or in the option's words."""
+        value, letters = self.text(field).strip(), string.ascii_uppercase[: len(choices)]
+        if len(value) == 1 and value.upper() in letters:
+            return value.upper()
+        places = [place for place, choice in enumerate(choices) if choice.strip().casefold() == value.casefold()]
+        if len(places) != 1:
+            self.fail(field, f"is neither a letter of {letters} nor an option of {', '.join(choices)}: {value!r:.80}")
+        return letters[places[0]]
+
+    def images(self, field: str) -> list[bytes]:
+        """A list of images, at least one."""
+        cells = self.cells.get(field)
+        if not isinstance(cells, list) or not cells:
+            self.fail(field, f"expected a list of images, got {cells!r:.80}")
+        return [self.checked_image(cell, f"{field}[{number}]") for number, cell in enumerate(cells)]
+
     def scalars(self, *without: str) -> dict[str, Any]:
         """The fields that hold plain values, for a sample's facts."""
         cells = {name: value for name, value in self.cells.items() if name not in without}
@@ -82,6 +112,16 @@ def parquet_files(folder: Path) -> list[Path]:
 def columns_of(path: Path) -> tuple[str, ...]:
     with open_parquet(path) as file:
         return tuple(file.schema_arrow.names)
+
+
+def require_columns(path: Path, columns: Sequence[str]) -> None:
+    """Raise ``CorruptFile`` naming the ``columns`` that a file lacks."""
+    found = columns_of(path)
+    if missing := [name for name in columns if name not in found]:
+        raise CorruptFile(
+            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(found)}: it is another dataset, or another "
+            "version of this one"
+        )
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:

@@ -6,7 +6,6 @@ order that varies by row), answer (a letter). MVC: question (options inside), fr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,24 +44,12 @@ def read_pet(row: Row, arrow: bool) -> dict[str, Any]:
     return {
         "question": row.text(question).strip(),
         "question_type": row.text("question_type"),
-        "choices": pet_choices(row),
+        "choices": row.options("answer_choices"),
         "answer": row.text("answer").strip(),
         "images": (SampleImage(row.image(image), "observation"),),
         "imagination": SampleImage(row.image("new_perspective"), "view"),
         "facts": row.scalars("question", "question_no_arrow", "question_with_arrow", "answer", "answer_choices"),
     }
-
-
-def pet_choices(row: Row) -> tuple[str, ...]:
-    """The options of ``answer_choices``: a JSON list, or a list."""
-    value: Any = row.cells.get("answer_choices")
-    try:
-        choices = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        row.fail("answer_choices", f"is not JSON ({error}): {value!r:.80}")
-    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(text, str) for text in choices):
-        row.fail("answer_choices", f"expected a JSON list of at least two options, got {value!r:.80}")
-    return tuple(choices)
 
 
 def read_mvc(row: Row) -> dict[str, Any]:

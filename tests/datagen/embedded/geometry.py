@@ -27,10 +27,12 @@ def solids(mesh: Mesh) -> list[np.ndarray]:
 def footprints(scene: Scene) -> dict[int, list[tuple[np.ndarray, float, float]]]:
     """Per object, for each solid: its rectangle along the object's axes (4, 2) in the world, and its low and high z."""
     result: dict[int, list[tuple[np.ndarray, float, float]]] = defaultdict(list)
+    extents: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # copies of a piece share their meshes
     for part in scene.parts:
         turn = yaw_matrix(part.yaw)[:2, :2]
-        for points in solids(part.mesh):
-            (x0, y0, z0), (x1, y1, z1) = points.min(axis=0), points.max(axis=0)
+        if id(part.mesh) not in extents:
+            extents[id(part.mesh)] = [(points.min(axis=0), points.max(axis=0)) for points in solids(part.mesh)]
+        for (x0, y0, z0), (x1, y1, z1) in extents[id(part.mesh)]:
             plan = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) @ turn.T + part.position[:2]
             result[part.instance].append((plan, z0 + part.position[2], z1 + part.position[2]))
     return result
@@ -47,9 +49,8 @@ def rectangles_meet(a: np.ndarray, b: np.ndarray, depth: float) -> bool:
     return True
 
 
-def penetrations(scene: Scene) -> list[tuple[str, str]]:
-    """Ids of pairs of objects (walls, floors and ceilings aside) of which solids reach into each other."""
-    boxes = footprints(scene)
+def penetrations(scene: Scene, boxes: dict[int, list[tuple[np.ndarray, float, float]]]) -> list[tuple[str, str]]:
+    """Ids of pairs of objects (walls, floors and ceilings aside) of which solids, ``boxes``, reach into each other."""
     things = [thing for thing in scene.objects if thing.category not in ("wall", "floor", "ceiling")]
     low, high = np.array([t.aabb_min for t in things]), np.array([t.aabb_max for t in things])
     found = []
@@ -64,19 +65,18 @@ def penetrations(scene: Scene) -> list[tuple[str, str]]:
     return found
 
 
-def triangles_meet(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two triangles (3, 2) of one plane share more than a sliver."""
+def triangles_meet(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether the triangles (n, 3, 2) of one plane share more than a sliver with their partners, (n,)."""
+    meet = np.ones(len(a), dtype=bool)
     for triangle in (a, b):
         for k in range(3):
-            edge = triangle[(k + 1) % 3] - triangle[k]
-            length = float(np.hypot(*edge))
-            if length < 1e-9:
-                return False
-            normal = np.array([-edge[1], edge[0]]) / length
-            p, q = a @ normal, b @ normal
-            if min(p.max(), q.max()) - max(p.min(), q.min()) < 8e-4:
-                return False
-    return True
+            edge = triangle[:, (k + 1) % 3] - triangle[:, k]
+            length = np.linalg.norm(edge, axis=1)
+            normal = np.stack([-edge[:, 1], edge[:, 0]], axis=1) / np.maximum(length, 1e-12)[:, None]
+            p, q = (np.einsum("nkc,nc->nk", corners, normal) for corners in (a, b))
+            shared = np.minimum(p.max(axis=1), q.max(axis=1)) - np.maximum(p.min(axis=1), q.min(axis=1))
+            meet &= (length > 1e-9) & (shared > 8e-4)
+    return meet
 
 
 def coplanar_overlaps(scene: Scene) -> list[tuple[str, str]]:
@@ -101,9 +101,8 @@ def coplanar_overlaps(scene: Scene) -> list[tuple[str, str]]:
     near = (low[i] <= high[j] + SAME_PLANE).all(axis=1) & (low[j] <= high[i] + SAME_PLANE).all(axis=1)
     i, j = i[near], j[near]
     flat = np.abs(np.einsum("pkc,pc->pk", corners[j] - corners[i][:, :1], normal[i])).max(axis=1) < SAME_PLANE
-    found = []
-    for a, b in zip(i[flat], j[flat], strict=True):
-        keep = [axis for axis in range(3) if axis != int(np.argmax(np.abs(normal[a])))]
-        if triangles_meet(corners[a][:, keep], corners[b][:, keep]):
-            found.append((scene.objects[owner[a]].id, scene.objects[owner[b]].id))
-    return found
+    i, j = i[flat], j[flat]
+    plane = np.array([[1, 2], [0, 2], [0, 1]])[np.argmax(np.abs(normal[i]), axis=1)][:, None]
+    meet = triangles_meet(*(np.take_along_axis(corners[one], plane, axis=2) for one in (i, j)))
+    pairs = np.unique(np.stack([owner[i[meet]], owner[j[meet]]], axis=1), axis=0)
+    return [(scene.objects[a].id, scene.objects[b].id) for a, b in pairs]

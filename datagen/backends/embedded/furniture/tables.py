@@ -55,10 +55,10 @@ def _round_table(kit: Kit, radius: float, height: float) -> Model:
 
 @FURNITURE.register("dining table")
 def dining_table(kit: Kit, seats: int = 4) -> Model:
-    """For two, four or six; small ones may be round."""
+    """For two, four, six or eight; small ones may be round."""
     if seats <= 4 and kit.chance(0.3):
         return _round_table(kit, 0.42 if seats == 2 else 0.54, 0.74)
-    width = {2: kit.between(0.75, 0.9), 4: kit.between(1.2, 1.4), 6: kit.between(1.6, 1.9)}[seats]
+    width = {2: kit.between(0.75, 0.9), 4: kit.between(1.2, 1.4), 6: kit.between(1.6, 1.9), 8: 2.3}[seats]
     return _plain_table(kit, kit.between(0.78, 0.92) if seats > 2 else 0.75, width, 0.74)
 
 

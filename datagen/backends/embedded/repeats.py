@@ -1,0 +1,212 @@
+"""Things that homes hold several of: a row of bookshelves, plants by the window, moving boxes, stools, ottomans.
+
+Each room draws from the collections of its kind how many of a thing it holds, evenly from two up, so that counting
+questions meet high numbers of many nouns about as often as low ones. What does not fit is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from datagen.backends.embedded.furniture import Furniture, build
+from datagen.backends.embedded.layout import SideName
+from datagen.backends.embedded.placement import CONTACT, WALL_GAP, Placed, RoomSpace
+
+GAP = 0.05
+SPREAD_GAP = 0.35  # metres between what is spread and everything else: room to pass
+SPREAD_TRIES = 20
+SQUARE_M_PER_COLLECTION = 9.0
+MOST_COLLECTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Up to ``most`` of a category, placed by ``move``; ``alike`` pieces are copies. ``weight``: how common it is.
+
+    ``row``: shoulder to shoulder along a wall; ``heap``: close together at a wall or in a corner; ``spread``: here and
+    there on the floor.
+    """
+
+    category: str
+    most: int
+    move: Literal["row", "heap", "spread"]
+    weight: float = 1.0
+    alike: bool = True
+
+
+_PLANTS = Collection("potted plant", 7, "heap", 1.5, alike=False)
+_BOXES = Collection("box", 7, "heap", alike=False)
+_SHELVES = Collection("bookshelf", 5, "row", 1.2)
+_BASKETS = Collection("basket", 6, "heap")
+_SUITCASES = Collection("suitcase", 6, "row", alike=False)
+_STOOLS = Collection("stool", 7, "row", 1.2)
+
+COLLECTIONS: Mapping[str, Sequence[Collection]] = {
+    "living room": (
+        _PLANTS,
+        _SHELVES,
+        _BOXES,
+        _STOOLS,
+        Collection("ottoman", 6, "spread", 1.5),
+        Collection("armchair", 5, "spread"),
+        Collection("cabinet", 4, "row"),
+        Collection("side table", 5, "spread"),
+        Collection("chair", 7, "row"),
+        Collection("floor lamp", 5, "spread"),
+        Collection("guitar", 5, "heap", 0.7, alike=False),
+        Collection("speaker", 6, "spread", 0.7),
+        Collection("basketball", 6, "heap", 0.5),
+    ),
+    "kitchen": (
+        _STOOLS,
+        _PLANTS,
+        _BOXES,
+        _BASKETS,
+        Collection("trash bin", 5, "row"),
+        Collection("chair", 6, "row"),
+    ),
+    "dining room": (
+        _PLANTS,
+        _STOOLS,
+        Collection("cabinet", 5, "row", 1.5),
+        Collection("chair", 7, "row"),
+        Collection("armchair", 4, "spread"),
+        Collection("bench", 4, "row"),
+        Collection("floor lamp", 4, "spread", 0.7),
+    ),
+    "bedroom": (
+        _PLANTS,
+        _BOXES,
+        _SHELVES,
+        _BASKETS,
+        _SUITCASES,
+        Collection("ottoman", 5, "spread"),
+        Collection("teddy bear", 7, "heap"),
+        Collection("laundry basket", 5, "row"),
+        Collection("wardrobe", 4, "row"),
+        Collection("dresser", 4, "row"),
+        Collection("backpack", 6, "heap", 0.7, alike=False),
+        Collection("basketball", 6, "heap", 0.5),
+    ),
+    "office": (
+        _PLANTS,
+        _BOXES,
+        _SHELVES,
+        Collection("desk", 4, "row", 1.2),
+        Collection("office chair", 6, "spread", 1.2),
+        Collection("cabinet", 5, "row"),
+        Collection("trash bin", 5, "row"),
+        Collection("armchair", 5, "spread"),
+        Collection("speaker", 5, "heap", 0.7),
+    ),
+    "bathroom": (_PLANTS, Collection("laundry basket", 4, "row"), Collection("basket", 5, "heap")),
+    "hallway": (
+        _PLANTS,
+        _BOXES,
+        _SUITCASES,
+        Collection("shoe rack", 4, "row"),
+        Collection("backpack", 6, "heap", alike=False),
+        Collection("bench", 3, "row"),
+        Collection("chair", 5, "row"),
+    ),
+}
+
+
+def repeat(space: RoomSpace) -> None:
+    """Add collections to a furnished room, the more the larger it is; a dense house has them all, a sparse one few."""
+    offered = [entry for entry in COLLECTIONS[space.room.kind] if entry.category not in space.exclude]
+    room_for = min(MOST_COLLECTIONS, 1 + int(space.area / SQUARE_M_PER_COLLECTION))
+    for _ in range(room_for):
+        if not offered or space.rng.random() >= space.density:
+            break
+        weights = np.array([entry.weight for entry in offered])
+        chosen = offered.pop(int(space.rng.choice(len(offered), p=weights / weights.sum())))
+        wanted = int(space.rng.integers(2, chosen.most + 1)) - len(space.of(chosen.category))
+        if wanted > 0:
+            MOVES[chosen.move](space, _pieces(space, chosen, wanted))
+
+
+def _pieces(space: RoomSpace, chosen: Collection, count: int) -> list[Furniture]:
+    """``count`` pieces, copies of one or each its own; where some stand already, copies of those."""
+    options: dict[str, Any] = {}
+    if chosen.category == "potted plant":
+        options["scale"] = space.kit.between(0.5, 0.75)
+    there = space.of(chosen.category)
+    if chosen.alike:
+        return [there[0].furniture if there else build(chosen.category, space.kit, **options)] * count
+    return [build(chosen.category, space.kit, **options) for _ in range(count)]
+
+
+def row(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
+    """Shoulder to shoulder with their backs to one wall: as many as some wall takes."""
+    widths = [piece.size[1] + GAP for piece in pieces]
+    for count in sorted({len(pieces), len(pieces) - 1, (len(pieces) + 1) // 2, 1} - {0}, reverse=True):
+        for side in space.shuffled_sides():
+            for middle in space.spots(side, sum(widths[:count]), "any")[:4]:
+                items: list[Placed] = []
+                start = middle - sum(widths[:count]) / 2
+                for piece, width in zip(pieces[:count], widths, strict=False):
+                    item = space.wall_pose(side, piece, start + width / 2)
+                    if not space.fits(item):
+                        break
+                    items.append(item)
+                    start += width
+                else:
+                    for item in items:
+                        space.add(item)
+                    return
+
+
+def heap(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
+    """Close together, in two rows at a wall, each turned a little: at the first place that takes most of them."""
+    pitch = max(max(piece.size[:2]) for piece in pieces) + 2 * GAP
+    best: list[Placed] = []
+    for side in space.shuffled_sides():
+        for middle in space.spots(side, pitch, "any")[:2]:
+            found = _heap_at(space, side, middle, pieces, pitch)
+            if len(found) > len(best):
+                best = found
+        if len(best) > 0.6 * len(pieces):
+            break
+    for item in best:
+        space.add(item)
+
+
+def _heap_at(
+    space: RoomSpace, side: SideName, middle: float, pieces: Sequence[Furniture], pitch: float
+) -> list[Placed]:
+    """What fits of a heap whose middle is at ``middle`` along the wall; pieces keep ``pitch`` metres from each other."""
+    waiting, found = list(pieces), []
+    for step in (0, 1, -1, 2, -2, 3, -3):
+        for deep in range(2):
+            if not waiting:
+                break
+            piece, turn = waiting[-1], float(space.rng.uniform(-0.3, 0.3))
+            reach = math.hypot(*piece.size[:2]) / 2 - piece.size[0] / 2  # a turned footprint reaches further back
+            pose = space.wall_pose(side, piece, middle + step * pitch, WALL_GAP + reach + deep * pitch)
+            item = Placed(piece, pose.x, pose.y, CONTACT, pose.yaw + turn)
+            if space.fits(item, gap=0.04):
+                found.append(item)
+                waiting.pop()
+    return found
+
+
+def spread(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
+    """Here and there on the floor, turned towards the middle of the room."""
+    x0, y0, x1, y1 = space.room.inner
+    for piece in pieces:
+        for _ in range(SPREAD_TRIES):
+            x, y = float(space.rng.uniform(x0 + 0.3, x1 - 0.3)), float(space.rng.uniform(y0 + 0.3, y1 - 0.3))
+            yaw = math.atan2((y0 + y1) / 2 - y, (x0 + x1) / 2 - x) + float(space.rng.uniform(-0.4, 0.4))
+            item = Placed(piece, x, y, CONTACT, yaw)
+            if space.fits(item, gap=SPREAD_GAP):
+                space.add(item)
+                break
+
+
+MOVES: Mapping[str, Callable[[RoomSpace, Sequence[Furniture]], None]] = {"row": row, "heap": heap, "spread": spread}

@@ -1,0 +1,125 @@
+"""Multiview Counting in words: which candidates become questions, their options, letters and templates.
+
+Options are four consecutive numbers, and a question is released only when the pool holds a place for each of the four
+with the same noun; which of them is asked is then drawn. The published distractors, at most 2 away from the answer,
+give it away: the smallest and the largest of four different numbers are 3 apart or more, so neither could be the answer,
+and guessing between the other two is right half the time. Hence the end of a run has one distractor that is 3 away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from datagen.balance import Deck, ordered
+from datagen.language import plural
+from datagen.rationale import mvc_caption, mvc_rationale
+from datagen.tasks.base import Question
+from ipt.samples.questions import word, wordings
+
+OPTIONS = 4
+POOL = 40  # waiting places per noun and count
+#: What one may take for the noun asked about: where such a thing is in view, the question is refused.
+LOOKALIKES: Mapping[str, tuple[str, ...]] = {
+    "cabinet": ("kitchen counter", "wall cabinet", "sink", "bathroom sink", "tv stand", "dresser", "shoe rack"),
+    "storage unit": ("kitchen counter", "wall cabinet", "sink", "bathroom sink"),
+    "dresser": ("cabinet", "nightstand"),
+    "chair": ("office chair", "armchair"),
+    "stool": ("ottoman", "side table"),
+    "ottoman": ("stool",),
+    "side table": ("stool", "nightstand"),
+    "nightstand": ("side table",),
+    "basket": ("laundry basket", "trash bin"),
+    "laundry basket": ("basket", "trash bin"),
+    "trash bin": ("basket", "laundry basket"),
+    "television": ("monitor",),
+    "monitor": ("television",),
+}
+#: Kinds of things of which homes have several, although of each category only one or two.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "seat": ("chair", "armchair", "sofa", "stool", "bar stool", "office chair", "bench", "ottoman"),
+    "table": ("dining table", "coffee table", "side table", "console table", "desk", "nightstand"),
+    "storage unit": ("cabinet", "wardrobe", "bookshelf", "dresser", "tv stand", "nightstand", "shoe rack"),
+    "kitchen appliance": ("stove", "fridge", "microwave", "toaster", "kettle", "dishwasher", "coffee machine"),
+    "lamp": ("table lamp", "floor lamp", "ceiling lamp"),
+    "bathroom fixture": ("toilet", "bathtub", "shower", "bathroom sink", "washing machine"),
+    "electronic device": ("television", "monitor", "laptop", "keyboard", "speaker"),
+    "container": ("trash bin", "basket", "laundry basket", "box", "suitcase", "backpack"),
+}
+
+
+class MultiviewCountingSelector:
+    """Releases a question when each of its four options could have been asked; evens out nouns."""
+
+    def __init__(self, count: int, max_share: float, rng: np.random.Generator, plain: bool = False) -> None:
+        self._wanted, self._max_share, self._rng, self._plain = count, max_share, rng, plain
+        self._pool: dict[str, dict[int, deque[tuple[str, Mapping[str, Any]]]]] = {}
+        self._groups: set[str] = set()
+        self._given: Counter[str] = Counter()
+        self._letters = Deck(range(OPTIONS), rng)
+        self._templates = Deck(wordings(plain)["mvc_count"], rng)
+
+    @property
+    def remaining(self) -> int:
+        return self._wanted - self._given.total()
+
+    def pending(self) -> list[str]:
+        return [name for counts in self._pool.values() for queue in counts.values() for name, _ in queue]
+
+    def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
+        noun = facts["category"]
+        queues = self._pool.setdefault(noun, {})
+        queue = queues.setdefault(facts["count"], deque())
+        if len(queue) < POOL:
+            queue.append((candidate_id, facts))
+        runs = [first for first in queues if all(queues.get(first + step) for step in range(OPTIONS))]
+        if not runs or not self.remaining or self._too_common(noun):
+            return []
+        first = sorted(runs)[int(self._rng.integers(len(runs)))]
+        options = list(range(first, first + OPTIONS))
+        chosen_id, chosen = queues[options[int(self._rng.integers(OPTIONS))]].popleft()
+        self._given[noun] += 1
+        self._forget(place_of(chosen_id))
+        return [self._word(chosen_id, chosen, options)]
+
+    def _too_common(self, noun: str) -> bool:
+        """Whether a noun has had its share; the share grows where few nouns reach high counts."""
+        ready = sum(
+            any(all(queues.get(first + step) for step in range(OPTIONS)) for first in queues)
+            for queues in self._pool.values()
+        )
+        share = max(self._max_share, 1.25 / max(ready, 1))
+        return self._given[noun] + 1 > max(2.0, share * (self._given.total() + 1))
+
+    def _forget(self, place: str) -> None:
+        """Drop the other questions about the same pictures."""
+        for queues in self._pool.values():
+            for number, queue in queues.items():
+                queues[number] = deque(item for item in queue if place_of(item[0]) != place)
+
+    def _word(self, candidate_id: str, facts: Mapping[str, Any], options: list[int]) -> Question:
+        template, position = self._templates.deal(), self._letters.deal()
+        noun, members = facts["category"], facts["members"]
+        objects = plural(noun)
+        if members != [noun]:
+            objects += f" ({', '.join(plural(member) for member in GROUPS[noun])})"
+        right = str(facts["count"])
+        wrong = [str(option) for option in options if option != facts["count"]]
+        return Question(
+            candidate_id=candidate_id,
+            question=word(template, objects=objects),
+            question_type=facts["movement"],
+            choices=tuple(map(str, options)) if self._plain else ordered(right, wrong, position, self._rng),
+            answer_text=right,
+            rationale=mvc_rationale(facts),
+            caption=mvc_caption(facts),
+            facts={**facts, "template": template.id, "person": template.person},
+        )
+
+
+def place_of(candidate_id: str) -> str:
+    """The part of a candidate's id that names its pictures."""
+    return candidate_id.rsplit("-", 1)[0]

@@ -1,0 +1,55 @@
+"""The command that turns a downloaded evaluation set into a folder of samples."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipt.common import cli
+from ipt.common.progress import tracked
+from ipt.common.registry import unknown_name
+from ipt.evaluation.benchmarks.catalog import BENCHMARKS
+from ipt.samples.sample import SpatialSample
+from ipt.samples.store import seal, write_shards
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Convert a published evaluation set, downloaded into the folder source, into a folder of samples.
+
+    name: pet_ai2thor, pet_habitat, pet_sat, mvc_ai2thor, mvc_scannet, mvc_messytable, pt_ai2thor, pt_real, mindcube, all_angles.
+    The manifest remembers the name and how the set is scored.
+    """
+
+    name: str
+    source: str
+    output: str
+
+
+def main(config: BenchmarkConfig) -> None:
+    """Write shards and, last, the manifest; says where the number of questions is not the published one."""
+    if config.name not in BENCHMARKS:
+        raise ValueError(unknown_name("benchmark", config.name, BENCHMARKS))
+    benchmark, source, output = BENCHMARKS[config.name], Path(config.source), Path(config.output)
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist; download {benchmark.origin} into it")
+    count = 0
+
+    def samples() -> Iterator[SpatialSample]:
+        nonlocal count
+        for sample in tracked(benchmark.read(source, benchmark.name), f"reading {benchmark.name}", benchmark.size):
+            count += 1
+            yield sample
+
+    shards = write_shards(output, benchmark.name, samples())
+    about = {"name": benchmark.name, "averaged": benchmark.averaged, "published_size": benchmark.size}
+    seal(output, {"source": source.name, "benchmark": about})
+    if count != benchmark.size:
+        print(f"note: {count} questions; the published evaluation has {benchmark.size}", file=sys.stderr)
+    print(f"{count} questions in {len(shards)} shards in {output}")
+
+
+if __name__ == "__main__":
+    cli.run(BenchmarkConfig, main)

@@ -1,0 +1,1 @@
+"""How good imagined pictures are: as pictures, and for what they are for."""

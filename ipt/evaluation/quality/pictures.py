@@ -1,0 +1,123 @@
+"""The pictures that are judged: what a run imagined, the truth at the same size, and two references for both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ipt.common.images import RGB, decode_image, image_size
+from ipt.common.progress import tracked
+from ipt.common.seeding import generator
+from ipt.common.statistics import Floats
+from ipt.evaluation.quality.labels import Labels, labels_of
+from ipt.inference.prediction import Prediction, Run
+from ipt.samples.store import SampleReader
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """``n`` samples of one task, with the ``imagined`` pictures of each, all of one ``size`` (width, height).
+
+    ``permuted``: what the run imagined for a sample of another scene. ``mean``: the mean of the true pictures of all other
+    scenes. ``drawn_from``: how many samples had imaginations. ``unlabelled``: why there are no ``labels``, if so.
+    """
+
+    task: str
+    size: Size
+    scenes: list[str]
+    labels: list[Labels]
+    imagined: list[list[RGB]]
+    truth: list[RGB]
+    permuted: list[RGB]
+    mean: list[RGB]
+    drawn_from: int
+    unlabelled: str
+
+
+def judged_pictures(run: Run, reader: SampleReader, task: str, limit: int, seed: int) -> Pictures:
+    """The imaginations of at most ``limit`` samples, drawn by seed. ``ValueError`` where there are fewer than two scenes."""
+    found = [prediction for prediction in run.predictions if prediction.task == task and prediction.images]
+    order = generator(seed, "judged", task).permutation(len(found))[:limit]
+    chosen = sorted((found[row] for row in order), key=lambda prediction: prediction.sample_id)
+    if len({prediction.scene for prediction in chosen}) < 2:
+        raise ValueError(
+            f"{run.folder}: imaginations of '{task}' are judged against other scenes; there are not two scenes"
+        )
+    sizes = Counter(image_size(run.folder / prediction.images[0]) for prediction in chosen)
+    size = sizes.most_common(1)[0][0]
+    rows = rows_of(chosen, reader)
+    samples = (reader[row] for row in tracked(rows, f"reading true imaginations of {task}", len(rows)))
+    truths: list[RGB] = []
+    labels: list[Labels] = []
+    unlabelled = ""
+    for sample in samples:
+        truths.append(resized(sample.imagination.pixels(), size))
+        try:
+            labels.append(labels_of(sample))
+        except ValueError as error:
+            unlabelled = unlabelled or str(error)
+    imagined = [[resized(decode_image(run.folder / name), size) for name in p.images] for p in chosen]
+    scenes = [prediction.scene for prediction in chosen]
+    others = strangers(scenes, generator(seed, "permuted", task))
+    permuted = [imagined[other][0] for other in others]
+    mean = mean_of_other_scenes(truths, scenes)
+    return Pictures(task, size, scenes, labels, imagined, truths, permuted, mean, len(found), unlabelled)
+
+
+def rows_of(predictions: Sequence[Prediction], reader: SampleReader) -> list[int]:
+    """The rows of samples; ``ValueError`` names one that the dataset lacks."""
+    rows = {name: row for row, name in enumerate(reader.ids())}
+    if lacking := [p.sample_id for p in predictions if p.sample_id not in rows]:
+        raise ValueError(
+            f"{reader.source} lacks {len(lacking)} samples that the run answered, such as '{lacking[0]}': not the run's data"
+        )
+    return [rows[prediction.sample_id] for prediction in predictions]
+
+
+def resized(picture: RGB, size: Size) -> RGB:
+    """Bicubic, antialiased, as the model's own inputs and targets are."""
+    if (picture.shape[1], picture.shape[0]) == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+
+
+def strangers(scenes: Sequence[str], rng: np.random.Generator) -> list[int]:
+    """For each sample, a random one of another scene."""
+    names = np.array(scenes)
+    return [int(rng.choice(np.flatnonzero(names != scene))) for scene in scenes]
+
+
+def mean_of_other_scenes(pictures: Sequence[RGB], scenes: Sequence[str]) -> list[RGB]:
+    """For each picture, the mean of those of all other scenes, rounded."""
+    sums: dict[str, Floats] = {}
+    for picture, scene in zip(pictures, scenes, strict=True):
+        sums[scene] = sums.get(scene, 0) + picture.astype(np.float64)
+    total, sizes = sum(sums.values()), Counter(scenes)
+    means = {
+        scene: np.rint((total - own) / (len(scenes) - sizes[scene])).astype(np.uint8) for scene, own in sums.items()
+    }
+    return [means[scene] for scene in scenes]
+
+
+def training_pictures(
+    reader: SampleReader, task: str, size: Size, side: int, limit: int, seed: int
+) -> list[tuple[str, RGB, Labels]]:
+    """Scene, true picture and labels of at most ``limit`` samples of a task, drawn by seed; brought to ``size`` and then to
+    ``side`` x ``side``, as imaginations are."""
+    rows = [row for row, name in enumerate(reader.column("task")) if name == task]
+    chosen = sorted(generator(seed, "probe", task).permutation(rows)[:limit].tolist())
+    samples = (reader[row] for row in tracked(chosen, f"reading {task} for the probe", len(chosen)))
+    return [
+        (
+            sample.provenance.scene_id,
+            resized(resized(sample.imagination.pixels(), size), (side, side)),
+            labels_of(sample),
+        )
+        for sample in samples
+    ]

@@ -1,0 +1,129 @@
+"""The figures of a report: scores, paired differences, quality and training curves of runs, as one JSON value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipt.common.files import read_json_lines
+from ipt.evaluation.comparison import Comparison, compare, labels
+from ipt.evaluation.metrics import Scores, scores_of
+from ipt.evaluation.quality.judge import Quality, judge
+from ipt.evaluation.settings import QualityConfig
+from ipt.inference.prediction import Run
+
+#: Files of a training run, and how many points of each of their curves are kept.
+CURVE_FILES = {"training": "metrics.jsonl", "validation": "validation.jsonl"}
+TRAINING_CURVES = ("loss", "ce", "flow", "gradient_norm", "learning_rate")
+MAX_POINTS = 400
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """One run: its ``label`` tells it from the others. ``curves``: (step, value) by name and file kind."""
+
+    label: str
+    run: Run
+    scores: Scores
+    quality: tuple[Quality, ...]
+    curves: dict[str, dict[str, Curve]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "folder": str(self.run.folder),
+            "manifest": asdict(self.run.manifest),
+            "done": self.run.done,
+            "predictions": len(self.run.predictions),
+            "scores": self.scores.to_json(),
+            "quality": [quality.to_json() for quality in self.quality],
+            "curves": self.curves,
+        }
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All runs, the comparisons among those that answered the same questions, and why others were not compared."""
+
+    runs: tuple[RunFigures, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "runs": [run.to_json() for run in self.runs],
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "notes": list(self.notes),
+        }
+
+
+def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
+    """Figures of runs, at least one; ``quality``: how imaginations are judged."""
+    names, notes = labels(runs), []
+    comparisons: list[Comparison] = []
+    for group in same_data(runs):
+        try:
+            found = compare(group, seed) if len(group) > 1 else []
+        except ValueError as error:
+            notes.append(f"No differences are given: {error}.")
+            continue
+        own = dict(zip(labels(group), (names[runs.index(run)] for run in group), strict=True))
+        comparisons += [relabelled(row, own) for row in found]
+    parts = tuple(
+        RunFigures(
+            name,
+            run,
+            scores_of(run, seed),
+            tuple(judge(run, quality, seed)),
+            training_curves(Path(run.manifest.checkpoint)),
+        )
+        for name, run in zip(names, runs, strict=True)
+    )
+    return Figures(parts, tuple(comparisons), tuple(notes))
+
+
+def same_data(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs by the data that they answered, in the order given."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.manifest.data_sha256, []).append(run)
+    return list(groups.values())
+
+
+def relabelled(row: Comparison, names: dict[str, str]) -> Comparison:
+    """The comparison with the labels that runs have in the whole report."""
+    return Comparison(**{**asdict(row), "reference": names[row.reference], "other": names[row.other]})
+
+
+def training_curves(checkpoint: Path) -> dict[str, dict[str, Curve]]:
+    """The curves of the training run that ``checkpoint`` is, or lies in (up to two folders down); empty where there is none."""
+    places = (checkpoint, *checkpoint.parents[:2])
+    folder = next((place for place in places if (place / CURVE_FILES["training"]).is_file()), None)
+    if folder is None:
+        return {}
+    curves: dict[str, dict[str, Curve]] = {}
+    for kind, file in CURVE_FILES.items():
+        records = read_json_lines(folder / file)
+        fields = {name for record in records for name in numbers(record)} - {"step"}
+        for name in sorted(fields & set(TRAINING_CURVES) if kind == "training" else fields):
+            points = [(record["step"], record[name]) for record in records if name in numbers(record)]
+            curves.setdefault(name, {})[kind] = thinned(points)
+    return curves
+
+
+def numbers(record: dict[str, Any]) -> dict[str, float]:
+    return {n: v for n, v in record.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def thinned(points: Curve) -> Curve:
+    """At most ``MAX_POINTS`` points, means of neighbours."""
+    if not points:
+        return []
+    blocks = np.array_split(np.array(points, dtype=np.float64), min(len(points), MAX_POINTS))
+    return [(float(step), float(value)) for step, value in (block.mean(axis=0) for block in blocks)]

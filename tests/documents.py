@@ -1,0 +1,86 @@
+"""What README and docs tell users to type, read from the pages, and how each command is kept short when a test runs it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("generate", "train", "evaluate", "extend", "simulators", "benchmarks")),
+)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PROGRAMS = ("python", "make", "torchrun", "accelerate", "pip", "pytest")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: one command of a shell block, or a whole Python block."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: str) -> list[Block]:
+    """Commands and Python programs of a page, in order; lines of a shell block that no program begins are its output."""
+    text = (ROOT / page).read_text()
+    found = []
+    for match in FENCE.finditer(text):
+        line = text.count("\n", 0, match.start(2)) + 1
+        if match[1] == "python":
+            found.append(Block(page, line, "python", match[2]))
+            continue
+        joined = re.sub(r"\\\n\s*", " ", match[2])
+        commands = [entry for entry in joined.splitlines() if entry.split(" ")[0] in PROGRAMS]
+        found += [Block(page, line, "shell", command) for command in commands]
+    return found
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How commands that match ``pattern`` are run: with ``settings`` in place of their own, or not at all, for a stated reason.
+    ``ends``: the exit codes that are right."""
+
+    pattern: str
+    settings: dict[str, str] = field(default_factory=dict)
+    skipped: str = ""
+    ends: tuple[int, ...] = (0,)
+
+
+#: The first rule whose pattern is found in a command holds.
+RULES = (
+    Rule(r"^make ", skipped="these are what runs the tests, and CI"),
+    Rule(r"^pip ", skipped="installs"),
+    Rule(r"-m pytest", skipped="it is part of this suite"),
+    Rule(r"--help"),
+    Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),
+    Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing
+    Rule(r"-m datagen\.audit", ends=(0, 1)),  # 1: so few questions are not balanced
+    Rule(r"-m datagen .*task=mvc", {"num_samples": "2", "image_size": "64", "workers": "1"}),
+    Rule(r"-m datagen .*blocks", {"num_samples": "16", "image_size": "64", "workers": "1"}),
+    Rule(r"-m datagen .*shard=", {"num_samples": "8", "image_size": "64"}),
+    Rule(r"-m datagen ", {"num_samples": "4", "image_size": "64", "workers": "1"}),
+    Rule(r"dry_run=true|trainer=debug"),
+    Rule(r"train\.py ", {"trainer.steps": "2"}),
+)
+
+
+def rule(block: Block) -> Rule:
+    """The rule of a command, by default to run it as it is printed."""
+    return next((known for known in RULES if re.search(known.pattern, block.text)), Rule(""))
+
+
+def arguments(block: Block) -> list[str]:
+    """The words of a command, shortened by its rule; comments are left out."""
+    words = shlex.split(block.text, comments=True)
+    changed = rule(block).settings
+    kept = [word for word in words if word.partition("=")[0] not in changed]
+    return [*kept, *(f"{key}={value}" for key, value in changed.items())]

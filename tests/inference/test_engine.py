@@ -1,0 +1,246 @@
+"""The engine: what it answers does not depend on batches, errors stay with their samples, every mode looks at what it says."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from ipt.imagination.ipt import Ipt
+from ipt.inference.answering import Outcome, combined
+from ipt.inference.engine import Answered, Engine, make_guidance
+from ipt.inference.plans import make_plan
+from ipt.inference.prediction import MODES, Prediction, without_seconds
+from ipt.inference.session import SessionContext
+from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
+from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.settings import GuidanceDropout
+from ipt.sequence.spans import Role
+from tests.imagination.examples import noise_picture
+from tests.inference import toy
+
+DRAW = DrawSettings(timesteps=4)
+TEXT = TextSettings(max_tokens=40)
+
+
+def settings(name: str = "imagination", **changes: Any) -> ModeSettings:
+    return ModeSettings(name, **{"draw": DRAW, "text": TEXT, **changes})
+
+
+def engine(name: str = "imagination", *modes: str, batch_size: int = 4, **changes: Any) -> Engine:
+    return Engine(toy.checkpoint(*modes), settings(name, **changes), seed=3, batch_size=batch_size)
+
+
+def by_id(answers: Sequence[Answered]) -> dict[str, Prediction]:
+    found = {answered.prediction.sample_id: answered.prediction for answered in answers}
+    assert len(found) == len(answers)
+    return found
+
+
+def assert_same(ours: dict[str, Prediction], theirs: dict[str, Prediction]) -> None:
+    """Equal up to time and the last digits of probabilities."""
+    assert ours.keys() == theirs.keys()
+    for name, prediction in ours.items():
+        other = theirs[name]
+        assert prediction.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+        assert without_seconds(replace(prediction, probabilities=())) == without_seconds(
+            replace(other, probabilities=())
+        )
+
+
+@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("modes", [("ipt", "label_only"), ("text_cot",), ("caption",)], ids=lambda modes: modes[0])
+def test_batched_is_one_by_one_and_right_in_every_mode(name: str, modes: tuple[str, ...]) -> None:
+    """The toy knows its samples by heart, in every way of being asked."""
+    together = by_id(list(engine(name, *modes).answer(toy.SAMPLES)))
+    one_by_one = engine(name, *modes, batch_size=1)
+    assert_same(together, by_id(list(one_by_one.answer(toy.SAMPLES))))
+    assert {p.mode for p in together.values()} == {name}
+    if name != "wrong_imagination":
+        assert all(p.correct and p.error is None for p in together.values())
+    for prediction in together.values():
+        draws = name in ("imagination", "free") and "ipt" in modes
+        assert (len(prediction.images), prediction.opened_image) == (int(draws), draws)
+        assert prediction.image_tokens == 4 * draws
+        assert bool(prediction.thoughts) == (name != "answer_only")
+        assert max(prediction.probabilities) == prediction.probabilities[prediction.answer or 0]
+
+
+class Injected(Ipt):
+    """The mode ``ipt``, where the true announcement and image stand in for the model's own."""
+
+    truth_of: dict[str, SpatialSample]
+
+    def imagine(self, context: Any, n: int, generator: torch.Generator) -> Any:
+        assert isinstance(context, SessionContext)
+        rows = context.repeat(n)
+        said = rows.append([self._at_inference([self.announcement("look")])] * len(rows))
+        images = [self.truth_of[str(row.name[0])].imagination for row in rows.rows]
+        return self._look(said, ["<think>look</think><image_start>"] * len(rows), images)
+
+
+def test_an_injected_truth_is_gt_imagination_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = by_id(list(engine("gt_imagination").answer(toy.SAMPLES)))
+    imagining = engine("imagination")
+    plan = make_plan(imagining.mode, imagining.checkpoint.recipe, imagining.renderer)
+    injected = Injected(plan.mode.renderer, plan.mode.settings)  # type: ignore[attr-defined]
+    injected.truth_of = {sample.id: sample for sample in toy.SAMPLES}
+    monkeypatch.setattr("ipt.inference.engine.make_plan", lambda *_: replace(plan, mode=injected))  # type: ignore[type-var]
+    found = by_id(list(imagining.answer(toy.SAMPLES)))
+    for name, prediction in found.items():
+        assert prediction.probabilities == truth[name].probabilities
+        assert (prediction.text, prediction.answer) == (truth[name].text, truth[name].answer)
+    assert all(p.images for p in found.values()) and not any(p.images for p in truth.values())
+
+
+def test_the_answer_looks_at_the_imagination_that_the_mode_says() -> None:
+    """True, wrong and self-made images give different probabilities; the wrong one is of another scene."""
+    true, wrong, own = (
+        by_id(list(engine(name).answer(toy.SAMPLES))) for name in ("gt_imagination", "wrong_imagination", "imagination")
+    )
+    for name in true:
+        assert len({each[name].probabilities for each in (true, wrong, own)}) == 3
+    swapped = [replace(toy.SAMPLES[0], imagination=toy.SAMPLES[1].imagination), *toy.SAMPLES[1:]]
+    changed = by_id(list(engine("gt_imagination").answer(swapped)))
+    different = {name for name in true if changed[name].probabilities != true[name].probabilities}
+    assert different == {"pet/0"}
+
+
+def test_options_are_read_without_writing() -> None:
+    written, read = (by_id(list(engine("imagination", answer=a).answer(toy.SAMPLES))) for a in ("text", "options"))
+    for name, prediction in read.items():
+        assert prediction.probabilities == pytest.approx(written[name].probabilities, abs=1e-5)
+        assert (prediction.answer, prediction.text) == (written[name].answer, "")
+        assert prediction.text_tokens < written[name].text_tokens
+    (plain,) = engine("answer_only", probabilities=False).answer(toy.SAMPLES[:1])
+    assert plain.prediction.probabilities == () and plain.prediction.correct
+
+
+def test_several_imaginations_vote() -> None:
+    (one,) = engine("imagination").answer(toy.SAMPLES[:1])
+    (several,) = engine("imagination", n=3).answer(toy.SAMPLES[:1])
+    assert several.prediction.votes == (0, 0, 0) and several.prediction.correct
+    assert several.prediction.images == tuple(f"images/pet%2F0-{k}.png" for k in range(3))
+    assert len({image.data for image in several.images}) == 3
+    assert one.images[0].data == several.images[0].data, "the first of several is the only one of one"
+    assert several.prediction.text_tokens == 3 * one.prediction.text_tokens
+
+
+def outcome(answer: int | None, *probabilities: float) -> Outcome:
+    return Outcome(answer, probabilities, "", (), (), 0)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "vote", "mean"),
+    [
+        ([outcome(0, 0.6, 0.4), outcome(0, 0.6, 0.4), outcome(1, 0.0, 1.0)], 0, 1),
+        ([outcome(0, 0.6, 0.4), outcome(1, 0.1, 0.9)], 1, 1),
+        ([outcome(1, 0.5, 0.5), outcome(0, 0.5, 0.5)], 0, 0),
+        ([outcome(None, 0.6, 0.4), outcome(None, 0.6, 0.4), outcome(1, 0.0, 1.0)], 1, 1),
+        ([outcome(None, 0.2, 0.8), outcome(None, 0.2, 0.8)], None, 1),
+        ([outcome(None, 0.2, 0.8)], None, None),
+    ],
+)
+def test_votes_and_mean_probabilities(outcomes: list[Outcome], vote: int | None, mean: int | None) -> None:
+    assert (combined(outcomes, "vote"), combined(outcomes, "mean")) == (vote, mean)
+
+
+def broken(number: int, what: str) -> SpatialSample:
+    sample = toy.sample(number)
+    if what == "corrupt image":
+        return replace(sample, images=(SampleImage(noise_picture(1)[:-40], "observation"),))
+    if what == "no image":
+        return replace(sample, images=(SampleImage(b"not an image", "observation"),))
+    if what == "bomb":
+        buffer = io.BytesIO()
+        Image.new("1", (6000, 6000)).save(buffer, "PNG")
+        return replace(sample, images=(SampleImage(buffer.getvalue(), "observation"),))
+    return replace(sample, question="x" * 2_000_000)
+
+
+BROKEN = {
+    "corrupt image": "BadImage: .*truncated",
+    "no image": "BadImage: .*not a PNG, JPEG or WebP image",
+    "bomb": "BadImage: .*6000x6000 pixels",
+    "2 MB of text": "RejectedSample: .*at most 16384 are allowed",
+}
+
+
+def test_a_bad_sample_is_an_error_of_its_own() -> None:
+    """It has its id and its reason; the samples of its batch are answered as they are without it."""
+    bad = [broken(10 + number, what) for number, what in enumerate(BROKEN)]
+    found = by_id(list(engine("answer_only", batch_size=8).answer([*bad[:2], *toy.SAMPLES, *bad[2:]])))
+    assert_same({s.id: found[s.id] for s in toy.SAMPLES}, by_id(list(engine("answer_only").answer(toy.SAMPLES))))
+    for sample, (what, message) in zip(bad, BROKEN.items(), strict=True):
+        prediction = found[sample.id]
+        assert prediction.answer is None and prediction.error is not None, what
+        assert re.match(message, prediction.error), prediction.error
+
+
+def test_an_answer_that_takes_too_long_is_an_error() -> None:
+    answers = by_id(list(engine("imagination", max_seconds=1e-4).answer(toy.SAMPLES)))
+    assert [p.error for p in answers.values()] == ["TimeLimit: no answer within 0.0001 seconds"] * 4
+
+
+def test_texts_have_a_cap() -> None:
+    answers = by_id(list(engine("imagination", "text_cot", text=TextSettings(max_tokens=3)).answer(toy.SAMPLES)))
+    for prediction in answers.values():
+        assert prediction.text_tokens == 3 and prediction.answer is None and prediction.error is None
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_free_answer_draws_as_often_as_it_likes_up_to_a_cap(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain,) = engine("free", max_images=most).answer(toy.SAMPLES[:1])
+    assert len(plain.images) == 1 and plain.prediction.correct
+    monkeypatch.setattr("ipt.inference.plans.STOP", "<never>")
+    original = SessionContext.generate_text
+
+    def insisting(self: SessionContext, role: Role, generator: torch.Generator, until: str = "", **rest: Any) -> Any:
+        """After its image, the model announces another one."""
+        if until == "<never>":
+            context, _ = original(self, role, generator, "", **rest)
+            return context, ["<think>again</think><image_start>"] * len(self)
+        return original(self, role, generator, until, **rest)
+
+    monkeypatch.setattr(SessionContext, "generate_text", insisting)
+    (insistent,) = engine("free", max_images=most).answer(toy.SAMPLES[:1])
+    assert len(insistent.images) == most
+    assert len(insistent.prediction.images) == len(set(insistent.prediction.images)) == most
+
+
+@pytest.mark.parametrize(
+    ("modes", "changes", "message"),
+    [
+        (("label_only",), {}, "needs a model that was trained to imagine; this one was trained on label_only"),
+        (("ipt",), {"mediator": "caption"}, "mode.mediator=caption: the model was trained on ipt"),
+    ],
+)
+def test_a_mode_that_was_not_trained_is_refused(modes: tuple[str, ...], changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        engine("imagination", *modes, **changes)
+    assert engine("answer_only", *modes)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "given", "expected"),
+    [
+        ((0.1, 0.1), {}, (4.0, 2.0)),
+        ((0.1, 0.0), {}, (4.0, 1.0)),
+        ((0.0, 0.1), {}, None),
+        ((0.0, 0.0), {"text_scale": 3.0, "image_scale": 1.5}, (3.0, 1.5)),
+        ((0.1, 0.1), {"text_scale": 1.0}, None),
+    ],
+)
+def test_guidance_is_on_where_it_was_trained(
+    dropout: tuple[float, float], given: dict[str, float], expected: tuple[float, float] | None
+) -> None:
+    recipe = toy.recipe()
+    trained = replace(recipe, sequence=replace(recipe.sequence, dropout=GuidanceDropout(*dropout)))
+    guidance = make_guidance(DrawSettings(**given), trained)
+    assert (None if guidance is None else (guidance.text_scale, guidance.image_scale)) == expected

@@ -1,0 +1,227 @@
+"""A session computes what training computed: cached = packed, batched = one by one, snapshots do not disturb each other."""
+
+from __future__ import annotations
+
+import gc
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ipt.flow.guidance import Guidance
+from ipt.flow.sampler import euler
+from ipt.flow.schedule import schedule
+from ipt.imagination.base import Imagination
+from ipt.imagination.ipt import Ipt
+from ipt.imagination.mixture import make_mode
+from ipt.imagination.text_cot import TextCot
+from ipt.inference.answering import left_to_write
+from ipt.inference.runner import Runner
+from ipt.inference.session import Session, SessionContext
+from ipt.inference.settings import TextSettings
+from ipt.samples.prompts import IMAGE_END, MODES, answer_text
+from ipt.samples.sample import SpatialSample
+from ipt.sequence.batch import lay_out
+from ipt.sequence.segments import Kind, Segment
+from ipt.sequence.spans import Loss, Role
+from ipt.sequence.transforms import unpatchify
+from tests.imagination.examples import GEOMETRY
+from tests.inference import toy
+
+SPECIAL = toy.tokenizer().special
+GUIDANCE = Guidance(3.0, 2.0, 0.2, 1.0, "text_channel")
+TIMES = schedule(5)
+
+
+def session(temperature: float = 0.0, guidance: Guidance | None = GUIDANCE, max_tokens: int = 40) -> Session:
+    runner = Runner(toy.model(), toy.codec(), SPECIAL, guidance, TIMES)
+    return Session(runner, toy.tokenizer(), TextSettings(max_tokens, temperature))
+
+
+def mode(name: str) -> Imagination:
+    return make_mode(name, toy.checkpoint().renderer(), toy.recipe().imagination)
+
+
+def prompted(made: Imagination, samples: Sequence[SpatialSample], at: Session | None = None) -> SessionContext:
+    empty = (at or session()).start([(sample.id,) for sample in samples], [sample.task for sample in samples])
+    return empty.append([made.prompt(sample) for sample in samples])
+
+
+def seeded(seed: int = 5) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@torch.no_grad()
+def packed_logits(segments: Sequence[Segment]) -> Tensor:
+    """[n, vocabulary] of the last text, in one packed pass without a cache."""
+    kept = [s for s in segments[:-1] if s.kind is not Kind.VAE_NOISED]
+    batch = lay_out([[*kept, replace(segments[-1], loss=Loss.CE)]], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+    logits = toy.model()(batch).logits_CV
+    assert logits is not None
+    return logits[-len(segments[-1].payload) - 1 :]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_options_score_as_training_computes_them(name: str) -> None:
+    """With the true mediator in place: the letters of the options compare as in one packed pass without a cache."""
+    made, truth = mode(name), toy.sample(1)
+    waiting = prompted(made, [truth])
+    blocked: frozenset[Role] = frozenset()
+    before = ""
+    if isinstance(made, Ipt):
+        imagined = made.given(waiting, ["look"], [truth.imagination])
+        waiting, blocked, before = imagined.context, imagined.blocked, IMAGE_END  # type: ignore[assignment]
+    elif isinstance(made, TextCot):
+        before = made.mediator(truth)
+        waiting = made.given(waiting, [before]).context  # type: ignore[assignment]
+    written = [toy.tokenizer().decode(row.text.ids) if row.text else "" for row in waiting.rows]
+    texts = [before + answer_text(toy.sample(1, letter)) for letter in "AB"]
+    left = [left_to_write(written[0], text) if not written[0] else text[len(written[0]) :] for text in texts]
+    (scores,) = waiting.score_options([left], Role.ANSWER, blocked)
+    one, two = ([*made.segments(toy.sample(1, letter), 0)] for letter in "AB")
+    ids_one, ids_two = one[-1].payload, two[-1].payload
+    assert isinstance(ids_one, Tensor) and isinstance(ids_two, Tensor)
+    (letter,) = (ids_one != ids_two).nonzero().flatten().tolist()
+    chances = torch.log_softmax(packed_logits(one), -1)[letter]
+    expected = float(chances[ids_one[letter]] - chances[ids_two[letter]])
+    assert scores[0] - scores[1] == pytest.approx(expected, abs=1e-4)
+    assert abs(scores[0] - scores[1]) > 1
+
+
+def test_written_text_is_what_the_uncached_model_would_write() -> None:
+    made, sample = mode("ipt"), toy.sample(2)
+    context, texts = prompted(made, [sample]).generate_text(Role.IMAGINATION, seeded())
+    ids = toy.tokenizer().encode(texts[0])
+    segment = Segment(Kind.TEXT, torch.tensor(ids), Role.IMAGINATION)
+    logits = packed_logits([*made.prompt(sample), segment])
+    assert logits.argmax(-1).tolist() == [*ids, SPECIAL.eos]
+    assert context.rows[0].text_tokens == len(ids)
+    assert [s.role for s in context.closed.rows[0].segments] == [
+        *(s.role for s in made.prompt(sample)),
+        Role.IMAGINATION,
+    ]
+
+
+def test_a_text_that_was_stopped_goes_on_as_if_it_had_not_been() -> None:
+    start = prompted(mode("text_cot"), toy.SAMPLES)
+    whole, texts = start.generate_text(Role.ANSWER, seeded())
+    head, heads = start.generate_text(Role.ANSWER, seeded(), until="</think>")
+    assert heads == [text[: text.index("</think>") + 8] for text in texts] and all(head.is_open)
+    rest, again = head.generate_text(Role.ANSWER, seeded())
+    assert again == texts and not any(rest.is_open)
+    left = [row.text_tokens for row in rest.rows]
+    assert left == [row.text_tokens for row in whole.rows] > [row.text_tokens for row in head.rows]
+
+
+def test_a_text_that_reaches_its_cap_is_closed_there() -> None:
+    """The end marker follows, so that what comes after it stands where training would have it."""
+    longest = prompted(mode("text_cot"), toy.SAMPLES).generate_text(Role.ANSWER, seeded())[0].rows[0].text_tokens
+    capped, _ = prompted(mode("text_cot"), toy.SAMPLES, session(max_tokens=longest - 2)).generate_text(
+        Role.ANSWER, seeded()
+    )
+    assert [len(row.text.ids) for row in capped.rows if row.text] == [longest - 2] * 4 and not any(capped.is_open)
+    assert [row.segments[-1].payload.tolist() for row in capped.closed.rows] == [  # type: ignore[union-attr]
+        list(row.text.ids) for row in capped.rows if row.text
+    ]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_row_does_not_depend_on_its_batch(temperature: float) -> None:
+    """Texts (sampled ones, too), images and scores of rows together, in another order, and alone."""
+    made = mode("ipt")
+
+    def outcome(samples: Sequence[SpatialSample]) -> dict[str, tuple[str, np.ndarray, list[float]]]:
+        start = prompted(made, samples, session(temperature))
+        rows, texts = start.repeat(2).generate_text(Role.IMAGINATION, seeded())
+        images = rows.generate_image(range(len(rows)), (8, 8), seeded())
+        scores = rows.score_options([["<answer>A", "<answer>B"]] * len(rows))
+        names = [f"{sample.id} {k}" for sample in samples for k in range(2)]
+        pixels = [np.asarray(Image.open(io.BytesIO(image.data)), dtype=int) for image in images]
+        return dict(zip(names, zip(texts, pixels, scores, strict=True), strict=True))
+
+    together, other_order = outcome(toy.SAMPLES), outcome(toy.SAMPLES[2:0:-1])
+    alone = {name: value for sample in toy.SAMPLES[:3] for name, value in outcome([sample]).items()}
+    for others in (other_order, alone):
+        for name, (text, pixels, scores) in others.items():
+            assert text == together[name][0]
+            assert abs(pixels - together[name][1]).max() <= 1
+            assert scores == pytest.approx(together[name][2], abs=1e-3)
+    first, second = together["pet/0 0"], together["pet/0 1"]
+    assert (abs(first[1] - second[1]).max() > 1) and (first[0] == second[0]) == (temperature == 0)
+
+
+def test_branches_of_a_snapshot_do_not_disturb_each_other() -> None:
+    made, sample = mode("ipt"), toy.sample(0)
+    options = [["<answer>A", "<answer>B"]]
+
+    def grown(start: SessionContext, number: int) -> SessionContext:
+        return start.append([made.renderer.imagined("pet", toy.sample(number).imagination, ("vae", "vit"))])  # type: ignore[attr-defined]
+
+    start = prompted(made, [sample])
+    before = start.score_options(options)
+    branches = [grown(start, number) for number in (1, 2)]
+    fresh = [grown(prompted(made, [sample]), number) for number in (1, 2)]
+    ours, theirs = ([context.score_options(options) for context in contexts] for contexts in (branches, fresh))
+    assert ours == theirs and ours[0] != ours[1]
+    assert start.score_options(options) == before
+
+
+def test_snapshots_share_rows_and_give_them_back() -> None:
+    """A row is copied only where two contexts go on from it; what no context holds is free."""
+    at = session(guidance=None)
+    start = prompted(mode("ipt"), toy.SAMPLES[:2], at)
+    cache = at.runner.rows.cache
+    assert len(cache.used) == 2
+    several = start.repeat(3)
+    assert several.held.context.rows == (0, 0, 0, 1, 1, 1)
+    several.score_options([["<answer>A", "<answer>B"]] * 6)
+    assert len(cache.used) == 2
+    written, _ = several.generate_text(Role.IMAGINATION, seeded(), until="look")
+    assert len(cache.used) == 6 and sorted(written.held.context.rows) == list(range(6))
+    del several, written
+    gc.collect()
+    again, _ = start.generate_text(Role.IMAGINATION, seeded(), until="look")
+    assert len(cache.used) == 6 and len(again) == 2
+    del start, again
+    gc.collect()
+    assert sorted(lease.row for lease in at.runner.rows.empty(6).leases) == list(range(6))
+
+
+@pytest.mark.parametrize("guidance", [None, Guidance(3.0, 1.0), GUIDANCE], ids=["plain", "text", "both"])
+def test_a_drawn_image_is_that_of_three_uncached_forward_passes(guidance: Guidance | None) -> None:
+    """Each branch packed with the noised image behind it and no cache: the segments of training after guidance dropout."""
+    made, sample = mode("ipt"), toy.sample(3)
+    assert isinstance(made, Ipt)
+    context = prompted(made, [sample], session(guidance=guidance)).append([[made.announcement("look")]])
+    (image,) = context.generate_image([0], (8, 8), seeded())
+    given = [*made.prompt(sample), made.announcement("look"), made.renderer.noised(sample, sample.imagination)]
+    lost: list[tuple[Role, ...]] = [(), (Role.SYSTEM, Role.QUESTION), (Role.OBSERVATION,)]
+    branches = [
+        lay_out([[replace(s, dropped=s.role in roles) for s in given]], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+        for roles in lost
+    ]
+
+    def velocity(x_BLD: Tensor, t: float) -> Tensor:
+        v, u, i = (toy.model()(b.with_noised(x_BLD[0], torch.tensor([t]))).velocities_FD[None] for b in branches)
+        return guidance.combine(v, u, i) if guidance and guidance.active(t) else v
+
+    noise = context._noise(context.held.context.lengths, (2, 2), seeded())
+    with torch.no_grad():
+        (tokens,) = euler(velocity, noise, TIMES)
+    (pixels,) = toy.codec().decode([unpatchify(tokens, (2, 2), GEOMETRY.latent_patch)])
+    expected = ((pixels * 0.5 + 0.5).clamp(0, 1) * 255).permute(1, 2, 0).numpy()
+    assert abs(np.asarray(Image.open(io.BytesIO(image.data))) - expected).max() < 1.01
+    assert expected.std() > 5
+
+
+def test_texts_of_different_roles_are_not_written_together() -> None:
+    start = prompted(mode("text_cot"), toy.SAMPLES[:2])
+    one, _ = start[[0]].generate_text(Role.ANSWER, seeded(), until="<")
+    mixed = replace(start, rows=(one.rows[0], start.rows[1]), held=start.held.updated([0], one.held))
+    with pytest.raises(ValueError, match="different roles"):
+        mixed.generate_text(Role.IMAGINATION, seeded())

@@ -1,0 +1,71 @@
+"""What a study consists of: its runs in order, and the mistakes that are told before anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+import train as command
+from ipt.study.settings import Study, make_study, runs
+from ipt.training.config import train_config
+
+ARM = {"modes": ["answer_only"]}
+
+
+def plan(**changes: Any) -> dict[str, Any]:
+    rows = {"train": 8, "val": 4, "test": 4}
+    tasks = {"pet": {"seeds": 3, "rows": rows}, "pt": {"seeds": 1, "rows": rows, "rank": 2}}
+    arms = {"a": ARM, "late": {**ARM, "rank": 1}, "pt_only": {**ARM, "tasks": ["pt"]}}
+    return {"tasks": tasks, "arms": arms, **changes}
+
+
+def test_runs_come_by_rank_then_by_seed_each_once_and_scale_multiplies_the_seeds() -> None:
+    listed = runs(make_study(plan()), Path("x"))
+    assert [run.name for run in listed] == [
+        "pet-a-0", "pet-a-1", "pet-a-2", "pet-late-0", "pet-late-1", "pet-late-2", "pt-a-0", "pt-pt_only-0", "pt-late-0",
+    ]  # fmt: skip
+    twice = Counter((run.task, run.arm) for run in runs(make_study(plan(scale=2)), Path("x")))
+    assert twice == {key: 2 * count for key, count in Counter((run.task, run.arm) for run in listed).items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"contrasts": {"c": {"task": "pet", "arm": "b", "mode": "answer_only", "reference": "a"}}},
+            "names the arm 'b'",
+        ),
+        ({"arms": {"a": {**ARM, "after": "b"}}}, "comes after 'b'"),
+        ({"arms": {"a": {"modes": ["dreaming"]}}}, "dreaming"),
+        ({"split": "all"}, "train, val, test"),
+        ({"wokers": 2}, "workers"),
+    ],
+)
+def test_mistakes_name_what_is_valid(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make_study(plan(**changes))
+
+
+@pytest.mark.parametrize("name", ["small_scale", "search", "small_scale_gpu", "demo"])
+def test_every_run_of_the_studies_is_a_training_that_goes_together(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command.register()
+    composed: Any = OmegaConf.to_container(command.COMMAND.compose([f"study={name}"]), resolve=True)
+    study: Study = make_study(composed["plan"])
+    monkeypatch.chdir(tmp_path)
+    for task in study.tasks:
+        study.dataset(task, "train").mkdir(parents=True)
+    seen = set()
+    for run in runs(study, Path("out"), (f"study={name}",)):
+        if (run.task, run.arm) not in seen and study.arms[run.arm].steps:
+            seen.add((run.task, run.arm))
+            values: Any = OmegaConf.to_container(command.COMMAND.compose(run.overrides), resolve=True)
+            config = train_config({key: value for key, value in values.items() if key != "plan"})
+            assert (config.trainer.seed, config.loader.seed, config.sequence.seed) == (run.seed,) * 3
+            assert list(config.task.names) == [run.task] and config.loader.max_samples == 32
+    assert {arm for _, arm in seen} == {name for name, arm in study.arms.items() if arm.steps}

@@ -1,0 +1,74 @@
+"""Every command and program that README and docs print runs, in their order, in one folder, and ends well."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+
+from tests.datagen.embedded.test_import_scene import MJCF
+from tests.documents import PAGES, ROOT, RULES, Block, arguments, blocks, rule
+from tests.samples.test_official import pet_row, write
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which a reader types: what one command makes, the next ones find."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "house.xml").write_text(MJCF)
+    write(folder, [pet_row(number) for number in range(4)], "PET_ROWS.parquet")
+    return folder
+
+
+@pytest.fixture
+def typing(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """At the desk; what a command files in Hydra's store for the whole process is taken out again."""
+    monkeypatch.chdir(desk)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    Plugins.instance()  # they file their settings when first asked for
+    monkeypatch.setattr(ConfigStore.instance(), "repo", deepcopy(ConfigStore.instance().repo))
+    yield
+
+
+def run(block: Block) -> None:
+    """Run a block in this process, as `python` would in its own."""
+    if block.language == "python":
+        exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+        return
+    words = arguments(block)
+    assert words[0] == "python", f"{block}: a rule must say how to run '{block.text}'"
+    try:
+        if words[1] == "-m":
+            sys.argv = words[2:]
+            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words[1:]
+            runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+    except SystemExit as end:
+        assert (end.code or 0) in rule(block).ends, f"{block}: '{' '.join(words)}' ended with {end.code}"
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("typing")
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_printed_commands_run(block: Block) -> None:
+    if reason := rule(block).skipped:
+        pytest.skip(reason)
+    run(block)
+
+
+def test_every_rule_is_about_a_printed_command() -> None:
+    matched = {rule(block).pattern for block in BLOCKS}
+    assert [known.pattern for known in RULES if known.pattern not in matched] == []
+
+
+def test_every_page_is_read() -> None:
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= set(PAGES)
