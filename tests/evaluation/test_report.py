@@ -174,12 +174,15 @@ def test_missing_data_and_different_questions_are_said(runs: list[Run], tmp_path
     shutil.rmtree(folder / "images")
     manifest = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**manifest, "data": str(tmp_path / "gone")}))
-    page = write_report([folder], tmp_path / "report", quality=replace(LIKENESS, limit=0))
+    page = write_report([folder], tmp_path / "report", quality=LIKENESS)
     content = Reader(page.read_text()).content
+    assert "The imaginations of imagination were not judged" in content and "no such folder or shard" in content
     assert "No input pictures" in content and "imagined: no picture" in content and "No flips are marked" in content
     fewer = write_run(tmp_path / "fewer", runs[0].predictions[:5], **{"data_sha256": manifest["data_sha256"]})
     page = write_report([runs[1].folder, fewer.folder], tmp_path / "report", quality=replace(LIKENESS, limit=0))
     assert "the runs answer different samples" in Reader(page.read_text()).content
+    with pytest.raises(ValueError, match="LPIPS needs"):
+        write_report([folder], tmp_path / "report", quality=replace(LIKENESS, lpips=str(tmp_path)))
     with pytest.raises(ValueError, match="each once"):
         write_report([folder, folder], tmp_path / "report")
     with pytest.raises(ValueError, match="no predictions in"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,15 +74,14 @@ class Quality:
         return asdict(self)
 
 
-def judge(run: Run, config: QualityConfig, seed: int = 0) -> list[Quality]:
+def judge(run: Run, config: QualityConfig, seed: int = 0, perceptual: Lpips | None = None) -> list[Quality]:
     """The quality of a run, task by task; nothing for a run without imaginations or a ``config.limit`` of 0.
 
-    Raises ``ValueError`` and ``FileNotFoundError`` where data, pictures or weights are not where they should be.
+    Raises ``ValueError`` and ``OSError`` where data and pictures are not where they should be, or there are not two scenes.
     """
     tasks = sorted({prediction.task for prediction in run.predictions if prediction.images})
     if not tasks or not config.limit:
         return []
-    perceptual = None if config.lpips is None else Lpips(Path(config.lpips))
     reader = SampleReader(run.manifest.data)
     return [_judge_task(run, reader, task, config, perceptual, seed) for task in tasks]
 
@@ -193,10 +191,10 @@ def row_of(
     """Values (n,) of everything looked at, NaN where the metric does not apply, as a row."""
     applies = np.flatnonzero(np.isfinite(values["imagined"]))
     scenes = [pictures.scenes[row] for row in applies]
-    sign = 1.0 if higher else -1.0
+    sign, limits = 1.0 if higher else -1.0, () if metric is None else (0.0, 1.0)
     truth, chance, valid = None, None, bool(len(applies))
     if metric is not None and valid:
-        truth = figure(values["truth"][applies], scenes)
+        truth = figure(values["truth"][applies], scenes, *limits)
         chance = metric.chance([pictures.labels[row] for row in applies])
         over_mean = figure((values["truth"] - values["mean"])[applies], scenes)
         valid = all(
@@ -213,14 +211,14 @@ def row_of(
         valid,
         truth,
         chance,
-        {each: figure(values[each][applies], scenes) for each in REFERENCES} if valid else {},
+        {each: figure(values[each][applies], scenes, *limits) for each in REFERENCES} if valid else {},
         {each: figure(sign * (values["imagined"] - values[each])[applies], scenes) for each in REFERENCES[1:] if valid},
     )
 
 
-def figure(values: Floats, scenes: Sequence[str]) -> Figure:
-    """The mean of values (n,) with its interval over scenes."""
+def figure(values: Floats, scenes: Sequence[str], low: float = -np.inf, high: float = np.inf) -> Figure:
+    """The mean of values (n,) with its interval over scenes, cut to what a value may be."""
     if len(set(scenes)) < 2:
         return Figure(float(values.mean()), None)
     estimate = clustered_mean(values, scenes)
-    return Figure(estimate.value, (estimate.low, estimate.high))
+    return Figure(estimate.value, (max(estimate.low, low), min(estimate.high, high)))

@@ -13,6 +13,7 @@ from ipt.common.files import read_json_lines
 from ipt.evaluation.comparison import Comparison, compare, labels
 from ipt.evaluation.metrics import Scores, scores_of
 from ipt.evaluation.quality.judge import Quality, judge
+from ipt.evaluation.quality.lpips import Lpips
 from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
 
@@ -49,7 +50,7 @@ class RunFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """All runs, the comparisons among those that answered the same questions, and why others were not compared."""
+    """All runs, the comparisons among those that answered the same questions, and ``notes`` on what could not be computed."""
 
     runs: tuple[RunFigures, ...]
     comparisons: tuple[Comparison, ...]
@@ -64,7 +65,7 @@ class Figures:
 
 
 def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
-    """Figures of runs, at least one; ``quality``: how imaginations are judged."""
+    """Figures of runs, at least one; ``quality``: how imaginations are judged. ``ValueError`` where weights of LPIPS lack."""
     names, notes = labels(runs), []
     comparisons: list[Comparison] = []
     for group in same_data(runs):
@@ -75,17 +76,17 @@ def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
             continue
         own = dict(zip(labels(group), (names[runs.index(run)] for run in group), strict=True))
         comparisons += [relabelled(row, own) for row in found]
-    parts = tuple(
-        RunFigures(
-            name,
-            run,
-            scores_of(run, seed),
-            tuple(judge(run, quality, seed)),
-            training_curves(Path(run.manifest.checkpoint)),
-        )
-        for name, run in zip(names, runs, strict=True)
-    )
-    return Figures(parts, tuple(comparisons), tuple(notes))
+    perceptual = None if quality.lpips is None else Lpips(Path(quality.lpips))
+    parts = []
+    for name, run in zip(names, runs, strict=True):
+        judged: list[Quality] = []
+        try:
+            judged = judge(run, quality, seed, perceptual)
+        except (ValueError, OSError) as error:
+            notes.append(f"The imaginations of {name} were not judged: {error}.")
+        curves = training_curves(Path(run.manifest.checkpoint))
+        parts.append(RunFigures(name, run, scores_of(run, seed), tuple(judged), curves))
+    return Figures(tuple(parts), tuple(comparisons), tuple(notes))
 
 
 def same_data(runs: Sequence[Run]) -> list[list[Run]]:

@@ -49,9 +49,10 @@ def render(figures: Figures, gallery: Gallery) -> str:
         card("Runs", run_table(runs)),
         card("Accuracy", accuracy_table(runs), *accuracy_plots(runs), note(ACCURACY_NOTE)),
     ]
-    if figures.comparisons or figures.notes:
-        differences = [difference_table(figures.comparisons), note(DIFFERENCE_NOTE)] if figures.comparisons else []
-        body.append(card("Paired differences", *differences, *map(note, figures.notes)))
+    if figures.notes:
+        body.insert(0, card("Left out", *(tag("p", words, class_="bad") for words in figures.notes)))
+    if figures.comparisons:
+        body.append(card("Paired differences", difference_table(figures.comparisons), note(DIFFERENCE_NOTE)))
     judged = [(each.label, quality) for each in runs for quality in each.quality]
     if judged:
         tables = [part for label, quality in judged for part in quality_section(label, quality)]
