@@ -19,7 +19,7 @@ from ipt.common.seeding import generator
 from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import score
 from ipt.evaluation.tables import percent, span
-from ipt.study.demo_page import Check, atlas, demo_page
+from ipt.study.demo_page import Check, atlas, demo_page, drawn
 from ipt.study.report import Findings
 
 HOME = ("backend=embedded", "num_samples=6", "seed=7", "image_size=256", "workers=2")
@@ -57,7 +57,8 @@ def demo(config: DemoConfig) -> None:
     findings = Findings(output / "study")
     checks = make_checks(findings)
     write_bytes(output / "report.html", demo_page(findings, checks).encode())
-    atlas(findings).save(output / "pictures.png")
+    if drawn(findings, 1):
+        atlas(findings).save(output / "pictures.png")
     seconds = time.monotonic() - started
     write_json(output / "report.json", {"checks": [asdict(check) for check in checks], "seconds": seconds})
     for check in checks:
