@@ -10,7 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("generate", "train", "evaluate", "extend", "simulators", "benchmarks")),
+    *(
+        f"docs/{name}.md"
+        for name in ("generate", "train", "evaluate", "extend", "simulators", "small_scale", "benchmarks")
+    ),
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("python", "make", "torchrun", "accelerate", "pip", "pytest")
@@ -55,21 +58,53 @@ class Rule:
     ends: tuple[int, ...] = (0,)
 
 
+#: A model of two steps writes what it likes: texts are cut, and pictures take two steps.
+ASKED = {"mode.text.max_tokens": "24", "mode.draw.timesteps": "3"}
+STUDIED = {
+    "trainer.steps": "2",
+    "plan.questions": "4",
+    "plan.workers": "1",
+    "plan.tasks.pet.seeds": "1",
+    "plan.tasks.pet.rows.train": "24",
+    "plan.tasks.pet.rows.test": "8",
+    "plan.timesteps": "2",
+    "~plan.tasks.pt": "",
+    "~plan.tasks.mvc": "",
+    "~plan.contrasts": "",
+    **{f"~plan.arms.{name}": "" for name in ("caption", "text_cot", "mixed", "ipt_0", "ipt_1", "permuted", "flow_off")},
+}
+
 #: The first rule whose pattern is found in a command holds.
 RULES = (
     Rule(r"^make ", skipped="these are what runs the tests, and CI"),
     Rule(r"^pip ", skipped="installs"),
+    Rule(r"^(torchrun|accelerate) ", skipped="tests/training/test_distributed.py starts two processes with both"),
     Rule(r"-m pytest", skipped="it is part of this suite"),
     Rule(r"--help"),
     Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing
     Rule(r"-m datagen\.audit", ends=(0, 1)),  # 1: so few questions are not balanced
     Rule(r"-m datagen .*task=mvc", {"num_samples": "2", "image_size": "64", "workers": "1"}),
-    Rule(r"-m datagen .*blocks", {"num_samples": "16", "image_size": "64", "workers": "1"}),
+    Rule(
+        r"-m datagen .*blocks", {"num_samples": "16", "image_size": "64", "workers": "1", "task.samples_per_scene": "2"}
+    ),
     Rule(r"-m datagen .*shard=", {"num_samples": "8", "image_size": "64"}),
-    Rule(r"-m datagen ", {"num_samples": "4", "image_size": "64", "workers": "1"}),
+    Rule(r"-m datagen ", {"num_samples": "6", "image_size": "64", "workers": "1", "task.samples_per_scene": "1"}),
     Rule(r"dry_run=true|trainer=debug"),
+    Rule(r"study=small_scale", STUDIED),
+    Rule(
+        r"train\.py .*evaluation\.",
+        {
+            "trainer.steps": "2",
+            "evaluation.questions": "2",
+            "evaluation.limit": "2",
+            "evaluation.text.max_tokens": "24",
+        },
+    ),
     Rule(r"train\.py ", {"trainer.steps": "2"}),
+    Rule(r"infer\.py .*report="),
+    Rule(r"infer\.py .*image=", ASKED),
+    Rule(r"infer\.py ", {**ASKED, "limit": "4"}),
 )
 
 
@@ -83,4 +118,4 @@ def arguments(block: Block) -> list[str]:
     words = shlex.split(block.text, comments=True)
     changed = rule(block).settings
     kept = [word for word in words if word.partition("=")[0] not in changed]
-    return [*kept, *(f"{key}={value}" for key, value in changed.items())]
+    return [*kept, *(f"{key}={value}" if value else key for key, value in changed.items())]

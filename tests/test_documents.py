@@ -12,9 +12,11 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
+from ipt.common.images import encode_image
 from tests.datagen.embedded.test_import_scene import MJCF
 from tests.documents import PAGES, ROOT, RULES, Block, arguments, blocks, rule
 from tests.samples.test_official import pet_row, write
+from tests.synthetic import picture
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 
@@ -24,6 +26,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which a reader types: what one command makes, the next ones find."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "house.xml").write_text(MJCF)
+    (folder / "room.jpg").write_bytes(encode_image(picture(1, 64), "jpeg"))
     write(folder, [pet_row(number) for number in range(4)], "PET_ROWS.parquet")
     return folder
 
@@ -33,6 +36,7 @@ def typing(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """At the desk; what a command files in Hydra's store for the whole process is taken out again."""
     monkeypatch.chdir(desk)
     monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for commands that start others
     Plugins.instance()  # they file their settings when first asked for
     monkeypatch.setattr(ConfigStore.instance(), "repo", deepcopy(ConfigStore.instance().repo))
     yield

@@ -158,8 +158,12 @@ TEMPLATES: Mapping[str, tuple[Template, ...]] = {
 PLAIN: Mapping[str, tuple[Template, ...]] = {
     "pet_distance": templates("plain_pet_distance", (2, "On the X, turned {turn}: is the {object} closer or further?")),
     "pet_position": templates("plain_pet_position", (2, "On the X, turned {turn}: is the {object} left or right?")),
-    "pet_distance_arrow": templates("plain_pet_distance_arrow", (2, "On the X, facing along the arrow: is the {object} closer or further?")),
-    "pet_position_arrow": templates("plain_pet_position_arrow", (2, "On the X, facing along the arrow: is the {object} left or right?")),
+    "pet_distance_arrow": templates(
+        "plain_pet_distance_arrow", (2, "On the X, facing along the arrow: is the {object} closer or further?")
+    ),
+    "pet_position_arrow": templates(
+        "plain_pet_position_arrow", (2, "On the X, facing along the arrow: is the {object} left or right?")
+    ),
     "pt_path": templates("plain_pt_path", (2, "From {start} to {end} on the {map}: what is {side} of M1?")),
     "pt_midpoint": templates("plain_pt_midpoint", (2, "At M1 on the {map}: what is {side}?")),
     "mvc_count": templates("plain_mvc_count", (2, "How many {objects}?")),

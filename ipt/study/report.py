@@ -167,7 +167,8 @@ def blind(study: Study, task: str, values: dict[str, Any]) -> list[str]:
         return []
     audited = read_json(path)["tasks"][task]
     values["blind"] = audited["baselines"]
-    told = [f"{name} {row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]" for name, row in values["blind"].items()]
+    rows = {name: row for name, row in values["blind"].items() if row["bar"]}  # the others see what tells the answer
+    told = [f"{name} {row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]" for name, row in rows.items()]
     return [f"Blind baselines (chance {audited['chance']:.1%}): {'; '.join(told)}.", ""]
 
 

@@ -60,6 +60,7 @@ def test_every_run_of_the_studies_is_a_training_that_goes_together(
     monkeypatch.chdir(tmp_path)
     for task in study.tasks:
         study.dataset(task, "train").mkdir(parents=True)
+        study.dataset(task, study.split).mkdir(parents=True)
     seen = set()
     for run in runs(study, Path("out"), (f"study={name}",)):
         if (run.task, run.arm) not in seen and study.arms[run.arm].steps:

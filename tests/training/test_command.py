@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import train as command
 from ipt.samples.store import seal, write_shards
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.plan import plan
+from ipt.training.records import read_records
 from tests.sequence.loading import SAMPLES
 from tests.training.runs import ROOT
 
@@ -182,6 +185,27 @@ def test_one_command_starts_two_processes_and_one_process_continues(
     GlobalHydra.instance().clear()
     command.main([*arguments, "trainer.steps=3"])
     assert "3 steps, 0 skipped" in capfd.readouterr().out
+
+
+@pytest.mark.long
+def test_a_signal_through_the_launcher_saves_and_ends_cleanly(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["experiment=mvc_ipt", f"data.train={data}", f"output_dir={run}", "loader.packs_per_step=2"]
+    more = ["trainer.steps=500", "checkpoints.every=400", "distributed=ddp", "launch.gpus=2"]
+    command_line = [sys.executable, "train.py", *arguments, *more]
+    process = subprocess.Popen(command_line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and not (
+            (run / "metrics.jsonl").is_file() and read_records(run / "metrics.jsonl")
+        ):
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    steps = len(read_records(run / "metrics.jsonl"))
+    assert process.returncode == 0 and f"stopped after step {steps} of 500" in told
+    assert [path.parent.name for path in run.glob("checkpoints/*/manifest.json")] == [f"step_{steps:08d}"]
 
 
 def test_a_dataset_of_another_task_and_an_unwritable_folder_are_named(
