@@ -21,7 +21,7 @@ from ipt.evaluation.tables import percent, span
 
 STYLE = """
 td .soft, th .soft { display: block; font-size: .8rem; font-weight: 400; white-space: nowrap; }
-.figures td { white-space: nowrap; } .figures td:first-child .soft { white-space: normal; max-width: 15rem; }
+.figures td:first-child .soft { white-space: normal; min-width: 15rem; }
 .note { max-width: 62rem; }
 """
 ACCURACY_NOTE = (
@@ -209,10 +209,10 @@ def quality_section(label: str, quality: Quality) -> list[Html]:
 
 def quality_cells(row: QualityRow) -> list[object]:
     shown = amounts if row.truth is None else shares
-    about = tag("span", row.metric, tag("span", row.meaning, class_="soft"))
+    about = stacked(row.metric, row.meaning)
     truth = "" if row.truth is None else shown(row.truth)
     guess = "" if row.chance is None else percent(row.chance)
-    counts = f"{row.count:,}, {row.scenes:,} scenes"
+    counts = stacked(f"{row.count:,}", f"{row.scenes:,} scenes")
     if not row.valid:
         return [
             about,
@@ -230,16 +230,20 @@ def quality_cells(row: QualityRow) -> list[object]:
     return [about, *figures, *gains, truth, guess, counts]
 
 
-def shares(mean: Mean, signed: bool = False) -> str:
+def shares(mean: Mean, signed: bool = False) -> Html:
     """A share as percentage, with its interval."""
-    return f"{100 * mean.value:{'+' if signed else ''}.1f} {span(mean.interval, signed)}"
+    return stacked(f"{100 * mean.value:{'+' if signed else ''}.1f}", span(mean.interval, signed))
 
 
-def amounts(mean: Mean, signed: bool = False) -> str:
+def amounts(mean: Mean, signed: bool = False) -> Html:
     """A number with its interval."""
     sign = "+" if signed else ""
     bounds = "-" if mean.interval is None else "[" + ", ".join(f"{bound:{sign}.3g}" for bound in mean.interval) + "]"
-    return f"{mean.value:{sign}.3g} {bounds}"
+    return stacked(f"{mean.value:{sign}.3g}", bounds)
+
+
+def stacked(value: str, below: str) -> Html:
+    return tag("span", value, tag("span", below, class_="soft"))
 
 
 def curve_plots(runs: Sequence[RunFigures]) -> list[Html]:
