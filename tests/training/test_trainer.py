@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +23,6 @@ from ipt.training.validation import Validation
 from tests.training.runs import Run, assert_same_state, state, toy_codec
 
 VARYING = ("seconds", "data_wait", "tokens_per_second", "peak_memory", "mfu", "mfu_bagel")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
