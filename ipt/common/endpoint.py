@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -152,6 +152,41 @@ class Endpoint:
         replies = [read_json(path) for path in self._cache.glob("*.json")]
         totals = (sum(reply[name] for reply in replies) for name in ("prompt_tokens", "completion_tokens"))
         return Usage(len(replies), *totals)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSettings:
+    """Keys of commands that ask a model: the name under which the endpoint base_url serves it (default: OpenAI's own).
+
+    request.KEY=VALUE: more fields of the requests. workers: requests at a time. per_minute: at most so many, 0 for no limit.
+    cache: where replies are kept. Prices are per million tokens.
+    """
+
+    model: str
+    base_url: str = ""
+    request: dict[str, Any] = field(default_factory=dict)
+    workers: int = 8
+    per_minute: float = 0.0
+    retries: int = 6
+    cache: str = ""
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+    def open(self, cache: Path) -> Endpoint:
+        """The endpoint, with replies in ``cache`` unless the settings name another folder. ``ValueError`` without a worker."""
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+        folder = Path(self.cache) if self.cache else cache
+        return Endpoint(self.model, self.base_url or None, folder, self.request, self.per_minute, self.retries)
+
+    def bill(self, endpoint: Endpoint) -> dict[str, Any]:
+        """What every reply in the cache cost together, as JSON values; also printed."""
+        spent = endpoint.spent()
+        cost = spent.cost(self.price_in, self.price_out)
+        print(
+            f"{spent.requests} requests, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens, cost {cost:.2f}"
+        )
+        return {**asdict(spent), "cost": cost}
 
 
 def concurrently(tasks: Iterable[Callable[[], T]], workers: int) -> Iterator[T]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ipt.common import cli
-from ipt.common.endpoint import Endpoint, concurrently
+from ipt.common.endpoint import Endpoint, EndpointSettings, concurrently
 from ipt.common.files import write_json
 from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
@@ -33,41 +32,28 @@ BASELINES = {"zero_shot": "label_only", "text_cot": "text_cot"}
 COSTS = "costs.json"
 
 
-@dataclass(frozen=True)
-class BaselineConfig:
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig(EndpointSettings):
     """Ask a model behind an OpenAI-compatible endpoint (base_url; default: OpenAI's own) the questions of a dataset.
 
-    baseline: zero_shot or text_cot. request.KEY=VALUE: more fields of the requests (request.temperature=0). limit: only the first
-    so many questions. per_minute: at most so many requests a minute, 0 for no limit. cache: where replies are kept (default: in
-    output); prices are per million tokens, and costs.json counts every reply in the cache.
+    baseline: zero_shot or text_cot. limit: only the first so many questions. request.KEY=VALUE: more fields of the requests
+    (request.temperature=0). per_minute: at most so many requests a minute. cache: where replies are kept (default: in output).
+    Prices are per million tokens; costs.json counts every reply in the cache.
     """
 
     data: str
-    model: str
     output: str
     baseline: str = "zero_shot"
-    base_url: str = ""
-    request: dict[str, Any] = field(default_factory=dict)
     limit: int = 0
-    workers: int = 8
-    per_minute: float = 0.0
-    retries: int = 6
-    cache: str = ""
-    price_in: float = 0.0
-    price_out: float = 0.0
 
 
 def main(config: BaselineConfig) -> None:
-    """Answer, count the costs, print the scores."""
+    """Answer, print the scores, count the costs."""
     folder = Path(config.output)
-    cache = Path(config.cache) if config.cache else folder / "cache"
-    endpoint = Endpoint(config.model, config.base_url or None, cache, config.request, config.per_minute, config.retries)
+    endpoint = config.open(folder / "cache")
     answer_dataset(config, endpoint)
-    spent = endpoint.spent()
-    cost = spent.cost(config.price_in, config.price_out)
-    write_json(folder / COSTS, {**asdict(spent), "cost": cost})
     print(summary(read_run(folder)))
-    print(f"{spent.requests} requests, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens, cost {cost:.2f}")
+    write_json(folder / COSTS, config.bill(endpoint))
 
 
 def answer_dataset(config: BaselineConfig, endpoint: Endpoint) -> None:
@@ -78,8 +64,8 @@ def answer_dataset(config: BaselineConfig, endpoint: Endpoint) -> None:
     """
     if config.baseline not in BASELINES:
         raise ValueError(unknown_name("baseline", config.baseline, BASELINES))
-    if config.workers < 1 or config.limit < 0:
-        raise ValueError(f"workers must be at least 1 and limit at least 0, got {config.workers} and {config.limit}")
+    if config.limit < 0:
+        raise ValueError(f"limit must be at least 0, got {config.limit}")
     reader, started = SampleReader(config.data), time.monotonic()
     ids = reader.ids()[: config.limit or None]
     if not ids:

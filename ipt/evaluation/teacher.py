@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ipt.common import cli
-from ipt.common.endpoint import Endpoint, RefusedRequest, concurrently
+from ipt.common.endpoint import Endpoint, EndpointSettings, RefusedRequest, concurrently
 from ipt.common.progress import tracked
 from ipt.samples.answers import REASONING_END, parse_answer
 from ipt.samples.prompts import ANSWER, ANSWER_END, DEFAULT, THINK, THINK_END, render_prompt
@@ -32,48 +31,31 @@ SYSTEM = (
 HINT = "For you only, the view that the question is about:"
 
 
-@dataclass(frozen=True)
-class TeacherConfig:
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(EndpointSettings):
     """Write the samples of data, with reasoning by a model behind an OpenAI-compatible endpoint (base_url), to output.
 
     attempts: how often a sample is asked until its reasoning ends in the right answer. request.KEY=VALUE: more fields of the
-    requests. per_minute: at most so many requests a minute, 0 for no limit. cache: where replies are kept (default: beside
-    output); prices are per million tokens.
+    requests. per_minute: at most so many requests a minute. cache: where replies are kept (default: beside output). Prices are
+    per million tokens.
     """
 
     data: str
-    model: str
     output: str
-    base_url: str = ""
-    request: dict[str, Any] = field(default_factory=dict)
     attempts: int = 3
-    workers: int = 8
-    per_minute: float = 0.0
-    cache: str = ""
-    price_in: float = 0.0
-    price_out: float = 0.0
 
 
 def main(config: TeacherConfig) -> None:
     """Write the dataset; print what was kept and what it cost."""
-    if config.attempts < 1 or config.workers < 1:
-        raise ValueError(f"attempts and workers must be at least 1, got {config.attempts} and {config.workers}")
+    if config.attempts < 1:
+        raise ValueError(f"attempts must be at least 1, got {config.attempts}")
     output = Path(config.output)
-    cache = Path(config.cache) if config.cache else output.with_name(f"{output.name}-cache")
-    endpoint = Endpoint(config.model, config.base_url or None, cache, config.request, config.per_minute)
+    endpoint = config.open(output.with_name(f"{output.name}-cache"))
     reader, counts = SampleReader(config.data), Counter[str]()
     write_shards(output, "taught", taught(reader, endpoint, config, counts))
-    spent = endpoint.spent()
-    cost = spent.cost(config.price_in, config.price_out)
-    about = {
-        "teacher": config.model,
-        "data_sha256": reader.digest(),
-        "counts": counts,
-        "usage": {**asdict(spent), "cost": cost},
-    }
-    seal(output, about)
     print(f"{output}: {counts['kept']} of {len(reader)} samples have reasoning that ends in the right answer")
-    print(f"{spent.requests} requests, {spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens, cost {cost:.2f}")
+    about = {"teacher": config.model, "data_sha256": reader.digest(), "counts": counts, "usage": config.bill(endpoint)}
+    seal(output, about)
 
 
 def taught(
