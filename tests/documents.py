@@ -78,7 +78,6 @@ STUDIED = {
 RULES = (
     Rule(r"^make ", skipped="these are what runs the tests, and CI"),
     Rule(r"^pip ", skipped="installs"),
-    Rule(r"^(torchrun|accelerate) ", skipped="tests/training/test_distributed.py starts two processes with both"),
     Rule(r"-m pytest", skipped="it is part of this suite"),
     Rule(r"--help"),
     Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),

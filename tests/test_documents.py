@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
@@ -18,6 +19,8 @@ from tests.documents import PAGES, ROOT, RULES, Block, arguments, blocks, rule
 from tests.samples.test_official import pet_row, write
 from tests.synthetic import picture
 
+#: Programs that start several processes, as modules of this Python.
+LAUNCHERS = {"torchrun": ["torch.distributed.run"], "accelerate": ["accelerate.commands.accelerate_cli"]}
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
@@ -48,6 +51,10 @@ def run(block: Block) -> None:
         exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
         return
     words = arguments(block)
+    if words[0] in LAUNCHERS:
+        command = [sys.executable, "-m", *LAUNCHERS[words[0]], *words[1:]]
+        subprocess.run([str(ROOT / word) if word == "train.py" else word for word in command], check=True)
+        return
     assert words[0] == "python", f"{block}: a rule must say how to run '{block.text}'"
     try:
         if words[1] == "-m":
