@@ -19,7 +19,8 @@ from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import Candidate, SceneView, TaskConfig, ViewFilter
 from datagen.tasks.counting_questions import GROUPS, LOOKALIKES, MultiviewCountingSelector
 from datagen.tasks.multiview_counting import countable
-from datagen.tasks.path_tracing import VARIANTS, compass
+from datagen.tasks.path_settings import VARIANTS
+from datagen.tasks.path_tracing import compass
 from datagen.tasks.paths import along, find_walks, within
 from datagen.yields import Yields
 from ipt.common.seeding import generator
