@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from datagen import annotate, verify
-from datagen.backends.base import TOP_DOWN_HIDES, Frame, top_down_camera
+from datagen.backends.base import TOP_DOWN_HIDES, Frame, Modality, top_down_camera
 from datagen.counterfactual import counterfactuals
 from datagen.tasks.base import (
     TASKS,
