@@ -55,7 +55,7 @@ class PathTracing(SpatialTask):
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         config = self.config
         # Nowhere in a single room are four nouns each seen without the others (measured on homes): spare the search.
-        if config.options == "same_scene" and not yields.check("scene.has_rooms", len(scene.info.rooms) != 1):
+        if config.options == "same_scene" and not yields.check("scene.rooms_for_options=same_scene", len(scene.info.rooms) != 1):
             return []
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         on_map = seen_from_above(scene, config.min_map_area_m2)
@@ -80,24 +80,23 @@ class PathTracing(SpatialTask):
         """
         config, candidates = self.config, list[Candidate]()
         wanted = dict(zip(BINS, config.most_per_bin, strict=True))
-        puzzles = {name: all_puzzles([pair for pair in pairs if pair[0].walk.bin == name]) for name in BINS}
-        sets = {name: PuzzleSets(puzzles[name], OPTIONS) for name in BINS}
-        yields.check("scene.has_option_sets", any(sets[name].draw(rng) for name in BINS))
+        sets = {
+            name: PuzzleSets(all_puzzles([pair for pair in pairs if pair[0].walk.bin == name]), OPTIONS)
+            for name in BINS
+        }
+        yields.check("scene.sets_for_options=same_scene", any(one.candidate(rng) for one in sets.values()))
         turns = shuffled(BINS, rng)
         while turns and len(candidates) < config.samples_per_scene:
             name = turns.pop(0)
-            chosen = passing_set(sets[name], search, rng)
+            chosen = sets[name].draw(search.nouns_shown, rng)
             if chosen is None:
                 continue
-            asked, *others = (chosen[place] for place in rng.permutation(OPTIONS).tolist())
-            puzzle = puzzles[name][asked]
-            wrong = sorted(puzzles[name][index].noun for index in others)
-            rooms = sorted(puzzles[name][index].sight.walk.room for index in chosen)
-            key = f"{len(candidates):02d}"
-            candidate = self._finish(scene, puzzle, trips[puzzle.sight.walk], search, wrong, key, yields)
-            sets[name].drop_walk(asked)
+            asked, walk = chosen[0], chosen[0].sight.walk
+            wrong = sorted(other.noun for other in chosen[1:])
+            candidate = self._finish(scene, asked, trips[walk], search, wrong, f"{len(candidates):02d}", yields)
+            sets[name].drop(walk)
             if candidate is not None:
-                told = {"distractors": wrong, "rooms": rooms}
+                told = {"distractors": wrong, "rooms": sorted(puzzle.sight.walk.room for puzzle in chosen)}
                 candidates.append(replace(candidate, facts={**candidate.facts, **told}))
                 wanted[name] -= 1
             if wanted[name]:
@@ -242,20 +241,6 @@ class PathTracing(SpatialTask):
         low = np.maximum(walk.path.points[:, :2].min(axis=0) - margin, np.asarray(scene.info.bounds_min[:2]) - 0.2)
         high = np.minimum(walk.path.points[:, :2].max(axis=0) + margin, np.asarray(scene.info.bounds_max[:2]) + 0.2)
         return top_down_camera((float(low[0]), float(low[1]), float(high[0]), float(high[1])), scene.image_size)
-
-
-def passing_set(sets: PuzzleSets, search: SideViewSearch, rng: np.random.Generator) -> list[int] | None:
-    """Indices of a set all of whose puzzles have a side view, one that shows no noun of another; None if there is none."""
-    while (chosen := sets.draw(rng)) is not None:
-        for index in chosen:
-            found = search.find(sets.puzzles[index])
-            if found is None:
-                sets.drop(index)
-                break
-            sets.show(index, found.nouns)
-        if sets.are_apart(chosen):
-            return chosen
-    return None
 
 
 def compass(angle: float) -> str:

@@ -13,14 +13,14 @@ seen has to be right more often in the rest (measured: 20 to 23% instead of 25%,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 from typing import Any
 
 import numpy as np
 
-from datagen.tasks.paths import BINS, Sight
+from datagen.tasks.paths import BINS, Sight, Walk
 
 PREFER_OPPOSITE = 3.0  # how much more welcome a noun is in a set for each puzzle that has it on the opposite side
 
@@ -50,8 +50,31 @@ class PuzzleSets:
         self._apart = clear & clear.T
         self._weight = PREFER_OPPOSITE ** (faces[:, self._nouns].astype(float) + faces[:, self._nouns].T)
 
-    def draw(self, rng: np.random.Generator) -> list[int] | None:
-        """Indices of a set, None if none was found: grown from a random puzzle, opposite sides preferred."""
+    def draw(self, find: Callable[[Puzzle], Collection[str] | None], rng: np.random.Generator) -> list[Puzzle] | None:
+        """A set that passes, shuffled: the first is to be asked. None if none was found.
+
+        ``find`` says for a puzzle which nouns its side view shows besides what is in view at M1, None where it has none; a
+        set passes if all its puzzles have side views and none shows the noun of another.
+        """
+        while (chosen := self.candidate(rng)) is not None:
+            for index in chosen:
+                nouns = find(self.puzzles[index])
+                if nouns is None:
+                    self._apart[index] = self._apart[:, index] = False
+                    break
+                shown = np.isin(self._nouns, [self._number[noun] for noun in nouns if noun in self._number])
+                self._apart[index, shown] = self._apart[shown, index] = False
+            if all(self._apart[a, b] for a, b in combinations(chosen, 2)):
+                return [self.puzzles[chosen[place]] for place in rng.permutation(self._size).tolist()]
+        return None
+
+    def drop(self, walk: Walk) -> None:
+        """Use no puzzle of a walk any more."""
+        theirs = [index for index, puzzle in enumerate(self.puzzles) if puzzle.sight.walk is walk]
+        self._apart[theirs] = self._apart[:, theirs] = False
+
+    def candidate(self, rng: np.random.Generator) -> list[int] | None:
+        """Indices of a set that may pass, grown from a random puzzle, opposite sides preferred; None if none grew."""
         for first in rng.permutation(np.flatnonzero(self._apart.any(axis=1))).tolist():
             chosen, pool = [first], self._apart[first].copy()
             while len(chosen) < self._size and pool.any():
@@ -61,25 +84,6 @@ class PuzzleSets:
             if len(chosen) == self._size:
                 return chosen
         return None
-
-    def are_apart(self, chosen: Sequence[int]) -> bool:
-        """Whether the puzzles are still a set."""
-        return all(bool(self._apart[a, b]) for a in chosen for b in chosen if a != b)
-
-    def show(self, index: int, nouns: Iterable[str]) -> None:
-        """Note that the side of a puzzle shows ``nouns``, too."""
-        seen = np.isin(self._nouns, [self._number[noun] for noun in nouns if noun in self._number])
-        self._apart[index, seen] = self._apart[seen, index] = False
-
-    def drop(self, index: int) -> None:
-        """Use a puzzle no more."""
-        self._apart[index] = self._apart[:, index] = False
-
-    def drop_walk(self, index: int) -> None:
-        """Use no puzzle of this one's walk any more."""
-        for other, puzzle in enumerate(self.puzzles):
-            if puzzle.sight.walk is self.puzzles[index].sight.walk:
-                self.drop(other)
 
 
 def all_puzzles(pairs: Iterable[tuple[Sight, Sight]]) -> list[Puzzle]:

@@ -77,6 +77,11 @@ class SideViewSearch:
             self._found[puzzle] = self._search(puzzle) if self._open[puzzle.sight] else None
         return self._found[puzzle]
 
+    def nouns_shown(self, puzzle: Puzzle) -> frozenset[str] | None:
+        """The nouns that :meth:`find`'s view shows, None if there is no view."""
+        found = self.find(puzzle)
+        return None if found is None else found.nouns
+
     def shows(self, puzzle: Puzzle, stats: InstanceStats, absent: Sequence[str] = ()) -> bool:
         """Whether a view shows the object asked for, large enough, and not a pixel of the opposite side or of ``absent``."""
         seen = {self._scene.names[index] for index in np.flatnonzero(stats.pixels)}
