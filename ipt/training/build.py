@@ -52,6 +52,7 @@ CHANGEABLE = (
     "launch",
     "checkpoints",
     "evaluation",
+    "model.pad_packs",
     "data.in_memory",
     "loader.workers",
     "loader.start_method",
@@ -189,6 +190,7 @@ def make_model(config: TrainConfig, shape: ModelConfig, device: str) -> Any:
     else:
         settings = {"attention": config.model.attention, "device": device, "weights": config.model.weights}
         model = from_pretrained(init, dtype=torch.float32, **settings)  # type: ignore[arg-type]
+    model.pad_packs = config.model.pad_packs
     return apply_tuning(model, config.tuning, torch.Generator(device).manual_seed(derived_seed(seed, "adapters")))
 
 
