@@ -127,7 +127,8 @@ def write_weights(
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write one safetensors file atomically; ``metadata`` values are stored as JSON texts."""
+    """Write one safetensors file atomically; ``metadata`` values are stored as JSON texts. Raises ``OSError`` that names a file
+    that cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -136,5 +137,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, 
             os.fsync(stream.fileno())
         os.replace(partial, path)
         sync_folder(path.parent)
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
