@@ -35,5 +35,7 @@ def fill_normal(tensor: Tensor, deviation: float, generator: torch.Generator) ->
     if not is_divided(tensor):
         tensor.normal_(0, deviation, generator=generator)
         return
-    whole = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).normal_(0, deviation, generator=generator)
+    whole = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).normal_(
+        0, deviation, generator=generator
+    )
     own_numbers(tensor).copy_(whole[own_part(tensor)])
