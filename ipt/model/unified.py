@@ -50,11 +50,12 @@ class ModelOutput(NamedTuple):
 
 
 class UnifiedModel(nn.Module):
-    """BAGEL's architecture. ``attention``: name of the back-end for packed sequences and the vision tower."""
+    """BAGEL's architecture. ``attention``: name of the back-end for packed sequences; ``pad_packs``: the multiple of tokens to
+    which it may pad them (`packed_attention`)."""
 
     def __init__(self, config: ModelConfig, attention: str = "sdpa") -> None:
         super().__init__()
-        self.config, self.attention = config, attention
+        self.config, self.attention, self.pad_packs = config, attention, 4096
         hidden, latents, vision = config.decoder.hidden, config.latents, config.vision
         self.decoder = MoTDecoder(config.decoder)
         self.lm_head = nn.Linear(hidden, config.decoder.vocab, bias=False)
@@ -99,7 +100,7 @@ class UnifiedModel(nn.Module):
         spans = batch.spans
         x_UD, x_GD = self.embed(batch, skip_absent=attention is not None)
         if attention is None:
-            attention = packed_attention(self.attention, spans, x_UD)
+            attention = packed_attention(self.attention, spans, x_UD, self.pad_packs)
         position_ids_T = _index(spans.position_ids[spans.order], x_UD)
         grouped_TD = self.decoder(x_UD, x_GD, position_ids_T, attention)
         ce_hidden_CD = grouped_TD[_index(spans.rank[spans.ce_positions], grouped_TD)]
@@ -127,7 +128,9 @@ class UnifiedModel(nn.Module):
         x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch)
         if skip_absent and not batch.patch_grids:
             return x_UD, x_GD
-        features_VD = self.connector(self.vision(batch.patches_VD, batch.patch_grids, self.attention))
+        # images that only see themselves are faster without flex (docs/benchmarks.md), and their lengths vary the most
+        backend = "sdpa" if self.attention == "flex" else self.attention
+        features_VD = self.connector(self.vision(batch.patches_VD, batch.patch_grids, backend))
         patches_VD = features_VD + self.vision_positions(batch.patch_grids).to(features_VD.dtype)
         is_patch_U = spans.is_body[spans.order[: spans.num_understanding]]
         place_U = np.argsort(np.argsort(is_patch_U, kind="stable"), kind="stable")

@@ -53,6 +53,7 @@ CHANGEABLE = (
     "launch",
     "checkpoints",
     "evaluation",
+    "model.pad_packs",
     "data.in_memory",
     "loader.workers",
     "loader.start_method",
@@ -183,7 +184,9 @@ def make_validation(config: TrainConfig, assets: Assets, world: World) -> Valida
 
 def make_model(config: TrainConfig, shape: ModelConfig) -> UnifiedModel:
     """The model as it is tuned, float32, without memory; `start_weights` gives it its weights."""
-    return apply_tuning(build_on_meta(shape, config.model.attention), config.tuning)
+    model = build_on_meta(shape, config.model.attention)
+    model.pad_packs = config.model.pad_packs
+    return apply_tuning(model, config.tuning)
 
 
 def start_weights(config: TrainConfig, device: str, model: UnifiedModel) -> None:

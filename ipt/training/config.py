@@ -38,15 +38,19 @@ CODECS = ("init", "patch_pca", "none")
 class ModelSettings:
     """``preset``: the shape of a model trained from scratch; ``init``: a folder of weights to start from instead, of which
     ``weights`` names a file where there are several. ``codec``: ``init``, ``patch_pca``, ``none`` or a folder. ``attention``: the
-    back-end, sdpa or flex."""
+    back-end, sdpa or flex. ``pad_packs``: with flex, attention is padded to the next multiple of so many tokens: every length
+    takes seconds to compile for."""
 
     preset: str = "tiny"
     init: str | None = None
     weights: str | None = None
     codec: str = "patch_pca"
     attention: str = "sdpa"
+    pad_packs: int = 4096
 
     def __post_init__(self) -> None:
+        if self.pad_packs < 1:
+            raise ValueError(f"model.pad_packs must be positive, got {self.pad_packs}")
         if self.preset not in presets:
             raise UnknownName(unknown_name("model preset", self.preset, presets))
         if self.attention not in ATTENTION:
