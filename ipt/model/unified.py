@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ipt.model.attention import Attention, packed_attention, to_device
 from ipt.model.config import ModelConfig
+from ipt.model.divided import fill_normal
 from ipt.model.latents import PositionTable, TimeEmbedder
 from ipt.model.mot import LayerRunner, MoTDecoder
 from ipt.model.vision import GeluMlp, VisionTower
@@ -70,17 +71,22 @@ class UnifiedModel(nn.Module):
         """Run every decoder and vision layer through ``runner(layer, *inputs)``, for example to checkpoint activations."""
         self.decoder.run_layer = self.vision.run_layer = runner
 
+    def compute_tables(self) -> None:
+        """Fill the position tables, which are no weights, after memory was given to a model that had none."""
+        self.vision_positions.reset_parameters()
+        self.latent_positions.reset_parameters()
+
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Random weights for training from scratch: normal with variance 1 / fan-in, zero biases, unit norms, and a zero
         velocity head, so that the first velocity is 0 (BAGEL zero-initialises ``llm2vae``, too)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                module.weight.normal_(0, module.in_features**-0.5, generator=generator)
+                fill_normal(module.weight, module.in_features**-0.5, generator)
                 if module.bias is not None:
                     module.bias.zero_()
             elif isinstance(module, nn.Embedding):
-                module.weight.normal_(0, 0.5, generator=generator)
+                fill_normal(module.weight, 0.5, generator)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm | PositionTable):
                 module.reset_parameters()
         self.latent_out.weight.zero_()

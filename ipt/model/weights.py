@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ipt.common.files import CorruptFile, read_json, sync_folder, write_json
+from ipt.model.divided import Part
 
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -82,8 +83,10 @@ def _open(path: Path) -> Any:
         raise CorruptFile(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
 
-def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
-    """All tensors, one at a time. Use each before asking for the next: its memory is that of the open file."""
+def read_tensors(files: list[Path], parts: Mapping[str, Part] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """All tensors, one at a time; of those in ``parts`` that part alone, and nothing else of them is read from the disk. Use each
+    before asking for the next: its memory is that of the open file."""
+    parts = parts or {}
     for path in files:
         budget = max(path.stat().st_size // 16, 1)
         with _open(path) as handle:
@@ -92,7 +95,8 @@ def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
             used = 0
             with _open(path) as handle:
                 while names and used < budget:
-                    tensor = handle.get_tensor(names[0])
+                    name = names[0]
+                    tensor = handle.get_slice(name)[parts[name]] if name in parts else handle.get_tensor(name)
                     used += tensor.nbytes
                     yield names.pop(0), tensor
                     del tensor

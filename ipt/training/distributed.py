@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,8 +25,11 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ipt.model.unified import UnifiedModel
 from ipt.training.losses import Objective
 from ipt.training.settings import DistributedConfig
+
+Fill = Callable[[UnifiedModel], None]
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,29 @@ def start_world(settings: DistributedConfig) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def spread(objective: Objective, settings: DistributedConfig, world: World, dtype: torch.dtype) -> nn.Module:
-    """The objective as its processes compute it, in ``dtype`` where its weights are divided (float32 sums of gradients)."""
-    if settings.kind == "single":
-        return objective
+def spread(
+    objective: Objective, settings: DistributedConfig, world: World, dtype: torch.dtype, fill: Fill | None = None
+) -> nn.Module:
+    """The objective as its processes compute it, in ``dtype`` where its weights are divided (float32 sums of gradients).
+
+    ``fill`` gives weights to a model that is on the meta device. It is called once the model is divided: a process has memory
+    for its own part only.
+    """
+    if settings.kind in ("fsdp2", "hsdp"):
+        _divide(objective, settings, world, dtype)
+    if fill is not None:
+        objective.to_empty(device=world.device)
+        fill(objective.model)
     if settings.kind == "ddp":
         devices = None if world.device == "cpu" else [world.device]
         warnings.filterwarnings(
             "ignore", message="`broadcast_buffers` is deprecated"
         )  # its successor is not in torch 2.6
         return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
+    return objective
+
+
+def _divide(objective: Objective, settings: DistributedConfig, world: World, dtype: torch.dtype) -> None:
     device = world.device.partition(":")[0]
     if settings.kind == "fsdp2":
         mesh = init_device_mesh(device, (world.size,), mesh_dim_names=("shard",))
@@ -105,7 +121,7 @@ def spread(objective: Objective, settings: DistributedConfig, world: World, dtyp
     model = objective.model
     for layer in (*model.decoder.layers, *model.vision.layers):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    return fully_shard(objective, mesh=mesh, mp_policy=policy)
+    fully_shard(objective, mesh=mesh, mp_policy=policy)
 
 
 @contextmanager
