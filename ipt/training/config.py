@@ -264,11 +264,6 @@ def _process_conflicts(config: TrainConfig) -> list[str]:
         found.append(f"loader.packs_per_step={packs} cannot be shared by launch.gpus={gpus}; choose a multiple")
     if kind == "hsdp" and gpus > 1 and gpus % config.distributed.shard:
         found.append(f"distributed.shard={config.distributed.shard} must divide launch.gpus={gpus}")
-    if kind == "ddp" and config.trainer.dtype == "bfloat16":
-        found.append(
-            "distributed=ddp would sum gradients in bfloat16; fsdp2 sums them in float32, and so does distributed=hsdp with "
-            "distributed.shard=1, which keeps a whole model per process as ddp does"
-        )
     return found
 
 

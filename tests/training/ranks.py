@@ -34,7 +34,8 @@ from tests.training.runs import CONFIG, TOY, state, toy_codec
 
 @dataclass(frozen=True)
 class Job:
-    """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``folder`` of the run, in which a
+    """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``packs``
+    of a step. ``folder`` of the run, in which a
     checkpoint continues; ``output``: where the results go."""
 
     folder: str
@@ -43,6 +44,7 @@ class Job:
     steps: int = 3
     uneven: bool = False
     dtype: str = "float32"
+    packs: int = 2
     tuning: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +79,9 @@ def main(job: Job) -> None:
     settings = DistributedConfig(job.kind, shard=1)
     world = start_world(settings)
     data = Path(job.folder) / f"data-{os.environ.get('RANK', '0')}"
-    loader = make_loader(stored(data), Words(latents=True), world.rank, world.size, **LOADER)
+    loader = make_loader(
+        stored(data), Words(latents=True), world.rank, world.size, **{**LOADER, "packs_per_step": job.packs}
+    )
     model = apply_tuning(build_on_meta(TOY), typed(TuningSettings, job.tuning, "tuning"))
     config = replace(CONFIG, steps=job.steps, dtype=job.dtype)
     trainer = Trainer(model, loader, config, Path(job.folder), toy_codec().encode, world, settings, fill=fill)
