@@ -108,8 +108,12 @@ class Checkpoints:
 
 
 def reason(error: Exception) -> str:
-    """The innermost cause of an error, in one line."""
+    """What has caused an error, in one line: of the system, where it has refused something, else the innermost."""
     if isinstance(error, CheckpointException) and error.failures:
         first = next(iter(error.failures.values()))
         error = first[0] if isinstance(first, tuple) else first
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    told = str(cause or error).strip()
+    return told.splitlines()[0] if told else type(error).__name__

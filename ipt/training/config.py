@@ -38,15 +38,19 @@ CODECS = ("init", "patch_pca", "none")
 class ModelSettings:
     """``preset``: the shape of a model trained from scratch; ``init``: a folder of weights to start from instead, of which
     ``weights`` names a file where there are several. ``codec``: ``init``, ``patch_pca``, ``none`` or a folder. ``attention``: the
-    back-end, sdpa or flex."""
+    back-end, sdpa or flex. ``pad_packs``: with flex, attention is padded to the next multiple of so many tokens: every length
+    takes seconds to compile for."""
 
     preset: str = "tiny"
     init: str | None = None
     weights: str | None = None
     codec: str = "patch_pca"
     attention: str = "sdpa"
+    pad_packs: int = 4096
 
     def __post_init__(self) -> None:
+        if self.pad_packs < 1:
+            raise ValueError(f"model.pad_packs must be positive, got {self.pad_packs}")
         if self.preset not in presets:
             raise UnknownName(unknown_name("model preset", self.preset, presets))
         if self.attention not in ATTENTION:
@@ -260,11 +264,6 @@ def _process_conflicts(config: TrainConfig) -> list[str]:
         found.append(f"loader.packs_per_step={packs} cannot be shared by launch.gpus={gpus}; choose a multiple")
     if kind == "hsdp" and gpus > 1 and gpus % config.distributed.shard:
         found.append(f"distributed.shard={config.distributed.shard} must divide launch.gpus={gpus}")
-    if kind == "ddp" and config.trainer.dtype == "bfloat16":
-        found.append(
-            "distributed=ddp would sum gradients in bfloat16; fsdp2 sums them in float32, and so does distributed=hsdp with "
-            "distributed.shard=1, which keeps a whole model per process as ddp does"
-        )
     return found
 
 

@@ -23,12 +23,10 @@ TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
 def plan(config: TrainConfig) -> str:
     """The plan as text. Reads a few packs of the dataset where there is one; builds the model without memory."""
-    import torch
-
     shape = config.model.shape
     model = build_on_meta(shape)
     counts = parameters(model)
-    apply_tuning(model, config.tuning, torch.Generator())
+    apply_tuning(model, config.tuning)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     lines = [f"run {config.name} in {config.output_dir}", f"model {shape.name} from {config.model.init or 'scratch'}"]
     lines += [f"  {part:<22}{counts[part]:>18,}" for part in PARTS]

@@ -28,7 +28,7 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader, merge_states
 from ipt.training.checkpoints import Checkpoints
-from ipt.training.distributed import World, accumulating, is_sharded, spread
+from ipt.training.distributed import Fill, World, accumulating, is_sharded, spread
 from ipt.training.ema import Ema
 from ipt.training.losses import Objective, TokenCounts, TokenLosses, noised, sample_losses, weighted_loss
 from ipt.training.optim import (
@@ -53,7 +53,8 @@ class Trainer:
     """Trains ``model`` on the packs of ``loader``, and keeps all of the run in ``folder``.
 
     ``validate``: the figures of the weights before a checkpoint, of which ``checkpoints.best`` chooses the best.
-    ``encode``: the codec's, for batches that come with pictures. Raises ``ValueError`` where ``resume="never"`` meets
+    ``encode``: the codec's, for batches that come with pictures. ``fill``: gives ``model`` its weights, where it comes without
+    memory. Raises ``ValueError`` where ``resume="never"`` meets
     a checkpoint.
     """
 
@@ -68,6 +69,7 @@ class Trainer:
         distributed: DistributedConfig | None = None,
         more_trackers: Sequence[str] = (),
         validate: Callable[[Trainer], dict[str, float]] | None = None,
+        fill: Fill | None = None,
     ) -> None:
         self.model, self.loader, self.config, self.folder = model, loader, config, folder
         self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
@@ -75,7 +77,7 @@ class Trainer:
             model.set_layer_runner(recomputed)
         compute = COMPUTE[config.dtype]
         self.objective = spread(
-            Objective(model.train(), config.loss), distributed or DistributedConfig(), self.world, compute
+            Objective(model.train(), config.loss), distributed or DistributedConfig(), self.world, compute, fill
         )
         self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
         self.optimizer = make_optimizer(self.weights, config.optim)

@@ -53,6 +53,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(run: Run, tmp_path: Path, change
     assert lasting(divided.folder) == lasting(run.folder)[2:]
 
 
+def test_bfloat16_is_close_to_float32(run: Run, tmp_path: Path) -> None:
+    exact, rounded = run.trainer(), replace(run, folder=tmp_path / "rounded").with_(dtype="bfloat16").trainer()
+    expected, found = (trainer.train_step(iter(trainer.loader)) for trainer in (exact, rounded))
+    assert found.loss == pytest.approx(expected.loss, rel=2e-2) and found.loss != expected.loss
+    assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=5e-2)
+    assert all(tensor.dtype == torch.float32 for tensor in state(rounded).values())
+
+
 def test_a_signal_saves_and_the_same_command_continues(run: Run, tmp_path: Path) -> None:
     whole = run.trainer()
     whole.run()

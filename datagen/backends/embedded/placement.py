@@ -23,6 +23,7 @@ Box = tuple[float, float, float, float, float, float]
 
 WALL_GAP = 0.02
 BASEBOARD = 0.018  # thickness of the skirting and a little air
+WALL_CLEARANCE = 0.002  # an end face in the plane of the next wall would flicker
 CONTACT = 0.001  # things rest this far above what carries them, so that no two faces coincide
 DOOR_DEPTH = 0.75
 
@@ -169,7 +170,7 @@ class RoomSpace:
         """
         x0, y0, x1, y1 = self.room.inner
         b, friends = item.bounds, tuple(around)
-        margin = BASEBOARD if b[2] < 0.1 else 0.0
+        margin = BASEBOARD if b[2] < 0.1 else WALL_CLEARANCE
         if (
             b[0] < x0 + margin
             or b[1] < y0 + margin
