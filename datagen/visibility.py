@@ -78,20 +78,6 @@ def seen_from(eyes: Floats, yaw: float, pitch: float, vertical_fov_deg: float, p
     return np.where(depth > 0, 0.5 + offset * [1, -1], np.nan)
 
 
-def box_extent(camera: Camera, corners: Floats) -> tuple[float, float]:
-    """How much of the image the clipped bounding rectangle of a box (8, 3) covers, and which share of it is inside.
-
-    Both are 0..1; (0, 0) where a corner lies behind the camera.
-    """
-    uv = fractions(camera, corners)
-    if np.isnan(uv).any():
-        return 0.0, 0.0
-    low, high = uv.min(axis=0), uv.max(axis=0)
-    clipped = np.clip(high, 0, 1) - np.clip(low, 0, 1)
-    area = float(clipped.prod())
-    return area, area / max(float((high - low).prod()), 1e-12)
-
-
 def floor_points(frame: Frame, floor_like: Iterable[int], floor_z: float, tolerance: float) -> tuple[Floats, Floats]:
     """Pixels (n, 2), as fractions, and world points (n, 3) where the frame shows floor within ``tolerance`` metres."""
     assert frame.instance is not None and frame.depth is not None, "render depth and instance first"
