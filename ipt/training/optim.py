@@ -38,13 +38,13 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
         eps=config.eps,
         weight_decay=config.weight_decay,
         foreach=False,
-        fused=_together(trained),
+        fused=_whole(trained),
     )
 
 
-def _together(parameters: Iterable[nn.Parameter]) -> bool:
-    """Whether all are whole and on CUDA, where a kernel per tensor would cost more than the arithmetic."""
-    return all(parameter.is_cuda and not isinstance(parameter, DTensor) for parameter in parameters)
+def _whole(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether none is divided: then one call updates all, where many small ones would cost more than the arithmetic."""
+    return not any(isinstance(parameter, DTensor) for parameter in parameters)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -56,7 +56,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     """Scale all gradients down to a norm of ``largest`` together; returns the norm before, a scalar that may be non-finite
     (the gradients then are useless, too)."""
     trained = list(parameters)
-    norm = nn.utils.clip_grad_norm_(trained, largest, foreach=_together(trained))
+    norm = nn.utils.clip_grad_norm_(trained, largest, foreach=_whole(trained) and trained[0].is_cuda)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
