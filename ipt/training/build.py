@@ -291,7 +291,7 @@ def export(trainer: Trainer, assets: Assets, config: TrainConfig) -> Path:
 
 
 def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: World) -> None:
-    state = whole(merged_state(model) if config.tuning.kind == "lora" else model.state_dict(), world)
+    state = whole(merged_state(model) if config.tuning.kind == "lora" else dict(model.named_parameters()), world)
     if not world.is_main:
         return
     tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else Path(config.model.init)

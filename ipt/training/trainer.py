@@ -44,6 +44,7 @@ from ipt.training.settings import DistributedConfig, TrainerConfig
 from ipt.training.stopping import stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
 from ipt.training.watchdog import Watchdog
+from ipt.training.zero3 import Zero3
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -76,11 +77,16 @@ class Trainer:
         if config.checkpoint_activations:
             model.set_layer_runner(recomputed)
         compute = COMPUTE[config.dtype]
-        self.objective = spread(
-            Objective(model.train(), config.loss), distributed or DistributedConfig(), self.world, compute, fill
-        )
-        self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
-        self.optimizer = make_optimizer(self.weights, config.optim)
+        distributed = distributed or DistributedConfig()
+        zero3 = distributed.kind == "deepspeed"
+        pieces = math.ceil(loader.config.budget / config.loss.chunk) if zero3 else None
+        self.objective = spread(Objective(model.train(), config.loss, pieces), distributed, self.world, compute, fill)
+        if zero3:
+            self.objective = engine = Zero3(self.objective, config.optim, compute)
+            self.weights, self.optimizer = engine.weights, engine.optimizer
+        else:
+            self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
+            self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)
         self._validate = validate

@@ -19,12 +19,13 @@ from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import Candidate, SceneView, TaskConfig, ViewFilter
 from datagen.tasks.counting_questions import GROUPS, LOOKALIKES, MultiviewCountingSelector
 from datagen.tasks.multiview_counting import countable
-from datagen.tasks.path_tracing import VARIANTS, compass
+from datagen.tasks.path_settings import VARIANTS
+from datagen.tasks.path_tracing import compass
 from datagen.tasks.paths import along, find_walks, within
 from datagen.yields import Yields
 from ipt.common.seeding import generator
 from ipt.samples.camera import wrap_angle
-from tests.datagen.conftest import candidates_of
+from tests.datagen.conftest import block_config, candidates_of
 
 NAMES = ("pet", "pt", "mvc")
 INPUTS = {"pet": ["observation"], "pt": ["map", "ego_1", "ego_2"], "mvc": [f"frame_{n}" for n in range(4)]}
@@ -38,7 +39,7 @@ def made(name: str, request: pytest.FixtureRequest, scenes: range = range(6), **
     key = (name, scenes, *sorted(changes.items()))
     if key not in CACHE:
         backend = request.getfixturevalue("counting_blocks" if name == "mvc" else "blocks")
-        config = dataclasses.replace(TASK_CONFIGS[name](name=name), **changes)
+        config = block_config(name, **changes)
         CACHE[key] = candidates_of(TASKS[name](config), backend, scenes)
     return CACHE[key]
 
@@ -73,7 +74,7 @@ def test_masks_never_contradict_an_answer(name: str, request: pytest.FixtureRequ
 @pytest.mark.parametrize("name", NAMES)
 def test_impossible_view_filter_is_counted_and_gives_nothing(name: str, request: pytest.FixtureRequest) -> None:
     backend = request.getfixturevalue("blocks")
-    config = dataclasses.replace(TASK_CONFIGS[name](name=name), view=ViewFilter(min_median_depth_m=50.0))
+    config = block_config(name, view=ViewFilter(min_median_depth_m=50.0))
     backend.load("blocks-train-0")
     yields = Yields()
     view = SceneView(backend, backend.load("blocks-train-0"), 64, config)
