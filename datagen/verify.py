@@ -41,7 +41,7 @@ def masks_of(frame: Frame, objects: Sequence[SceneObject], noun: Callable[[Scene
 def shares(frame: Frame, count: int) -> Floats:
     """Share of the image, 0..1, that each of ``count`` instances covers."""
     assert frame.instance is not None
-    return np.bincount(frame.instance[frame.instance >= 0], minlength=count) / frame.instance.size
+    return np.bincount(frame.instance.ravel() + 1, minlength=count + 1)[1:] / frame.instance.size
 
 
 def surface(frame: Frame, index: int) -> tuple[NDArray[np.intp], Floats]:

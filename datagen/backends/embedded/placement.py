@@ -44,11 +44,10 @@ class Placed:
 
     def __post_init__(self) -> None:
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
-        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-        low, high = self.furniture.solids[:, 0], self.furniture.solids[:, 1]
-        centre = (low + high) / 2 @ turn.T + (self.x, self.y, self.z)
-        half = (high - low) / 2 @ np.abs(turn).T
-        self.boxes: NDArray[np.float64] = np.hstack([centre - half, centre + half])
+        turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+        centre = self.furniture.centres @ turn + (self.x, self.y, self.z)
+        half = self.furniture.halves @ np.abs(turn)
+        self.boxes: NDArray[np.float64] = np.concatenate([centre - half, centre + half], axis=1)
         x0, y0, z0 = self.boxes[:, :3].min(axis=0).tolist()
         x1, y1, z1 = self.boxes[:, 3:].max(axis=0).tolist()
         self.bounds: Box = (x0, y0, z0, x1, y1, z1)

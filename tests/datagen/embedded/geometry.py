@@ -1,7 +1,6 @@
 """Independent checks of a scene's triangles: nothing here uses what the generator knows about its own solids."""
 
 from collections import defaultdict
-from itertools import combinations
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -13,28 +12,43 @@ SAME_PLANE = 6e-4
 DEPTH = 2e-3  # metres by which solids may touch before it counts
 
 
-def solids(mesh: Mesh) -> list[np.ndarray]:
-    """Vertices (v, 3) of each connected solid of a mesh; corners at the same place are one."""
-    _, corner = np.unique(np.round(mesh.vertices, 5), axis=0, return_inverse=True)
-    faces = corner.ravel()[mesh.faces]
+def numbered(rows: np.ndarray) -> np.ndarray:
+    """The number (n,) of each of the rows (n, k) among the different ones."""
+    order = np.lexsort(rows.T)
+    number = np.empty(len(rows), np.int64)
+    number[order] = np.cumsum(np.concatenate([[False], (rows[order[1:]] != rows[order[:-1]]).any(axis=1)]))
+    return number
+
+
+def solids(meshes: list[Mesh]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each mesh, the low and high corners (n, 3) of its connected solids; corners at the same place are one."""
+    sizes = [len(mesh.vertices) for mesh in meshes]
+    first = np.cumsum([0, *sizes])
+    owner = np.repeat(np.arange(len(meshes)), sizes)
+    vertices = np.concatenate([mesh.vertices for mesh in meshes])
+    corner = numbered(np.column_stack([owner, np.round(vertices, 5)]))
+    faces = corner[np.concatenate([mesh.faces + start for mesh, start in zip(meshes, first, strict=False)])]
     edges = np.concatenate([faces[:, :2], faces[:, 1:]])
     size = int(corner.max()) + 1
     _, label = connected_components(coo_array((np.ones(len(edges)), edges.T), shape=(size, size)), directed=False)
-    of_vertex = label[corner.ravel()]
-    return [mesh.vertices[of_vertex == index] for index in range(int(of_vertex.max()) + 1)]
+    of_vertex = label[corner]
+    order = np.argsort(of_vertex, kind="stable")
+    starts = np.searchsorted(of_vertex[order], np.arange(int(label.max()) + 1))
+    low, high = (extreme.reduceat(vertices[order], starts) for extreme in (np.minimum, np.maximum))
+    mesh_of = owner[order[starts]]
+    return [(low[mesh_of == number], high[mesh_of == number]) for number in range(len(meshes))]
 
 
 def footprints(scene: Scene) -> dict[int, list[tuple[np.ndarray, float, float]]]:
     """Per object, for each solid: its rectangle along the object's axes (4, 2) in the world, and its low and high z."""
     result: dict[int, list[tuple[np.ndarray, float, float]]] = defaultdict(list)
-    extents: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # copies of a piece share their meshes
+    meshes = list({id(part.mesh): part.mesh for part in scene.parts}.values())  # copies of a piece share them
+    extents = {id(mesh): extent for mesh, extent in zip(meshes, solids(meshes), strict=True)}
     for part in scene.parts:
-        turn = yaw_matrix(part.yaw)[:2, :2]
-        if id(part.mesh) not in extents:
-            extents[id(part.mesh)] = [(points.min(axis=0), points.max(axis=0)) for points in solids(part.mesh)]
-        for (x0, y0, z0), (x1, y1, z1) in extents[id(part.mesh)]:
-            plan = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) @ turn.T + part.position[:2]
-            result[part.instance].append((plan, z0 + part.position[2], z1 + part.position[2]))
+        (x0, y0, z0), (x1, y1, z1) = (corner.T for corner in extents[id(part.mesh)])
+        plans = np.stack([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]).transpose(2, 0, 1)
+        plans = plans @ yaw_matrix(part.yaw)[:2, :2].T + part.position[:2]
+        result[part.instance] += zip(plans, z0 + part.position[2], z1 + part.position[2], strict=True)
     return result
 
 
@@ -53,10 +67,9 @@ def penetrations(scene: Scene, boxes: dict[int, list[tuple[np.ndarray, float, fl
     """Ids of pairs of objects (walls, floors and ceilings aside) of which solids, ``boxes``, reach into each other."""
     things = [thing for thing in scene.objects if thing.category not in ("wall", "floor", "ceiling")]
     low, high = np.array([t.aabb_min for t in things]), np.array([t.aabb_max for t in things])
+    near = (np.minimum(high[:, None], high) - np.maximum(low[:, None], low)).min(axis=2) > 0
     found = []
-    for i, j in combinations(range(len(things)), 2):
-        if (np.minimum(high[i], high[j]) - np.maximum(low[i], low[j])).min() <= 0:
-            continue
+    for i, j in np.argwhere(np.triu(near, k=1)):
         if {things[i].category, things[j].category} == {"baseboard"}:
             continue
         pairs = ((p, q) for p in boxes[things[i].index] for q in boxes[things[j].index])
@@ -89,8 +102,7 @@ def coplanar_overlaps(scene: Scene) -> list[tuple[str, str]]:
     leading = np.take_along_axis(normal, np.argmax(np.abs(normal) > 1e-3, axis=1)[:, None], axis=1)
     normal *= np.sign(leading)
     offset = np.einsum("ij,ij->i", normal, corners[:, 0])
-    _, direction = np.unique(np.round(normal * 100).astype(int), axis=0, return_inverse=True)
-    position = direction.ravel() * 1e4 + offset
+    position = numbered(np.round(normal * 100)) * 1e4 + offset
     order = np.argsort(position)
     reach = np.searchsorted(position[order], position[order] + SAME_PLANE, side="right")
     count = reach - np.arange(len(order)) - 1
@@ -98,7 +110,10 @@ def coplanar_overlaps(scene: Scene) -> list[tuple[str, str]]:
     second = first + 1 + np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     i, j = order[first], order[second]
     low, high = corners.min(axis=1), corners.max(axis=1)
-    near = (low[i] <= high[j] + SAME_PLANE).all(axis=1) & (low[j] <= high[i] + SAME_PLANE).all(axis=1)
+    near = np.ones(len(i), dtype=bool)
+    for axis in range(3):
+        a, b = low[:, axis], high[:, axis] + SAME_PLANE
+        near &= (a[i] <= b[j]) & (a[j] <= b[i])
     i, j = i[near], j[near]
     flat = np.abs(np.einsum("pkc,pc->pk", corners[j] - corners[i][:, :1], normal[i])).max(axis=1) < SAME_PLANE
     i, j = i[flat], j[flat]
