@@ -55,7 +55,9 @@ class PathTracing(SpatialTask):
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         config = self.config
         # Nowhere in a single room are four nouns each seen without the others (measured on homes): spare the search.
-        if config.options == "same_scene" and not yields.check("scene.rooms_for_options=same_scene", len(scene.info.rooms) != 1):
+        if config.options == "same_scene" and not yields.check(
+            "scene.rooms_for_options=same_scene", len(scene.info.rooms) != 1
+        ):
             return []
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         on_map = seen_from_above(scene, config.min_map_area_m2)
