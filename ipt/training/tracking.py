@@ -212,6 +212,7 @@ def draw_curves(folder: Path) -> None:
             axes.plot(*_series(validations, each), marker="o", markersize=3, label=f"validation {each}")
             axes.legend(fontsize=6)
         axes.set(title=name.replace("_", " "), xlabel="step")
+        axes.locator_params(nbins=5)
         axes.grid(alpha=0.3)
     for ending, canvas in (("png", FigureCanvasAgg(figure)), ("svg", FigureCanvasSVG(figure))):
         with atomic_writer(folder / f"curves.{ending}") as stream:

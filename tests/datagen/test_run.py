@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from datagen import run, units
 from datagen.progress import Progress
+from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTakingConfig
 from datagen.units import UnitRef, read_unit, scene_of
 from datagen.yields import NoYield
@@ -164,6 +165,12 @@ def test_impossible_filters_name_the_filter(tmp_path: Path) -> None:
     with pytest.raises(
         NoYield, match=r"no scene satisfied task 'pet' in 3 tries: filter 'first_view.area' rejected 100"
     ):
+        generate(replace(run_settings(tmp_path), task=task))
+
+
+def test_scenes_of_one_room_name_the_setting_that_helps_path_tracing(tmp_path: Path) -> None:
+    task = PathTracingConfig(patience=3)
+    with pytest.raises(NoYield, match=r"in 3 tries: filter 'scene\.rooms_for_options=same_scene' rejected 100"):
         generate(replace(run_settings(tmp_path), task=task))
 
 
