@@ -82,13 +82,17 @@ RULES = (
     Rule(r"--help"),
     Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing
-    Rule(r"-m datagen\.audit", ends=(0, 1)),  # 1: so few questions are not balanced
-    Rule(r"-m datagen .*task=mvc", {"num_samples": "2", "image_size": "64", "workers": "1"}),
+    # 1: so few questions are not balanced; blocks, because blind baselines want five scenes
+    Rule(r"-m datagen\.audit folders=data/pet,", {"folders": "data/pet,data/pet-blocks"}, ends=(0, 1)),
+    Rule(r"-m datagen\.audit", ends=(0, 1)),
     Rule(
-        r"-m datagen .*blocks", {"num_samples": "16", "image_size": "64", "workers": "1", "task.samples_per_scene": "2"}
+        r"-m datagen .*blocks task=pet (split=train )?num",
+        {"num_samples": "16", "image_size": "64", "workers": "1", "task.samples_per_scene": "2"},
     ),
+    Rule(r"-m datagen .*blocks", {"num_samples": "4", "image_size": "64", "workers": "1"}),
     Rule(r"-m datagen .*shard=", {"num_samples": "8", "image_size": "64"}),
-    Rule(r"-m datagen ", {"num_samples": "6", "image_size": "64", "workers": "1", "task.samples_per_scene": "1"}),
+    Rule(r"-m datagen ", {"num_samples": "2", "image_size": "64", "workers": "1"}),
+    Rule(r"renderer=ray", {"size": "128"}),
     Rule(r"dry_run=true|trainer=debug"),
     Rule(r"study=small_scale", STUDIED),
     Rule(

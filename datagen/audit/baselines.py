@@ -2,6 +2,11 @@
 
 One model family serves all: logistic regression over (question, option) pairs, the highest-scoring option is the answer.
 Baselines differ in the features they may see; each knows everything the cheaper ones know. Whole scenes are held out.
+
+Validation is progressive (Blum, Kalai, Langford 1999): a fold is answered by a model fitted on the earlier folds alone. What
+a question of a fair set adds then has mean zero given all that came before it, so that the interval covers chance as often
+as it says. In cross-validation each fold also helps to fit the models of all others, and their errors add up: of made-up
+fair sets of 1,000 questions the 95% interval missed chance in 15 to 20%.
 """
 
 from __future__ import annotations
@@ -137,16 +142,17 @@ def project(items: Sequence[Item]) -> Projections:
 
 
 def evaluate(baseline: Baseline, items: Sequence[Item], projections: Projections, seed: int = 0) -> Estimate:
-    """Accuracy minus chance in cross-validation, with a 95% interval over scenes.
+    """Accuracy minus chance in progressive validation, with a 95% interval over scenes.
 
-    The mean over questions of (correct - 1 / number of choices). ``ValueError`` with fewer scenes than folds.
+    The mean of (correct - 1 / number of choices) over the questions of all folds but the first. ``ValueError`` with fewer
+    scenes than folds.
     """
     rng = generator(seed, "audit", baseline.name)
     hasher = FeatureHasher(HASHED_FEATURES)
-    excess = np.empty(len(items))
+    excess = np.full(len(items), np.nan)
     assigned = assign_folds(items, generator(seed, "audit", "folds"))
-    for fold in range(FOLDS):
-        fitted, held_out = np.flatnonzero(assigned != fold).tolist(), np.flatnonzero(assigned == fold).tolist()
+    for fold in range(1, FOLDS):
+        fitted, held_out = np.flatnonzero(assigned < fold).tolist(), np.flatnonzero(assigned == fold).tolist()
         features = hasher.transform(pair_features(baseline, items, fitted, fitted, projections))
         targets = [option == items[row].answer for row in fitted for option in range(len(items[row].choices))]
         model = LogisticRegression(C=REGULARISATION, solver="liblinear", random_state=0).fit(features, targets)
@@ -157,7 +163,8 @@ def evaluate(baseline: Baseline, items: Sequence[Item], projections: Projections
             own = np.array([next(scores) for _ in items[row].choices])
             own += 1e-9 * rng.random(len(own))  # ties are guesses, not the first letter
             excess[row] = float(np.argmax(own) == items[row].answer) - items[row].chance
-    return clustered_mean(excess, [item.scene for item in items])
+    answered = np.flatnonzero(assigned > 0).tolist()
+    return clustered_mean(excess[answered], [items[row].scene for row in answered])
 
 
 def pair_features(

@@ -1,8 +1,8 @@
-"""Cross-validation folds of whole scenes that are fair to balanced sets.
+"""Folds of whole scenes that are fair to balanced sets.
 
 Where a generator holds answers exactly even, random folds make every prior look *worse* than chance: the answer that is
-over-represented in a fold is under-represented in the rest, on which the model was fitted (measured on 2,000 made-up
-questions: -2.2 points). Where answers are independent draws, folds stratified by answer make it look *better* than
+over-represented in a fold is under-represented in the rest, on which the model was fitted (in cross-validation of 2,000
+made-up questions: -2.2 points). Where answers are independent draws, folds stratified by answer make it look *better* than
 chance, because they spread the sample's accidents evenly (+1.0 to +1.5 points). So folds are random unless the answers
 are more even than independent draws would be, and only then are they evened out.
 """

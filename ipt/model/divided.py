@@ -26,7 +26,7 @@ def own_part(tensor: Tensor) -> Part:
 
 def own_numbers(tensor: Tensor) -> Tensor:
     """The numbers that this process holds, to be written to without recording gradients."""
-    return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+    return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
 
 
 @torch.no_grad()

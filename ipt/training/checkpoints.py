@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from ipt.common.files import MANIFEST, read_json, read_manifest, sync_folder, write_json, write_manifest
 from ipt.training.distributed import World
@@ -61,7 +62,7 @@ class Checkpoints:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-                dcp.save(dict(tensors), checkpoint_id=partial)
+                save(dict(tensors), checkpoint_id=partial)
             if self.world.is_main:
                 write_json(partial / PROGRESS, {**progress, "step": step, "score": score})
                 files = sorted(path.name for path in partial.iterdir())
@@ -87,7 +88,7 @@ class Checkpoints:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-                dcp.load(dict(tensors), checkpoint_id=path)
+                load(dict(tensors), checkpoint_id=path)
         except (CheckpointException, KeyError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"{path} does not fit this run's model, tuning or optimizer ({reason(error)}); start anew in another folder"
@@ -107,7 +108,7 @@ class Checkpoints:
                 shutil.rmtree(path)
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What has caused an error, in one line: of the system, where it has refused something, else the innermost."""
     if isinstance(error, CheckpointException) and error.failures:
         first = next(iter(error.failures.values()))

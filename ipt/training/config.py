@@ -325,13 +325,10 @@ def _data_conflicts(config: TrainConfig) -> list[str]:
             found.append(f"the weight of {folder} in data.parts must be positive, got {weight}")
     if data.validation_packs < 1 or data.validation_packs % config.launch.gpus:
         found.append(f"data.validation_packs={data.validation_packs} must be a positive multiple of launch.gpus")
-    for name, folder in (
-        ("data.validation", data.validation),
-        ("model.init", config.model.init),
-        ("data.cache", data.cache),
-    ):
-        if folder is not None and not Path(folder).is_dir():
-            found.append(f"{name}={folder} is no folder")
+    named = {"data.validation": data.validation, "model.init": config.model.init, "data.cache": data.cache}
+    for name, place in named.items():
+        if place is not None and not Path(place).is_dir():
+            found.append(f"{name}={place} is no folder")
     if config.model.codec not in CODECS and not Path(config.model.codec).is_dir():
         found.append(f"model.codec must be {', '.join(CODECS)} or a folder, got '{config.model.codec}'")
     return found

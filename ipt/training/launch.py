@@ -68,7 +68,12 @@ def launch(config: TrainConfig) -> float | None:
 
 def command(processes: int) -> list[str]:
     """The command line of accelerate's launcher; on a machine without GPUs the processes share its cores."""
-    settings = {"num_processes": processes, "num_machines": 1, "main_process_port": 0, "num_cpu_threads_per_process": 1}
+    settings: dict[str, object] = {
+        "num_processes": processes,
+        "num_machines": 1,
+        "main_process_port": 0,
+        "num_cpu_threads_per_process": 1,
+    }
     settings |= {"mixed_precision": "no", "dynamo_backend": "no"}  # both are ours
     flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *flags]

@@ -32,6 +32,7 @@ from ipt.training.distributed import Fill, World, accumulating, is_sharded, spre
 from ipt.training.ema import Ema
 from ipt.training.losses import Objective, TokenCounts, TokenLosses, noised, sample_losses, weighted_loss
 from ipt.training.optim import (
+    Optimizer,
     clip_gradients,
     learning_rate,
     make_optimizer,
@@ -44,7 +45,7 @@ from ipt.training.settings import DistributedConfig, TrainerConfig
 from ipt.training.stopping import stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
 from ipt.training.watchdog import Watchdog
-from ipt.training.zero3 import Zero3
+from ipt.training.zero3 import Zero3, ZeroWeights
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -80,9 +81,12 @@ class Trainer:
         distributed = distributed or DistributedConfig()
         zero3 = distributed.kind == "deepspeed"
         pieces = math.ceil(loader.config.budget / config.loss.chunk) if zero3 else None
-        self.objective = spread(Objective(model.train(), config.loss, pieces), distributed, self.world, compute, fill)
+        objective = Objective(model.train(), config.loss, pieces)
+        self.objective = spread(objective, distributed, self.world, compute, fill)
+        self.weights: Weights | ZeroWeights
+        self.optimizer: Optimizer
         if zero3:
-            self.objective = engine = Zero3(self.objective, config.optim, compute)
+            self.objective = engine = Zero3(objective, config.optim, compute)
             self.weights, self.optimizer = engine.weights, engine.optimizer
         else:
             self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)

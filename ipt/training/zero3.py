@@ -95,7 +95,7 @@ class ZeroWeights:
         """Give the model the weights as they are now; after every change of them."""
         self._engine.optimizer.empty_partition_cache()  # a parameter that is still gathered would keep its old numbers
         for name, parameter in self.parameters.items():
-            parameter.ds_tensor.copy_(self._numbers[name])
+            parameter.ds_tensor.copy_(self._numbers[name])  # type: ignore[attr-defined]
 
 
 class ZeroOptimizer:
@@ -133,7 +133,7 @@ class ZeroOptimizer:
 def flat(own: Tensor, parameter: nn.Parameter, mesh: DeviceMesh) -> DTensor:
     """The flattened ``parameter``, or what belongs to it, of which this process has the numbers ``own``. DeepSpeed gives all
     processes equally many, the last ones beyond the end."""
-    count: int = parameter.ds_numel
+    count: int = parameter.ds_numel  # type: ignore[attr-defined]
     valid = min(max(count - dist.get_rank() * own.numel(), 0), own.numel())
     return DTensor.from_local(own[:valid], mesh, [Shard(0)], run_check=False, shape=torch.Size([count]), stride=(1,))
 

@@ -14,7 +14,7 @@ import pytest
 from datagen.audit import audit, audit_items
 from datagen.audit.__main__ import AuditConfig, main
 from datagen.audit.balance import elimination, fact_counts, letter_shares, near_duplicates, scenes_in_two_splits
-from datagen.audit.baselines import BASELINES, evaluate, project
+from datagen.audit.baselines import BASELINES, Baseline, evaluate, pair_features, project
 from datagen.audit.folds import FOLDS, assign_folds
 from datagen.audit.items import Item, Picture, perceptual_hash, to_item
 from ipt.common import cli
@@ -81,6 +81,22 @@ def test_clean_sets_are_at_chance_whether_balanced_or_drawn(name: str, even: boo
     assert abs(np.mean([estimate.value for estimate in estimates])) < 0.02  # standard error 0.007
     assert sum(estimate.includes(0) for estimate in estimates) >= 3
     assert all(estimate.high - estimate.low < 0.08 for estimate in estimates)
+
+
+def test_a_fold_is_answered_by_a_model_of_the_earlier_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[set[int]] = []
+
+    def recorded(baseline: Baseline, items: Any, rows: list[int], *rest: Any) -> Any:
+        calls.append(set(rows))
+        return pair_features(baseline, items, rows, *rest)
+
+    monkeypatch.setattr("datagen.audit.baselines.pair_features", recorded)
+    estimate = excess("option_priors", path_tracing(0, 100))
+    fitted, answered = calls[::2], calls[1::2]
+    assert len(fitted) == len(answered) == FOLDS - 1
+    for earlier, fold, later in zip(fitted, answered, [*fitted[1:], set(range(100))], strict=True):
+        assert fold and not earlier & fold and earlier | fold == later
+    assert estimate.includes(0)
 
 
 @pytest.mark.parametrize("name", ["option_priors", "images_shuffled"])

@@ -5,8 +5,8 @@ embedded scenes. Geometry is derived here from Unity's definitions (left-handed 
 the adapter under test. What Unity does oddly is kept: depth and instance cameras take over a changed projection only
 with a change of resolution, and orthographic depth is linearised as if it were a perspective.
 
-``THOR_STANDIN`` names a JSON file: ``preset`` of the scenes, oddities of other builds, and one ``fault`` (deleted from the
-file when it strikes, so that a second player is sound).
+``THOR_STANDIN`` names a JSON file: ``preset`` of the scenes and settings of ``blocks`` rooms, oddities of other builds, and
+one ``fault`` (deleted from the file when it strikes, so that a second player is sound).
 """
 
 import json
@@ -24,6 +24,7 @@ import numpy as np
 
 from datagen.backends.base import SceneObject
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
+from datagen.backends.embedded.blocks import BlocksConfig
 from ipt.samples.camera import Camera, CameraPose
 from tests.standins.thor_wire import connect
 
@@ -81,8 +82,8 @@ def pose_of(position: dict[str, float], angles: dict[str, float]) -> CameraPose:
 class World:
     """One embedded scene in AI2-THOR's words."""
 
-    def __init__(self, preset: str) -> None:
-        self._backend = EmbeddedBackend(EmbeddedConfig(preset=preset))
+    def __init__(self, preset: str, blocks: dict[str, Any]) -> None:
+        self._backend = EmbeddedBackend(EmbeddedConfig(preset=preset, blocks=BlocksConfig(**blocks)))
         self._preset = preset
         self.loaded = False
 
@@ -178,7 +179,7 @@ class StandIn:
 
     def __init__(self, settings: dict[str, Any], width: int, height: int) -> None:
         self.settings = settings
-        self.world = World(settings.get("preset", "home"))
+        self.world = World(settings.get("preset", "home"), settings.get("blocks", {}))
         self.size = (width, height)
         self.cameras: list[dict[str, Any]] = []
         self.copied: list[dict[str, Any]] = []

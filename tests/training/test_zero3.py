@@ -60,7 +60,8 @@ def test_a_zero3_run_continues(tmp_path: Path) -> None:
 def test_zero3_computes_in_bfloat16(tmp_path: Path) -> None:
     exact = result(make(tmp_path, "single"))
     tensors, records = result(make(tmp_path, "zero3", kind="deepspeed", dtype="bfloat16"))
-    assert all(tensor.dtype == torch.float32 for tensor in tensors.values())
+    for name, tensor in tensors.items():  # as in one process, the model's own weights are those that it computes with
+        assert tensor.dtype == (torch.bfloat16 if name.startswith("exported ") else torch.float32), name
     assert records[0]["loss"] == pytest.approx(exact[1][0]["loss"], rel=2e-2)
     assert records[0]["loss"] != exact[1][0]["loss"]
 
