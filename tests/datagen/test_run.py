@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from ipt.common.files import CorruptFile
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 from tests.datagen.conftest import run_settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def generate(config: run.RunConfig) -> dict[str, object]:
@@ -240,31 +243,38 @@ def test_bad_settings_say_what_is_right(tmp_path: Path, change: dict[str, object
 
 
 @pytest.mark.long
-def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    """kill -9 the command and its workers at random moments; what survives is finished and compared."""
-    settings = ("backend=blocks", "num_samples=300", "seed=7", "image_size=64", "samples_per_shard=40", "workers=2")
+def test_twenty_kills_while_writing_lose_and_double_nothing(tmp_path: Path, reference: dict[str, bytes]) -> None:
+    subprocess.run([sys.executable, "-m", "tests.datagen.kill", tmp_path, "20"], cwd=ROOT, check=True)
+    assert all(shards(folder) == reference for folder in tmp_path.iterdir())
+
+
+@pytest.mark.long
+def test_killing_a_command_with_its_workers_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """kill -9 at random moments; what survives is finished and compared."""
+    settings = ("backend=blocks", "num_samples=80", "seed=7", "image_size=64", "samples_per_shard=20", "workers=2")
     command = [sys.executable, "-m", "datagen", *settings]
-    whole = tmp_path / "whole"
-    subprocess.run([*command, f"output_dir={whole}"], check=True, capture_output=True)
-    expected, rng, kills, folder = shards(whole), np.random.default_rng(5), 0, tmp_path / "broken-0"
-    assert sum(len(SampleReader(path)) for path in whole.glob("*.parquet")) == 300
-    while kills < 20:
+    whole, broken = (f"output_dir={tmp_path / name}" for name in ("whole", "broken"))
+    subprocess.run([*command, whole], check=True, capture_output=True)
+
+    def units_made() -> int:
+        return len(list((tmp_path / "broken").glob(".work/*/[0-9]*.json")))
+
+    rng, kills = np.random.default_rng(5), 0
+    for _ in range(4):
+        before = units_made()
         with subprocess.Popen(
-            [*command, f"output_dir={folder}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            [*command, broken], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         ) as process:
-            try:
-                process.wait(float(rng.uniform(1.0, 4.0)))
-            except subprocess.TimeoutExpired:
+            while process.poll() is None and units_made() == before:
+                time.sleep(0.01)
+            time.sleep(float(rng.uniform(0, 0.2)))
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                kills += 1
-        if process.returncode == 0:
-            assert shards(folder) == expected
-            folder = tmp_path / f"broken-{kills}"
-    subprocess.run([*command, f"output_dir={folder}"], check=True, capture_output=True)
-    assert shards(folder) == expected
+        kills += process.returncode == -signal.SIGKILL
+    assert kills > 1
+    subprocess.run([*command, broken], check=True, capture_output=True)
+    assert shards(tmp_path / "broken") == shards(tmp_path / "whole")
+    assert len(SampleReader(tmp_path / "broken")) == 80
 
 
 @pytest.mark.long
