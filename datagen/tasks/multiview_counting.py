@@ -60,6 +60,7 @@ class MultiviewCountingConfig(TaskConfig):
     """
 
     name: str = "mvc"
+    samples_per_scene: int = 5
     vertical_fov_deg: float = 90.0
     pitch_deg: float = -12.0
     movements: tuple[str, ...] = MOVEMENTS

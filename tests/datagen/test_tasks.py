@@ -226,7 +226,7 @@ def test_mvc_asks_nothing_where_something_else_may_be_taken_for_it(
 def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -> None:
     rng = np.random.default_rng(0)
     selector = MultiviewCountingSelector(800, 0.5, rng)
-    positions, offered = Counter(), 0
+    positions, offered, asked = Counter(), 0, set()
     while selector.remaining:
         noun, count = ("chair", "table", "lamp")[int(rng.integers(3))], 1 + int(rng.geometric(0.45))
         offered += 1
@@ -234,7 +234,10 @@ def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -
             "category": noun, "members": [noun], "count": min(count, 7), "movement": "rotation",
             "instances_per_frame": [["a"]], "also_on_map": {},
         }  # fmt: skip
-        for question in selector.offer(f"scene-{offered}-{noun}", facts):
+        for question in selector.offer(f"scene-{offered // 4}-{offered:02d}-{noun}", facts):
+            scene = question.candidate_id.split("-")[1]
+            assert (scene, noun) not in asked, "a scene is asked about a noun once"
+            asked.add((scene, noun))
             numbers = sorted(map(int, question.choices))
             assert numbers == list(range(numbers[0], numbers[0] + 4)) and numbers[0] >= 1
             positions[noun, numbers.index(int(question.answer_text))] += 1
