@@ -125,7 +125,7 @@ def tiles(tokens: int) -> None:
 
     show(
         f"mask of {spans.num_tokens:,} tokens, {len(spans)} spans, from the span table",
-        ("BlockMask from span tiles", cpu_seconds(lambda: FlexAttention(SpanTable(*columns), like, compiled=False), 5)),
+        ("BlockMask from span tiles", cpu_seconds(lambda: FlexAttention(SpanTable(*columns), like), 5)),
         ("dense boolean mask", cpu_seconds(lambda: dense_mask(spans, spans.order), 1)),
         ("create_block_mask", cpu_seconds(by_evaluation, 1)),
     )

@@ -1,19 +1,21 @@
 """A training step of `small` against the same step written naively, in one run: ``python -m benchmarks.training``.
 
 Naive is what the published code does on its dense path: a mask of S x S numbers, every token gathered and scattered by its
-expert around each operation, and logits of all trained positions at once. Both compute the same losses. Each is measured in a
-process of its own; rates are per CPU-second, which other jobs disturb least.
+expert around each operation, and logits of all trained positions at once. Both compute the same losses. Each step is measured in
+a process of its own, the two kinds in turn; rates are medians per CPU-second, which other jobs disturb least.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -28,17 +30,18 @@ from ipt.sequence.visibility import dense_mask
 from ipt.training.losses import LossConfig, Objective, TokenCounts, noised, weighted_loss
 
 TOKENS = SpecialTokens(0, 1, 2, 3)
+KINDS = ("naive", "ours")
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
     """A training step of a preset against a naive one.
 
-    preset: tiny or small; samples: imagining samples in the pack; threads; repeats; only: ours or naive, for its memory.
+    preset: tiny or small; samples: imagining samples in a pack, for each pack; threads; repeats; only: ours or naive, once.
     """
 
     preset: str = "small"
-    samples: int = 4
+    samples: list[int] = field(default_factory=lambda: [1, 4])
     threads: int = 2
     repeats: int = 3
     only: str = ""
@@ -84,55 +87,64 @@ def pack(bench: Bench, samples: int) -> PackedBatch:
     return lay_out([bench.imagining(side, min(16, bench.model.config.vision.side))] * samples, TOKENS, bench.geometry)
 
 
-def measure(config: BenchmarkConfig, kind: str) -> tuple[float, float, int]:
-    """(CPU-seconds per step, loss, peak bytes) of ``ours`` or ``naive``."""
+@dataclass(frozen=True)
+class Measured:
+    """CPU-seconds of one step, its loss, and the most memory that the process ever held, in bytes."""
+
+    seconds: float
+    loss: float
+    peak: int
+
+
+def measure(config: BenchmarkConfig) -> Measured:
+    """A step of the one size and kind that ``config`` asks for, after one with a single sample."""
     torch.set_num_threads(config.threads)
     bench, losses = Bench(config.preset), LossConfig()
     objective = Objective(bench.model, losses)
-    plain = pack(bench, config.samples)
-    counts = TokenCounts.of(plain, losses)
-    batch, target = noised(plain, 0, 1.0)
-
-    def ours() -> Tensor:
-        ce, flow = weighted_loss(objective(batch, target), batch, counts, losses)
-        return ce + flow
-
-    step = ours if kind == "ours" else partial(NaiveStep(objective, batch), batch, target, counts)
-    times, loss = [], torch.zeros(())
-    for _ in range(config.repeats + 1):
+    measured = Measured(0.0, 0.0, 0)
+    for samples in (1, *config.samples):
+        plain = pack(bench, samples)
+        counts = TokenCounts.of(plain, losses)
+        batch, target = noised(plain, 0, 1.0)
+        naive = NaiveStep(objective, batch)
         bench.model.zero_grad()
         started = time.process_time()
-        loss = step()
+        if config.only == "naive":
+            loss = naive(batch, target, counts)
+        else:
+            loss = torch.stack(weighted_loss(objective(batch, target), batch, counts, losses)).sum()
         loss.backward()
-        times.append(time.process_time() - started)
-    return (
-        sorted(times[1:])[config.repeats // 2],
-        loss.item(),
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    )
+        seconds = time.process_time() - started
+        measured = Measured(seconds, loss.item(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return measured
+
+
+def in_a_process(config: BenchmarkConfig, samples: int, kind: str) -> Measured:
+    """`measure` there. Threads that wait do not spin: their CPU time would count."""
+    given = [f"preset={config.preset}", f"samples=[{samples}]", f"threads={config.threads}", f"only={kind}"]
+    command = [sys.executable, "-m", "benchmarks.training", *given]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return Measured(**json.loads(done.stdout))
 
 
 def main(config: BenchmarkConfig) -> None:
     if config.only:
-        seconds, loss, peak = measure(config, config.only)
-        print(seconds, loss, peak)
+        print(json.dumps(asdict(measure(config))))
         return
-    tokens = pack(Bench(config.preset), config.samples).spans.num_tokens
-    print(
-        f"{platform.machine()}, {config.threads} threads, torch {torch.__version__}, {config.preset}, {tokens:,} tokens"
-    )
-    print("\n| step | tokens per core-s | ratio | peak memory, MB | loss |\n|---|---|---|---|---|")
-    base = None
-    for kind in ("naive", "ours"):
-        given = [f"{name}={getattr(config, name)}" for name in ("preset", "samples", "threads", "repeats")]
-        command = [sys.executable, "-m", "benchmarks.training", f"only={kind}", *given]
-        seconds, loss, peak = map(
-            float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        )
-        base = base or seconds
-        print(
-            f"| {kind} | {tokens / seconds:,.0f} | {base / seconds:.2f} | {peak / 1e6:,.0f} | {loss:.6f} |", flush=True
-        )
+    print(f"{platform.machine()}, {config.threads} threads, torch {torch.__version__}, {config.preset}")
+    print("\n| step | tokens | tokens per core-s | ratio | peak memory, MB | loss |\n|---|---|---|---|---|---|")
+    bench = Bench(config.preset)
+    for samples in config.samples:
+        tokens, taken = pack(bench, samples).spans.num_tokens, {kind: [] for kind in KINDS}
+        for _ in range(config.repeats):
+            for kind in KINDS:
+                taken[kind].append(in_a_process(config, samples, kind))
+        medians = {kind: statistics.median(each.seconds for each in taken[kind]) for kind in KINDS}
+        for kind, seconds in medians.items():
+            peak = max(each.peak for each in taken[kind]) / 1e6
+            speed, ratio, loss = tokens / seconds, medians[KINDS[0]] / seconds, taken[kind][0].loss
+            print(f"| {kind} | {tokens:,} | {speed:,.0f} | {ratio:.2f} | {peak:,.0f} | {loss:.6f} |", flush=True)
 
 
 if __name__ == "__main__":

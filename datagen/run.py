@@ -24,12 +24,14 @@ from datagen.tasks.base import Question
 from datagen.units import UnitRef, open_backend, read_candidate, read_unit
 from datagen.yields import NoYield, Yields
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
-from ipt.common.revision import code_revision
+from ipt.common.revision import code_revision, source_digest
 from ipt.common.seeding import generator
 from ipt.samples.sample import Provenance, SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shard
 
 MAX_SHARD_BYTES = 400 * 2**20
+#: What samples depend on; changes elsewhere do not keep a run from going on.
+SOURCES = ("datagen", "ipt.common", "ipt.samples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,14 @@ class Pick:
 
 @dataclass
 class Part:
-    """This command's part of a run: its folders, the selection so far, and the shards written."""
+    """This command's part of a run: its folders, the selection so far, and the shards written.
+
+    ``revision`` names the code for people; ``sources`` is the digest of it that decides whether a run may go on.
+    """
 
     config: RunConfig
     revision: str
+    sources: str
     picks: list[Pick] = field(default_factory=list)
     shards: int = 0
     samples: int = 0
@@ -137,7 +143,7 @@ def generate(config: RunConfig, progress: Progress | None = None) -> dict[str, A
     Raises ``ValueError`` for settings that contradict what the folder holds, ``NoYield`` where filters let nothing
     through, ``OSError`` for a folder that cannot be written. What was finished stays in every case.
     """
-    part = Part(config, code_revision())
+    part = Part(config, code_revision(), source_digest(*SOURCES))
     if (part.folder / MANIFEST).is_file():
         return finished(part)
     with explained(part.folder):
@@ -196,10 +202,17 @@ def sample_id(config: RunConfig, header: dict[str, Any], record: dict[str, Any])
 
 def claim(part: Part) -> None:
     """Make the folders, or check that they belong to a run with these settings and this code."""
-    plan = {"config": part.config.content(), "config_sha256": part.config.sha256, "code_revision": part.revision}
+    plan = {
+        "config": part.config.content(),
+        "config_sha256": part.config.sha256,
+        "code_revision": part.revision,
+        "sources": part.sources,
+    }
     path = part.folder / ".work" / "plan.json"
     if path.is_file():
-        same_plan(part.folder, read_json(path), plan)
+        begun = read_json(path)
+        same_plan(part.folder, begun, plan)
+        part.revision = begun["code_revision"]  # of a commit that changed other files: all samples name the first one
     elif any(part.folder.glob("*.parquet")):
         raise ValueError(f"{part.folder} holds parquet files of something else; choose another output_dir")
     else:
@@ -218,13 +231,14 @@ def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
         raise ValueError(
             f"{folder} was made with other settings: {told}; choose another output_dir or the same settings"
         )
-    if old["code_revision"] != new["code_revision"]:
-        theirs = old["code_revision"]
-        back = "its local changes" if theirs.endswith("-dirty") else f"git checkout {theirs}"
+    if old.get("sources") != new.get("sources"):
+        begun, now = (f"{plan['code_revision']} with sources {plan.get('sources')}" for plan in (old, new))
+        revision = old["code_revision"]
+        back = "its local changes" if revision.endswith("-dirty") else f"git checkout {revision}"
         raise ValueError(
-            f"{folder} was begun by code revision {theirs}, this is {new['code_revision']}: samples of two revisions would "
-            f"contradict each other. Bring that code back ({back}) and run the same command, or choose another "
-            f"output_dir, or delete {folder} and start over"
+            f"{folder} was begun by code revision {begun}, this is {now}: samples of both would contradict each "
+            f"other. Bring that code back ({back}) and run the same command, or choose another output_dir, or delete "
+            f"{folder} and start over"
         )
 
 

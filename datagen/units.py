@@ -22,7 +22,7 @@ from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig
 from datagen.tasks import TASKS
 from datagen.tasks.base import Candidate, SceneView
-from datagen.yields import Yields
+from datagen.yields import OUTCOME, Yields
 from ipt.common.files import read_json, write_bytes, write_json
 from ipt.common.seeding import derived_seed, generator
 from ipt.samples.camera import Camera
@@ -108,7 +108,7 @@ def make_unit(config: RunConfig, unit: UnitRef) -> None:
         try:
             view = SceneView(backend, backend.load(scene_id), config.image_size, config.task)
             candidates = task.propose(view, generator(config.seed, config.task.name, scene_id, turn), yields)
-            yields.check("scene.gives_candidates", bool(candidates))
+            yields.check(OUTCOME, bool(candidates))
             break
         except SceneError as error:
             yields.check(f"scene.loads: {error}"[:200], False)

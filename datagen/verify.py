@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from datagen.backends.base import TOP_DOWN_HIDES, Floats, Frame, SceneBackend, SceneObject
 from datagen.yields import Yields
+from ipt.samples.camera import Camera
 from ipt.samples.sample import SpatialSample
 
 Facts = Mapping[str, Any]
@@ -41,7 +42,7 @@ def masks_of(frame: Frame, objects: Sequence[SceneObject], noun: Callable[[Scene
 def shares(frame: Frame, count: int) -> Floats:
     """Share of the image, 0..1, that each of ``count`` instances covers."""
     assert frame.instance is not None
-    return np.bincount(frame.instance[frame.instance >= 0], minlength=count) / frame.instance.size
+    return np.bincount(frame.instance.ravel() + 1, minlength=count + 1)[1:] / frame.instance.size
 
 
 def surface(frame: Frame, index: int) -> tuple[NDArray[np.intp], Floats]:
@@ -121,6 +122,18 @@ def agrees(task: str, facts: Facts, frames: Frames, objects: Sequence[SceneObjec
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """What has to be recomputed of a sample, without its pictures; cameras by role."""
+
+    sample_id: str
+    scene_id: str
+    task: str
+    facts: Facts
+    answer_text: str
+    cameras: Mapping[str, Camera | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Mismatch:
     """A sample whose stored answer is not what its scene shows."""
 
@@ -129,17 +142,31 @@ class Mismatch:
     recomputed: str | None
 
 
-def recheck(samples: Iterable[SpatialSample], backend: SceneBackend) -> Iterator[Mismatch]:
-    """Load each sample's scene, render its stored cameras again and compare the answers; yields what differs."""
-    for scene_id, group in groupby(samples, key=lambda sample: sample.provenance.scene_id):
+def recheck(
+    samples: Iterable[SpatialSample],
+    backend: SceneBackend,
+    watch: Callable[[Sequence[Stored]], Iterable[Stored]] = iter,
+) -> Iterator[Mismatch]:
+    """Load each sample's scene, render its stored cameras again and compare the answers; yields what differs.
+
+    All samples are read, without keeping their pictures, before the first scene is loaded: those of a scene may lie far
+    apart, and each is loaded once. ``watch`` passes them on one by one, for a progress bar.
+    """
+    by_scene: dict[str, list[Stored]] = {}
+    for sample in samples:
+        scene_id = sample.provenance.scene_id
+        cameras = {image.role: image.camera for image in (*sample.images, sample.imagination)}
+        stored = Stored(sample.id, scene_id, sample.task, sample.facts, sample.answer_text, cameras)
+        by_scene.setdefault(scene_id, []).append(stored)
+    for scene_id, group in groupby(watch(list(chain(*by_scene.values()))), key=lambda stored: stored.scene_id):
         backend.load(scene_id)
         objects = backend.objects()
-        for sample in group:
+        for stored in group:
             frames = {}
-            for image in (*sample.images, sample.imagination):
-                assert image.camera is not None, "generated samples keep the camera of every picture"
-                hide = TOP_DOWN_HIDES if image.role in ("bev", "map") else frozenset()
-                frames[image.role] = backend.render([image.camera], ("depth", "instance"), hide)[0]
-            answer = RECOMPUTE[sample.task](sample.facts, frames, objects)
-            if answer != sample.facts["answer"] or sample.facts["answer_text"] != sample.answer_text:
-                yield Mismatch(sample.id, sample.answer_text, answer)
+            for role, camera in stored.cameras.items():
+                assert camera is not None, "generated samples keep the camera of every picture"
+                hide = TOP_DOWN_HIDES if role in ("bev", "map") else frozenset()
+                frames[role] = backend.render([camera], ("depth", "instance"), hide)[0]
+            answer = RECOMPUTE[stored.task](stored.facts, frames, objects)
+            if answer != stored.facts["answer"] or stored.facts["answer_text"] != stored.answer_text:
+                yield Mismatch(stored.sample_id, stored.answer_text, answer)

@@ -20,14 +20,12 @@ class InstanceStats:
     """Per-instance measures of one frame; ``n`` objects, all positions as fractions of the image (0..1).
 
     ``pixels`` (n,) counts; ``area`` (n,) fraction of the image; ``centre`` (n, 2) mean (u, v) of the mask, NaN where
-    unseen; ``point`` (n, 3) mean world position of its visible surface in metres, NaN where unseen; ``median_depth``
-    in metres over the whole frame.
+    unseen; ``median_depth`` in metres over the whole frame.
     """
 
     pixels: NDArray[np.int64]
     area: Floats
     centre: Floats
-    point: Floats
     median_depth: float
 
     @classmethod
@@ -35,20 +33,14 @@ class InstanceStats:
         """Measures of a frame with depth and instances in a scene of ``count`` objects."""
         assert frame.instance is not None and frame.depth is not None, "render depth and instance first"
         height, width = frame.instance.shape
-        ids = frame.instance.ravel()
-        seen = np.flatnonzero(ids >= 0)
-        ids = ids[seen]
-        pixels = np.bincount(ids, minlength=count)
-        columns, rows = seen % width + 0.5, seen // width + 0.5
-        points = frame.camera.unproject(np.stack([columns, rows], axis=-1), frame.depth.ravel()[seen])
+        ids = frame.instance.ravel() + 1  # the background, -1, gets the first place
+        pixels = np.bincount(ids, minlength=count + 1)[1:]
+        columns, rows = np.tile(np.arange(width) + 0.5, height), np.repeat(np.arange(height) + 0.5, width)
+        sums = [np.bincount(ids, weights=values, minlength=count + 1)[1:] for values in (columns, rows)]
         with np.errstate(invalid="ignore"):
-            means = [
-                np.bincount(ids, weights=values, minlength=count) / pixels for values in (columns, rows, *points.T)
-            ]
-        centre = np.stack([means[0] / width, means[1] / height], axis=-1)
+            centre = np.stack([sums[0] / pixels / width, sums[1] / pixels / height], axis=-1)
         depth = frame.depth[frame.depth > 0]
-        median = float(np.median(depth)) if depth.size else 0.0
-        return cls(pixels, pixels / (height * width), centre, np.stack(means[2:], axis=-1), median)
+        return cls(pixels, pixels / (height * width), centre, float(np.median(depth)) if depth.size else 0.0)
 
     def visible(self, min_area: float) -> NDArray[np.intp]:
         """Indices of instances that cover at least ``min_area`` of the image."""
@@ -58,7 +50,7 @@ class InstanceStats:
 def pixel_counts(frame: Frame, count: int) -> NDArray[np.int64]:
     """Pixels (count,) of each of ``count`` instances in a frame: all that counting needs, at a tenth of the cost."""
     assert frame.instance is not None, "render instances first"
-    return np.bincount(frame.instance[frame.instance >= 0], minlength=count)
+    return np.bincount(frame.instance.ravel() + 1, minlength=count + 1)[1:]
 
 
 def inside(centre: Floats, margin: float) -> NDArray[np.bool_]:
@@ -84,20 +76,6 @@ def seen_from(eyes: Floats, yaw: float, pitch: float, vertical_fov_deg: float, p
     with np.errstate(divide="ignore", invalid="ignore"):
         offset = local[..., :2] / depth / (2 * math.tan(math.radians(vertical_fov_deg) / 2))
     return np.where(depth > 0, 0.5 + offset * [1, -1], np.nan)
-
-
-def box_extent(camera: Camera, corners: Floats) -> tuple[float, float]:
-    """How much of the image the clipped bounding rectangle of a box (8, 3) covers, and which share of it is inside.
-
-    Both are 0..1; (0, 0) where a corner lies behind the camera.
-    """
-    uv = fractions(camera, corners)
-    if np.isnan(uv).any():
-        return 0.0, 0.0
-    low, high = uv.min(axis=0), uv.max(axis=0)
-    clipped = np.clip(high, 0, 1) - np.clip(low, 0, 1)
-    area = float(clipped.prod())
-    return area, area / max(float((high - low).prod()), 1e-12)
 
 
 def floor_points(frame: Frame, floor_like: Iterable[int], floor_z: float, tolerance: float) -> tuple[Floats, Floats]:

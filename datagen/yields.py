@@ -10,6 +10,10 @@ class NoYield(ValueError):
     """Filters that nothing passes; the message names the worst one and its share of rejections."""
 
 
+#: Counts scenes that gave nothing in the end: what comes of the other filters, never a cause.
+OUTCOME = "scene.gives_candidates"
+
+
 @dataclass
 class Yields:
     """Counts per filter: how many candidates it tested and how many it rejected."""
@@ -41,7 +45,8 @@ class Yields:
         if not self.tested:
             return "no candidate reached any filter"
         # Of filters that reject alike, the one that tested most stands first in the chain: it is the cause.
-        name = max(sorted(self.tested), key=lambda item: (round(self.share(item), 3), self.tested[item]))
+        causes = self.tested.keys() - {OUTCOME} or self.tested
+        name = max(sorted(causes), key=lambda item: (round(self.share(item), 3), self.tested[item]))
         return f"filter '{name}' rejected {100 * self.share(name):.1f}%"
 
     def to_json(self) -> dict[str, dict[str, float]]:

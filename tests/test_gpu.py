@@ -66,7 +66,7 @@ def test_packs_padded_to_one_length_share_a_kernel() -> None:
     for number, table in enumerate(TABLES):
         leaves = [x.detach().to(CUDA).requires_grad_(True) for x in inputs(table.num_tokens)]
         with torch._dynamo.config.patch(error_on_recompile=number > 0):
-            FlexAttention(table, leaves[0], pad_to=1280)(0, *leaves).sum().backward()
+            FlexAttention(table, leaves[0], multiple=1280)(0, *leaves).sum().backward()
 
 
 def trainer(

@@ -62,9 +62,7 @@ class DenseSdpa:
 
 def any_length(spans: SpanTable, like: Tensor) -> FlexAttention:
     """The flex back-end with a kernel compiled for packs of any length."""
-    attention = FlexAttention(spans, like)
-    attention.kernel = _dynamic_flex()
-    return attention
+    return FlexAttention(spans, like, kernel=_dynamic_flex())
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from ipt.common.seeding import derived_seed
 from ipt.model.checkpoint import from_scratch
 from ipt.model.config import ModelConfig
 from ipt.model.flops import forward_flops
+from ipt.model.lora import initialise_adapters
 from ipt.model.mot import ExpertBlock, Rope
 from ipt.sequence.batch import PackedBatch
 from ipt.training.config import TuningSettings
@@ -63,7 +64,8 @@ def make_trainer(case: Case, shape: ModelConfig, device: str, folder: Path) -> T
     """A trainer without data of its own."""
     generator = torch.Generator(device).manual_seed(derived_seed(0, "weights"))
     model = from_scratch(shape, generator, case.attention, device)
-    model = apply_tuning(model, TuningSettings(case.tuning), generator)
+    apply_tuning(model, TuningSettings(case.tuning))
+    initialise_adapters(model, generator)
     config = TrainerConfig(
         steps=10**6,
         dtype=case.dtype,

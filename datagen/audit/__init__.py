@@ -53,7 +53,7 @@ def audit(
     if len({item.id for item in items}) != total or not total:
         different = len({item.id for item in items})
         raise ValueError(f"{total} samples with {different} different ids in {', '.join(map(str, folders))}")
-    wrong = None if recheck is None else [str(mismatch) for mismatch in recheck(samples("recomputing answers"))]
+    wrong = None if recheck is None else [str(mismatch) for mismatch in recheck(samples("reading cameras"))]
     report = audit_items(items, wrong, seed)
     report["folders"] = [folder.name for folder in folders]
     write_json(output / "audit.json", report)

@@ -14,6 +14,7 @@ from datagen.backends.registry import BACKENDS
 from datagen.verify import Mismatch, recheck
 from ipt.common import cli
 from ipt.common.files import read_manifest
+from ipt.common.progress import tracked
 from ipt.common.settings import typed
 from ipt.samples.sample import SpatialSample
 
@@ -57,7 +58,7 @@ def recomputation(folders: list[Path], stack: ExitStack) -> Recheck:
         raise ValueError(str(error)) from error
 
     def again(samples: Iterable[SpatialSample]) -> Iterator[Mismatch]:
-        return recheck(samples, backend)
+        return recheck(samples, backend, lambda stored: tracked(stored, "recomputing answers", len(stored)))
 
     return again
 

@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
 
-from datagen.audit.folds import FOLDS, assign_folds, number_ranks
+from datagen.audit.folds import assign_folds, number_ranks
 from datagen.audit.items import Item
 from ipt.common.seeding import generator
 from ipt.common.statistics import Estimate, clustered_mean
@@ -137,7 +137,7 @@ def project(items: Sequence[Item]) -> Projections:
 
 
 def evaluate(baseline: Baseline, items: Sequence[Item], projections: Projections, seed: int = 0) -> Estimate:
-    """Accuracy minus chance in cross-validation, with a 95% interval over scenes.
+    """Accuracy minus chance where each fold is answered by a model fitted on the others, with a 95% interval over scenes.
 
     The mean over questions of (correct - 1 / number of choices). ``ValueError`` with fewer scenes than folds.
     """
@@ -145,7 +145,7 @@ def evaluate(baseline: Baseline, items: Sequence[Item], projections: Projections
     hasher = FeatureHasher(HASHED_FEATURES)
     excess = np.empty(len(items))
     assigned = assign_folds(items, generator(seed, "audit", "folds"))
-    for fold in range(FOLDS):
+    for fold in np.unique(assigned):
         fitted, held_out = np.flatnonzero(assigned != fold).tolist(), np.flatnonzero(assigned == fold).tolist()
         features = hasher.transform(pair_features(baseline, items, fitted, fitted, projections))
         targets = [option == items[row].answer for row in fitted for option in range(len(items[row].choices))]

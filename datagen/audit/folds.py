@@ -5,6 +5,10 @@ over-represented in a fold is under-represented in the rest, on which the model 
 questions: -2.2 points). Where answers are independent draws, folds stratified by answer make it look *better* than
 chance, because they spread the sample's accidents evenly (+1.0 to +1.5 points). So folds are random unless the answers
 are more even than independent draws would be, and only then are they evened out.
+
+Within one set that a generator fills without replacement (a count that was asked is not asked again until others were) even
+that leaves a trace: the rest of the set tells what is due, to a model that could see it. Two splits are filled apart. Where a
+dataset has several, they are the folds, and the question is the user's: what a model fitted on one split guesses in another.
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ Floats = NDArray[np.float64]
 
 
 def assign_folds(items: Sequence[Item], rng: np.random.Generator) -> NDArray[np.intp]:
-    """The fold (0 to 4) of each item, (n,); scenes stay together and folds are about equally large."""
+    """The fold of each item, (n,): its split where there are several, else one of five of about equally many whole scenes."""
+    splits, split = np.unique([item.split for item in items], return_inverse=True)
+    if len(splits) > 1:
+        return split
     scenes, members = np.unique([item.scene for item in items], return_inverse=True)
     if len(scenes) < FOLDS:
         raise ValueError(f"blind baselines need at least {FOLDS} scenes to hold some out, got {len(scenes)}")

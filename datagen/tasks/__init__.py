@@ -2,7 +2,8 @@
 
 from datagen.tasks.base import TASKS, TaskConfig
 from datagen.tasks.multiview_counting import MultiviewCountingConfig
-from datagen.tasks.path_tracing import PathTracingConfig
+from datagen.tasks.path_settings import PathTracingConfig
+from datagen.tasks.path_tracing import PathTracing
 from datagen.tasks.perspective_taking import PerspectiveTakingConfig
 from ipt.common.registry import Registry
 
@@ -11,4 +12,4 @@ TASK_CONFIGS.register("pet")(PerspectiveTakingConfig)
 TASK_CONFIGS.register("pt")(PathTracingConfig)
 TASK_CONFIGS.register("mvc")(MultiviewCountingConfig)
 
-__all__ = ["TASKS", "TASK_CONFIGS"]
+__all__ = ["TASKS", "TASK_CONFIGS", "PathTracing"]

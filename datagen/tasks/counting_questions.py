@@ -4,6 +4,9 @@ Options are four consecutive numbers, and a question is released only when the p
 with the same noun; which of them is asked is then drawn. The published distractors, at most 2 away from the answer,
 give it away: the smallest and the largest of four different numbers are 3 apart or more, so neither could be the answer,
 and guessing between the other two is right half the time. Hence the end of a run has one distractor that is 3 away.
+
+A scene is asked about a noun once: its places show the same things, so they would give the same answer again and again,
+and the answers of a part of the scenes would tell those of the rest (the other answers are rarer there).
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class MultiviewCountingSelector:
     def __init__(self, count: int, max_share: float, rng: np.random.Generator, plain: bool = False) -> None:
         self._wanted, self._max_share, self._rng, self._plain = count, max_share, rng, plain
         self._pool: dict[str, dict[int, deque[tuple[str, Mapping[str, Any]]]]] = {}
-        self._groups: set[str] = set()
+        self._asked: set[tuple[str, str]] = set()
         self._given: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
         self._templates = Deck(wordings(plain)["mvc_count"], rng)
@@ -71,6 +74,8 @@ class MultiviewCountingSelector:
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
         noun = facts["category"]
+        if (scene_of(candidate_id), noun) in self._asked:
+            return []
         queues = self._pool.setdefault(noun, {})
         queue = queues.setdefault(facts["count"], deque())
         if len(queue) < POOL:
@@ -82,7 +87,8 @@ class MultiviewCountingSelector:
         options = list(range(first, first + OPTIONS))
         chosen_id, chosen = queues[options[int(self._rng.integers(OPTIONS))]].popleft()
         self._given[noun] += 1
-        self._forget(place_of(chosen_id))
+        self._asked.add((scene_of(chosen_id), noun))
+        self._forget(place_of(chosen_id), scene_of(chosen_id), noun)
         return [self._word(chosen_id, chosen, options)]
 
     def _too_common(self, noun: str) -> bool:
@@ -94,11 +100,15 @@ class MultiviewCountingSelector:
         share = max(self._max_share, 1.25 / max(ready, 1))
         return self._given[noun] + 1 > max(2.0, share * (self._given.total() + 1))
 
-    def _forget(self, place: str) -> None:
-        """Drop the other questions about the same pictures."""
-        for queues in self._pool.values():
+    def _forget(self, place: str, scene: str, noun: str) -> None:
+        """Drop the other questions about the same pictures, and those about the same noun in the same scene."""
+        for other, queues in self._pool.items():
             for number, queue in queues.items():
-                queues[number] = deque(item for item in queue if place_of(item[0]) != place)
+                queues[number] = deque(
+                    item
+                    for item in queue
+                    if place_of(item[0]) != place and not (other == noun and scene_of(item[0]) == scene)
+                )
 
     def _word(self, candidate_id: str, facts: Mapping[str, Any], options: list[int]) -> Question:
         template, position = self._templates.deal(), self._letters.deal()
@@ -123,3 +133,8 @@ class MultiviewCountingSelector:
 def place_of(candidate_id: str) -> str:
     """The part of a candidate's id that names its pictures."""
     return candidate_id.rsplit("-", 1)[0]
+
+
+def scene_of(candidate_id: str) -> str:
+    """The part of a candidate's id that names its scene, whichever pass over the scenes it comes from."""
+    return place_of(candidate_id).rsplit("-", 1)[0].partition("-turn")[0]

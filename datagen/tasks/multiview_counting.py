@@ -64,7 +64,7 @@ class MultiviewCountingConfig(TaskConfig):
     vertical_fov_deg: float = 90.0
     pitch_deg: float = -12.0
     movements: tuple[str, ...] = MOVEMENTS
-    spots_per_scene: int = 16
+    spots_per_scene: int = 20
     square_side_m: tuple[float, float] = (0.8, 1.6)
     crop_radius_rotation_m: float = 5.0
     crop_radius_square_m: float = 4.0
@@ -242,7 +242,7 @@ class MultiviewCounting(SpatialTask):
     ) -> list[Candidate]:
         """Render a spot in full once; a candidate for each noun that the full masks confirm."""
         cameras = [resized(camera, scene.image_size) for camera in spot.cameras]
-        frames = scene.render(cameras, ("rgb", "depth", "instance"))
+        frames = scene.render(cameras, ("rgb", "instance"))
         top = top_down_camera(chosen.region.box, scene.image_size)
         bev = scene.backend.render([top], ("rgb", "depth", "instance"), TOP_DOWN_HIDES)[0]
         shown = [self._shown(scene, frame) for frame in (*frames, bev)]

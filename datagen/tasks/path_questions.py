@@ -34,7 +34,11 @@ def view_sentence(facts: Mapping[str, Any]) -> str:
 
 
 class PathTracingSelector:
-    """Equal quotas for the distance bins, rooms as even as a short queue allows, distractors drawn block by block."""
+    """Equal quotas for the distance bins, rooms as even as a short queue allows.
+
+    Candidates that bring their distractors are chosen by what their whole set of options has in common, never by which of
+    them is the answer; for the others, distractors are drawn block by block.
+    """
 
     LEAD, QUEUE, SUPPLY = 2, 8, 0.6
 
@@ -62,17 +66,18 @@ class PathTracingSelector:
         return [name for name, _ in (*queued, *self._block)]
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
-        name = facts["distance_bin"]
+        name, own_options = facts["distance_bin"], "distractors" in facts
+        room = Counter(facts["rooms"]).most_common(1)[0][0]
         self._tried.update(facts.get("tried", {}))
         self._kept[facts["answer"]] += 1
         if not self._open[name]:
             return []
-        if not self._spare(facts):
+        if not own_options and not self._spare(facts):
             self._kept[facts["answer"]] -= 1
             return []
         queues, taken = self._queues[name], self._taken[name]
-        queues.setdefault(facts["room"], deque()).append((candidate_id, facts))
-        taken.setdefault(facts["room"], 0)
+        queues.setdefault(room, deque()).append((candidate_id, facts))
+        taken.setdefault(room, 0)
         while self._open[name] and any(queues.values()):
             room = min((kind for kind in queues if queues[kind]), key=lambda kind: (taken[kind], kind))
             waiting = sum(len(queue) for queue in queues.values())
@@ -83,7 +88,8 @@ class PathTracingSelector:
             self._block.append(queues[room].popleft())
         if not self._open[name]:
             queues.clear()
-        return self._worded() if len(self._block) >= BLOCK or not self.remaining else []
+        ready = own_options or len(self._block) >= BLOCK or not self.remaining
+        return self._worded() if ready else []
 
     def _spare(self, facts: Mapping[str, Any]) -> bool:
         """Whether the noun asked for is out of view often enough to serve as a distractor three times as often.
@@ -99,7 +105,15 @@ class PathTracingSelector:
         return True
 
     def _worded(self) -> list[Question]:
-        """Questions of the block, with distractors drawn for all of them together."""
+        """Questions of the block; distractors that are lacking are drawn for all of them together."""
+        own = [list(facts.get("distractors", ())) for _, facts in self._block]
+        wrong = own if all(own) else self._drawn()
+        questions = [self._word(*chosen, nouns) for chosen, nouns in zip(self._block, wrong, strict=True)]
+        self._block = []
+        return questions
+
+    def _drawn(self) -> list[list[str]]:
+        """Distractors for the block."""
         asked = [
             Asked(
                 facts["answer"],
@@ -116,10 +130,8 @@ class PathTracingSelector:
             for noun, tried in self._tried.items()
         }
         drawn = draw_distractors(asked, self._history, kept, OPTIONS - 1, self._rng)
-        questions = [self._word(*chosen, wrong) for chosen, wrong in zip(self._block, drawn, strict=True)]
         self._history = [*self._history, *asked][-4 * BLOCK :]
-        self._block = []
-        return questions
+        return drawn
 
     def _word(self, candidate_id: str, facts: Mapping[str, Any], wrong: list[str]) -> Question:
         template = self._templates["pt_midpoint" if facts["variant"].endswith("midpoint") else "pt_path"].deal()

@@ -1,24 +1,24 @@
 """Path Tracing: on a walk drawn on a map, which of four objects is on the left (or right) at the midpoint M1?
 
 The view to the side is the best of 147 candidates (IPT paper: 7 headings x 7 offsets x 3 pitches), scored by geometry.
-Distractors are never in view on the queried side; they come from the opposite side first and are drawn so that a noun
-is three times a distractor for each time it is the answer (see ``distractors.py``): the published set could be guessed
-from its options at 37.5% instead of 25%.
+Distractors are never in view on the queried side and come from the opposite side first. The published set could be guessed
+from its options at 37.5% instead of 25%; here the options of a question are a set of nouns of its scene any of which could
+have been asked for, and the one that is asked is drawn last (see ``puzzles.py``). Scenes of a single room hold no such
+sets; for them, ``options=any_scene`` draws distractors from all scenes (see ``distractors.py``).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from datagen import annotate, verify
-from datagen.backends.base import TOP_DOWN_HIDES, Floats, Frame, SceneObject, top_down_camera
+from datagen.backends.base import TOP_DOWN_HIDES, Frame, Modality, top_down_camera
 from datagen.counterfactual import counterfactuals
 from datagen.tasks.base import (
     TASKS,
@@ -26,77 +26,23 @@ from datagen.tasks.base import (
     SceneView,
     Selector,
     SpatialTask,
-    TaskConfig,
-    ViewFilter,
     degrees,
     resized,
     rounded,
 )
-from datagen.tasks.path_questions import PathTracingSelector
-from datagen.tasks.paths import BINS, SIDES, Sight, Walk, along, bearing_of, find_walks, seen_from_above, sights
-from datagen.visibility import InstanceStats, box_extent, fractions, inside
+from datagen.tasks.path_questions import OPTIONS, PathTracingSelector
+from datagen.tasks.path_settings import PathTracingConfig
+from datagen.tasks.paths import BINS, SIDES, Sight, Walk, bearing_of, find_walks, seen_from_above, sights
+from datagen.tasks.puzzles import Puzzle, PuzzleSets, all_puzzles, ask_chances, draw_puzzles, shuffled
+from datagen.tasks.side_views import SIGNS, Lens, SideViewSearch, Trip
+from datagen.visibility import InstanceStats
 from datagen.yields import Yields
-from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
 from ipt.samples.sample import SampleImage, Task
 
-#: The published input variants: from above or a dollhouse view, with the midpoint or the path, with an arrow to the
-#: queried side, with first-person views ahead or to the side at both waypoints.
-VARIANTS = (
-    "dh_midpoint", "td_midpoint", "td_path", "td_path_arrow",
-    "td_ego_dir", "td_ego_dir_arrow", "td_ego_side", "td_ego_side_arrow",
-)  # fmt: skip
 COMPASS = ("right", "upper right", "top", "upper left", "left", "lower left", "bottom", "lower right")
-SIGNS = {"left": 1.0, "right": -1.0}
 MARK_HEIGHT_M = 1.5  # of the marks on a map: above the furniture
-RENDERED_CANDIDATES = 4
 DOLLHOUSE_PITCH, DOLLHOUSE_FOV_DEG = math.radians(-55), 50.0
-
-
-@dataclass(frozen=True, slots=True)
-class PathTracingConfig(TaskConfig):
-    """Procedure of the paper: distance bins in metres, camera height, field of view and pitch drawn per sample.
-
-    ``variants``: which inputs to make, drawn per sample (see ``VARIANTS``); the paper trains on ``td_ego_dir``.
-    ``most_per_bin``: questions per scene and distance bin; long walks are rare, for they need large homes.
-    ``min_map_area_m2``: of the object asked for, seen from above: a curtain cannot be found on a map.
-    ``min_coverage``: of the side view by the object asked for. ``map_margin_m``: around the path on the map.
-    """
-
-    name: str = "pt"
-    samples_per_scene: int = 8
-    variants: tuple[str, ...] = ("td_ego_dir",)
-    walks_per_bin: int = 16
-    most_per_bin: tuple[int, int, int] = (2, 3, 6)
-    view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.8))
-    distance_bins_m: tuple[float, float, float] = (1.0, 2.0, 4.0)
-    heights_m: tuple[float, ...] = (1.4, 1.467, 1.533, 1.6, 1.667, 1.733, 1.8)
-    fov_deg: tuple[float, float] = (75.0, 120.0)
-    pitch_deg: tuple[float, float] = (-5.0, 5.0)
-    sweep_yaw_deg: tuple[float, ...] = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
-    sweep_offset_m: tuple[float, ...] = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
-    sweep_pitch_deg: tuple[float, ...] = (-20.0, -10.0, 0.0)
-    min_scan_area: float = 0.004
-    min_map_area_m2: float = 0.02
-    min_coverage: float = 0.0015
-    min_ego_depth_m: float = 0.6
-    map_margin_m: float = 3.0
-
-    def __post_init__(self) -> None:
-        for variant in self.variants:
-            if variant not in VARIANTS:
-                raise ValueError(unknown_name("variant", variant, VARIANTS))
-        if not self.variants:
-            raise ValueError(f"task.variants must name at least one of {', '.join(VARIANTS)}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Puzzle:
-    """A side of a walk's midpoint, the noun asked for there, and nouns of the opposite side that this side lacks."""
-
-    sight: Sight
-    noun: str
-    opposite: frozenset[str]
 
 
 @TASKS.register("pt")
@@ -108,24 +54,85 @@ class PathTracing(SpatialTask):
 
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         config = self.config
+        # Nowhere in a single room are four nouns each seen without the others (measured on homes): spare the search.
+        if config.options == "same_scene" and not yields.check(
+            "scene.rooms_for_options=same_scene", len(scene.info.rooms) != 1
+        ):
+            return []
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         on_map = seen_from_above(scene, config.min_map_area_m2)
         pairs = [sights(scene, walk, config.min_scan_area, on_map) for walk in walks]
+        trips = {walk: self._trip(scene, rng) for walk in walks}
+        search = SideViewSearch(scene, config, trips, yields)
+        make = self._with_own_options if config.options == "same_scene" else self._without_options
+        return make(scene, pairs, trips, search, rng, yields)
+
+    def _with_own_options(
+        self,
+        scene: SceneView,
+        pairs: Sequence[tuple[Sight, Sight]],
+        trips: Mapping[Walk, Trip],
+        search: SideViewSearch,
+        rng: np.random.Generator,
+        yields: Yields,
+    ) -> list[Candidate]:
+        """Questions with their options: one puzzle, drawn evenly, of each set whose four puzzles pass all filters.
+
+        A set has one distance bin: what the selector balances must not depend on which of its puzzles is asked.
+        """
+        config, candidates = self.config, list[Candidate]()
+        wanted = dict(zip(BINS, config.most_per_bin, strict=True))
+        sets = {
+            name: PuzzleSets(all_puzzles([pair for pair in pairs if pair[0].walk.bin == name]), OPTIONS)
+            for name in BINS
+        }
+        yields.check("scene.sets_for_options=same_scene", any(one.candidate(rng) for one in sets.values()))
+        turns = shuffled(BINS, rng)
+        while turns and len(candidates) < config.samples_per_scene:
+            name = turns.pop(0)
+            chosen = sets[name].draw(search.nouns_shown, rng)
+            if chosen is None:
+                continue
+            asked, walk = chosen[0], chosen[0].sight.walk
+            wrong = sorted(other.noun for other in chosen[1:])
+            candidate = self._finish(scene, asked, trips[walk], search, wrong, f"{len(candidates):02d}", yields)
+            sets[name].drop(walk)
+            if candidate is not None:
+                told = {"distractors": wrong, "rooms": sorted(puzzle.sight.walk.room for puzzle in chosen)}
+                candidates.append(replace(candidate, facts={**candidate.facts, **told}))
+                wanted[name] -= 1
+            if wanted[name]:
+                turns.append(name)
+        return candidates
+
+    def _without_options(
+        self,
+        scene: SceneView,
+        pairs: Sequence[tuple[Sight, Sight]],
+        trips: Mapping[Walk, Trip],
+        search: SideViewSearch,
+        rng: np.random.Generator,
+        yields: Yields,
+    ) -> list[Candidate]:
+        """Questions whose distractors the selector will draw, and what it has to know of the scene for that."""
+        config, candidates = self.config, list[Candidate]()
         puzzles = draw_puzzles(pairs, rng)
-        chances = {name: ask_chances([pair for pair in pairs if pair[0].walk.bin == name]) for name in BINS}
         tried: Counter[str] = Counter()
         yields.check("scene.has_puzzles", bool(puzzles))
-        candidates: list[Candidate] = []
         given: Counter[str] = Counter()
         for puzzle in puzzles:
-            length = puzzle.sight.walk.bin
-            if len(candidates) == config.samples_per_scene or given[length] == config.most_per_bin[BINS.index(length)]:
+            walk = puzzle.sight.walk
+            full = given[walk.bin] == config.most_per_bin[BINS.index(walk.bin)]
+            if len(candidates) == config.samples_per_scene or full:
                 continue
-            candidate = self._finish(scene, puzzle, f"{len(candidates):02d}", rng, yields)
-            if candidate is not None:
-                given[length] += 1
-                candidates.append(replace(candidate, facts={**candidate.facts, "chances": chances[length]}))
             tried[puzzle.noun] += 1
+            key = f"{len(candidates):02d}"
+            candidate = self._finish(scene, puzzle, trips[walk], search, (), key, yields)
+            if candidate is not None:
+                given[walk.bin] += 1
+                alike = [one for one in pairs if (one[0].walk.bin, one[0].walk.room) == (walk.bin, walk.room)]
+                told = {"chances": ask_chances(alike), "rooms": [walk.room]}
+                candidates.append(replace(candidate, facts={**candidate.facts, **told}))
         if candidates:  # told once per scene
             candidates[0] = replace(candidates[0], facts={**candidates[0].facts, "tried": dict(sorted(tried.items()))})
         return candidates
@@ -133,86 +140,46 @@ class PathTracing(SpatialTask):
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
         return PathTracingSelector(count, rng, self.config.plain)
 
-    def _finish(
-        self, scene: SceneView, puzzle: Puzzle, key: str, rng: np.random.Generator, yields: Yields
-    ) -> Candidate | None:
-        """Draw direction, variant and camera; find and render the side view; verify; draw the inputs."""
-        config, walk = self.config, puzzle.sight.walk
+    def _trip(self, scene: SceneView, rng: np.random.Generator) -> Trip:
+        """Draw direction, variant and camera."""
+        config = self.config
         forward = bool(rng.integers(2))
         variant = config.variants[int(rng.integers(len(config.variants)))]
-        lens = Lens(
-            height=scene.info.floor_z + float(rng.choice(config.heights_m)),
-            fov_deg=float(rng.uniform(*config.fov_deg)),
-            pitch=math.radians(float(rng.uniform(*config.pitch_deg))),
-        )
-        found = self._side_view(scene, puzzle, lens, yields)
-        if not yields.check("side_view.found", found is not None) or found is None:
+        height = scene.info.floor_z + float(rng.choice(config.heights_m))
+        fov_deg, pitch_deg = float(rng.uniform(*config.fov_deg)), float(rng.uniform(*config.pitch_deg))
+        return Trip(forward, variant, Lens(height, fov_deg, math.radians(pitch_deg)))
+
+    def _finish(
+        self,
+        scene: SceneView,
+        puzzle: Puzzle,
+        trip: Trip,
+        search: SideViewSearch,
+        absent: Sequence[str],
+        key: str,
+        yields: Yields,
+    ) -> Candidate | None:
+        """Render the side view, which must not show the nouns ``absent``; verify; draw the inputs."""
+        found = search.find(puzzle)
+        if found is None:
             return None
-        frame = scene.render([resized(found, scene.image_size)], ("rgb", "depth", "instance"))[0]
+        frame = scene.render([resized(found.camera, scene.image_size)], ("rgb", "depth", "instance"))[0]
         stats = scene.stats(frame)
-        if not (scene.acceptable(stats, yields, "side_view") and self._shows(scene, puzzle, stats)):
+        if not (scene.acceptable(stats, yields, "side_view") and search.shows(puzzle, stats, absent)):
             return None
-        facts = self._facts(scene, puzzle, frame, stats, forward, variant, lens)
-        if not verify.agrees("pt", facts, {"side_view": frame}, scene.objects, yields):
+        facts = self._facts(scene, puzzle, frame, stats, trip)
+        if frame.rgb is None or not verify.agrees("pt", facts, {"side_view": frame}, scene.objects, yields):
             return None
-        images = self._inputs(scene, walk, facts, lens, yields)
-        if images is None or frame.rgb is None:
-            return None
+        images = self._inputs(scene, puzzle.sight, facts, trip)
         target = scene.objects[puzzle.sight.clear[puzzle.noun]]
         wrong = counterfactuals(scene, frame.camera, target, yields, lambda shot: shot.rgb)  # type: ignore[arg-type,return-value]
         return Candidate(key, facts, images, scene.encode(frame.rgb, "side_view", frame.camera), wrong)
 
-    def _side_view(self, scene: SceneView, puzzle: Puzzle, lens: Lens, yields: Yields) -> Camera | None:
-        """The best candidate of the sweep whose low-resolution masks show the object and no distractor."""
-        target = scene.objects[puzzle.sight.clear[puzzle.noun]]
-        sweep = self._sweep(scene, puzzle.sight, lens)
-        if not yields.check("side_view.free_place", bool(sweep)):
-            return None
-        across = [scene.objects[i].centre for i in sorted(scene.candidates) if scene.names[i] in puzzle.opposite]
-        scored = sorted(((exposure(camera, target, across), n) for n, camera in enumerate(sweep)), reverse=True)
-        best: dict[tuple[float, ...], Camera] = {}
-        for score, number in scored:
-            if score > 0:
-                best.setdefault(sweep[number].pose.position, sweep[number])
-        for camera in list(best.values())[:RENDERED_CANDIDATES]:
-            stats = scene.stats(scene.render([camera], ("depth", "instance"))[0])
-            if scene.acceptable(stats, yields, "side_view_search") and yields.check(
-                "side_view.shows_answer_only", self._shows(scene, puzzle, stats)
-            ):
-                return camera
-        return None
-
-    def _sweep(self, scene: SceneView, sight: Sight, lens: Lens) -> list[Camera]:
-        """Candidates around M1 that stand on free floor and look up to 90 degrees off the walk's heading."""
-        config, walk, sign = self.config, sight.walk, SIGNS[sight.side]
-        ahead = np.array([math.cos(walk.heading), math.sin(walk.heading)])
-        places = walk.midpoint + np.asarray(config.sweep_offset_m)[:, None] * ahead
-        places = places[scene.backend.is_free(places, scene.config.clearance_m)]
-        return [
-            lens.camera(place, walk.heading + sign * math.radians(90 - yaw), scene.search_size, math.radians(pitch))
-            for place in places
-            for yaw in config.sweep_yaw_deg
-            for pitch in config.sweep_pitch_deg
-        ]
-
-    def _shows(self, scene: SceneView, puzzle: Puzzle, stats: InstanceStats) -> bool:
-        """Whether a view shows the object asked for, large enough, and not a pixel of the opposite side's objects."""
-        seen = {scene.names[index] for index in np.flatnonzero(stats.pixels)}
-        return puzzle.opposite.isdisjoint(seen) and bool(
-            stats.area[puzzle.sight.clear[puzzle.noun]] >= self.config.min_coverage
-        )
-
     def _facts(
-        self,
-        scene: SceneView,
-        puzzle: Puzzle,
-        frame: Frame,
-        stats: InstanceStats,
-        forward: bool,
-        variant: str,
-        lens: Lens,
+        self, scene: SceneView, puzzle: Puzzle, frame: Frame, stats: InstanceStats, trip: Trip
     ) -> dict[str, Any]:
         """Everything true about the walk; ``side`` and ``heading_deg`` are those of the traveller."""
+        forward, lens = trip.forward, trip.lens
         walk = puzzle.sight.walk
         item = scene.objects[puzzle.sight.clear[puzzle.noun]]
         heading = walk.heading if forward else wrap_angle(walk.heading + math.pi)
@@ -227,7 +194,7 @@ class PathTracing(SpatialTask):
             "options": [puzzle.noun, *sorted(elsewhere)],
             "in_view": sorted(in_view),
             "opposite": sorted(puzzle.opposite),
-            "variant": variant,
+            "variant": trip.variant,
             "direction": "forward" if forward else "reverse",
             "side": side,
             "start": "waypoint 1" if forward else "waypoint 2",
@@ -256,27 +223,18 @@ class PathTracing(SpatialTask):
             "side_view_offset_m": round(float(np.linalg.norm(frame.camera.pose.position[:2] - walk.midpoint)), 3),
         }
 
-    def _inputs(
-        self, scene: SceneView, walk: Walk, facts: dict[str, Any], lens: Lens, yields: Yields
-    ) -> tuple[SampleImage, ...] | None:
+    def _inputs(self, scene: SceneView, sight: Sight, facts: dict[str, Any], trip: Trip) -> tuple[SampleImage, ...]:
         """The map with its marks and, if the variant has them, first-person views at both waypoints."""
-        variant = str(facts["variant"])
-        camera = dollhouse_camera(scene, walk) if variant.startswith("dh") else self._map_camera(scene, walk)
+        walk = sight.walk
+        camera = dollhouse_camera(scene, walk) if trip.variant.startswith("dh") else self._map_camera(scene, walk)
         above = scene.backend.render([camera], ("rgb", "depth"), TOP_DOWN_HIDES)[0]
         marks, labels = map_marks(walk, facts, camera)
         images = [scene.encode(annotate.draw(above, scene.info.floor_z, marks, labels), "map", camera)]
-        if "_ego_" in variant:
-            turn = SIGNS[facts["side"]] * math.pi / 2 if "_ego_side" in variant else 0.0
-            reverse = 0.0 if facts["direction"] == "forward" else math.pi
-            cameras = [
-                lens.camera(end, heading + reverse + turn, scene.image_size) for end, heading in waypoint_headings(walk)
-            ]
-            for number, frame in enumerate(scene.render(cameras, ("rgb", "depth")), start=1):
-                assert frame.rgb is not None and frame.depth is not None
-                near = float(np.median(frame.depth[frame.depth > 0])) if (frame.depth > 0).any() else 0.0
-                if not yields.check("ego_view.median_depth", near >= self.config.min_ego_depth_m):
-                    return None
-                images.append(scene.encode(frame.rgb, f"ego_{number}", frame.camera))
+        cameras = trip.waypoint_cameras(sight, scene.image_size)
+        pictures: tuple[Modality, ...] = ("rgb",)
+        for number, frame in enumerate(scene.render(cameras, pictures), start=1):
+            assert frame.rgb is not None
+            images.append(scene.encode(frame.rgb, f"ego_{number}", frame.camera))
         return tuple(images)
 
     def _map_camera(self, scene: SceneView, walk: Walk) -> Camera:
@@ -287,73 +245,9 @@ class PathTracing(SpatialTask):
         return top_down_camera((float(low[0]), float(low[1]), float(high[0]), float(high[1])), scene.image_size)
 
 
-@dataclass(frozen=True, slots=True)
-class Lens:
-    """The camera of a sample: height above the world's zero (metres), vertical field of view, pitch (radians)."""
-
-    height: float
-    fov_deg: float
-    pitch: float
-
-    def camera(self, place: Floats, yaw: float, size: int, pitch: float = 0.0) -> Camera:
-        """This camera above floor point ``place``, ``pitch`` added to its own."""
-        position = (float(place[0]), float(place[1]), self.height)
-        return Camera(CameraPose(position, wrap_angle(yaw), self.pitch + pitch), size, size, self.fov_deg)
-
-
-def draw_puzzles(pairs: Sequence[tuple[Sight, Sight]], rng: np.random.Generator) -> list[Puzzle]:
-    """One puzzle per walk in the order to try them, distance bins by turns; its noun is drawn from what is clear."""
-    by_bin: dict[str, list[Puzzle]] = {name: [] for name in BINS}
-    for pair in shuffled(pairs, rng):
-        sides = [(one, other) for one, other in (pair, pair[::-1]) if one.clear]
-        if not sides:
-            continue
-        sight, across = sides[int(rng.integers(len(sides)))]
-        nouns = sorted(sight.clear)
-        noun = nouns[int(rng.integers(len(nouns)))]
-        by_bin[sight.walk.bin].append(Puzzle(sight, noun, frozenset(across.clear) - sight.any))
-    rounds = zip_longest(*(by_bin[name] for name in shuffled(BINS, rng)))
-    return [puzzle for round_ in rounds for puzzle in round_ if puzzle is not None]
-
-
-def ask_chances(pairs: Sequence[tuple[Sight, Sight]]) -> dict[str, float]:
-    """How likely :func:`draw_puzzles` is to ask for each noun with these walks; adds up to 1."""
-    chances: Counter[str] = Counter()
-    for pair in pairs:
-        sides = [sorted(sight.clear) for sight in pair if sight.clear]
-        for nouns in sides:
-            chances.update(dict.fromkeys(nouns, 1 / len(nouns) / len(sides)))
-    return {noun: round(chance / sum(chances.values()), 5) for noun, chance in sorted(chances.items())}
-
-
-def shuffled(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
-    return [items[index] for index in rng.permutation(len(items))]
-
-
-def exposure(camera: Camera, target: SceneObject, across: Sequence[Floats]) -> float:
-    """How well a candidate view shows an object's box: large, whole, near the middle, without points (3,) ``across``.
-
-    0 where the box is not in view.
-    """
-    area, whole = box_extent(camera, target.corners())
-    if area <= 0:
-        return 0.0
-    pixels, _ = camera.project(target.centre)
-    off_centre = abs(float(pixels[0]) / camera.width - 0.5)
-    intruders = int(inside(fractions(camera, np.array(across)), 0.0).sum()) if across else 0
-    return min(area, 0.12) * whole**2 * (1 - off_centre) * 0.2**intruders
-
-
 def compass(angle: float) -> str:
     """A heading (radians) as a direction on a map whose top is +y."""
     return COMPASS[round(wrap_angle(angle) / (math.pi / 4)) % 8]
-
-
-def waypoint_headings(walk: Walk) -> Iterator[tuple[Floats, float]]:
-    """Waypoints 1 and 2 and the heading there of someone going from 1 to 2."""
-    for end, other, sign in ((0.0, 0.3, 1), (walk.path.length_m, walk.path.length_m - 0.3, -1)):
-        step = sign * (along(walk.path.points, other) - along(walk.path.points, end))
-        yield along(walk.path.points, end), math.atan2(step[1], step[0])
 
 
 def dollhouse_camera(scene: SceneView, walk: Walk) -> Camera:

@@ -71,10 +71,10 @@ class PerspectiveTakingConfig(TaskConfig):
     samples_per_scene: int = 8
     pitch_deg: float = -15.0
     arrow: str = "without"
-    cameras_per_scene: int = 48
-    targets_per_camera: int = 12
-    tries_per_answer: int = 3
-    objects_per_question: int = 4
+    cameras_per_scene: int = 64
+    targets_per_camera: int = 48
+    tries_per_answer: int = 5
+    objects_per_question: int = 6
     max_object_share: float = 0.1
     min_area: float = 0.004
     max_distance_m: float = 5.0

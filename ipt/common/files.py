@@ -21,6 +21,17 @@ class CorruptFile(ValueError):
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put ``path`` into an ``OSError`` that does not say which file it is about, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+@contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file beside ``path`` and move it there, synced to disk, only if the block succeeds.
 
@@ -29,7 +40,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as stream:
+        with naming(path), partial.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 #: Hydra settings of a command that keeps its own folders and prints its own progress.
@@ -36,14 +37,14 @@ class Command:
     def path(self) -> str | None:
         return str(self.folder) if self.folder.is_dir() else None
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration that ``overrides`` give."""
+    def compose(self, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+        """The configuration that ``overrides`` give; ``with_hydra``: and Hydra's own under ``hydra``."""
         path = self.path
         context = (
             hydra.initialize_config_dir(path, version_base="1.3") if path else hydra.initialize(version_base="1.3")
         )
         with context:
-            return hydra.compose(self.name, list(overrides))
+            return hydra.compose(self.name, list(overrides), return_hydra_config=with_hydra)
 
     def explain(self, error: Exception, overrides: Sequence[str]) -> str:
         """Hydra's complaint, and the valid keys where an unknown one was given."""
@@ -61,15 +62,21 @@ class Command:
         return " ".join(str(error).split())
 
     def run(self, work: Callable[[DictConfig], Any], arguments: Sequence[str] | None = None) -> None:
-        """Run the command line through Hydra, which also knows ``--help`` and ``--multirun``."""
+        """Run the command line. Hydra is left to do it where it is asked for something of its own, such as ``--help`` or
+        ``--multirun``: it would compose a single run three times."""
         given = list(sys.argv[1:] if arguments is None else arguments)
         sys.argv = [sys.argv[0], *given]
-        if not any(argument.startswith("-") for argument in given):
-            try:
-                self.compose(given)
-            except (HydraException, OmegaConfBaseException) as error:
-                stop(self.explain(error, given))
-        hydra.main(version_base="1.3", config_path=self.path, config_name=self.name)(work)()
+        if any(argument.lstrip("+~").startswith(("-", "hydra")) for argument in given):
+            hydra.main(version_base="1.3", config_path=self.path, config_name=self.name)(work)()
+            return
+        try:
+            config = self.compose(given, with_hydra=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            stop(self.explain(error, given))
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        work(config)
 
 
 def plain(value: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -18,3 +20,20 @@ def code_revision() -> str:
             return version("imaginative-perception-tokens")
         except PackageNotFoundError:
             return ""
+
+
+def source_digest(*packages: str) -> str:
+    """Digest of the Python files of importable ``packages``: tells apart any two states of their code, committed or not.
+
+    Raises ``ValueError`` for a package that cannot be found.
+    """
+    digest = hashlib.sha256()
+    for package in packages:
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(f"there is no package '{package}' to take a digest of")
+        folder = Path(spec.submodule_search_locations[0])
+        for path in sorted(folder.rglob("*.py")):
+            content = path.read_bytes()
+            digest.update(f"{package} {path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ Shape suffixes: T grouped tokens, N query heads, K key/value heads, H numbers pe
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -32,16 +33,18 @@ class Attention(Protocol):
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor: ...
 
 
-backends: Registry[Callable[[SpanTable, Tensor], Attention]] = Registry("attention back-end")
+#: Makes the attention of packs from (spans, like, multiple), see `packed_attention`.
+backends: Registry[Callable[[SpanTable, Tensor, int], Attention]] = Registry("attention back-end")
 
 
-def packed_attention(backend: str, spans: SpanTable, like: Tensor) -> Attention:
-    """Attention of a whole packed sequence; ``like`` gives device and compute dtype.
+def packed_attention(backend: str, spans: SpanTable, like: Tensor, multiple: int = 1) -> Attention:
+    """Attention of a whole packed sequence; ``like`` gives device and compute dtype. A back-end that compiles a kernel for each
+    length pads q, k and v to the next ``multiple`` of tokens, which changes no result.
 
     Raises ``ValueError`` for an unknown back-end, or one that cannot run here, saying what to use instead.
     """
     factory = backends[backend]
-    return _nothing if spans.num_tokens == 0 else factory(spans, like)
+    return _nothing if spans.num_tokens == 0 else factory(spans, like, multiple)
 
 
 def _nothing(layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
@@ -116,9 +119,9 @@ def similar_lengths(lengths: Ints, slack: float = 0.75) -> list[Ints]:
 
 @backends.register("sdpa")
 class SdpaAttention:
-    """PyTorch's scaled dot-product attention with one dense mask per sample."""
+    """PyTorch's scaled dot-product attention with one dense mask per sample; takes packs of any length as they are."""
 
-    def __init__(self, spans: SpanTable, like: Tensor) -> None:
+    def __init__(self, spans: SpanTable, like: Tensor, multiple: int = 1) -> None:
         self.groups = []
         groups = similar_lengths(spans.sample_lengths)
         sight = token_sight(spans, spans.order)
@@ -153,31 +156,40 @@ def _gathered(x_TNH: Tensor, index_BL: Tensor) -> Tensor:
 
 
 @functools.cache
-def _compiled_flex() -> Callable[..., Any]:
+def compiled_flex(backend: Any = "inductor") -> Callable[..., Any]:
+    """FlexAttention's kernel, compiled for every length by itself."""
     from torch.nn.attention.flex_attention import flex_attention
 
     # beyond its limit of variants (dtypes, head sizes, lengths, gradients or none) the compiler gives up in silence, and what
     # runs then holds the scores of all pairs; so there is room for all, and an error rather than that
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    return torch.compile(flex_attention, fullgraph=True)
+    # left to itself the compiler answers the second length with a kernel for any, which takes 1.6 times as long
+    return torch.compile(flex_attention, fullgraph=True, dynamic=False, backend=backend)
 
 
 @backends.register("flex")
 class FlexAttention:
     """FlexAttention on the tiles of the span table, in the grouped order.
 
-    ``tile``: tokens per tile side. ``pad_to``: total length to pad to, so that a compiled kernel is reused for packs of any
-    size up to it (the next multiple of ``tile`` otherwise). ``compiled``: by default on GPU only.
+    ``multiple``: q, k and v are padded to the next multiple of it, and of ``tile``, so that packs of similar lengths share a
+    kernel. Padding lies in tiles that are skipped, or is masked; it attends to nothing that is returned. ``tile``: tokens per
+    tile side. ``kernel``: PyTorch's, compiled on GPU only.
     """
 
     def __init__(
-        self, spans: SpanTable, like: Tensor, tile: int = 128, pad_to: int | None = None, compiled: bool | None = None
+        self,
+        spans: SpanTable,
+        like: Tensor,
+        multiple: int = 1,
+        tile: int = 128,
+        kernel: Callable[..., Any] | None = None,
     ) -> None:
         from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-        tiles = -(-max(spans.num_tokens, pad_to or 0) // tile)
+        tiles = math.ceil(math.ceil(spans.num_tokens / multiple) * multiple / tile)
         self.padding = tiles * tile - spans.num_tokens
-        self.kernel = _compiled_flex() if (like.is_cuda if compiled is None else compiled) else flex_attention
+        self.kernel = kernel or (compiled_flex() if like.is_cuda else flex_attention)
+        self.forward_only = self.kernel is flex_attention
         pairs = np.zeros((tiles, tiles), dtype=np.int64)
         counted = tile_pairs(spans, tile)
         pairs[: len(counted), : len(counted)] = counted
@@ -203,7 +215,7 @@ class FlexAttention:
         )
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
-        if not q_TNH.is_cuda and torch.is_grad_enabled() and q_TNH.requires_grad:
+        if self.forward_only and torch.is_grad_enabled() and q_TNH.requires_grad:
             raise ValueError("the attention back-end 'flex' has no backward pass on CPU; train there with 'sdpa'")
         q, k, v = (F.pad(x, (0, 0, 0, 0, 0, self.padding)).transpose(0, 1)[None] for x in (q_TNH, k_TKH, v_TKH))
         grouped = q.shape[1] != k.shape[1]
@@ -252,9 +264,11 @@ def one_mode(spans: SpanTable) -> Mode:
 
 @backends.register("flash")
 class FlashAttention:
-    """flash-attn over samples of one span each: vision tower images, texts without context."""
+    """flash-attn over samples of one span each: vision tower images, texts without context; any length as it is."""
 
-    def __init__(self, spans: SpanTable, like: Tensor, kernel: Callable[..., Tensor] | None = None) -> None:
+    def __init__(
+        self, spans: SpanTable, like: Tensor, multiple: int = 1, kernel: Callable[..., Tensor] | None = None
+    ) -> None:
         self.causal = one_mode(spans) is Mode.CAUSAL
         self.kernel = flash_kernel(like) if kernel is None else kernel
         rows = Rows(spans)

@@ -12,6 +12,7 @@ import dataclasses
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from torch import Tensor
 from ipt.common.files import read_json, write_json
 from ipt.model.codec import LatentCodec
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig, model_config
-from ipt.model.keys import POSITION_TABLES, bagel_name, differences
+from ipt.model.divided import own_numbers, own_part
+from ipt.model.keys import POSITION_TABLES, bagel_name, differences, is_adapter, plain_name
 from ipt.model.latents import sincos_table
 from ipt.model.unified import UnifiedModel
 from ipt.model.weights import headers, read_tensors, weight_files, write_weights
@@ -47,8 +49,7 @@ def build_on_meta(config: ModelConfig, attention: str = "sdpa") -> UnifiedModel:
 def materialise(model: UnifiedModel, device: torch.device | str) -> UnifiedModel:
     """Allocate uninitialised weights on ``device`` and compute the position tables."""
     model.to_empty(device=device)
-    model.vision_positions.reset_parameters()
-    model.latent_positions.reset_parameters()
+    model.compute_tables()
     return model
 
 
@@ -76,25 +77,46 @@ def from_pretrained(
     the latent position table for another grid. Raises ``ValueError`` naming tensors that are missing, unexpected or of
     another shape, and for pickles; ``FileNotFoundError`` for a folder that is no model.
     """
-    folder = Path(folder)
-    config, layout, files = read_config(folder, weights)
-    stored = headers(files)
-    model = build_on_meta(config, attention)
-    names = _names(model, layout)
-    shapes = {name: shape for name, (shape, _) in stored.items()}
-    differences(shapes, {theirs: tuple(t.shape) for theirs, t in _expected(model, names).items()}, str(files[0]))
+    stored = StoredModel.in_folder(Path(folder), weights)
+    config = stored.config
     if latent_side is not None:
-        latents = dataclasses.replace(config.latents, side=latent_side)
-        model = build_on_meta(dataclasses.replace(config, latents=latents), attention)
-    model.to(dtype or stored[names["lm_head.weight"]][1])
-    targets = {names[name]: tensor for name, tensor in materialise(model, device).state_dict().items()}
-    with torch.no_grad():
-        for name, tensor in read_tensors(files):
-            if name in targets:
-                targets[name].copy_(tensor)
-            else:
-                _check_table(name, tensor, files[0])
+        config = dataclasses.replace(config, latents=dataclasses.replace(config.latents, side=latent_side))
+    model = materialise(build_on_meta(config, attention).to(dtype or stored.dtype), device)
+    stored.copy_into(model)
     return model.eval()
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """The weights in a folder: all there and of the right shapes, but not read yet. ``names``: ours to those in the files."""
+
+    config: ModelConfig
+    files: list[Path]
+    names: Mapping[str, str]
+    dtype: torch.dtype
+
+    @classmethod
+    def in_folder(cls, folder: Path, weights: str | None = None) -> StoredModel:
+        """Look at a folder; errors as in `from_pretrained`."""
+        config, layout, files = read_config(folder, weights)
+        stored, model = headers(files), build_on_meta(config)
+        names = _names(model, layout)
+        shapes = {name: shape for name, (shape, _) in stored.items()}
+        differences(shapes, {theirs: tuple(t.shape) for theirs, t in _expected(model, names).items()}, str(files[0]))
+        return cls(config, files, names, stored[names["lm_head.weight"]][1])
+
+    @torch.no_grad()
+    def copy_into(self, model: UnifiedModel) -> None:
+        """Read the weights into those of ``model``, one after the other. It may have adapters, which are left alone, and may be
+        divided among processes, each of which then reads its own part from the disk and no more."""
+        targets = {
+            self.names[plain_name(name)]: tensor for name, tensor in model.state_dict().items() if not is_adapter(name)
+        }
+        for name, tensor in read_tensors(self.files, {name: own_part(target) for name, target in targets.items()}):
+            if name in targets:
+                own_numbers(targets[name]).copy_(tensor)
+            else:
+                _check_table(name, tensor, self.files[0])
 
 
 def _names(model: UnifiedModel, layout: Layout) -> dict[str, str]:

@@ -35,6 +35,16 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 ]
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a tensor is part of a low-rank adapter."""
+    return ".lora_" in name
+
+
+def plain_name(name: str) -> str:
+    """The name that a weight under an adapter has in a model without adapters."""
+    return name.replace(".base_layer.", ".")
+
+
 def bagel_name(name: str) -> str:
     """The BAGEL name of one of our tensors. Raises ``KeyError`` for a name that has none."""
     if name in POSITION_TABLES:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,12 +52,16 @@ class Rope:
         angles = torch.cat([angles, angles], dim=-1)
         return cls(angles.cos(), angles.sin())
 
+    @cached_property
+    def _signed_sin_TH(self) -> Tensor:
+        first, second = self.sin_TH.chunk(2, dim=-1)
+        return torch.cat([-first, second], dim=-1)
+
     def rotate(self, x_TNH: Tensor) -> Tensor:
         """RoPE applied in float32, returned in the dtype of ``x_TNH``."""
         x = x_TNH.float()
-        first, second = x.chunk(2, dim=-1)
-        turned = torch.cat([-second, first], dim=-1)
-        return (x * self.cos_TH[:, None] + turned * self.sin_TH[:, None]).to(x_TNH.dtype)
+        swapped = x.roll(x.shape[-1] // 2, dims=-1)
+        return (x * self.cos_TH[:, None] + swapped * self._signed_sin_TH[:, None]).to(x_TNH.dtype)
 
 
 class GatedMlp(nn.Module):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ipt.model.attention import Attention, packed_attention, to_device
 from ipt.model.config import ModelConfig
+from ipt.model.divided import fill_normal
 from ipt.model.latents import PositionTable, TimeEmbedder
 from ipt.model.mot import LayerRunner, MoTDecoder
 from ipt.model.vision import GeluMlp, VisionTower
@@ -49,11 +50,12 @@ class ModelOutput(NamedTuple):
 
 
 class UnifiedModel(nn.Module):
-    """BAGEL's architecture. ``attention``: name of the back-end for packed sequences and the vision tower."""
+    """BAGEL's architecture. ``attention``: name of the back-end for packed sequences; ``pad_packs``: the multiple of tokens to
+    which it may pad them (`packed_attention`)."""
 
     def __init__(self, config: ModelConfig, attention: str = "sdpa") -> None:
         super().__init__()
-        self.config, self.attention = config, attention
+        self.config, self.attention, self.pad_packs = config, attention, 4096
         hidden, latents, vision = config.decoder.hidden, config.latents, config.vision
         self.decoder = MoTDecoder(config.decoder)
         self.lm_head = nn.Linear(hidden, config.decoder.vocab, bias=False)
@@ -69,17 +71,22 @@ class UnifiedModel(nn.Module):
         """Run every decoder and vision layer through ``runner(layer, *inputs)``, for example to checkpoint activations."""
         self.decoder.run_layer = self.vision.run_layer = runner
 
+    def compute_tables(self) -> None:
+        """Fill the position tables, which are no weights, after memory was given to a model that had none."""
+        self.vision_positions.reset_parameters()
+        self.latent_positions.reset_parameters()
+
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Random weights for training from scratch: normal with variance 1 / fan-in, zero biases, unit norms, and a zero
         velocity head, so that the first velocity is 0 (BAGEL zero-initialises ``llm2vae``, too)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                module.weight.normal_(0, module.in_features**-0.5, generator=generator)
+                fill_normal(module.weight, module.in_features**-0.5, generator)
                 if module.bias is not None:
                     module.bias.zero_()
             elif isinstance(module, nn.Embedding):
-                module.weight.normal_(0, 0.5, generator=generator)
+                fill_normal(module.weight, 0.5, generator)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm | PositionTable):
                 module.reset_parameters()
         self.latent_out.weight.zero_()
@@ -93,7 +100,7 @@ class UnifiedModel(nn.Module):
         spans = batch.spans
         x_UD, x_GD = self.embed(batch, skip_absent=attention is not None)
         if attention is None:
-            attention = packed_attention(self.attention, spans, x_UD)
+            attention = packed_attention(self.attention, spans, x_UD, self.pad_packs)
         position_ids_T = _index(spans.position_ids[spans.order], x_UD)
         grouped_TD = self.decoder(x_UD, x_GD, position_ids_T, attention)
         ce_hidden_CD = grouped_TD[_index(spans.rank[spans.ce_positions], grouped_TD)]
@@ -121,7 +128,9 @@ class UnifiedModel(nn.Module):
         x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch)
         if skip_absent and not batch.patch_grids:
             return x_UD, x_GD
-        features_VD = self.connector(self.vision(batch.patches_VD, batch.patch_grids, self.attention))
+        # images that only see themselves are faster without flex (docs/benchmarks.md), and their lengths vary the most
+        backend = "sdpa" if self.attention == "flex" else self.attention
+        features_VD = self.connector(self.vision(batch.patches_VD, batch.patch_grids, backend))
         patches_VD = features_VD + self.vision_positions(batch.patch_grids).to(features_VD.dtype)
         is_patch_U = spans.is_body[spans.order[: spans.num_understanding]]
         place_U = np.argsort(np.argsort(is_patch_U, kind="stable"), kind="stable")

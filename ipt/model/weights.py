@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ipt.common.files import CorruptFile, read_json, sync_folder, write_json
+from ipt.model.divided import Part
 
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -82,8 +83,10 @@ def _open(path: Path) -> Any:
         raise CorruptFile(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
 
-def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
-    """All tensors, one at a time. Use each before asking for the next: its memory is that of the open file."""
+def read_tensors(files: list[Path], parts: Mapping[str, Part] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """All tensors, one at a time; of those in ``parts`` that part alone, and nothing else of them is read from the disk. Use each
+    before asking for the next: its memory is that of the open file."""
+    parts = parts or {}
     for path in files:
         budget = max(path.stat().st_size // 16, 1)
         with _open(path) as handle:
@@ -92,7 +95,8 @@ def read_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
             used = 0
             with _open(path) as handle:
                 while names and used < budget:
-                    tensor = handle.get_tensor(names[0])
+                    name = names[0]
+                    tensor = handle.get_slice(name)[parts[name]] if name in parts else handle.get_tensor(name)
                     used += tensor.nbytes
                     yield names.pop(0), tensor
                     del tensor
@@ -127,7 +131,8 @@ def write_weights(
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write one safetensors file atomically; ``metadata`` values are stored as JSON texts."""
+    """Write one safetensors file atomically; ``metadata`` values are stored as JSON texts. Raises ``OSError`` that names a file
+    that cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -136,5 +141,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, 
             os.fsync(stream.fileno())
         os.replace(partial, path)
         sync_folder(path.parent)
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)

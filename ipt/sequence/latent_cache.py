@@ -40,8 +40,8 @@ class LatentCache:
     """Looks latents up: ``cache(picture)`` is float32 [C, h, w]. Shards are memory-mapped and opened on demand.
 
     ``codec``: digest of the codec that training would use. Raises ``FileNotFoundError`` for an unfinished folder and
-    ``ValueError`` for another codec's; looking up a picture that is not there is a ``ValueError`` that names it. Each says how to
-    write what is missing.
+    ``ValueError`` for another codec's; looking up a picture that is not there, or whose latents are not finite, is a
+    ``ValueError`` that names it. Each says how to write what is missing.
     """
 
     def __init__(self, folder: Path, codec: str) -> None:
@@ -73,6 +73,10 @@ class LatentCache:
                 f"have changed since they were written; add them with: {self._command}"
             )
         latents: Tensor = self._handle(shard).get_tensor(picture.key)
+        if not bool(latents.isfinite().all()):
+            raise ValueError(
+                f"{picture.what}: its latents in {self.folder / shard} are not finite; delete that file and run: {self._command}"
+            )
         return latents.float()
 
     def _handle(self, shard: str) -> Any:

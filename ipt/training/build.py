@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import sys
 from collections.abc import Sequence
@@ -17,10 +18,10 @@ from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.recipe import Recipe
 from ipt.inference.checkpoint import Checkpoint
-from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, save_pretrained
+from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_pretrained
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig
-from ipt.model.lora import merged_state
+from ipt.model.lora import initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.samples.memory import in_memory
 from ipt.samples.prompts import Profile, load_profile
@@ -52,6 +53,7 @@ CHANGEABLE = (
     "launch",
     "checkpoints",
     "evaluation",
+    "model.pad_packs",
     "data.in_memory",
     "loader.workers",
     "loader.start_method",
@@ -180,16 +182,26 @@ def make_validation(config: TrainConfig, assets: Assets, world: World) -> Valida
     return Validation(lambda: make_loader(alone, {str(reader.source): reader}, assets, world), evaluate)
 
 
-def make_model(config: TrainConfig, shape: ModelConfig, device: str) -> Any:
-    """The model at its start, tuned as configured; float32."""
-    seed, init = config.trainer.seed, config.model.init
-    if init is None:
-        generator = torch.Generator(device).manual_seed(derived_seed(seed, "weights"))
-        model = from_scratch(shape, generator, config.model.attention, device)
+def make_model(config: TrainConfig, shape: ModelConfig) -> UnifiedModel:
+    """The model as it is tuned, float32, without memory; `start_weights` gives it its weights."""
+    model = build_on_meta(shape, config.model.attention)
+    model.pad_packs = config.model.pad_packs
+    return apply_tuning(model, config.tuning)
+
+
+def start_weights(config: TrainConfig, device: str, model: UnifiedModel) -> None:
+    """Write the weights of the run's start into ``model`` on ``device``: those of ``model.init`` or random ones, and random
+    adapters. They do not depend on the number of processes that it may be divided among."""
+
+    def generator(name: str) -> torch.Generator:
+        return torch.Generator(device).manual_seed(derived_seed(config.trainer.seed, name))
+
+    model.compute_tables()
+    if config.model.init is None:
+        model.initialise(generator("weights"))
     else:
-        settings = {"attention": config.model.attention, "device": device, "weights": config.model.weights}
-        model = from_pretrained(init, dtype=torch.float32, **settings)  # type: ignore[arg-type]
-    return apply_tuning(model, config.tuning, torch.Generator(device).manual_seed(derived_seed(seed, "adapters")))
+        StoredModel.in_folder(Path(config.model.init), config.model.weights).copy_into(model)
+    initialise_adapters(model, generator("adapters"))
 
 
 def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
@@ -202,11 +214,10 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
     assets = make_assets(config, list(datasets.values()), folder / ASSETS)
     if assets.codec is not None:
         assets.codec.to(world.device)
-    model = make_model(config, assets.shape, world.device)
     loader = make_loader(config, datasets, assets, world)
     encode = None if assets.codec is None else assets.codec.encode
     trainer = Trainer(
-        model,
+        make_model(config, assets.shape),
         loader,
         config.full_trainer,
         folder,
@@ -215,6 +226,7 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
         config.distributed,
         config.tracker,
         make_validation(config, assets, world),
+        functools.partial(start_weights, config, world.device),
     )
     return trainer, assets
 
@@ -279,7 +291,7 @@ def export(trainer: Trainer, assets: Assets, config: TrainConfig) -> Path:
 
 
 def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: World) -> None:
-    state = whole(merged_state(model) if config.tuning.kind == "lora" else model.state_dict(), world)
+    state = whole(merged_state(model) if config.tuning.kind == "lora" else dict(model.named_parameters()), world)
     if not world.is_main:
         return
     tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else Path(config.model.init)

@@ -58,7 +58,7 @@ class CacheConfig:
         """The command line that runs this."""
         given = []
         for entry in fields(self):
-            value, default = getattr(self, entry.name), entry.default_factory  # type: ignore[misc]
+            value, default = getattr(self, entry.name), entry.default_factory
             if value != (default() if callable(default) else entry.default):
                 given.append(f"{entry.name}={'[' + ','.join(value) + ']' if isinstance(value, list) else value}")
         return shlex.join(["python", "-m", "ipt.training.cache_latents", *given])
@@ -69,8 +69,8 @@ def make_renderer(config: CacheConfig) -> Renderer:
     sizes = Resolution(**{entry.name: getattr(config, entry.name) for entry in fields(Resolution)})
     sequence = SequenceConfig(
         resolutions=dict.fromkeys(TASKS, sizes),
-        observe=tuple(config.observe),  # type: ignore[arg-type]
-        oversize=config.oversize,  # type: ignore[arg-type]
+        observe=tuple(config.observe),
+        oversize=config.oversize,
         max_prompt_tokens=config.max_prompt_tokens,
     )
     profile = load_profile(config.profile, None if config.prompts is None else Path(config.prompts))

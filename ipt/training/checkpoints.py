@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from ipt.common.files import MANIFEST, read_json, read_manifest, sync_folder, write_json, write_manifest
 from ipt.training.distributed import World
@@ -61,7 +62,7 @@ class Checkpoints:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-                dcp.save(dict(tensors), checkpoint_id=partial)
+                save(dict(tensors), checkpoint_id=partial)
             if self.world.is_main:
                 write_json(partial / PROGRESS, {**progress, "step": step, "score": score})
                 files = sorted(path.name for path in partial.iterdir())
@@ -87,7 +88,7 @@ class Checkpoints:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-                dcp.load(dict(tensors), checkpoint_id=path)
+                load(dict(tensors), checkpoint_id=path)
         except (CheckpointException, KeyError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"{path} does not fit this run's model, tuning or optimizer ({reason(error)}); start anew in another folder"
@@ -107,9 +108,13 @@ class Checkpoints:
                 shutil.rmtree(path)
 
 
-def reason(error: Exception) -> str:
-    """The innermost cause of an error, in one line."""
+def reason(error: BaseException) -> str:
+    """What has caused an error, in one line: of the system, where it has refused something, else the innermost."""
     if isinstance(error, CheckpointException) and error.failures:
         first = next(iter(error.failures.values()))
         error = first[0] if isinstance(first, tuple) else first
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    told = str(cause or error).strip()
+    return told.splitlines()[0] if told else type(error).__name__

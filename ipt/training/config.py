@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,19 @@ CODECS = ("init", "patch_pca", "none")
 class ModelSettings:
     """``preset``: the shape of a model trained from scratch; ``init``: a folder of weights to start from instead, of which
     ``weights`` names a file where there are several. ``codec``: ``init``, ``patch_pca``, ``none`` or a folder. ``attention``: the
-    back-end, sdpa or flex."""
+    back-end, sdpa or flex. ``pad_packs``: with flex, attention is padded to the next multiple of so many tokens: every length
+    takes seconds to compile for."""
 
     preset: str = "tiny"
     init: str | None = None
     weights: str | None = None
     codec: str = "patch_pca"
     attention: str = "sdpa"
+    pad_packs: int = 4096
 
     def __post_init__(self) -> None:
+        if self.pad_packs < 1:
+            raise ValueError(f"model.pad_packs must be positive, got {self.pad_packs}")
         if self.preset not in presets:
             raise UnknownName(unknown_name("model preset", self.preset, presets))
         if self.attention not in ATTENTION:
@@ -255,15 +260,27 @@ def _size_conflicts(config: TrainConfig, draws: bool) -> list[str]:
 def _process_conflicts(config: TrainConfig) -> list[str]:
     kind, gpus, packs, found = config.distributed.kind, config.launch.gpus, config.loader.packs_per_step, []
     if gpus > 1 and kind == "single":
-        found.append(f"launch.gpus={gpus} needs distributed=ddp, fsdp2 or hsdp")
+        found.append(f"launch.gpus={gpus} needs distributed=ddp, fsdp2, hsdp or deepspeed")
     if packs % gpus:
         found.append(f"loader.packs_per_step={packs} cannot be shared by launch.gpus={gpus}; choose a multiple")
     if kind == "hsdp" and gpus > 1 and gpus % config.distributed.shard:
         found.append(f"distributed.shard={config.distributed.shard} must divide launch.gpus={gpus}")
-    if kind == "ddp" and config.trainer.dtype == "bfloat16":
+    return [*found, *_zero3_conflicts(config)] if kind == "deepspeed" else found
+
+
+def _zero3_conflicts(config: TrainConfig) -> list[str]:
+    found = []
+    if not config.dry_run and find_spec("deepspeed") is None:
         found.append(
-            "distributed=ddp would sum gradients in bfloat16; fsdp2 sums them in float32, and so does distributed=hsdp with "
-            "distributed.shard=1, which keeps a whole model per process as ddp does"
+            "distributed=deepspeed needs the extra deepspeed, which is not installed: "
+            "pip install 'imaginative-perception-tokens[deepspeed]'"
+        )
+    if config.tuning.kind == "lora":
+        found.append("distributed=deepspeed cannot merge adapters for the export, so not with tuning=lora; fsdp2 can")
+    if questions := config.evaluation.questions:
+        found.append(
+            f"evaluation.questions={questions} cannot be answered during a run with distributed=deepspeed, which gathers weights "
+            "in the order of training; set evaluation.data, which is answered at the end, or use fsdp2"
         )
     return found
 
@@ -308,13 +325,10 @@ def _data_conflicts(config: TrainConfig) -> list[str]:
             found.append(f"the weight of {folder} in data.parts must be positive, got {weight}")
     if data.validation_packs < 1 or data.validation_packs % config.launch.gpus:
         found.append(f"data.validation_packs={data.validation_packs} must be a positive multiple of launch.gpus")
-    for name, folder in (
-        ("data.validation", data.validation),
-        ("model.init", config.model.init),
-        ("data.cache", data.cache),
-    ):
-        if folder is not None and not Path(folder).is_dir():
-            found.append(f"{name}={folder} is no folder")
+    named = {"data.validation": data.validation, "model.init": config.model.init, "data.cache": data.cache}
+    for name, place in named.items():
+        if place is not None and not Path(place).is_dir():
+            found.append(f"{name}={place} is no folder")
     if config.model.codec not in CODECS and not Path(config.model.codec).is_dir():
         found.append(f"model.codec must be {', '.join(CODECS)} or a folder, got '{config.model.codec}'")
     return found

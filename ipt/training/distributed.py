@@ -3,15 +3,17 @@
 ``torchrun`` and ``accelerate launch`` say through environment variables which process this is. Without them there is one, for
 which every function here is the identity. Gradients are summed, not averaged: losses already are shares of the global mean.
 
-``ddp``: a whole model per process. ``fsdp2``: every layer's weights, gradients and optimizer state divided among all processes.
+``ddp``: a whole model per process; in bfloat16 it is ``hsdp`` with groups of one, which sums gradients in float32, as
+`DistributedDataParallel` does not. ``fsdp2``: every layer's weights, gradients and optimizer state divided among all processes.
 ``hsdp``: divided within groups of ``shard`` processes, for example those of a node, and repeated over the groups.
+``deepspeed``: as ``fsdp2``, by DeepSpeed (`ipt.training.zero3`).
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,8 +27,12 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ipt.model.unified import UnifiedModel
 from ipt.training.losses import Objective
 from ipt.training.settings import DistributedConfig
+from ipt.training.zero3 import Zero3, is_zero3, undivided
+
+Fill = Callable[[UnifiedModel], None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def start_world(settings: DistributedConfig) -> World:
     if (settings.kind == "single") != (size == 1):
         raise ValueError(
             f"distributed={settings.kind} does not go with {size} process(es); "
-            f"{'choose ddp, fsdp2 or hsdp' if size > 1 else 'set launch.gpus, or use torchrun or accelerate launch'}"
+            f"{'choose ddp, fsdp2, hsdp or deepspeed' if size > 1 else 'set launch.gpus, or use torchrun or accelerate launch'}"
         )
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu"
     if cuda:
@@ -84,34 +90,52 @@ def start_world(settings: DistributedConfig) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def spread(objective: Objective, settings: DistributedConfig, world: World, dtype: torch.dtype) -> nn.Module:
-    """The objective as its processes compute it, in ``dtype`` where its weights are divided (float32 sums of gradients)."""
-    if settings.kind == "single":
-        return objective
-    if settings.kind == "ddp":
+def spread(
+    objective: Objective, settings: DistributedConfig, world: World, dtype: torch.dtype, fill: Fill | None = None
+) -> nn.Module:
+    """The objective as its processes compute it, in ``dtype`` where its weights are divided (float32 sums of gradients).
+
+    ``fill`` gives weights to a model that is on the meta device. It is called once the model is divided: a process has memory
+    for its own part only.
+    """
+    plain = settings.kind == "ddp" and dtype is torch.float32
+    if settings.kind not in ("single", "deepspeed") and not plain:
+        _divide(objective, {"ddp": 1, "fsdp2": world.size, "hsdp": settings.shard}[settings.kind], world, dtype)
+    if fill is not None:
+        objective.to_empty(device=world.device)
+        fill(objective.model)
+    if plain:
         devices = None if world.device == "cpu" else [world.device]
         warnings.filterwarnings(
             "ignore", message="`broadcast_buffers` is deprecated"
         )  # its successor is not in torch 2.6
         return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
+    return objective
+
+
+def _divide(objective: Objective, shard: int, world: World, dtype: torch.dtype) -> None:
+    """Among every ``shard`` processes."""
     device = world.device.partition(":")[0]
-    if settings.kind == "fsdp2":
-        mesh = init_device_mesh(device, (world.size,), mesh_dim_names=("shard",))
+    if shard == world.size:
+        mesh = init_device_mesh(device, (shard,), mesh_dim_names=("shard",))
     else:
-        shape = (world.size // settings.shard, settings.shard)
-        mesh = init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard"))
+        mesh = init_device_mesh(device, (world.size // shard, shard), mesh_dim_names=("replicate", "shard"))
     # inputs keep their dtypes: positions, times and targets are float32 on purpose, and the model casts the rest
     policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
     model = objective.model
     for layer in (*model.decoder.layers, *model.vision.layers):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    return fully_shard(objective, mesh=mesh, mp_policy=policy)
+    fully_shard(objective, mesh=mesh, mp_policy=policy)
 
 
 @contextmanager
 def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
     """One of several backward passes of a step. Replicas sum their gradients in the last one; divided gradients are summed in
-    each, since no process could hold them whole."""
+    each within a group that divides a model, since no process could hold them whole, and over the groups in the last."""
+    if isinstance(module, FSDPModule):
+        module.set_requires_all_reduce(last)
+    elif isinstance(module, Zero3):
+        module.accumulate(last)
     with nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync():
         yield
 
@@ -131,14 +155,18 @@ def root_gathered(module: nn.Module) -> Iterator[None]:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    return isinstance(module, FSDPModule)
+    """Whether no process can compute with the module alone."""
+    return isinstance(module, FSDPModule | Zero3)
 
 
+@torch.no_grad()
 def whole(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
     """Divided tensors put together on the main process's CPU, one at a time; empty on the others. All ranks call this."""
     gathered: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        full = (
+            tensor.full_tensor() if isinstance(tensor, DTensor) else undivided(tensor) if is_zero3(tensor) else tensor
+        )
         if world.is_main:
             gathered[name] = full.detach().cpu()
     return gathered

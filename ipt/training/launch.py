@@ -6,6 +6,7 @@ seconds, and a large model is not saved by then.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -43,18 +44,21 @@ def launch(config: TrainConfig) -> float | None:
         write_json(path, as_values(replace(config, launch=LaunchSettings())))
     except OSError as error:
         raise OSError(f"the output folder {folder} cannot be written ({error}); set another output_dir") from error
-    # a session of its own: Ctrl+C reaches this process alone, which tells the others
-    process = subprocess.Popen([*command(config.launch.gpus), str(path)], start_new_session=True)
+    process: subprocess.Popen[bytes] | None = None
 
     def hand_on(number: int, frame: FrameType | None) -> None:
-        for worker in psutil.Process(process.pid).children():
-            worker.send_signal(signal.SIGTERM)
+        if process is not None:
+            ask_to_stop(process)
 
     try:
         with signals_handled(hand_on) as received:
+            # a session of its own: Ctrl+C reaches this process alone, which tells the others
+            process = subprocess.Popen([*command(config.launch.gpus), str(path)], start_new_session=True)
+            if received:
+                ask_to_stop(process)
             code = process.wait()
     finally:
-        if process.poll() is None:
+        if process is not None and process.poll() is None:
             end(process.pid)
     if code and not received:
         raise RuntimeError(f"the {config.launch.gpus} processes of the run failed (exit code {code}); see above")
@@ -64,11 +68,23 @@ def launch(config: TrainConfig) -> float | None:
 
 def command(processes: int) -> list[str]:
     """The command line of accelerate's launcher; on a machine without GPUs the processes share its cores."""
-    settings = {"num_processes": processes, "num_machines": 1, "main_process_port": 0, "num_cpu_threads_per_process": 1}
+    settings: dict[str, object] = {
+        "num_processes": processes,
+        "num_machines": 1,
+        "main_process_port": 0,
+        "num_cpu_threads_per_process": 1,
+    }
     settings |= {"mixed_precision": "no", "dynamo_backend": "no"}  # both are ours
     flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *flags]
     return [*launcher, "--module", "ipt.training.launch"]
+
+
+def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
+    """Signal the processes of the run, or the launcher as long as it has not started them."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+        for worker in psutil.Process(process.pid).children() or (process,):
+            worker.send_signal(signal.SIGTERM)
 
 
 def end(pid: int) -> None:

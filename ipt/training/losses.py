@@ -67,11 +67,12 @@ class LossBreakdown:
 
 class Objective(nn.Module):
     """The model together with its token losses: the unit that wrappers of distributed training wrap, so that the vocabulary
-    projection happens inside of it."""
+    projection happens inside of it. ``pieces``: cut the positions into so many, whatever their number, instead of
+    into chunks: where every projection is a collective, all ranks have to make as many."""
 
-    def __init__(self, model: UnifiedModel, config: LossConfig) -> None:
+    def __init__(self, model: UnifiedModel, config: LossConfig, pieces: int | None = None) -> None:
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.pieces = model, config, pieces
 
     def forward(self, batch: PackedBatch, target_FD: Tensor) -> TokenLosses:
         """Losses of a noised batch with velocity targets [F, D]. Every kind is computed, also where it has no tokens: all
@@ -82,8 +83,10 @@ class Objective(nn.Module):
         return TokenLosses(self._cross_entropy(output.ce_hidden_CD, batch.labels_C), errors_F * trained_F)
 
     def _cross_entropy(self, hidden_CD: Tensor, labels_C: Tensor) -> Tensor:
-        chunk = self.config.chunk
-        pieces = zip(hidden_CD.split(chunk), labels_C.split(chunk), strict=True)
+        cut = [
+            t.tensor_split(self.pieces) if self.pieces else t.split(self.config.chunk) for t in (hidden_CD, labels_C)
+        ]
+        pieces = zip(*cut, strict=True)
         return torch.cat(
             [checkpoint(self._chunk, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
         )

@@ -8,12 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ipt.training.settings import OptimConfig
+
+
+class Optimizer(Protocol):
+    """What the loop needs of `torch.optim.AdamW`."""
+
+    @property
+    def state(self) -> Any:
+        """AdamW's tensors by parameter."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameters with their learning rate."""
+
+    def step(self) -> Any:
+        """Make one update."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
@@ -38,16 +57,16 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
         eps=config.eps,
         weight_decay=config.weight_decay,
         foreach=False,
-        fused=_together(trained),
+        fused=_whole(trained),
     )
 
 
-def _together(parameters: Iterable[nn.Parameter]) -> bool:
-    """Whether all are whole and on CUDA, where a kernel per tensor would cost more than the arithmetic."""
-    return all(parameter.is_cuda and not isinstance(parameter, DTensor) for parameter in parameters)
+def _whole(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether none is divided: then one call updates all, where many small ones would cost more than the arithmetic."""
+    return not any(isinstance(parameter, DTensor) for parameter in parameters)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -56,11 +75,11 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     """Scale all gradients down to a norm of ``largest`` together; returns the norm before, a scalar that may be non-finite
     (the gradients then are useless, too)."""
     trained = list(parameters)
-    norm = nn.utils.clip_grad_norm_(trained, largest, foreach=_together(trained))
+    norm = nn.utils.clip_grad_norm_(trained, largest, foreach=_whole(trained) and trained[0].is_cuda)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
-def optimizer_tensors(optimizer: torch.optim.AdamW, named: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Tensor]]:
+def optimizer_tensors(optimizer: Optimizer, named: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """AdamW's own state by parameter name, created where no update has been made yet: to be saved, or to be read into."""
     fused = optimizer.param_groups[0]["fused"]
     for parameter in named.values():

@@ -23,12 +23,10 @@ TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
 def plan(config: TrainConfig) -> str:
     """The plan as text. Reads a few packs of the dataset where there is one; builds the model without memory."""
-    import torch
-
     shape = config.model.shape
     model = build_on_meta(shape)
     counts = parameters(model)
-    apply_tuning(model, config.tuning, torch.Generator())
+    apply_tuning(model, config.tuning)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     lines = [f"run {config.name} in {config.output_dir}", f"model {shape.name} from {config.model.init or 'scratch'}"]
     lines += [f"  {part:<22}{counts[part]:>18,}" for part in PARTS]
@@ -100,7 +98,9 @@ def _memory(config: TrainConfig, model: UnifiedModel, trained: int) -> list[str]
     state = trained * (TRAINED_BYTES + (2 if low else 0) + (4 if config.ema.decay else 0)) + frozen * (
         2 if low else FROZEN_BYTES
     )
-    shards = {"fsdp2": config.launch.gpus, "hsdp": config.distributed.shard}.get(config.distributed.kind, 1)
+    shards = {"fsdp2": config.launch.gpus, "deepspeed": config.launch.gpus, "hsdp": config.distributed.shard}.get(
+        config.distributed.kind, 1
+    )
     divided = f", divided among {shards} processes" if shards > 1 else ""
     activations = activation_bytes(model.config, config.loader.budget) * (1 if low else 2)
     note = (

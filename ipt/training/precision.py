@@ -7,7 +7,7 @@ timesteps, losses) are float32 by construction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -46,7 +46,7 @@ class Weights:
             copy.copy_(master)
 
 
-def _adding_to(master: nn.Parameter):
+def _adding_to(master: nn.Parameter) -> Callable[[torch.Tensor], None]:
     def add(copy: torch.Tensor) -> None:
         assert copy.grad is not None
         gradient = copy.grad.float()

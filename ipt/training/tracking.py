@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ipt.common.files import atomic_writer, read_json, write_bytes
+from ipt.common.files import atomic_writer, naming, read_json, write_bytes
 from ipt.common.registry import Registry
 from ipt.common.revision import code_revision
 from ipt.model.config import ModelConfig
@@ -67,19 +67,21 @@ class JsonLines:
         self._stream = self.path.open("a")
 
     def log(self, record: StepRecord) -> None:
-        self._stream.write(line(asdict(record)))
-        self._stream.flush()
+        with naming(self.path):
+            self._stream.write(line(asdict(record)))
+            self._stream.flush()
 
     def validated(self, step: int, figures: Mapping[str, float]) -> None:
         self._append(self.validation, {"step": step, **figures})
 
     @staticmethod
     def _append(path: Path, record: Mapping[str, Any]) -> None:
-        with path.open("a") as stream:
+        with naming(path), path.open("a") as stream:
             stream.write(line(record))
 
     def close(self) -> None:
-        self._stream.close()
+        with naming(self.path):
+            self._stream.close()
 
 
 def about_start() -> dict[str, Any]:
@@ -197,16 +199,20 @@ def draw_curves(folder: Path) -> None:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 9 if validations else 6), layout="constrained")
     shares = sorted({name for record in validations for name in record if "/" in name})
+    rows = 3 if shares else 2
+    figure = Figure(figsize=(12, 3 * rows))
+    # matplotlib's own layouts take longer than the drawing
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.24 / rows, top=1 - 0.12 / rows, wspace=0.25, hspace=0.4)
     for number, name in enumerate((*CURVES, "shares") if shares else CURVES, start=1):
-        axes = figure.add_subplot(3 if shares else 2, 3, number)
+        axes = figure.add_subplot(rows, 3, number)
         if name != "shares":
             axes.plot(*_series(records, name), linewidth=1)
         for each in shares if name == "shares" else [name] if validations and name in validations[0] else []:
             axes.plot(*_series(validations, each), marker="o", markersize=3, label=f"validation {each}")
             axes.legend(fontsize=6)
         axes.set(title=name.replace("_", " "), xlabel="step")
+        axes.locator_params(nbins=5)
         axes.grid(alpha=0.3)
     for ending, canvas in (("png", FigureCanvasAgg(figure)), ("svg", FigureCanvasSVG(figure))):
         with atomic_writer(folder / f"curves.{ending}") as stream:

@@ -28,10 +28,11 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader, merge_states
 from ipt.training.checkpoints import Checkpoints
-from ipt.training.distributed import World, accumulating, is_sharded, spread
+from ipt.training.distributed import Fill, World, accumulating, is_sharded, spread
 from ipt.training.ema import Ema
 from ipt.training.losses import Objective, TokenCounts, TokenLosses, noised, sample_losses, weighted_loss
 from ipt.training.optim import (
+    Optimizer,
     clip_gradients,
     learning_rate,
     make_optimizer,
@@ -44,6 +45,7 @@ from ipt.training.settings import DistributedConfig, TrainerConfig
 from ipt.training.stopping import stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
 from ipt.training.watchdog import Watchdog
+from ipt.training.zero3 import Zero3, ZeroWeights
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -53,7 +55,8 @@ class Trainer:
     """Trains ``model`` on the packs of ``loader``, and keeps all of the run in ``folder``.
 
     ``validate``: the figures of the weights before a checkpoint, of which ``checkpoints.best`` chooses the best.
-    ``encode``: the codec's, for batches that come with pictures. Raises ``ValueError`` where ``resume="never"`` meets
+    ``encode``: the codec's, for batches that come with pictures. ``fill``: gives ``model`` its weights, where it comes without
+    memory. Raises ``ValueError`` where ``resume="never"`` meets
     a checkpoint.
     """
 
@@ -68,17 +71,26 @@ class Trainer:
         distributed: DistributedConfig | None = None,
         more_trackers: Sequence[str] = (),
         validate: Callable[[Trainer], dict[str, float]] | None = None,
+        fill: Fill | None = None,
     ) -> None:
         self.model, self.loader, self.config, self.folder = model, loader, config, folder
         self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
         if config.checkpoint_activations:
             model.set_layer_runner(recomputed)
         compute = COMPUTE[config.dtype]
-        self.objective = spread(
-            Objective(model.train(), config.loss), distributed or DistributedConfig(), self.world, compute
-        )
-        self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
-        self.optimizer = make_optimizer(self.weights, config.optim)
+        distributed = distributed or DistributedConfig()
+        zero3 = distributed.kind == "deepspeed"
+        pieces = math.ceil(loader.config.budget / config.loss.chunk) if zero3 else None
+        objective = Objective(model.train(), config.loss, pieces)
+        self.objective = spread(objective, distributed, self.world, compute, fill)
+        self.weights: Weights | ZeroWeights
+        self.optimizer: Optimizer
+        if zero3:
+            self.objective = engine = Zero3(objective, config.optim, compute)
+            self.weights, self.optimizer = engine.weights, engine.optimizer
+        else:
+            self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
+            self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)
         self._validate = validate

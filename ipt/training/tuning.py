@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-
-from ipt.model.lora import add_lora
+from ipt.model.lora import inject_adapters
 from ipt.model.unified import UnifiedModel
 from ipt.training.config import FREEZABLE, TuningSettings
 
 
-def apply_tuning(model: UnifiedModel, settings: TuningSettings, generator: torch.Generator) -> UnifiedModel:
-    """Freeze what ``settings`` leave alone, and add adapters where they ask for them; in place."""
+def apply_tuning(model: UnifiedModel, settings: TuningSettings) -> UnifiedModel:
+    """Freeze what ``settings`` leave alone, and add adapters where they ask for them (`initialise_adapters` gives them weights);
+    in place. The model may be on the meta device."""
     if settings.kind == "lora":
-        return add_lora(model, settings.lora, generator)
+        inject_adapters(model, settings.lora)
+        return model
     frozen = [mark for part in settings.freeze for mark in FREEZABLE[part]]
     for name, parameter in model.named_parameters():
         if settings.kind == "generation_expert":

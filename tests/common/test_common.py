@@ -14,6 +14,7 @@ import pytest
 
 from ipt.common import cli, files
 from ipt.common.registry import Registry, UnknownName
+from ipt.common.revision import source_digest
 from ipt.common.seeding import derived_seed, generator
 
 
@@ -118,3 +119,29 @@ def test_json_files_are_readable_and_sorted(tmp_path: Path) -> None:
     files.write_json(tmp_path / "x.json", {"b": 1, "a": [np.float64(0.5).item()]})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [0.5], "b": 1}
     assert (tmp_path / "x.json").read_text().index('"a"') < (tmp_path / "x.json").read_text().index('"b"')
+
+
+def test_a_digest_of_sources_changes_with_any_python_file_and_with_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "some_package_of_a_test" / "inner"
+    package.mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    (package.parent / "__init__.py").touch()
+    (package / "code.py").write_text("a = 1\n")
+
+    def digest() -> str:
+        return source_digest("some_package_of_a_test")
+
+    first = digest()
+    (package / "code.pyc").touch()
+    assert digest() == first
+    (package / "code.py").write_text("a = 2\n")
+    changed = digest()
+    (package / "code.py").rename(package / "core.py")
+    assert len({first, changed, digest()}) == 3
+    (package / "core.py").write_text("a = 1\n")
+    (package / "core.py").rename(package / "code.py")
+    assert digest() == first
+    with pytest.raises(ValueError, match="no package 'no_such_package'"):
+        source_digest("no_such_package")

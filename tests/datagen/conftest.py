@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,11 @@ def release_simulators() -> Iterator[None]:
     close_backends()
 
 
+def block_config(task: str, **changes: Any) -> TaskConfig:
+    """A task's settings for scenes of one room."""
+    return TASK_CONFIGS[task](name=task, **({"options": "any_scene"} if task == "pt" else {}) | changes)
+
+
 def candidates_of(
     task: object, backend: EmbeddedBackend, scenes: range, size: int = 96
 ) -> list[tuple[str, Candidate, Yields]]:
@@ -59,7 +65,7 @@ def run_settings(output: Path, task: str = "pet", **changes: object) -> RunConfi
     """A small run on block rooms."""
     blocks = COUNTING if task == "mvc" else BlocksConfig()
     values: dict[str, object] = {
-        "task": TASK_CONFIGS[task](name=task),
+        "task": block_config(task),
         "backend": "embedded",
         "backend_config": EmbeddedConfig(preset="blocks", blocks=blocks),
         "output_dir": str(output),

@@ -32,7 +32,8 @@ def machine(tmp_path: Path) -> Iterator[ThorMachine]:
 def settings(machine: ThorMachine, task: str, output: str) -> RunConfig:
     """A small run of a task on the stand-in's scenes."""
     backend = {"name": "ai2thor", "local_executable": str(machine.executable), "image_size": 64}
-    values = {"task": {"name": task}, "backend": backend, "seed": 3, "image_size": 64, "num_samples": SAMPLES}
+    own = {"options": "any_scene", "walks_per_bin": 8} if task == "pt" else {}  # iTHOR's scenes are single rooms
+    values = {"task": {"name": task, **own}, "backend": backend, "seed": 3, "image_size": 64, "num_samples": SAMPLES}
     return run_config({**values, "output_dir": str(machine.folder / output)})
 
 

@@ -178,6 +178,17 @@ def test_folds_keep_scenes_together_and_even_sets_even() -> None:
         assign_folds(items[:40], generator(0, "folds"))
 
 
+def test_splits_are_the_folds_where_there_are_several() -> None:
+    one, other = (
+        path_tracing(0, 400),
+        [replace(item, split="val", scene=f"v{item.scene}") for item in path_tracing(1, 400)],
+    )
+    assert assign_folds([*one, *other], generator(0, "folds")).tolist() == [0] * 400 + [1] * 400
+    assert excess("question_only", [*one, *other]).includes(0)
+    rng = generator(0, "plant")
+    assert excess("question_only", [side_tells(item, rng) for item in (*one, *other)]).low > 0.02
+
+
 def test_elimination_reproduces_the_published_gap() -> None:
     """62% of questions with one option that is never correct: 37.5% instead of 25% in the authors' audit."""
     items = [

@@ -85,8 +85,10 @@ def test_the_module_runs_and_reports_its_yields(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", TASK_CONFIGS)
-def test_every_stored_answer_is_what_its_scene_shows(task: str, tmp_path: Path) -> None:
-    """Render the stored cameras again; recompute; then tamper with an answer and see it found."""
+def test_every_stored_answer_is_what_its_scene_shows(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Render the stored cameras again, each scene loaded once; recompute; then tamper with an answer and see it found."""
     config = run_settings(tmp_path, task, num_samples=12)
     run.generate(config, Progress(12, quiet=True))
     samples = list(SampleReader(tmp_path))
@@ -94,7 +96,11 @@ def test_every_stored_answer_is_what_its_scene_shows(task: str, tmp_path: Path) 
     assert all(sample.rationale.rstrip(".").endswith(sample.answer_text.lower()) for sample in samples)
     blocks = COUNTING if task == "mvc" else BlocksConfig()
     with EmbeddedBackend(EmbeddedConfig(preset="blocks", blocks=blocks)) as backend:
-        assert list(recheck(samples, backend)) == []
+        scenes: list[str] = []
+        load = backend.load
+        monkeypatch.setattr(backend, "load", lambda scene_id: (scenes.append(scene_id), load(scene_id))[1])
+        assert list(recheck([*samples[::2], *samples[1::2]], backend)) == []
+        assert sorted(scenes) == sorted({sample.provenance.scene_id for sample in samples})
         first = samples[0]
         wrong = next(choice for choice in first.choices if choice != first.answer_text)
         (found,) = recheck([first.with_choices(first.choices, wrong)], backend)

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from datagen import run, units
 from datagen.progress import Progress
+from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTakingConfig
 from datagen.units import UnitRef, read_unit, scene_of
 from datagen.yields import NoYield
@@ -140,10 +141,12 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
 )
 def test_other_code_in_the_same_folder_is_refused_with_what_to_do(tmp_path: Path, revision: str, told: str) -> None:
     config = run_settings(tmp_path)
-    run.claim(run.Part(config, revision))
-    run.claim(run.Part(config, revision))
-    with pytest.raises(ValueError, match=f"{told}.*another output_dir, or delete"):
-        run.claim(run.Part(config, "ba9876543210"))
+    run.claim(run.Part(config, revision, "aaaa"))
+    with pytest.raises(ValueError, match=f"sources aaaa.*sources bbbb.*{told}.*another output_dir, or delete"):
+        run.claim(run.Part(config, revision, "bbbb"))
+    later = run.Part(config, "a commit that touches other files", "aaaa")
+    run.claim(later)
+    assert later.revision == revision
 
 
 def test_units_leave_other_cores_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +171,12 @@ def test_impossible_filters_name_the_filter(tmp_path: Path) -> None:
         generate(replace(run_settings(tmp_path), task=task))
 
 
+def test_scenes_of_one_room_name_the_setting_that_helps_path_tracing(tmp_path: Path) -> None:
+    task = PathTracingConfig(patience=3)
+    with pytest.raises(NoYield, match=r"in 3 tries: filter 'scene\.rooms_for_options=same_scene' rejected 100"):
+        generate(replace(run_settings(tmp_path), task=task))
+
+
 def test_a_foreign_or_damaged_shard_is_reported_and_kept(tmp_path: Path, reference: dict[str, bytes]) -> None:
     config = run_settings(tmp_path)
     generate(config)
@@ -175,7 +184,11 @@ def test_a_foreign_or_damaged_shard_is_reported_and_kept(tmp_path: Path, referen
     with pytest.raises(ValueError, match="parquet files of something else"):
         generate(config)
     first = sorted(reference)[0]
-    run.claim(run.Part(replace(config, output_dir=str(tmp_path / "again")), run.code_revision()))
+    run.claim(
+        run.Part(
+            replace(config, output_dir=str(tmp_path / "again")), run.code_revision(), run.source_digest(*run.SOURCES)
+        )
+    )
     damaged = tmp_path / "again" / first
     damaged.write_bytes(reference[first][:2000])
     with pytest.raises(CorruptFile, match=first):

@@ -19,12 +19,13 @@ from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import Candidate, SceneView, TaskConfig, ViewFilter
 from datagen.tasks.counting_questions import GROUPS, LOOKALIKES, MultiviewCountingSelector
 from datagen.tasks.multiview_counting import countable
-from datagen.tasks.path_tracing import VARIANTS, compass
+from datagen.tasks.path_settings import VARIANTS
+from datagen.tasks.path_tracing import compass
 from datagen.tasks.paths import along, find_walks, within
 from datagen.yields import Yields
 from ipt.common.seeding import generator
 from ipt.samples.camera import wrap_angle
-from tests.datagen.conftest import candidates_of
+from tests.datagen.conftest import block_config, candidates_of
 
 NAMES = ("pet", "pt", "mvc")
 INPUTS = {"pet": ["observation"], "pt": ["map", "ego_1", "ego_2"], "mvc": [f"frame_{n}" for n in range(4)]}
@@ -38,7 +39,7 @@ def made(name: str, request: pytest.FixtureRequest, scenes: range = range(6), **
     key = (name, scenes, *sorted(changes.items()))
     if key not in CACHE:
         backend = request.getfixturevalue("counting_blocks" if name == "mvc" else "blocks")
-        config = dataclasses.replace(TASK_CONFIGS[name](name=name), **changes)
+        config = block_config(name, **changes)
         CACHE[key] = candidates_of(TASKS[name](config), backend, scenes)
     return CACHE[key]
 
@@ -73,7 +74,7 @@ def test_masks_never_contradict_an_answer(name: str, request: pytest.FixtureRequ
 @pytest.mark.parametrize("name", NAMES)
 def test_impossible_view_filter_is_counted_and_gives_nothing(name: str, request: pytest.FixtureRequest) -> None:
     backend = request.getfixturevalue("blocks")
-    config = dataclasses.replace(TASK_CONFIGS[name](name=name), view=ViewFilter(min_median_depth_m=50.0))
+    config = block_config(name, view=ViewFilter(min_median_depth_m=50.0))
     backend.load("blocks-train-0")
     yields = Yields()
     view = SceneView(backend, backend.load("blocks-train-0"), 64, config)
@@ -225,7 +226,7 @@ def test_mvc_asks_nothing_where_something_else_may_be_taken_for_it(
 def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -> None:
     rng = np.random.default_rng(0)
     selector = MultiviewCountingSelector(800, 0.5, rng)
-    positions, offered = Counter(), 0
+    positions, offered, asked = Counter(), 0, set()
     while selector.remaining:
         noun, count = ("chair", "table", "lamp")[int(rng.integers(3))], 1 + int(rng.geometric(0.45))
         offered += 1
@@ -233,7 +234,10 @@ def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -
             "category": noun, "members": [noun], "count": min(count, 7), "movement": "rotation",
             "instances_per_frame": [["a"]], "also_on_map": {},
         }  # fmt: skip
-        for question in selector.offer(f"scene-{offered}-{noun}", facts):
+        for question in selector.offer(f"scene-{offered // 4}-{offered:02d}-{noun}", facts):
+            scene = question.candidate_id.split("-")[1]
+            assert (scene, noun) not in asked, "a scene is asked about a noun once"
+            asked.add((scene, noun))
             numbers = sorted(map(int, question.choices))
             assert numbers == list(range(numbers[0], numbers[0] + 4)) and numbers[0] >= 1
             positions[noun, numbers.index(int(question.answer_text))] += 1

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.backends.embedded.backend import EmbeddedBackend
-from datagen.visibility import InstanceStats, box_extent, floor_points, fractions, inside, seen_from
+from datagen.tasks.side_views import exposure
+from datagen.visibility import InstanceStats, floor_points, fractions, inside, seen_from
 from ipt.samples.camera import Camera, CameraPose
 
 ANGLE = st.floats(-3.1, 3.1)
@@ -39,10 +40,6 @@ def test_stats_equal_a_count_pixel_by_pixel(blocks: EmbeddedBackend) -> None:
             assert np.isnan(stats.centre[index]).all()
             continue
         np.testing.assert_allclose(stats.centre[index], [(columns.mean() + 0.5) / 60, (rows.mean() + 0.5) / 60])
-        pixels = np.stack([columns + 0.5, rows + 0.5], axis=-1)
-        np.testing.assert_allclose(
-            stats.point[index], camera.unproject(pixels, frame.depth[rows, columns]).mean(axis=0), atol=1e-5
-        )
 
 
 def test_floor_points_lie_on_the_floor_and_project_to_their_pixels(blocks: EmbeddedBackend) -> None:
@@ -55,13 +52,17 @@ def test_floor_points_lie_on_the_floor_and_project_to_their_pixels(blocks: Embed
     np.testing.assert_allclose(fractions(camera, points), pixels, atol=1e-4)
 
 
-def test_box_extent_of_whole_cut_and_hidden_boxes() -> None:
-    camera = Camera(CameraPose((0, 0, 0), 0.0), 100, 100, 90)
-    cube = np.array([[x, y, z] for x in (3.9, 4.1) for y in (-1, 1) for z in (-1, 1)], dtype=float)
-    area, whole = box_extent(camera, cube)
-    assert whole == 1.0 and 0.06 < area < 0.07
-    assert box_extent(camera, cube + np.array([0, 4, 0]))[1] < 0.6
-    assert box_extent(camera, cube - [8, 0, 0]) == (0.0, 0.0)
+def test_exposure_prefers_views_that_show_an_object_whole_and_alone(blocks: EmbeddedBackend) -> None:
+    blocks.load("blocks-train-5")
+    target = next(item for item in blocks.objects() if not item.is_structure)
+    eye = target.centre - np.array([2.0, 0.0, 0.0])
+
+    def score(yaw: float, *across: np.ndarray) -> float:
+        return float(exposure(eye[None], yaw, 0.0, 90.0, target, across)[0])
+
+    assert score(0.0) > score(0.75) > score(np.pi) == 0.0
+    assert score(0.0, target.centre + np.array([1.0, 0.1, 0.0])) < 0.5 * score(0.0)
+    assert score(0.0, eye - np.array([1.0, 0.0, 0.0])) == score(0.0)
 
 
 def test_inside_treats_unseen_as_outside() -> None:

@@ -6,12 +6,15 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+from torch.nn.attention.flex_attention import BlockMask, create_mask
 
 from ipt.model import attention
-from ipt.model.attention import FlashAttention, FlexAttention, backends, packed_attention
+from ipt.model.attention import FlashAttention, FlexAttention, backends, compiled_flex, packed_attention
 from ipt.sequence.spans import Expert, Mode, Role, Span, SpanTable
 from ipt.sequence.visibility import dense_mask
 from tests.sequence.strategies import span_tables
@@ -49,11 +52,11 @@ def test_sdpa_equals_dense_softmax_forward_and_backward(table: SpanTable) -> Non
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @settings(max_examples=8)
-@given(span_tables(max_samples=3, max_spans=4), st.sampled_from([None, 256]))
+@given(span_tables(max_samples=3, max_spans=4), st.sampled_from([1, 256]))
 @torch.no_grad()
-def test_flex_equals_dense_softmax(table: SpanTable, pad_to: int | None) -> None:
+def test_flex_equals_dense_softmax(table: SpanTable, multiple: int) -> None:
     q, k, v = inputs(table.num_tokens)
-    out = FlexAttention(table, q, tile=16, pad_to=pad_to, compiled=False)(0, q, k, v)
+    out = FlexAttention(table, q, multiple, tile=16)(0, q, k, v)
     torch.testing.assert_close(out, exact(table, q, k, v), atol=2e-6, rtol=1e-5)
 
 
@@ -71,16 +74,53 @@ def pack(lengths: list[int]) -> SpanTable:
     return SpanTable.from_spans(spans)
 
 
+def of_tiles(q: Tensor, k: Tensor, v: Tensor, block_mask: BlockMask, enable_gqa: bool) -> Tensor:
+    """What the compiled kernel computes, with gradients: nothing of the tiles that are not listed, all of the full ones, and 0
+    for rows that see nothing."""
+    size = q.shape[2]
+
+    def dense(counts: Tensor, which: Tensor) -> Tensor:
+        listed = torch.arange(which.shape[-1]) < counts[0, 0, :, None]
+        chosen = torch.zeros_like(which[0, 0], dtype=torch.bool).scatter(1, which[0, 0].long(), listed)
+        return chosen.repeat_interleave(block_mask.BLOCK_SIZE[0], 0).repeat_interleave(block_mask.BLOCK_SIZE[1], 1)
+
+    full = dense(block_mask.full_kv_num_blocks, block_mask.full_kv_indices)  # type: ignore[arg-type]
+    ruled = dense(block_mask.kv_num_blocks, block_mask.kv_indices)
+    seen = full | (ruled & create_mask(block_mask.mask_mod, 1, 1, size, size, "cpu")[0, 0])
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=enable_gqa).nan_to_num(0.0)
+
+
+@settings(max_examples=8)
+@given(span_tables(max_samples=3, max_spans=4))
+def test_padding_changes_neither_outputs_nor_gradients(table: SpanTable) -> None:
+    plain, padded = inputs(table.num_tokens), inputs(table.num_tokens)
+    weights = torch.randn(plain[0].shape, generator=torch.Generator().manual_seed(1))
+    for qkv, multiple in ((plain, 1), (padded, 256)):
+        (FlexAttention(table, qkv[0], multiple, tile=16, kernel=of_tiles)(0, *qkv) * weights).sum().backward()
+    for ours, theirs in zip(padded, plain, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_packs_padded_to_one_length_are_compiled_for_once() -> None:
+    compiled = CompileCounter()
+    torch._dynamo.reset()
+    kernel = compiled_flex(compiled)
+    for lengths, expected in (([15, 8, 3], 1), ([30], 1), ([20] * 5, 2), ([20] * 8, 3)):
+        table = pack(lengths)
+        q, k, v = inputs(table.num_tokens)
+        FlexAttention(table, q, 256, kernel=kernel)(0, q, k, v)
+        assert compiled.frame_count == expected
+
+
 @pytest.mark.long
 @torch.no_grad()
-def test_compiled_flex_uses_the_tiles_and_is_not_recompiled() -> None:
+def test_compiled_flex_uses_the_tiles() -> None:
     """The compiled kernel skips empty tiles and does not mask full ones, so wrong tile states would show."""
-    torch._dynamo.reset()
     for number, lengths in enumerate([[150, 80, 33], [300], [20] * 12]):
         table = pack(lengths)
         q, k, v = inputs(table.num_tokens, number)
-        with torch._dynamo.config.patch(error_on_recompile=number > 0):
-            out = FlexAttention(table, q, pad_to=1280, compiled=True)(0, q, k, v)
+        out = FlexAttention(table, q, 1280, kernel=compiled_flex())(0, q, k, v)
         torch.testing.assert_close(out, exact(table, q, k, v), atol=5e-6, rtol=1e-4)
 
 

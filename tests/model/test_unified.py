@@ -104,11 +104,12 @@ def test_routing_by_slices_equals_routing_by_index() -> None:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @torch.no_grad()
-def test_flex_forward_equals_sdpa() -> None:
+@pytest.mark.parametrize("multiple", [1, 512])
+def test_flex_forward_equals_sdpa(multiple: int) -> None:
     make = Maker(4)
     batch = make.batch(samples(make))
     flex = random_model()
-    flex.attention = "flex"
+    flex.attention, flex.pad_packs = "flex", multiple
     torch.testing.assert_close(flex(batch).logits_CV, model()(batch).logits_CV, **CLOSE)
 
 

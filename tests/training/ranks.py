@@ -1,6 +1,7 @@
 """One process of a distributed run, for tests.
 
-The main process writes every tensor of the run, put together, its records, and with ``export`` the merged weights.
+The main process writes every tensor of the run, put together, its records, with adapters the merged weights, and with DeepSpeed
+those that would be exported.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 from ipt.common.settings import typed
-from ipt.model.lora import merged_state
+from ipt.model.checkpoint import build_on_meta
+from ipt.model.lora import initialise_adapters, merged_state
+from ipt.model.unified import UnifiedModel
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.segments import Segment
@@ -27,12 +30,13 @@ from ipt.training.settings import DistributedConfig
 from ipt.training.trainer import Trainer
 from ipt.training.tuning import apply_tuning
 from tests.sequence.loading import Words, make_loader, stored
-from tests.training.runs import CONFIG, state, toy_codec, toy_model
+from tests.training.runs import CONFIG, TOY, state, toy_codec
 
 
 @dataclass(frozen=True)
 class Job:
-    """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``folder`` of the run, in which a
+    """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``packs``
+    of a step. ``folder`` of the run, in which a
     checkpoint continues; ``output``: where the results go."""
 
     folder: str
@@ -41,6 +45,7 @@ class Job:
     steps: int = 3
     uneven: bool = False
     dtype: str = "float32"
+    packs: int = 2
     tuning: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,14 +69,23 @@ def uneven(data: Path, rank: int, world: int) -> Iterator[PackedBatch]:
 LOADER: dict[str, int] = {"packs_per_step": 2, "budget": 60, "open_packs": 1}
 
 
+def fill(model: UnifiedModel) -> None:
+    """The weights of every job's start."""
+    model.compute_tables()
+    model.initialise(torch.Generator().manual_seed(0))
+    initialise_adapters(model, torch.Generator().manual_seed(0))
+
+
 def main(job: Job) -> None:
     settings = DistributedConfig(job.kind, shard=1)
     world = start_world(settings)
     data = Path(job.folder) / f"data-{os.environ.get('RANK', '0')}"
-    loader = make_loader(stored(data), Words(latents=True), world.rank, world.size, **LOADER)
-    model = apply_tuning(toy_model(), typed(TuningSettings, job.tuning, "tuning"), torch.Generator().manual_seed(0))
+    loader = make_loader(
+        stored(data), Words(latents=True), world.rank, world.size, **{**LOADER, "packs_per_step": job.packs}
+    )
+    model = apply_tuning(build_on_meta(TOY), typed(TuningSettings, job.tuning, "tuning"))
     config = replace(CONFIG, steps=job.steps, dtype=job.dtype)
-    trainer = Trainer(model, loader, config, Path(job.folder), toy_codec().encode, world, settings)
+    trainer = Trainer(model, loader, config, Path(job.folder), toy_codec().encode, world, settings, fill=fill)
     batches = uneven(data, world.rank, world.size) if job.uneven else iter(loader)
     records = []
     while trainer.step < config.steps:
@@ -79,7 +93,9 @@ def main(job: Job) -> None:
     trainer._save()
     tensors = whole(state(trainer), world)
     merged = whole(merged_state(model), world) if job.tuning.get("kind") == "lora" else {}
+    exported = whole(dict(model.named_parameters()), world) if job.kind == "deepspeed" else {}
     if world.is_main:
+        tensors |= {f"exported {name}": tensor for name, tensor in exported.items()}
         tensors |= {f"merged {name}": tensor for name, tensor in merged.items()}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, f"{job.output}.safetensors")
         Path(f"{job.output}.json").write_text(json.dumps(records))

@@ -80,6 +80,7 @@ def test_the_plan_divides_the_weights_among_those_that_share_them(data: Path) ->
     alone = memory()
     assert alone > 100
     assert memory("distributed=fsdp2", "launch.gpus=8") == pytest.approx(alone / 8, rel=1e-3)
+    assert memory("distributed=deepspeed", "launch.gpus=8") == pytest.approx(alone / 8, rel=1e-3)
     assert memory("distributed=hsdp", "launch.gpus=8", "distributed.shard=4") == pytest.approx(alone / 4, rel=1e-3)
 
 
@@ -113,7 +114,6 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
         (["model=bagel_7b_mot", "resolution=latent64"], r"not trained from scratch"),
         (["launch.gpus=2"], r"launch.gpus=2 needs distributed=ddp"),
         (["distributed=fsdp2", "launch.gpus=2"], r"packs_per_step=1 cannot be shared"),
-        (["distributed=ddp", "trainer.dtype=bfloat16"], r"fsdp2 sums them in float32.*hsdp with distributed.shard=1"),
         (["evaluation.questions=8"], r"needs their dataset: set data.validation"),
         (["evaluation.data=/nowhere"], r"evaluation.data=/nowhere does not exist"),
         (["evaluation.modes=[imagine]"], r"unknown mode of evaluation 'imagine'.*imagination"),

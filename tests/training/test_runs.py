@@ -51,7 +51,7 @@ def train(run: Run, ready: Path) -> None:
 @pytest.mark.parametrize("kills", [1, pytest.param(KILLS, marks=pytest.mark.long)])
 def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(kills: int, tmp_path: Path) -> None:
     """SIGKILL, then the same command, again and again; compared in every tensor and record with a run left alone."""
-    threads, steps = torch.get_num_threads(), 48 if kills > 1 else 12
+    threads, steps = torch.get_num_threads(), 36 if kills > 1 else 8
     torch.set_num_threads(1)
     try:
         whole = Run(tmp_path / "data", tmp_path / "whole").with_(steps=steps).trainer()

@@ -19,7 +19,7 @@ from ipt.model.summary import sample
 from ipt.training.records import StepRecord, read_records, scalars
 from ipt.training.tracking import JsonLines, draw_curves, peak_flops, step_flops, token_kinds, trackers
 from ipt.training.watchdog import Watchdog
-from tests.training.runs import TOY
+from tests.training.runs import TOY, largest_file
 
 LAYOUT = "vit:2x2 text:6 noised:2x3 vae:2x3 vit:2x2 answer:4"
 RECORD = StepRecord(
@@ -54,6 +54,18 @@ def test_records_continue_after_a_kill_and_before_a_checkpoint(tmp_path: Path) -
     again.log(replace(RECORD, step=2, loss=9.0))
     again.close()
     assert [(r["step"], r["loss"]) for r in read_records(tmp_path / "metrics.jsonl")] == [(0, 1.5), (1, 1.5), (2, 9.0)]
+
+
+def test_a_disk_that_is_full_is_named_and_the_records_go_on(tmp_path: Path) -> None:
+    tracker = JsonLines(tmp_path)
+    tracker.log(RECORD)
+    written = tracker.path.stat().st_size
+    with largest_file(written + 100), pytest.raises(OSError, match=r"File too large: '.*metrics\.jsonl'"):
+        tracker.log(replace(RECORD, step=1))
+    again = JsonLines(tmp_path, step=1)
+    again.log(replace(RECORD, step=1))
+    again.close()
+    assert [record["step"] for record in read_records(tracker.path)] == [0, 1]
 
 
 def test_what_is_not_finite_is_null_in_json_and_absent_from_scalars(tmp_path: Path) -> None:

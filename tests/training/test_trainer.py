@@ -35,10 +35,22 @@ def lasting(folder: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in r.items() if k not in VARYING} for r in read_records(folder / "metrics.jsonl")]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = Run(folder / "data", folder / "run").trainer()
+    assert trainer.run()
+    return trainer
+
+
 @pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"checkpoint_activations": True}], ids=str)
-def test_a_resumed_run_is_the_uninterrupted_one(run: Run, tmp_path: Path, changes: dict[str, object]) -> None:
-    whole = run.with_(**changes).trainer()
-    assert whole.run()
+def test_a_resumed_run_is_the_uninterrupted_one(
+    run: Run, tmp_path: Path, changes: dict[str, object], whole: Trainer
+) -> None:
+    if changes:
+        whole = run.with_(**changes).trainer()
+        assert whole.run()
     divided = replace(run.with_(**changes), folder=tmp_path / "divided")
     first = divided.trainer()
     batches = iter(first.loader)
@@ -50,14 +62,19 @@ def test_a_resumed_run_is_the_uninterrupted_one(run: Run, tmp_path: Path, change
     assert second.step == 2
     assert second.run()
     assert_same_state(whole, second)
-    assert lasting(divided.folder) == lasting(run.folder)[2:]
+    assert lasting(divided.folder) == lasting(whole.folder)[2:]
 
 
-def test_a_signal_saves_and_the_same_command_continues(run: Run, tmp_path: Path) -> None:
-    whole = run.trainer()
-    whole.run()
-    stopped = replace(run, folder=tmp_path / "stopped")
-    trainer = stopped.trainer()
+def test_bfloat16_is_close_to_float32(run: Run, tmp_path: Path) -> None:
+    exact, rounded = run.trainer(), replace(run, folder=tmp_path / "rounded").with_(dtype="bfloat16").trainer()
+    expected, found = (trainer.train_step(iter(trainer.loader)) for trainer in (exact, rounded))
+    assert found.loss == pytest.approx(expected.loss, rel=2e-2) and found.loss != expected.loss
+    assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=5e-2)
+    assert all(tensor.dtype == torch.float32 for tensor in state(rounded).values())
+
+
+def test_a_signal_saves_and_the_same_command_continues(run: Run, whole: Trainer) -> None:
+    trainer = run.trainer()
     accumulate = trainer._accumulate
     calls = iter(range(100))
 
@@ -69,11 +86,11 @@ def test_a_signal_saves_and_the_same_command_continues(run: Run, tmp_path: Path)
     trainer._accumulate = terminated  # type: ignore[method-assign,assignment]
     assert not trainer.run()
     assert trainer.step == 2
-    again = stopped.trainer()
+    again = run.trainer()
     assert again.step == 2 and again.run()
     assert_same_state(whole, again)
-    assert lasting(stopped.folder) == lasting(run.folder)
-    assert (stopped.folder / "curves.png").stat().st_size > 1000
+    assert lasting(run.folder) == lasting(whole.folder)
+    assert (run.folder / "curves.png").stat().st_size > 1000
 
 
 def test_records_of_steps_that_are_trained_again_are_dropped(run: Run) -> None:
@@ -136,11 +153,8 @@ def test_a_folder_with_a_run_is_not_overwritten(run: Run) -> None:
         run.with_(resume="never").trainer()
 
 
-def test_validation_changes_nothing_and_chooses_the_best_checkpoint(run: Run, tmp_path: Path) -> None:
-    plain = run.trainer()
-    plain.run()
-    watched = replace(run, folder=tmp_path / "watched").with_(checkpoints=CheckpointConfig(1, keep_last=1, keep_best=1))
-    trainer = watched.trainer()
+def test_validation_changes_nothing_and_chooses_the_best_checkpoint(run: Run, whole: Trainer) -> None:
+    trainer = run.with_(checkpoints=CheckpointConfig(1, keep_last=1, keep_best=1)).trainer()
     validation = Validation(run.make_loader)
     scores = iter([5.0, 4.0, 1.0, 2.0, 3.0, 4.0])
     losses = []
@@ -151,15 +165,16 @@ def test_validation_changes_nothing_and_chooses_the_best_checkpoint(run: Run, tm
 
     trainer._validate = validate
     trainer.run()
-    assert_same_state(plain, trainer)
+    assert_same_state(whole, trainer)
     assert all(first == second for first, second in losses) and len({first for first, _ in losses}) == 6
     assert [path.name for path in trainer.checkpoints.complete()] == ["step_00000003", "step_00000006"]
-    assert [record["step"] for record in read_records(watched.folder / "validation.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert [record["step"] for record in read_records(run.folder / "validation.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_training_learns(run: Run) -> None:
-    run.with_(steps=40, checkpoints=CheckpointConfig(every=100)).trainer().run()
-    losses = [record["loss"] for record in read_records(run.folder / "metrics.jsonl")]
+    trainer = run.trainer()
+    batches = iter(trainer.loader)
+    losses = [trainer.train_step(batches).loss for _ in range(30)]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 

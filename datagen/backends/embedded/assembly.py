@@ -213,6 +213,7 @@ def assemble(
         walkable=tuple(walkable_outlines(layout)),
         bounds_min=low,
         bounds_max=high,
+        closed=True,
         notes={"relations": tuple(relations), "yaw": {objects[index_of[id(item)]].id: item.yaw for _, item in placed}},
     )
 

@@ -181,6 +181,7 @@ def make_blocks(scene_id: str, seed: int, config: BlocksConfig | None = None) ->
         bounds_min=(-width / 2 - edge, -depth / 2 - edge, -0.1),
         bounds_max=(width / 2 + edge, depth / 2 + edge, WALL_HEIGHT + 0.1),
         template="blocks",
+        closed=True,
     )
 
 

@@ -133,12 +133,12 @@ def paint(grid: NDArray[np.bool_], origin: Floats, outline: Floats, margin: floa
         return
     x = origin[0] + RESOLUTION * (low[0] + np.arange(window.shape[1]) + 0.5)
     y = origin[1] + RESOLUTION * (low[1] + np.arange(window.shape[0]) + 0.5)
-    inside = np.ones(window.shape, bool)
-    for start, end in zip(outline, np.roll(outline, -1, axis=0), strict=True):
-        edge = end - start
-        length = float(np.hypot(*edge))
-        if length > 1e-9:
-            inside &= (edge[0] * (y[:, None] - start[1]) - edge[1] * (x[None, :] - start[0])) / length >= -margin
+    edges = np.roll(outline, -1, axis=0) - outline
+    lengths = np.hypot(edges[:, 0], edges[:, 1])
+    real = lengths > 1e-9
+    (dx, dy), (x0, y0), length = edges[real].T[..., None], outline[real].T[..., None], lengths[real, None, None]
+    left_of_edge = ((dx * (y - y0))[:, :, None] - (dy * (x - x0))[:, None, :]) / length
+    inside = (left_of_edge >= -margin).all(axis=0)
     window[inside] = value
 
 

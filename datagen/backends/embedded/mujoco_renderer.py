@@ -42,6 +42,7 @@ class MujocoRenderer:
         self._gl: Any = None
         self._context: Any = None
         self._context_size = (0, 0)
+        self._cull = False
         self._template: str | None = None
         self._model: Any = None
 
@@ -79,6 +80,7 @@ class MujocoRenderer:
         model.geom_rgba[:] = [colour_of(part, scene.materials) for part in parts]
         model.geom_group[:] = [GROUP_OF_LAYER[part.layer] if part.visible else INVISIBLE_GROUP for part in parts]
         self._instance_of_part = np.array([part.instance for part in parts], dtype=np.int32)
+        self._cull = scene.closed
 
     def _ready(self, width: int, height: int) -> None:
         """Make a context for this model whose buffer holds ``width`` x ``height`` pixels."""
@@ -86,10 +88,11 @@ class MujocoRenderer:
             self._gl = self._mj.GLContext(64, 64)
         self._gl.make_current()
         if self._context is None:
-            self._model.vis.global_.offwidth, self._model.vis.global_.offheight = width, height
+            # Scenes are drawn at the same sizes one after the other: to begin with the largest saves resizing.
+            self._context_size = (max(width, self._context_size[0]), max(height, self._context_size[1]))
+            self._model.vis.global_.offwidth, self._model.vis.global_.offheight = self._context_size
             self._context = self._mj.MjrContext(self._model, self._mj.mjtFontScale.mjFONTSCALE_50.value)
             self._context.readDepthMap = self._mj.mjtDepthMap.mjDEPTH_ZEROFAR.value
-            self._context_size = (width, height)
         elif width > self._context_size[0] or height > self._context_size[1]:
             self._context_size = (max(width, self._context_size[0]), max(height, self._context_size[1]))
             self._mj.mjr_resizeOffscreen(*self._context_size, self._context)
@@ -115,14 +118,12 @@ class MujocoRenderer:
         cut = camera.far < SKY_DISTANCE
         rgb = depth = instance = None
         if cut or "depth" in modalities or "instance" in modalities:
-            depth, instance = self._measure(camera, instance_of_id)
+            depth, instance = self._measure(camera, instance_of_id, "depth" in modalities)
         if "rgb" in modalities:
             rgb = self._picture(replace(camera, far=SKY_DISTANCE) if cut else camera)
             if cut and instance is not None:
                 rgb[instance < 0] = np.rint(np.multiply(lighting.BACKGROUND, 255)).astype(np.uint8)
-        return Frame(
-            camera, rgb, depth if "depth" in modalities else None, instance if "instance" in modalities else None
-        )
+        return Frame(camera, rgb, depth, instance if "instance" in modalities else None)
 
     def _picture(self, camera: Camera) -> NDArray[np.uint8]:
         """Antialiased colour, (h, w, 3)."""
@@ -131,23 +132,23 @@ class MujocoRenderer:
         return rgb[::-1].copy()
 
     def _measure(
-        self, camera: Camera, instance_of_id: NDArray[np.int32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Planar depth in metres and instance index at the pixel centres, (h, w) each."""
+        self, camera: Camera, instance_of_id: NDArray[np.int32], with_depth: bool
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.int32]]:
+        """Planar depth in metres (if wanted) and instance index at the pixel centres, (h, w) each."""
         colours = np.empty((camera.height, camera.width, 3), np.uint8)
-        z = np.empty((camera.height, camera.width), np.float32)
+        z = np.empty((camera.height, camera.width), np.float32) if with_depth else None
         self._draw(camera, colours, z, measuring=True)
-        code = colours[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
-        depth = np.where(code > 0, metric_depth(z[::-1], camera), 0).astype(np.float32)
+        colours = colours[::-1]
+        code = colours[..., 0] + (colours[..., 1].astype(np.int32) << 8) + (colours[..., 2].astype(np.int32) << 16)
+        depth = None if z is None else np.where(code > 0, metric_depth(z[::-1], camera), 0).astype(np.float32)
         return depth, instance_of_id[code]
 
     def _draw(self, camera: Camera, rgb: NDArray[np.uint8], z: NDArray[np.float32] | None, *, measuring: bool) -> None:
         """Render into ``rgb`` and ``z``, bottom row first; ``measuring`` draws part ids without antialiasing."""
         self._aim(camera)
         flags, flag = self._scene.flags, self._mj.mjtRndFlag
-        flags[flag.mjRND_SHADOW] = flags[flag.mjRND_REFLECTION] = flags[flag.mjRND_CULL_FACE] = flags[
-            flag.mjRND_HAZE
-        ] = 0
+        flags[flag.mjRND_SHADOW] = flags[flag.mjRND_REFLECTION] = flags[flag.mjRND_HAZE] = 0
+        flags[flag.mjRND_CULL_FACE] = self._cull
         flags[flag.mjRND_SEGMENT] = flags[flag.mjRND_IDCOLOR] = measuring
         area = self._mj.MjrRect(0, 0, camera.width, camera.height)
         self._mj.mjr_render(area, self._scene, self._context)
@@ -202,6 +203,7 @@ def build_spec(mujoco: Any, scene: Scene) -> Any:
     """The scene as a MuJoCo model specification: one mesh geom per part in the world body, nothing that collides."""
     spec = mujoco.MjSpec()
     spec.visual.quality.offsamples = SAMPLES
+    spec.visual.quality.shadowsize = 0  # none are drawn, and to make their map takes 35 ms a scene
     spec.visual.headlight.ambient = [lighting.AMBIENT] * 3
     spec.visual.headlight.diffuse = [lighting.HEADLIGHT] * 3
     spec.visual.headlight.specular = [0.0] * 3

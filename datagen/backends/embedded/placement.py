@@ -23,6 +23,7 @@ Box = tuple[float, float, float, float, float, float]
 
 WALL_GAP = 0.02
 BASEBOARD = 0.018  # thickness of the skirting and a little air
+WALL_CLEARANCE = 0.002  # an end face in the plane of the next wall would flicker
 CONTACT = 0.001  # things rest this far above what carries them, so that no two faces coincide
 DOOR_DEPTH = 0.75
 
@@ -43,11 +44,10 @@ class Placed:
 
     def __post_init__(self) -> None:
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
-        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-        low, high = self.furniture.solids[:, 0], self.furniture.solids[:, 1]
-        centre = (low + high) / 2 @ turn.T + (self.x, self.y, self.z)
-        half = (high - low) / 2 @ np.abs(turn).T
-        self.boxes: NDArray[np.float64] = np.hstack([centre - half, centre + half])
+        turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+        centre = self.furniture.centres @ turn + (self.x, self.y, self.z)
+        half = self.furniture.halves @ np.abs(turn)
+        self.boxes: NDArray[np.float64] = np.concatenate([centre - half, centre + half], axis=1)
         x0, y0, z0 = self.boxes[:, :3].min(axis=0).tolist()
         x1, y1, z1 = self.boxes[:, 3:].max(axis=0).tolist()
         self.bounds: Box = (x0, y0, z0, x1, y1, z1)
@@ -170,7 +170,7 @@ class RoomSpace:
         """
         x0, y0, x1, y1 = self.room.inner
         b, friends = item.bounds, tuple(around)
-        margin = BASEBOARD if b[2] < 0.1 else 0.0
+        margin = BASEBOARD if b[2] < 0.1 else WALL_CLEARANCE
         if (
             b[0] < x0 + margin
             or b[1] < y0 + margin

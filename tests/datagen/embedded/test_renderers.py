@@ -1,5 +1,6 @@
 """The two renderers draw the same scene, and what they draw is where geometry says it is."""
 
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from datagen.backends.embedded import gl
 from datagen.backends.embedded.backend import make_renderer
 from datagen.backends.embedded.free_space import FreeSpace
 from datagen.backends.embedded.house import make_house
+from datagen.backends.embedded.meshes import flat_mesh
 from datagen.backends.embedded.mujoco_renderer import MujocoRenderer
 from datagen.backends.embedded.ray_caster import RayRenderer
 from datagen.backends.embedded.scene import Scene, yaw_matrix
@@ -135,6 +137,20 @@ def test_layers_can_be_hidden() -> None:
     ceiling = next(thing.index for thing in scene.objects if thing.category == "ceiling")
     shown, hidden = (renderer.render([camera], ALL, hide)[0] for hide in ((), ("ceiling",)))
     assert (shown.instance == ceiling).mean() > 0.5 and not (hidden.instance == ceiling).any()
+
+
+@needs_gl
+def test_backs_of_faces_are_left_out_of_closed_scenes_only(mujoco: MujocoRenderer) -> None:
+    """One sheet, seen from both sides."""
+    scene = room_scene(seed=0)
+    sheet = flat_mesh(np.array([[[2, -1, 0], [2, 0, 2], [2, 1, 0]], [[2, -1, 0], [2, -1, 2], [2, 0, 2]]], np.float32))
+    scene = replace(scene, parts=(replace(scene.parts[0], mesh=sheet, layer=None, position=(0, 0, 0), yaw=0.0),))
+    cameras = [Camera(CameraPose((x, 0.0, 0.5), yaw), 32, 32, 60) for x, yaw in ((0.0, 0.0), (4.0, math.pi))]
+
+    def seen(closed: bool) -> list[bool]:
+        return [bool((frame.depth > 0).any()) for frame in draw(mujoco, replace(scene, closed=closed), cameras)]
+
+    assert seen(closed=False) == [True, True] and sorted(seen(closed=True)) == [False, True]
 
 
 def test_parts_turn_counter_clockwise() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -46,15 +47,25 @@ class Furniture:
     solids: NDArray[np.float64]
     surfaces: tuple[Surface, ...]
 
-    @property
+    @cached_property
     def low(self) -> NDArray[np.float64]:
         return self.solids[:, 0].min(axis=0)
 
-    @property
+    @cached_property
     def high(self) -> NDArray[np.float64]:
         return self.solids[:, 1].max(axis=0)
 
-    @property
+    @cached_property
+    def centres(self) -> NDArray[np.float64]:
+        """Middle of each solid, (n, 3)."""
+        return (self.solids[:, 0] + self.solids[:, 1]) / 2
+
+    @cached_property
+    def halves(self) -> NDArray[np.float64]:
+        """Half the size of each solid, (n, 3)."""
+        return (self.solids[:, 1] - self.solids[:, 0]) / 2
+
+    @cached_property
     def size(self) -> tuple[float, float, float]:
         """Depth, width, height in metres."""
         depth, width, height = self.high - self.low

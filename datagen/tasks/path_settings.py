@@ -1,0 +1,58 @@
+"""Settings of Path Tracing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from datagen.tasks.base import TaskConfig, ViewFilter
+from ipt.common.registry import unknown_name
+
+#: The published input variants: from above or a dollhouse view, with the midpoint or the path, with an arrow to the
+#: queried side, with first-person views ahead or to the side at both waypoints.
+VARIANTS = (
+    "dh_midpoint", "td_midpoint", "td_path", "td_path_arrow",
+    "td_ego_dir", "td_ego_dir_arrow", "td_ego_side", "td_ego_side_arrow",
+)  # fmt: skip
+OPTION_SOURCES = ("same_scene", "any_scene")
+
+
+@dataclass(frozen=True, slots=True)
+class PathTracingConfig(TaskConfig):
+    """Procedure of the paper: distance bins in metres, camera height, field of view and pitch drawn per sample.
+
+    ``variants``: which inputs to make, drawn per sample (see ``VARIANTS``); the paper trains on ``td_ego_dir``.
+    ``options``: whether distractors are nouns of the scene that could have been asked for just as well (``same_scene``), or
+    of all scenes (``any_scene``: approximate, for scenes of one room).
+    ``most_per_bin``: questions per scene and distance bin; long walks are rare, for they need large homes.
+    ``min_map_area_m2``: of the object asked for, seen from above: a curtain cannot be found on a map.
+    ``min_coverage``: of the side view by the object asked for. ``map_margin_m``: around the path on the map.
+    """
+
+    name: str = "pt"
+    samples_per_scene: int = 12
+    variants: tuple[str, ...] = ("td_ego_dir",)
+    options: str = "same_scene"
+    walks_per_bin: int = 16
+    most_per_bin: tuple[int, int, int] = (3, 3, 8)
+    view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.8))
+    distance_bins_m: tuple[float, float, float] = (1.0, 2.0, 4.0)
+    heights_m: tuple[float, ...] = (1.4, 1.467, 1.533, 1.6, 1.667, 1.733, 1.8)
+    fov_deg: tuple[float, float] = (75.0, 120.0)
+    pitch_deg: tuple[float, float] = (-5.0, 5.0)
+    sweep_yaw_deg: tuple[float, ...] = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
+    sweep_offset_m: tuple[float, ...] = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
+    sweep_pitch_deg: tuple[float, ...] = (-20.0, -10.0, 0.0)
+    min_scan_area: float = 0.004
+    min_map_area_m2: float = 0.02
+    min_coverage: float = 0.0015
+    min_ego_depth_m: float = 0.6
+    map_margin_m: float = 3.0
+
+    def __post_init__(self) -> None:
+        for variant in self.variants:
+            if variant not in VARIANTS:
+                raise ValueError(unknown_name("variant", variant, VARIANTS))
+        if not self.variants:
+            raise ValueError(f"task.variants must name at least one of {', '.join(VARIANTS)}")
+        if self.options not in OPTION_SOURCES:
+            raise ValueError(unknown_name("source of options", self.options, OPTION_SOURCES))
