@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
 
-from datagen.audit.folds import assign_folds, number_ranks
+from datagen.audit.folds import number_ranks, validations
 from datagen.audit.items import Item
 from ipt.common.seeding import generator
 from ipt.common.statistics import Estimate, clustered_mean
@@ -137,16 +137,14 @@ def project(items: Sequence[Item]) -> Projections:
 
 
 def evaluate(baseline: Baseline, items: Sequence[Item], projections: Projections, seed: int = 0) -> Estimate:
-    """Accuracy minus chance where each fold is answered by a model fitted on the others, with a 95% interval over scenes.
+    """Accuracy minus chance of models fitted on other scenes (`validations`), with a 95% interval over scenes.
 
-    The mean over questions of (correct - 1 / number of choices). ``ValueError`` with fewer scenes than folds.
+    The mean over answered questions of (correct - 1 / number of choices). ``ValueError`` with fewer scenes than folds.
     """
     rng = generator(seed, "audit", baseline.name)
     hasher = FeatureHasher(HASHED_FEATURES)
-    excess = np.empty(len(items))
-    assigned = assign_folds(items, generator(seed, "audit", "folds"))
-    for fold in np.unique(assigned):
-        fitted, held_out = np.flatnonzero(assigned != fold).tolist(), np.flatnonzero(assigned == fold).tolist()
+    excess: dict[int, float] = {}
+    for fitted, held_out in validations(items, generator(seed, "audit", "folds")):
         features = hasher.transform(pair_features(baseline, items, fitted, fitted, projections))
         targets = [option == items[row].answer for row in fitted for option in range(len(items[row].choices))]
         model = LogisticRegression(C=REGULARISATION, solver="liblinear", random_state=0).fit(features, targets)
@@ -157,7 +155,7 @@ def evaluate(baseline: Baseline, items: Sequence[Item], projections: Projections
             own = np.array([next(scores) for _ in items[row].choices])
             own += 1e-9 * rng.random(len(own))  # ties are guesses, not the first letter
             excess[row] = float(np.argmax(own) == items[row].answer) - items[row].chance
-    return clustered_mean(excess, [item.scene for item in items])
+    return clustered_mean(np.array([*excess.values()]), [items[row].scene for row in excess])
 
 
 def pair_features(

@@ -11,8 +11,8 @@ from ipt.common.html import Html, card, join, page, plot, table, tag
 from ipt.common.plots import ACCENT, BAD, INK, SOFT, axes, plain
 
 NOTES = (
-    "Chance is one over the number of choices of each question, averaged. Each split is answered by baselines fitted on the "
-    "others; a single split in five-fold cross-validation with whole scenes held out. Intervals are 95% t intervals over scenes. "
+    "Chance is one over the number of choices of each question, averaged. Baselines fitted on train answer val, fitted on both "
+    "test; a single split in five-fold cross-validation with whole scenes held out. Intervals are 95% t intervals over scenes. "
     "With a dozen baselines, one interval in twenty misses chance by luck. An interval below chance is no give-away, but it is "
     "reported as a miss all the same."
 )

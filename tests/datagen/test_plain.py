@@ -41,7 +41,7 @@ def test_plain_counts_stand_in_order_and_every_place_is_right_equally_often() ->
             "category": "cube", "members": ["cube"], "count": int(rng.integers(1, 5)), "movement": "rotation",
             "instances_per_frame": [["a"]], "also_on_map": {},
         }  # fmt: skip
-        for question in selector.offer(f"scene-{number}-cube", facts):
+        for question in selector.offer(f"scene-{number}-00-cube", facts):
             assert question.choices == ("1", "2", "3", "4")
             places[int(question.answer_text)] += 1
     assert places.total() == 400 and max(places.values()) - min(places.values()) < 60
