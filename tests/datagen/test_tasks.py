@@ -17,7 +17,7 @@ from datagen.backends.embedded.furniture import FURNITURE
 from datagen.counterfactual import counterfactuals
 from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import Candidate, SceneView, TaskConfig, ViewFilter
-from datagen.tasks.counting_questions import GROUPS, LOOKALIKES, MultiviewCountingSelector
+from datagen.tasks.counting_questions import GROUPS, LOOKALIKES, MultiviewCountingSelector, scene_of
 from datagen.tasks.multiview_counting import countable
 from datagen.tasks.path_settings import VARIANTS
 from datagen.tasks.path_tracing import compass
@@ -221,6 +221,12 @@ def test_mvc_asks_nothing_where_something_else_may_be_taken_for_it(
     assert cubes_beside_spheres() > 0
     monkeypatch.setitem(LOOKALIKES, "cube", ("sphere",))  # type: ignore[arg-type]
     assert cubes_beside_spheres() == 0
+
+
+def test_a_scene_is_the_same_in_every_pass_over_the_scenes() -> None:
+    first, later = "mvc-embedded-home-train-7-02-box", "mvc-embedded-home-train-7-turn2-00-box"
+    assert scene_of(first) == scene_of(later) == "mvc-embedded-home-train-7"
+    assert scene_of("mvc-embedded-home-train-71-02-box") != scene_of(first)
 
 
 def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -> None:
