@@ -185,13 +185,19 @@ def select(part: Part, progress: Progress) -> None:
             idle = 0 if found else idle + 1
             if not selector.remaining:
                 break
-            if idle >= config.task.patience:
+            if idle >= patience(config, found=config.part_samples - selector.remaining, scenes=number + 1 - idle):
                 raise NoYield(
                     f"no scene satisfied task '{task.name}' in {idle} tries: {part.yields.worst()}; "
                     f"{part.samples + len(part.picks)} of {config.part_samples} samples were found. "
                     f"Loosen that filter (task.*) or raise task.patience"
                 )
     part.flush()
+
+
+def patience(config: RunConfig, found: int, scenes: int) -> float:
+    """How many scenes in a row may give nothing: the setting, times the scenes that a sample took until the last success where
+    that is more than one. Where a question needs a rare answer, a run that makes progress has long gaps, too."""
+    return config.task.patience * max(1.0, scenes / max(found, 1))
 
 
 def sample_id(config: RunConfig, header: dict[str, Any], record: dict[str, Any]) -> str:

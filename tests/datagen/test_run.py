@@ -171,6 +171,12 @@ def test_impossible_filters_name_the_filter(tmp_path: Path) -> None:
         generate(replace(run_settings(tmp_path), task=task))
 
 
+def test_a_run_whose_samples_are_rare_is_given_longer_gaps(tmp_path: Path) -> None:
+    config = replace(run_settings(tmp_path), task=PerspectiveTakingConfig(patience=60))
+    assert run.patience(config, found=0, scenes=0) == run.patience(config, found=90, scenes=30) == 60
+    assert run.patience(config, found=1000, scenes=2500) == 150
+
+
 def test_scenes_of_one_room_name_the_setting_that_helps_path_tracing(tmp_path: Path) -> None:
     task = PathTracingConfig(patience=3)
     with pytest.raises(NoYield, match=r"in 3 tries: filter 'scene\.rooms_for_options=same_scene' rejected 100"):
