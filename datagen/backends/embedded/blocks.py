@@ -50,12 +50,14 @@ TRIES = 200
 class BlocksConfig:
     """How many solids stand in a room, and whether names ("red cube") may repeat, as counting needs.
 
-    ``shapes`` and ``colours`` restrict the vocabulary; unknown names are errors that list the valid ones.
+    ``shapes`` and ``colours`` restrict the vocabulary; unknown names are errors that list the valid ones. ``count_colours``:
+    solids are counted by shape and colour ("green cylinders"), not by shape alone, which small pictures do not show.
     """
 
     min_solids: int = 4
     max_solids: int = 8
     repeat_names: bool = False
+    count_colours: bool = False
     shapes: tuple[str, ...] = tuple(HEIGHTS)
     colours: tuple[str, ...] = tuple(COLOURS)
 
@@ -159,7 +161,9 @@ def make_blocks(scene_id: str, seed: int, config: BlocksConfig | None = None) ->
         elif slot.key in places:
             colour, (x, y, yaw) = chosen[slot.key], places[slot.key]
             parts.append(Part(slot.mesh, "matt", len(objects), None, (x, y, 0.0), yaw, COLOURS[colour]))
-            thing = make_object(len(objects), index, str(kind), f"{colour} {kind}", (x, y, 0.0), yaw)
+            name = f"{colour} {kind}"
+            category = name if config.count_colours else str(kind)
+            thing = make_object(len(objects), index, category, name, (x, y, 0.0), yaw)
             objects.append(thing)
             box = thing.obb
             assert box is not None
@@ -237,7 +241,7 @@ def make_object(
     low, high = bounds(slot)
     rotation = yaw_matrix(yaw).astype(np.float64)
     box = OrientedBox((low + high) / 2 @ rotation.T + position, (high - low) / 2, rotation)
-    if category in ("cylinder", "sphere", "cone"):
+    if name.endswith(("cylinder", "sphere", "cone")):
         box = OrientedBox(box.centre, box.half_size, np.eye(3))
     corners = box.corners()
     return SceneObject(
