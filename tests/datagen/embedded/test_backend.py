@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from datagen.backends.base import SceneEdit, SceneError, SceneInfo
 from datagen.backends.embedded import gl
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
+from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
 from ipt.common.seeding import generator
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.contract import BackendContract
@@ -55,6 +57,7 @@ class TestHomeWithRays(EmbeddedContract):
 FINGERPRINT = """
 import hashlib, sys, numpy as np
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
+from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
 from ipt.samples.camera import Camera, CameraPose
 preset, renderer = sys.argv[1:]
 with EmbeddedBackend(EmbeddedConfig(preset=preset, renderer=renderer)) as backend:
@@ -140,3 +143,12 @@ def test_closing_and_loading_again_works(blocks: EmbeddedBackend) -> None:
         blocks.objects()
     blocks.load("blocks-train-1")
     assert np.array_equal(before.rgb, blocks.render([camera])[0].rgb)
+
+
+def test_solids_are_counted_by_shape_or_by_shape_and_colour():
+    kinds = BlocksConfig(min_solids=6, max_solids=6, repeat_names=True, shapes=("cylinder",), colours=("green", "blue"))
+    for count_colours, expected in ((False, {"cylinder"}), (True, {"green cylinder", "blue cylinder"})):
+        scene = make_blocks("room", 3, replace(kinds, count_colours=count_colours))
+        solids = [thing for thing in scene.objects if not thing.is_structure]
+        assert {thing.category for thing in solids} == expected
+        assert all(thing.obb is not None and np.array_equal(thing.obb.rotation, np.eye(3)) for thing in solids)
