@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ipt.common.images import decode_image, open_image
+from ipt.evaluation.quality.pictures import resized
 from ipt.inference.prediction import Run
 from ipt.samples.sample import SampleImage
 
@@ -53,11 +54,14 @@ def picture_scores(
 ) -> PictureScores:
     """The scores of a run that drew pictures; ``truth`` by sample id. Other truths are drawn by ``rng``."""
     drawn = [prediction for prediction in run.predictions if prediction.images]
-    own = np.stack([truth[prediction.sample_id].pixels().astype(np.float64) for prediction in drawn])
-    imagined = np.stack([decode_image(run.folder / p.images[0]).astype(np.float64) for p in drawn])
+    imagined = np.stack([decode_image(run.folder / p.images[0]) for p in drawn]).astype(np.float64)
+    size = imagined.shape[2], imagined.shape[1]  # a dataset's pictures may be larger than those that are drawn
+    own = np.stack([resized(truth[p.sample_id].pixels(), size) for p in drawn]).astype(np.float64)
     count = len(drawn)
     offsets = 1 + rng.permutation(count - 1)[: CANDIDATES - 1]
     others = [(np.arange(count) + offset) % count for offset in offsets]
+    if mean is not None:
+        mean = resized(np.rint(mean).astype(np.uint8), size).astype(np.float64)
     right = errors(imagined, own)
     wrong = np.stack([errors(imagined, own[other]) for other in others])
     return PictureScores(
