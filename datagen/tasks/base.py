@@ -61,8 +61,8 @@ class TaskConfig:
 
     ``samples_per_scene`` is how many questions a scene may give; ``search_size`` the pixels of the search renders;
     ``patience`` how many scenes in a row may give nothing before the run stops with an error, as a multiple of the scenes that a
-    sample took so far where that is more than one. ``plain``: questions of a few words, and options in a fixed order where
-    they are one closed or ascending set: for models too small for language.
+    sample took so far where that is more than one. ``plain``: questions of a few words, and options in a fixed order (of
+    numbers, or of the alphabet): for models too small for language.
     """
 
     name: str

@@ -55,7 +55,7 @@ class PathTracingSelector:
         self._kept: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
         self._templates = {name: Deck(wordings(plain)[name], rng) for name in ("pt_path", "pt_midpoint")}
-        self._rng = rng
+        self._rng, self._plain = rng, plain
 
     @property
     def remaining(self) -> int:
@@ -146,11 +146,12 @@ class PathTracingSelector:
             views=view_sentence(facts),
         )
         right = with_article(facts["answer"])
+        choices = ordered(right, [with_article(noun) for noun in wrong], self._letters.deal(), self._rng)
         return Question(
             candidate_id=candidate_id,
             question=text,
             question_type=f"{facts['direction']}_{facts['side']}",
-            choices=ordered(right, [with_article(noun) for noun in wrong], self._letters.deal(), self._rng),
+            choices=tuple(sorted(choices)) if self._plain else choices,
             answer_text=right,
             rationale=pt_rationale(decided),
             caption=pt_caption(facts),

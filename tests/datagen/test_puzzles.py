@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pytest
 
 from datagen.backends.base import Path
 from datagen.backends.embedded.backend import EmbeddedBackend
@@ -123,6 +124,21 @@ def told(facts: dict[str, Any]) -> dict[str, Any]:
         **{"object": noun, "options": [facts["answer"]]},
         **facts,
     }
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_plain_options_stand_in_the_order_of_the_alphabet(plain: bool) -> None:
+    selector = PathTracingSelector(24, np.random.default_rng(0), plain)
+    ordered, letters = [], Counter[str]()
+    for number in range(24):
+        one, *others = (NOUNS[(7 * number + step) % len(NOUNS)] for step in range(4))
+        facts = {"distance_bin": BINS[number % 3], "rooms": ["kitchen"], "room": "kitchen", "answer": one}
+        facts |= {"distractors": others, "in_view": [one], "opposite": []}
+        for question in selector.offer(f"s{number}", told(facts)):
+            ordered.append(list(question.choices) == sorted(question.choices))
+            letters[question.answer] += 1
+            assert question.choices["ABCD".index(question.answer)].endswith(one)
+    assert len(ordered) == 24 and all(ordered) == plain and len(letters) == 4
 
 
 def test_a_home_asks_with_its_own_nouns_as_options() -> None:
