@@ -93,7 +93,7 @@ def do(study: Study, run: Run, compose: Compose) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
     started, started_cpu = time.time(), time.process_time()
-    if study.arms[run.arm].steps and not trained(study, run, device, compose):
+    if run.steps and not trained(study, run, device, compose):
         sys.exit(3)
     between, between_cpu = time.time(), time.process_time()
     answered = {mode: answer(study, run, mode, device) for mode in study.arms[run.arm].modes}
@@ -120,7 +120,7 @@ def trained(study: Study, run: Run, device: str, compose: Compose) -> bool:
         own = imagine(study, run, device)
         overrides += [f"model.init={run.after / 'model'}", "model.codec=init", f"imagination.self_made={own}"]
     values = dict(compose(overrides))
-    values["trainer"] |= {"steps": round(values["trainer"]["steps"] * study.arms[run.arm].steps)}
+    values["trainer"] |= {"steps": round(values["trainer"]["steps"] * run.steps)}
     return train(train_config(values)) is not None
 
 
@@ -167,7 +167,7 @@ def answer(study: Study, run: Run, mode: str, device: str) -> dict[str, Any]:
     settings = ModeSettings(mode, answer="options", n=n, combine="mean", text=WORDS, draw=drawing(study, arm))
     folder = run.folder / "answers" / study.split / mode
     config = InferConfig(
-        checkpoint=str(run.folder if arm.steps else run.after),
+        checkpoint=str(run.folder if run.steps else run.after),
         data=str(study.dataset(run.task, study.split)),
         output_dir=str(folder),
         mode=settings,

@@ -16,13 +16,15 @@ SPLITS = ("train", "val", "test")
 @dataclass(frozen=True)
 class StudyTask:
     """``seeds`` runs per arm with the ``overrides`` of train.py; its data are made by ``python -m datagen`` with the overrides
-    ``datagen`` and so many ``rows`` per split. ``rank``: tasks of lower rank come first."""
+    ``datagen`` and so many ``rows`` per split. ``rank``: tasks of lower rank come first. ``steps`` of an arm, where not the
+    arm's own: as many tokens are other steps in another task."""
 
     seeds: int
     rows: dict[str, int]
     rank: int = 0
     datagen: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    steps: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a study, and the evaluation after it. ``overrides``: all of them, for train.py."""
+    """One training of a study, and the evaluation after it. ``overrides``: all of them, for train.py. ``steps``: as a multiple of
+    theirs."""
 
     task: str
     arm: str
     seed: int
     folder: Path
     overrides: tuple[str, ...] = field(repr=False)
+    steps: float
     after: Path | None = None
 
     @property
@@ -125,6 +129,11 @@ def make_study(values: Mapping[str, Any]) -> Study:
         for wanted in (contrast.arm, contrast.reference):
             if wanted not in study.arms:
                 raise ValueError(f"contrast '{name}' names the arm '{wanted}'; the study has {', '.join(study.arms)}")
+    for name, task in study.tasks.items():
+        if unknown := sorted(task.steps.keys() - study.arms.keys()):
+            raise ValueError(
+                f"steps of task '{name}' name the arm '{unknown[0]}'; the study has {', '.join(study.arms)}"
+            )
     for name, arm in study.arms.items():
         if arm.after and arm.after not in study.arms:
             raise ValueError(f"arm '{name}' comes after '{arm.after}'; the study has {', '.join(study.arms)}")
@@ -151,4 +160,5 @@ def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: st
     chosen = (*study.tasks[task].overrides, *study.arms[arm].overrides)
     overrides = (*common, f"task={task}", *data, *chosen, *seeds, f"name={own.name}", f"output_dir={own}")
     after = study.arms[arm].after
-    return Run(task, arm, seed, own, overrides, folder / f"{task}-{after}-{seed}" if after else None)
+    steps = study.tasks[task].steps.get(arm, study.arms[arm].steps)
+    return Run(task, arm, seed, own, overrides, steps, folder / f"{task}-{after}-{seed}" if after else None)

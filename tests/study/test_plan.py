@@ -32,6 +32,18 @@ def test_runs_come_by_rank_then_by_seed_each_once_and_scale_multiplies_the_seeds
     assert twice == {key: 2 * count for key, count in Counter((run.task, run.arm) for run in listed).items()}
 
 
+def test_an_arm_may_take_other_steps_in_a_task() -> None:
+    made = plan()
+    made["tasks"]["pt"]["steps"] = {"a": 1.5}
+    assert {run.name: run.steps for run in runs(make_study(made), Path("x")) if run.arm == "a" and not run.seed} == {
+        "pet-a-0": 1.0,
+        "pt-a-0": 1.5,
+    }
+    made["tasks"]["pt"]["steps"] = {"b": 1.5}
+    with pytest.raises(ValueError, match="steps of task 'pt' name the arm 'b'"):
+        make_study(made)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
