@@ -28,7 +28,7 @@ from ipt.inference.run import answer_dataset
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.samples.memory import in_memory
 from ipt.study.jobs import Jobs
-from ipt.study.settings import Arm, Run, Study, make_study, runs
+from ipt.study.settings import Run, Study, make_study, runs
 from ipt.training.build import run as train
 from ipt.training.config import train_config
 from ipt.training.records import read_records
@@ -145,8 +145,8 @@ def imagine(study: Study, run: Run, device: str) -> Path:
     assert run.after is not None
     kept, reader = SelfMade(run.after / "self_made"), in_memory(study.dataset(run.task, "train"))
     finished = {sample.id for sample in reader if kept.path(sample.id).is_file()}
-    after = study.arms[study.arms[run.arm].after]
-    mode = ModeSettings("imagination", answer="options", probabilities=False, text=WORDS, draw=drawing(study, after))
+    draw = drawing(study, run.task, study.arms[run.arm].after)
+    mode = ModeSettings("imagination", answer="options", probabilities=False, text=WORDS, draw=draw)
     checkpoint = load_checkpoint(run.after, device=device)
     engine = Engine(checkpoint, mode, run.seed, study.batch_size)
     for answered in engine.answer(reader, finished):
@@ -155,16 +155,23 @@ def imagine(study: Study, run: Run, device: str) -> Path:
     return kept.folder
 
 
-def drawing(study: Study, arm: Arm) -> DrawSettings:
+def drawing(study: Study, task: str, name: str) -> DrawSettings:
     """How the models of an arm draw; without guidance, for which they were not trained."""
-    return DrawSettings(arm.timesteps or study.timesteps, arm.shift or study.shift, text_scale=1.0)
+    arm = study.arms[name]
+    return DrawSettings(
+        timesteps=arm.timesteps or study.timesteps,
+        shift=arm.shift or study.tasks[task].shift or study.shift,
+        text_scale=1.0,
+    )
 
 
 def answer(study: Study, run: Run, mode: str, device: str) -> dict[str, Any]:
     """The counts of one mode of inference."""
     arm = study.arms[run.arm]
     n = arm.votes if mode == "imagination" else 1
-    settings = ModeSettings(mode, answer="options", n=n, combine="mean", text=WORDS, draw=drawing(study, arm))
+    settings = ModeSettings(
+        mode, answer="options", n=n, combine="mean", text=WORDS, draw=drawing(study, run.task, run.arm)
+    )
     folder = run.folder / "answers" / study.split / mode
     config = InferConfig(
         checkpoint=str(run.folder if run.steps else run.after),

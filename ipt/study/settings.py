@@ -17,7 +17,7 @@ SPLITS = ("train", "val", "test")
 class StudyTask:
     """``seeds`` runs per arm with the ``overrides`` of train.py; its data are made by ``python -m datagen`` with the overrides
     ``datagen`` and so many ``rows`` per split. ``rank``: tasks of lower rank come first. ``steps`` of an arm, where not the
-    arm's own: as many tokens are other steps in another task."""
+    arm's own: as many tokens are other steps in another task. ``shift`` of drawing, where neither the arm's nor the study's."""
 
     seeds: int
     rows: dict[str, int]
@@ -25,6 +25,7 @@ class StudyTask:
     datagen: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     steps: dict[str, float] = field(default_factory=dict)
+    shift: float | None = None
 
 
 @dataclass(frozen=True)
