@@ -98,7 +98,7 @@ class Engine:
         self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()
     ) -> Iterator[list[Answered]]:
         """`answer`, batch by batch."""
-        data = Listed(samples) if isinstance(samples, list | tuple) else samples
+        data: Samples = Listed(samples) if isinstance(samples, Sequence) else samples
         other = Permuted(data, self.seed).sample if self.mode.name == "wrong_imagination" else None
         plan = make_plan(self.mode, self.checkpoint.recipe, self.renderer, other)
         skipped = {row for row, name in enumerate(data.column("id")) if name in skip} if skip else set()

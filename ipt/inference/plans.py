@@ -68,8 +68,11 @@ class Mediated:
 class Plan(Protocol):
     """``mode``: whose prompt is asked with. ``draws``: whether images in its contexts are the model's own."""
 
-    mode: Imagination
-    draws: bool
+    @property
+    def mode(self) -> Imagination: ...
+
+    @property
+    def draws(self) -> bool: ...
 
     def __call__(
         self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator

@@ -143,10 +143,10 @@ class SdpaAttention:
             shape = self.groups[0][0].shape
             q, k, v = (x.reshape(*shape, *x.shape[1:]) for x in (q_TNH, k_TKH, v_TKH))
             return padded_sdpa(q, k, v, self.groups[0][1]).flatten(0, 1)
-        outputs = [
-            padded_sdpa(*(_gathered(x, index) for x in (q_TNH, k_TKH, v_TKH)), mask).flatten(0, 1)
-            for index, mask in self.groups
-        ]
+        outputs = []
+        for index, mask in self.groups:
+            q, k, v = (_gathered(x, index) for x in (q_TNH, k_TKH, v_TKH))
+            outputs.append(padded_sdpa(q, k, v, mask).flatten(0, 1))
         return torch.cat(outputs)[self.slot_T]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -85,7 +86,9 @@ class TimeEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(TIME_FREQUENCIES, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
 
     def forward(self, timesteps_I: Tensor) -> Tensor:
-        return self.mlp(time_sinusoid(timesteps_I).to(self.mlp[0].weight.dtype))
+        first = cast(nn.Linear, self.mlp[0])
+        vectors: Tensor = self.mlp(time_sinusoid(timesteps_I).to(first.weight.dtype))
+        return vectors
 
 
 def add_noise(batch: PackedBatch, timesteps: Tensor, noise_FD: Tensor) -> tuple[PackedBatch, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def inject_adapters(model: UnifiedModel, settings: LoraSettings) -> None:
 
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a float is as good as an int
         lora_dropout=settings.dropout,
         target_modules=settings.targets,
         init_lora_weights=False,
@@ -50,7 +52,7 @@ def merged_state(model: UnifiedModel) -> dict[str, Tensor]:
     state = {plain_name(name): t for name, t in model.state_dict().items() if not is_adapter(name)}
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
-            weight = state[f"{name}.weight"]
-            delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
-            state[f"{name}.weight"] = (weight.float() + delta.detach().float()).to(weight.dtype)
+            weight, layer = state[f"{name}.weight"], cast(Any, module)
+            delta = sum(layer.get_delta_weight(adapter).detach().float() for adapter in layer.active_adapters)
+            state[f"{name}.weight"] = (weight.float() + delta).to(weight.dtype)
     return state

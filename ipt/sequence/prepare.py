@@ -100,7 +100,7 @@ class Preparer:
         """One pack of samples that were measured before, taken out of ``kept`` where they are there. Also raises ``ValueError``
         where a sample's length has changed since."""
         found = {} if kept is None else kept
-        read = [found.pop(sample.position, None) or self._read(sample.position) for sample in samples]
+        read = [found.pop(s.position) if s.position in found else self._read(s.position) for s in samples]
         for (where, _, segments), sample in zip(read, samples, strict=True):
             if (tokens := num_tokens(segments, self.geometry)) != sample.tokens:
                 raise ValueError(

@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ipt.common import cli
 from ipt.common.files import atomic_writer, read_json
@@ -66,8 +67,8 @@ def _groups(pictures: list[Path]) -> Iterator[list[Path]]:
 
 def _archive(path: Path, root: Path, files: list[Path]) -> Path:
     with atomic_writer(path) as stream:
-        mode = {"mode": "w:xz", "preset": 2} if path.suffix == ".xz" else {"mode": "w"}
-        with tarfile.open(fileobj=stream, **mode) as archive:  # type: ignore[call-overload]
+        mode: dict[str, Any] = {"mode": "w:xz", "preset": 2} if path.suffix == ".xz" else {"mode": "w"}
+        with tarfile.open(fileobj=stream, **mode) as archive:
             for file in files:
                 data = file.read_bytes()
                 entry = tarfile.TarInfo(str(file.relative_to(root)))

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -91,7 +91,7 @@ class Jobs(Generic[T]):
             process.kill()
 
     @contextmanager
-    def _signals(self):
+    def _signals(self) -> Iterator[None]:
         def stop(number: int, frame: object) -> None:
             self._stopped = True
 

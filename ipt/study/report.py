@@ -125,7 +125,8 @@ def report(config: ReportConfig) -> Path:
 
 def task_report(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict[str, Any]]:
     """Accuracies, differences to label_only, pictures and costs of a task."""
-    study, values = findings.study, {}
+    study = findings.study
+    values: dict[str, Any] = {}
     rows, values["accuracy"], values["gains"] = [], {}, {}
     for arm in study.arms:
         scores = {mode: findings.score(task, arm, mode) for mode in MODES}
@@ -215,10 +216,10 @@ def draws(study: Study, arm: str) -> bool:
 
 def mean_picture(reader: SampleReader) -> np.ndarray[Any, Any]:
     """The mean of all true imaginations of a dataset, [H, W, 3] in 0..255."""
-    total, count = 0.0, 0
+    total, count = np.zeros(1), 0
     for sample in reader:
-        total, count = total + sample.imagination.pixels().astype(np.float64), count + 1
-    return np.asarray(total) / count
+        total, count = total + sample.imagination.pixels(), count + 1
+    return total / count
 
 
 def costs(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:

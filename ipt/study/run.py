@@ -97,12 +97,13 @@ def do(study: Study, run: Run, compose: Compose) -> None:
         sys.exit(3)
     between, between_cpu = time.time(), time.process_time()
     answered = {mode: answer(study, run, mode, device) for mode in study.arms[run.arm].modes}
+    validated = read_records(run.folder / "validation.jsonl")
     result = {
         "task": run.task,
         "arm": run.arm,
         "seed": run.seed,
         **training(read_records(run.folder / "metrics.jsonl")),
-        "validation": (read_records(run.folder / "validation.jsonl") or [None])[-1],
+        "validation": validated[-1] if validated else None,
         "seconds": {"training": between - started, "answering": time.time() - between},
         "cpu_seconds": {"training": between_cpu - started_cpu, "answering": time.process_time() - between_cpu},
         "device": torch.cuda.get_device_name() if device != "cpu" else platform.processor() or platform.machine(),

@@ -154,9 +154,9 @@ def runs(study: Study, folder: Path, common: tuple[str, ...] = ()) -> list[Run]:
 
 def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: str, seed: int) -> Run:
     own = folder / f"{task}-{arm}-{seed}"
-    data = (f"data.train={study.dataset(task, 'train')}", "data.in_memory=true")
+    data = [f"data.train={study.dataset(task, 'train')}", "data.in_memory=true"]
     if study.validate:
-        data += (f"data.validation={study.dataset(task, study.split)}",)
+        data.append(f"data.validation={study.dataset(task, study.split)}")
     seeds = tuple(f"{part}.seed={seed}" for part in ("trainer", "loader", "sequence"))
     chosen = (*study.tasks[task].overrides, *study.arms[arm].overrides)
     overrides = (*common, f"task={task}", *data, *chosen, *seeds, f"name={own.name}", f"output_dir={own}")

@@ -8,11 +8,12 @@ that it does not read from them better than chance and than from the mean pictur
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ipt.common.images import RGB
 from ipt.common.seeding import generator
@@ -102,7 +103,7 @@ def _judge_task(
 
 def likeness(pictures: Pictures, perceptual: Lpips | None) -> list[QualityRow]:
     """PSNR, SSIM and LPIPS against the truth."""
-    measures = {"PSNR": ("decibel, at most 90", True, psnr)}
+    measures: dict[str, tuple[str, bool, Callable[[RGB, RGB], float]]] = {"PSNR": ("decibel, at most 90", True, psnr)}
     if min(pictures.size) > 2 * RADIUS:
         measures["SSIM"] = ("structural similarity, 1 is equal", True, ssim)
     if perceptual is not None:
@@ -160,7 +161,7 @@ def contents(pictures: Pictures, source: SampleReader, config: QualityConfig, se
     ]
 
 
-def read_all(probe: Probe, pictures: Pictures, held: Floats, side: int) -> dict[tuple[str, str], Floats]:
+def read_all(probe: Probe, pictures: Pictures, held: NDArray[np.int_], side: int) -> dict[tuple[str, str], Floats]:
     """Values of the ``held`` samples by metric and by what was looked at."""
     labels = [pictures.labels[row] for row in held]
 

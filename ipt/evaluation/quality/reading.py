@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ipt.common.statistics import Floats
 from ipt.evaluation.quality.labels import Labels
@@ -75,7 +77,7 @@ def asked(values: Floats, nouns: Sequence[str], labels: Sequence[Labels]) -> Flo
     )
 
 
-def agreement(read: Floats, true: Sequence[float], applies: Floats) -> Floats:
+def agreement(read: NDArray[Any], true: Sequence[float], applies: NDArray[np.bool_]) -> Floats:
     """1 where both agree, 0 where not, NaN where the metric does not apply or the truth is NaN."""
     wanted = np.asarray(true, dtype=np.float64)
     return np.where(applies & np.isfinite(wanted), (read == wanted).astype(np.float64), np.nan)
