@@ -70,7 +70,7 @@ def demo(config: DemoConfig) -> None:
 def homes(output: Path) -> list[list[str]]:
     """Commands that make samples of furnished homes, with a page to answer them on."""
     commands = [["-m", "datagen.backends.embedded.show", "seed=9", f"output={output / 'home.png'}"]]
-    for task in ("pet", "pt"):
+    for task in ("pet", "pt", "mvc"):
         data = output / f"homes-{task}"
         commands.append(["-m", "datagen", f"task={task}", *HOME, f"output_dir={data}"])
         commands.append(["-m", "datagen.gallery", f"source={data}", f"output={output / f'homes-{task}.html'}"])
