@@ -17,7 +17,8 @@ SPLITS = ("train", "val", "test")
 class StudyTask:
     """``seeds`` runs per arm with the ``overrides`` of train.py; its data are made by ``python -m datagen`` with the overrides
     ``datagen`` and so many ``rows`` per split. ``rank``: tasks of lower rank come first. ``steps`` of an arm, where not the
-    arm's own: as many tokens are other steps in another task. ``shift`` of drawing, where neither the arm's nor the study's."""
+    arm's own: as many tokens are other steps in another task. ``shift`` of drawing, in place of the study's; an arm's
+    own goes before both."""
 
     seeds: int
     rows: dict[str, int]

@@ -171,10 +171,15 @@ def test_impossible_filters_name_the_filter(tmp_path: Path) -> None:
         generate(replace(run_settings(tmp_path), task=task))
 
 
-def test_a_run_whose_samples_are_rare_is_given_longer_gaps(tmp_path: Path) -> None:
+def test_a_run_whose_samples_are_rare_is_given_longer_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(run_settings(tmp_path), task=PerspectiveTakingConfig(patience=60))
     assert run.patience(config, found=0, scenes=0) == run.patience(config, found=90, scenes=30) == 60
     assert run.patience(config, found=1000, scenes=2500) == 150
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(run, "patience", lambda _, found, scenes: asked.append((found, scenes)) or 2)
+    with pytest.raises(NoYield, match="in 2 tries"):
+        generate(replace(config, task=PerspectiveTakingConfig(min_area=0.9)))
+    assert asked == [(0, 0), (0, 0)]
 
 
 def test_scenes_of_one_room_name_the_setting_that_helps_path_tracing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import train as command
+from ipt.study.run import drawing
 from ipt.study.settings import Study, make_study, runs
 from ipt.training.config import train_config
 
@@ -30,6 +31,15 @@ def test_runs_come_by_rank_then_by_seed_each_once_and_scale_multiplies_the_seeds
     ]  # fmt: skip
     twice = Counter((run.task, run.arm) for run in runs(make_study(plan(scale=2)), Path("x")))
     assert twice == {key: 2 * count for key, count in Counter((run.task, run.arm) for run in listed).items()}
+
+
+def test_an_arm_draws_with_its_own_shift_else_that_of_the_task_else_that_of_the_study() -> None:
+    made = plan(shift=2.0)
+    made["tasks"]["pt"]["shift"] = 4.0
+    made["arms"] = {**made["arms"], "own": {**ARM, "shift": 3.0}}
+    study = make_study(made)
+    shifts = {(task, arm): drawing(study, task, arm).shift for task in ("pet", "pt") for arm in ("a", "own")}
+    assert shifts == {("pet", "a"): 2.0, ("pt", "a"): 4.0, ("pet", "own"): 3.0, ("pt", "own"): 3.0}
 
 
 def test_an_arm_may_take_other_steps_in_a_task() -> None:

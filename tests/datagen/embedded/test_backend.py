@@ -57,7 +57,6 @@ class TestHomeWithRays(EmbeddedContract):
 FINGERPRINT = """
 import hashlib, sys, numpy as np
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
-from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
 from ipt.samples.camera import Camera, CameraPose
 preset, renderer = sys.argv[1:]
 with EmbeddedBackend(EmbeddedConfig(preset=preset, renderer=renderer)) as backend:
@@ -145,7 +144,7 @@ def test_closing_and_loading_again_works(blocks: EmbeddedBackend) -> None:
     assert np.array_equal(before.rgb, blocks.render([camera])[0].rgb)
 
 
-def test_solids_are_counted_by_shape_or_by_shape_and_colour():
+def test_solids_are_counted_by_shape_or_by_shape_and_colour() -> None:
     kinds = BlocksConfig(min_solids=6, max_solids=6, repeat_names=True, shapes=("cylinder",), colours=("green", "blue"))
     for count_colours, expected in ((False, {"cylinder"}), (True, {"green cylinder", "blue cylinder"})):
         scene = make_blocks("room", 3, replace(kinds, count_colours=count_colours))
