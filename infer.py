@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ipt.common.errors import UserError
 from ipt.common.hydra_command import SILENT, Command, plain, stop
 from ipt.common.settings import typed
 from ipt.evaluation.settings import ReportConfig
@@ -67,7 +68,7 @@ def infer(composed: DictConfig) -> None:
             print(summary(read_run(config.output_dir)))
             if sum(counts["errors"].values()) == counts["samples"]:
                 stop(f"no sample could be answered; {config.output_dir}/predictions.jsonl says why")
-    except (ValueError, OSError, RuntimeError) as error:
+    except UserError as error:
         stop(str(error))
 
 

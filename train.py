@@ -19,10 +19,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from ipt.common.errors import UserError
 from ipt.common.hydra_command import SILENT, Command, plain, stop
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.launch import is_launched, launch
-from ipt.training.sweep import DONE, MISTAKES, PLANNED, STOPPED, SUMMARY, Job, run_job, summarise
+from ipt.training.sweep import DONE, PLANNED, STOPPED, SUMMARY, Job, run_job, summarise
 
 GROUPS = {
     "model": "tiny",
@@ -61,7 +62,7 @@ def train(composed: DictConfig) -> float | None:
         return loss
     try:
         return _run(values)[1]
-    except MISTAKES as error:
+    except UserError as error:
         stop(str(error))
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
 from ipt.common.settings import writable
 
@@ -25,18 +26,18 @@ def parse(config: type[T], arguments: Sequence[str]) -> T:
     for argument in arguments:
         key = argument.partition("=")[0]
         if "=" not in argument:
-            raise ValueError(f"'{argument}' is not an argument; write key=value, with keys: {', '.join(known)}")
+            raise UserError(f"'{argument}' is not an argument; write key=value, with keys: {', '.join(known)}")
         if key.partition(".")[0] not in known:
-            raise ValueError(unknown_name("key", key, list(known)))
+            raise UserError(unknown_name("key", key, list(known)))
     required = [name for name, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
     given = {argument.partition("=")[0] for argument in arguments}
     if missing := [name for name in required if name not in given]:
-        raise ValueError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
+        raise UserError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
     try:
         merged = OmegaConf.merge(writable(OmegaConf.structured(config)), OmegaConf.from_cli(list(arguments)))
         result: Any = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        raise UserError(str(error).splitlines()[0]) from error
     return result
 
 
@@ -52,6 +53,6 @@ def run(config: type[T], main: Callable[[T], object], arguments: Sequence[str] |
         return
     try:
         main(parse(config, given))
-    except (ValueError, RuntimeError, OSError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

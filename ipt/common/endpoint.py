@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ipt.common.errors import UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.html import data_uri
 
@@ -25,11 +26,11 @@ T = TypeVar("T")
 REFUSALS = (400, 413, 422)
 
 
-class RefusedRequest(ValueError):
+class RefusedRequest(UserError):
     """The endpoint does not accept this request (its form, its size, its content); others may be answered."""
 
 
-class EndpointDown(RuntimeError):
+class EndpointDown(UserError, RuntimeError):
     """The endpoint did not answer in spite of all retries; what it answered before is in the cache."""
 
 
@@ -67,7 +68,7 @@ class Pace:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if per_minute < 0:
-            raise ValueError(f"a rate of requests cannot be negative, got {per_minute}")
+            raise UserError(f"a rate of requests cannot be negative, got {per_minute}")
         self._interval = 60 / per_minute if per_minute else 0.0
         self._clock, self._sleep = clock, sleep
         self._lock, self._next = threading.Lock(), clock()
@@ -102,12 +103,12 @@ class Endpoint:
         try:
             import openai
         except ImportError as error:
-            raise RuntimeError(
+            raise UserError(
                 "this needs the openai client: pip install 'imaginative-perception-tokens[endpoint]'"
             ) from error
         key = os.environ.get("OPENAI_API_KEY") or ("none" if base_url else None)
         if key is None:
-            raise ValueError("set OPENAI_API_KEY, or base_url=http://... for an endpoint of your own")
+            raise UserError("set OPENAI_API_KEY, or base_url=http://... for an endpoint of your own")
         self._openai = openai
         self._client = openai.OpenAI(api_key=key, base_url=base_url, max_retries=retries, timeout=timeout_s)
         self._model, self._base_url, self._settings = model, base_url or "", dict(settings or {})
@@ -175,7 +176,7 @@ class EndpointSettings:
     def open(self, cache: Path) -> Endpoint:
         """The endpoint, with replies in ``cache`` unless the settings name another folder. ``ValueError`` without a worker."""
         if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}")
+            raise UserError(f"workers must be at least 1, got {self.workers}")
         folder = Path(self.cache) if self.cache else cache
         return Endpoint(self.model, self.base_url or None, folder, self.request, self.per_minute, self.retries)
 

@@ -13,22 +13,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ipt.common.errors import MissingFile, UnwritableFile, UserError
+
 MANIFEST = "manifest.json"
 
 
-class CorruptFile(ValueError):
+class CorruptFile(UserError):
     """A file is missing, truncated or altered; the message names it and says what to do."""
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put ``path`` into an ``OSError`` that does not say which file it is about, as that of a full disk."""
+    """Make an ``OSError`` of writing ``path`` an ``UnwritableFile`` that names the file, which that of a full disk does not."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        if error.errno is None or isinstance(error, UserError):
+            raise
+        raise UnwritableFile(error.errno, error.strerror, str(error.filename or path)) from error
 
 
 @contextmanager
@@ -37,17 +39,18 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
     On any failure the target is untouched and the partial file is removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with naming(path), partial.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(partial, path)
+            sync_folder(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -104,7 +107,7 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFile(
             f"{folder} has no {MANIFEST}: it is not a finished folder; run the command that writes it again"
         )
     manifest: dict[str, Any] = read_json(path)

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ipt.common.errors import UserError
+
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 32_000_000
 
@@ -25,7 +27,7 @@ RGB = NDArray[np.uint8]
 Format = Literal["png", "jpeg"]
 
 
-class BadImage(ValueError):
+class BadImage(UserError):
     """An image that cannot be used; the message names it and says why."""
 
 

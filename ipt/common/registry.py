@@ -6,10 +6,12 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
+from ipt.common.errors import UserError
+
 T = TypeVar("T")
 
 
-class UnknownName(ValueError):
+class UnknownName(UserError):
     """A name that no one registered; the message lists the valid ones."""
 
 

@@ -10,13 +10,15 @@ import hashlib
 
 import numpy as np
 
+from ipt.common.errors import UserError
+
 Name = str | int
 
 
 def seed_sequence(seed: int, *names: Name) -> np.random.SeedSequence:
     """The SeedSequence of the stream ``names`` under ``seed`` (a non-negative integer)."""
     if seed < 0:
-        raise ValueError(f"a seed must be a non-negative integer, got {seed}")
+        raise UserError(f"a seed must be a non-negative integer, got {seed}")
     words: list[int] = []
     for name in names:
         digest = hashlib.sha256(f"{type(name).__name__}:{name}".encode()).digest()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ def typed(config: type[T], values: Mapping[str, Any], what: str) -> T:
     try:
         result: Any = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(config)), plain))
     except OmegaConfBaseException as error:
-        raise ValueError(f"{what}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{what}: {str(error).splitlines()[0]}") from error
     return with_tables(result, tables)
 
 

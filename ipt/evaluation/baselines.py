@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from ipt.common import cli
-from ipt.common.endpoint import Endpoint, EndpointSettings, concurrently
+from ipt.common.endpoint import Endpoint, EndpointSettings, RefusedRequest, concurrently
+from ipt.common.errors import UserError
 from ipt.common.files import write_json
+from ipt.common.images import BadImage
 from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
 from ipt.common.revision import code_revision
@@ -24,7 +26,7 @@ from ipt.evaluation.metrics import summary
 from ipt.inference.prediction import Prediction, PredictionWriter, RunManifest, about, read_run, unread
 from ipt.samples.answers import parse_answer
 from ipt.samples.prompts import DEFAULT, render_prompt
-from ipt.samples.sample import SpatialSample
+from ipt.samples.sample import BadSample, SpatialSample
 from ipt.samples.store import SampleReader
 
 #: By name, the mode whose prompt it reads.
@@ -63,13 +65,13 @@ def answer_dataset(config: BaselineConfig, endpoint: Endpoint) -> None:
     `ipt.common.endpoint.EndpointDown`; what was answered until then is kept.
     """
     if config.baseline not in BASELINES:
-        raise ValueError(unknown_name("baseline", config.baseline, BASELINES))
+        raise UserError(unknown_name("baseline", config.baseline, BASELINES))
     if config.limit < 0:
-        raise ValueError(f"limit must be at least 0, got {config.limit}")
+        raise UserError(f"limit must be at least 0, got {config.limit}")
     reader, started = SampleReader(config.data), time.monotonic()
     ids = reader.ids()[: config.limit or None]
     if not ids:
-        raise ValueError(f"{config.data} holds no samples")
+        raise UserError(f"{config.data} holds no samples")
     with PredictionWriter(Path(config.output), manifest(config, reader)) as writer:
         done = {prediction.sample_id for prediction in writer.finished}
         rows = [row for row, name in enumerate(ids) if name not in done]
@@ -84,7 +86,7 @@ def question(reader: SampleReader, row: int, name: str, baseline: str, endpoint:
     """What asks for the answer to a sample; the sample is read here, since a reader is not shared by threads."""
     try:
         return partial(put, reader[row], baseline, endpoint)
-    except ValueError as error:
+    except UserError as error:
         return partial(unread, name, baseline, error)
 
 
@@ -96,7 +98,7 @@ def put(sample: SpatialSample, baseline: str, endpoint: Endpoint) -> Prediction:
         system = "\n".join(part.text for part in parts if part.role == "system")
         content = [part.text if part.image is None else part.image.data for part in parts if part.role != "system"]
         reply = endpoint.ask(content, system=system)
-    except ValueError as error:
+    except (BadSample, BadImage, RefusedRequest) as error:
         return asked.failed(error)
     return replace(
         asked,

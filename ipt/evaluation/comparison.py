@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ipt.common.errors import UserError
 from ipt.common.seeding import generator
 from ipt.common.statistics import holm, mcnemar_exact, mean_over_strata, stratified_bootstrap
 from ipt.evaluation.metrics import AVERAGED, Interval, averages, clusters, grouped
@@ -53,7 +54,7 @@ class Comparison:
 def compare(runs: Sequence[Run], seed: int = 0, replicates: int = REPLICATES) -> list[Comparison]:
     """Every run but the first against the first, task by task. ``ValueError`` names what differs where questions do."""
     if len(runs) < 2:
-        raise ValueError(f"a comparison needs at least two runs, got {len(runs)}")
+        raise UserError(f"a comparison needs at least two runs, got {len(runs)}")
     names, found = labels(runs), []
     for run, name in zip(runs[1:], names[1:], strict=True):
         pairs = paired(runs[0], run)
@@ -121,12 +122,12 @@ def paired(reference: Run, other: Run) -> list[tuple[Prediction, Prediction]]:
     if lacking:
         unfinished = [str(run.folder) for run in (reference, other) if run.done is None]
         hint = f"; unfinished: {', '.join(unfinished)}" if unfinished else ""
-        raise ValueError(f"the runs answer different samples: {', '.join(lacking)}{hint}")
+        raise UserError(f"the runs answer different samples: {', '.join(lacking)}{hint}")
     for field in QUESTION:
         ids = {name for name in first if getattr(first[name], field) != getattr(second[name], field)}
         if ids:
             example = min(ids)
-            raise ValueError(
+            raise UserError(
                 f"{len(ids)} samples differ in '{field}' ({named(ids)}): {getattr(first[example], field)!r:.80} in "
                 f"{reference.folder}, {getattr(second[example], field)!r:.80} in {other.folder}"
             )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ipt.common import cli
+from ipt.common.errors import UserError
 from ipt.common.files import write_json
 from ipt.common.seeding import generator
 from ipt.common.statistics import mean_over_strata, seed_mean, stratified_bootstrap
@@ -54,10 +55,10 @@ def over_seeds(
     Raises ``ValueError`` for arms of different length, runs of different modes within an arm, or different questions.
     """
     if reference and len(reference) != len(runs):
-        raise ValueError(f"arms are paired run by run, got {len(runs)} runs and {len(reference)} of the reference")
+        raise UserError(f"arms are paired run by run, got {len(runs)} runs and {len(reference)} of the reference")
     for arm in (runs, reference):
         if len(modes := {run.manifest.mode for run in arm}) > 1:
-            raise ValueError(f"the runs of an arm share a mode, got {', '.join(sorted(modes))}")
+            raise UserError(f"the runs of an arm share a mode, got {', '.join(sorted(modes))}")
     arms = [[answers(runs[0], run) for run in arm] for arm in (runs, reference)]
     mean, mode = averages(Path(runs[0].manifest.data)), runs[0].manifest.mode
     if reference and reference[0].manifest.mode != mode:
@@ -117,7 +118,7 @@ def main(config: SeedsConfig) -> None:
         [read_run(folder) for folder in names.split(",") if folder] for names in (config.runs, config.reference)
     )
     if not runs:
-        raise ValueError("runs= names no run folder")
+        raise UserError("runs= names no run folder")
     scores = over_seeds(runs, reference, config.seed)
     rows = [["", "mode", "%", "95% by seed", "95% by seed and scene", "seeds", "n", "scenes", "of each seed"]]
     for row in scores:

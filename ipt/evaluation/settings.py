@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ipt.common.errors import UserError
+
 
 @dataclass(frozen=True)
 class QualityConfig:
@@ -19,7 +21,7 @@ class QualityConfig:
 
     def __post_init__(self) -> None:
         if self.limit < 0 or self.probe_limit < 1:
-            raise ValueError("quality.limit must be at least 0 and quality.probe_limit at least 1")
+            raise UserError("quality.limit must be at least 0 and quality.probe_limit at least 1")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,6 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         if self.gallery < 0:
-            raise ValueError(f"gallery must be 0 or more samples, got {self.gallery}")
+            raise UserError(f"gallery must be 0 or more samples, got {self.gallery}")
         if not 0 <= self.port < 2**16:
-            raise ValueError(f"port must be from 0 to {2**16 - 1}, got {self.port}")
+            raise UserError(f"port must be from 0 to {2**16 - 1}, got {self.port}")

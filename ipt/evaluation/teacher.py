@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ipt.common import cli
 from ipt.common.endpoint import Endpoint, EndpointSettings, RefusedRequest, concurrently
+from ipt.common.errors import UserError
 from ipt.common.progress import tracked
 from ipt.samples.answers import REASONING_END, parse_answer
 from ipt.samples.prompts import ANSWER, ANSWER_END, DEFAULT, THINK, THINK_END, render_prompt
@@ -48,7 +49,7 @@ class TeacherConfig(EndpointSettings):
 def main(config: TeacherConfig) -> None:
     """Write the dataset; print what was kept and what it cost."""
     if config.attempts < 1:
-        raise ValueError(f"attempts must be at least 1, got {config.attempts}")
+        raise UserError(f"attempts must be at least 1, got {config.attempts}")
     output = Path(config.output)
     endpoint = config.open(output.with_name(f"{output.name}-cache"))
     reader, counts = SampleReader(config.data), Counter[str]()

@@ -12,6 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ipt.common.errors import UserError
+
 Renorm = Literal["global", "channel", "text_channel"]
 
 
@@ -31,9 +33,9 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if self.renorm not in get_args(Renorm):
-            raise ValueError(f"unknown renorm '{self.renorm}'; valid: {', '.join(get_args(Renorm))}")
+            raise UserError(f"unknown renorm '{self.renorm}'; valid: {', '.join(get_args(Renorm))}")
         if self.text_scale <= 1 < self.image_scale:
-            raise ValueError(
+            raise UserError(
                 f"image_scale {self.image_scale} has no effect while text_scale is {self.text_scale} (<= 1); set image_scale=1"
             )
 
@@ -67,7 +69,7 @@ class Guidance:
         if not self.uses_image:
             return guided
         if without_images is None:
-            raise ValueError(f"image_scale {self.image_scale} needs the velocity of the context without images")
+            raise UserError(f"image_scale {self.image_scale} needs the velocity of the context without images")
         i = without_images.float()
         return i + self.image_scale * (guided - i)
 

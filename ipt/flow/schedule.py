@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.flow.path import shift_timesteps
 
 
@@ -15,5 +16,5 @@ def schedule(num_timesteps: int, shift: float = 3.0) -> Tensor:
     Raises ``ValueError`` for fewer than two points.
     """
     if num_timesteps < 2:
-        raise ValueError(f"a schedule needs at least 2 timesteps (one step), got {num_timesteps}")
+        raise UserError(f"a schedule needs at least 2 timesteps (one step), got {num_timesteps}")
     return shift_timesteps(torch.linspace(1, 0, num_timesteps), shift)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import torch
 
+from ipt.common.errors import UserError
 from ipt.imagination.base import Context, Imagined, modes
 from ipt.imagination.settings import IptSettings
 from ipt.imagination.sources import ImageSource, ground_truth
@@ -38,7 +39,7 @@ class Ipt:
         self.renderer, self.settings = renderer, settings or IptSettings()
         self.truth, self.self_made = truth, self_made
         if self.settings.self_share and self_made is None:
-            raise ValueError("source 'self' needs a cache of self-made imaginations")
+            raise UserError("source 'self' needs a cache of self-made imaginations")
 
     def segments(self, sample: SpatialSample, epoch: int) -> list[Segment]:
         def chance(name: str, probability: float) -> bool:

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import generator
 from ipt.imagination import caption, label_only, text_cot  # noqa: F401  (they register their modes)
@@ -40,7 +41,7 @@ def make_mode(
         made: Imagination = modes[name](renderer)
         return made
     if config.permuted and reader is None:
-        raise ValueError("permuted imaginations come from a dataset: its reader is needed")
+        raise UserError("permuted imaginations come from a dataset: its reader is needed")
     truth = Permuted(reader, renderer.config.seed) if config.permuted and reader is not None else ground_truth
     return Ipt(renderer, config.ipt, truth, None if config.self_made is None else SelfMade(config.self_made))
 
@@ -61,7 +62,7 @@ class Mixture:
 
     def __init__(self, members: Sequence[Imagination], weights: Sequence[float], renderer: Renderer, rows: int) -> None:
         if len(members) != len(weights) or not members or min(weights) < 0 or not sum(weights) > 0:
-            raise ValueError(f"a mixture needs one weight >= 0 per mode and a positive sum, got {list(weights)}")
+            raise UserError(f"a mixture needs one weight >= 0 per mode and a positive sum, got {list(weights)}")
         self.members, self.weights, self.renderer, self.rows = tuple(members), tuple(weights), renderer, rows
         self._check_prompts()
 
@@ -71,7 +72,7 @@ class Mixture:
             texts = [systems.get(f"{task}/{name}", systems.get(name)) for name in names]
             known = [text for text in texts if text is not None]
             if len(set(known)) != len(known):
-                raise ValueError(
+                raise UserError(
                     f"the modes {', '.join(names)} of a mixture must have different system prompts for task '{task}' "
                     f"in profile '{self.renderer.profile.name}', or the model cannot tell which one is asked for"
                 )
@@ -79,7 +80,7 @@ class Mixture:
     def mode(self, epoch: int, row: int) -> Imagination:
         """The mode of a row in an epoch."""
         if not 0 <= row < self.rows:
-            raise ValueError(f"the mixture was made for {self.rows} rows, there is no row {row}")
+            raise UserError(f"the mixture was made for {self.rows} rows, there is no row {row}")
         number = _assigned(self.weights, self.rows, self.renderer.config.seed, epoch)[row]
         return self.members[number]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ipt.common import cli
+from ipt.common.errors import UserError
 from ipt.imagination.mixture import by_name, make_segmenter
 from ipt.imagination.settings import ImaginationConfig, IptSettings
 from ipt.samples.prompts import load_profile
@@ -61,8 +62,8 @@ def preview(config: PreviewConfig) -> str:
         segments = segmenter(sample, config.epoch, row)
         table = describe(segments, tokenizer, geometry)
         draw_mask(segments, tokenizer, geometry, output)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     name = segmenter.mode(config.epoch, row).name
     head = f"sample '{sample.id}' ({sample.task}), mode {name}, profile {profile.name}, epoch {config.epoch}"
     return f"{head}\n{table}\nattention mask: {output}"

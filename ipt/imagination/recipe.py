@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import CorruptFile, read_json, write_json
 from ipt.common.settings import typed
 from ipt.imagination.settings import ImaginationConfig
@@ -60,13 +61,13 @@ def read_recipe(path: Path) -> Recipe:
     ``CorruptFile``, which says what is wrong with it."""
     file = path / RECIPE if path.is_dir() else path
     if not file.is_file():
-        raise FileNotFoundError(
+        raise MissingFile(
             f"{file} is missing: it says how the model is to be asked, and train.py writes it with the weights"
         )
     values = read_json(file)
     try:
         if values["format"] != FORMAT:
-            raise ValueError(f"its format is '{values['format']}', expected '{FORMAT}'")
+            raise UserError(f"its format is '{values['format']}', expected '{FORMAT}'")
         return Recipe(
             typed(ImaginationConfig, values["imagination"], "imagination"),
             typed(SequenceConfig, values["sequence"], "sequence"),

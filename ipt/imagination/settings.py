@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ipt.common.errors import UserError
 from ipt.sequence.settings import check_encoders
 
 
@@ -29,10 +30,10 @@ class IptSettings:
         check_encoders("condition", self.condition)
         weights = self.source.values()
         if not set(self.source) <= {"ground_truth", "self"} or min(weights, default=-1) < 0 or not sum(weights):
-            raise ValueError(f"source takes weights of ground_truth and self, got {self.source}")
+            raise UserError(f"source takes weights of ground_truth and self, got {self.source}")
         for name in ("reveal", "bottleneck"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+                raise UserError(f"{name} is a probability, got {getattr(self, name)}")
 
     @property
     def self_share(self) -> float:

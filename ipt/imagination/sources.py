@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import BadImage
 from ipt.common.seeding import generator
@@ -66,7 +67,7 @@ class Permuted:
     def sample(self, sample: SpatialSample) -> SpatialSample:
         """The sample whose imagination ``sample`` gets; ``ValueError`` for one that is not of the dataset."""
         if sample.id not in self.partner:
-            raise ValueError(f"sample '{sample.id}' is not in the dataset from which imaginations are permuted")
+            raise UserError(f"sample '{sample.id}' is not in the dataset from which imaginations are permuted")
         return self.samples[self.partner[sample.id]]
 
     def __call__(self, sample: SpatialSample) -> SampleImage:
@@ -84,7 +85,7 @@ def partners(samples: Samples, seed: int) -> list[int]:
         first = {scenes[row]: place for place, row in reversed(list(enumerate(shuffled)))}
         grouped = sorted(shuffled, key=lambda row: first[scenes[row]])
         if len(rows) < 2:
-            raise ValueError(f"there is one sample of task '{task}': its imagination cannot be permuted")
+            raise UserError(f"there is one sample of task '{task}': its imagination cannot be permuted")
         largest = Counter(scenes[row] for row in rows).most_common(1)[0][1]
         shift = min(largest, len(rows) // 2)
         for place, row in enumerate(grouped):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import sha256_file
 from ipt.imagination.recipe import Recipe, read_recipe
 from ipt.model.checkpoint import from_pretrained, read_config
@@ -62,12 +63,12 @@ def load_checkpoint(
         codec = None
     needs = "ipt" in found.mediators or "vae" in found.sequence.observe
     if codec is None and needs:
-        raise FileNotFoundError(f"{folder} holds no codec, which the model needs to see and draw images")
+        raise MissingFile(f"{folder} holds no codec, which the model needs to see and draw images")
     if isinstance(codec, AutoencoderCodec):
         codec.to(device)
     model = from_pretrained(folder, device=device, dtype=DTYPES[dtype], weights=weights)
     if tokenizer.size > model.config.decoder.vocab:
-        raise ValueError(
+        raise UserError(
             f"{folder}: the tokenizer has {tokenizer.size} tokens, the model a vocabulary of {model.config.decoder.vocab}; "
             "these are files of different models"
         )
@@ -77,11 +78,11 @@ def load_checkpoint(
 def model_folder(folder: Path) -> Path:
     """The folder of the weights. Raises ``FileNotFoundError`` saying what ``folder`` is instead of a checkpoint."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"checkpoint={folder} is no folder")
+        raise MissingFile(f"checkpoint={folder} is no folder")
     if (folder / EXPORT).is_dir():
         return folder / EXPORT
     if (folder / "checkpoints").is_dir():
-        raise FileNotFoundError(
+        raise MissingFile(
             f"{folder} is a training run that has not finished: it has no {EXPORT} folder yet; run train.py again to the end"
         )
     return folder

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import typed
 from ipt.inference.settings import ModeSettings
@@ -46,7 +47,7 @@ class InferConfig:
         if self.task is not None and self.task not in TASKS:
             raise UnknownName(unknown_name("task", self.task, TASKS))
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1) or self.seed < 0:
-            raise ValueError("batch_size and limit must be at least 1, and seed at least 0")
+            raise UserError("batch_size and limit must be at least 1, and seed at least 0")
 
 
 def infer_config(values: Mapping[str, Any]) -> InferConfig:
@@ -56,7 +57,7 @@ def infer_config(values: Mapping[str, Any]) -> InferConfig:
         given["image"] = [given["image"]]
     config = typed(InferConfig, given, "infer")
     if found := conflicts(config):
-        raise ValueError("; ".join(found))
+        raise UserError("; ".join(found))
     return config
 
 

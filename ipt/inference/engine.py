@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from ipt.common.errors import UserError
 from ipt.common.seeding import derived_seed
 from ipt.flow.guidance import Guidance
 from ipt.flow.schedule import schedule
@@ -24,7 +25,7 @@ from ipt.imagination.recipe import Recipe
 from ipt.imagination.sources import Permuted
 from ipt.inference.answering import Outcome, combined, mean, read_answers
 from ipt.inference.checkpoint import Checkpoint
-from ipt.inference.decoding import Deadline
+from ipt.inference.decoding import Deadline, TimeLimit
 from ipt.inference.plans import Plan, make_plan
 from ipt.inference.prediction import Prediction, about, image_name, unread
 from ipt.inference.runner import Runner
@@ -35,8 +36,8 @@ from ipt.sequence.segments import Segment, num_tokens
 
 #: Batches whose samples are sorted by length together.
 WINDOW = 4
-#: What one sample, or a batch that is too large, can raise; anything else ends the run.
-FAILURES = (ValueError, RuntimeError)
+#: What one sample, or a batch that is too large, can raise; anything else is a fault of the program and ends the run.
+FAILURES = (UserError, TimeLimit, MemoryError, torch.OutOfMemoryError)
 PAPER_TEXT_SCALE, PAPER_IMAGE_SCALE = 4.0, 2.0
 
 
@@ -81,7 +82,7 @@ class Engine:
 
     def __init__(self, checkpoint: Checkpoint, mode: ModeSettings, seed: int = 0, batch_size: int = 64) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
         self.checkpoint, self.mode, self.seed, self.batch_size = checkpoint, mode, seed, batch_size
         self.renderer = checkpoint.renderer(mode.draw.side)
         guidance, times = make_guidance(mode.draw, checkpoint.recipe), schedule(mode.draw.timesteps, mode.draw.shift)

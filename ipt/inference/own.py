@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import image_size
 from ipt.inference.checkpoint import Checkpoint
@@ -22,7 +23,7 @@ def answer_pictures(config: InferConfig) -> str:
     Raises ``ValueError`` (``BadImage`` for a picture) that says what is wrong, and for a mode that needs the truth.
     """
     if config.mode.name in ("gt_imagination", "wrong_imagination"):
-        raise ValueError(f"mode={config.mode.name} needs true imaginations, which pictures of your own do not have")
+        raise UserError(f"mode={config.mode.name} needs true imaginations, which pictures of your own do not have")
     pictures = [_read(Path(name)) for name in config.image]
     checkpoint = load(config)
     sample = own_question(
@@ -30,7 +31,7 @@ def answer_pictures(config: InferConfig) -> str:
     )
     (answered,) = Engine(checkpoint, config.mode, config.seed, 1).answer([sample])
     if answered.prediction.error is not None:
-        raise ValueError(answered.prediction.error)
+        raise UserError(answered.prediction.error)
     return "\n".join([*told(answered), *_kept(answered, Path(config.image[0]))])
 
 
@@ -62,7 +63,7 @@ def own_question(
 def _read(path: Path) -> bytes:
     image_size(path)
     if (size := path.stat().st_size) > MAX_FILE:
-        raise ValueError(f"{path} has {size:,} bytes, at most {MAX_FILE:,} are read")
+        raise UserError(f"{path} has {size:,} bytes, at most {MAX_FILE:,} are read")
     return path.read_bytes()
 
 

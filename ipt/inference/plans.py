@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ipt.common.errors import UserError
 from ipt.common.images import encode_image
 from ipt.imagination.base import Imagination, Imagined
 from ipt.imagination.ipt import Ipt
@@ -190,7 +191,7 @@ def make_plan(settings: ModeSettings, recipe: Recipe, renderer: Renderer, other:
         return Given(mode, lambda sample: sample)
     if settings.name == "wrong_imagination":
         if other is None:
-            raise ValueError("wrong_imagination takes imaginations from a dataset, there is none")
+            raise UserError("wrong_imagination takes imaginations from a dataset, there is none")
         return Given(mode, other)
     if settings.name == "free":
         return Free(mode, settings.n, settings.max_images)
@@ -201,12 +202,12 @@ def mediator(settings: ModeSettings, recipe: Recipe) -> str:
     """The imagination mode that stands between question and answer: the one asked for, else the first that was trained."""
     trained = recipe.mediators
     if not trained:
-        raise ValueError(
+        raise UserError(
             f"mode={settings.name} needs a model that was trained to imagine; this one was trained on "
             f"{', '.join(recipe.imagination.modes)}: use mode=answer_only"
         )
     if settings.mediator is None:
         return trained[0]
     if settings.mediator not in trained:
-        raise ValueError(f"mode.mediator={settings.mediator}: the model was trained on {', '.join(trained)}")
+        raise UserError(f"mode.mediator={settings.mediator}: the model was trained on {', '.join(trained)}")
     return settings.mediator

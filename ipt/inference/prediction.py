@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import CorruptFile, read_json, write_json
 from ipt.samples.sample import SpatialSample
 
@@ -87,7 +88,7 @@ class Prediction:
 
     def _check(self, holds: bool, name: str, rule: str) -> None:
         if not holds:
-            raise ValueError(f"prediction '{self.sample_id}', field '{name}': {rule}, got {getattr(self, name)!r}")
+            raise UserError(f"prediction '{self.sample_id}', field '{name}': {rule}, got {getattr(self, name)!r}")
 
     @property
     def correct(self) -> bool:
@@ -106,10 +107,10 @@ class Prediction:
         """Inverse of `to_json`; ``ValueError`` says what is wrong."""
         values = json.loads(line)
         if not isinstance(values, dict):
-            raise ValueError(f"a prediction is a JSON object, got {str(values)[:40]!r}")
+            raise UserError(f"a prediction is a JSON object, got {str(values)[:40]!r}")
         names = {entry.name for entry in fields(cls)}
         if wrong := sorted(set(values) ^ names):
-            raise ValueError(f"unknown or missing fields of a prediction: {', '.join(wrong)}")
+            raise UserError(f"unknown or missing fields of a prediction: {', '.join(wrong)}")
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**{**values, **lists})
 
@@ -168,9 +169,7 @@ class RunManifest:
             if name.partition(".")[0] not in self.MAY_CHANGE and mine.get(name) != theirs.get(name)
         ]
         if changed:
-            raise ValueError(
-                f"{folder} holds another run ({'; '.join(changed)}); restore it, or set another output_dir"
-            )
+            raise UserError(f"{folder} holds another run ({'; '.join(changed)}); restore it, or set another output_dir")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -198,7 +197,7 @@ def read_manifest(folder: Path) -> RunManifest:
     """``run.json`` of a run folder. ``FileNotFoundError`` for a folder that is none, ``CorruptFile`` for an unreadable one."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no run of inference: it has no {MANIFEST}")
+        raise MissingFile(f"{folder} is no run of inference: it has no {MANIFEST}")
     try:
         return RunManifest(**read_json(path))
     except TypeError as error:

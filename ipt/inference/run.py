@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import sha256_file, write_bytes
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
@@ -43,16 +44,16 @@ def answer_dataset(config: InferConfig) -> dict[str, Any]:
     reader, folder = SampleReader(Path(str(config.data))), Path(config.output_dir)
     data: Samples = reader if config.limit is None else First(reader, config.limit)
     if not len(data):
-        raise ValueError(f"{config.data} holds no samples")
+        raise UserError(f"{config.data} holds no samples")
     if doubles := [name for name, count in Counter(data.column("id")).items() if count > 1]:
-        raise ValueError(f"{config.data} holds {len(doubles)} ids more than once, for example '{doubles[0]}'")
+        raise UserError(f"{config.data} holds {len(doubles)} ids more than once, for example '{doubles[0]}'")
     engine = Engine(load(config), config.mode, config.seed, config.batch_size)
     about = manifest(config, reader)
     try:
         with PredictionWriter(folder, about) as writer:
             return _answer(engine, data, writer)
     except OSError as error:
-        raise OSError(
+        raise UnwritableFile(
             f"{folder} cannot be written ({error}); what was answered is kept: make room and run the same command again"
         ) from error
 

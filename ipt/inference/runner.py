@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.flow.guidance import Guidance
 from ipt.flow.schedule import schedule
 from ipt.inference.decoding import Deadline
@@ -94,7 +95,7 @@ class Runner:
         if not pictures:
             return [list(segments) for segments in samples]
         if self.codec is None:
-            raise ValueError("the model was trained without a codec, it cannot see images through one")
+            raise UserError("the model was trained without a codec, it cannot see images through one")
         encoded = self.codec.encode([normalised(picture.pixels()) for picture in pictures])
         latents = {picture: latent.float().cpu() for picture, latent in zip(pictures, encoded, strict=True)}
         return [with_latents(segments, latents.get) for segments in samples]
@@ -103,7 +104,7 @@ class Runner:
         """An image [3, H, W] after each row, which holds ``segments[i]``; nothing is appended. The guidance branches are these
         segments without the prompt's texts or without images, dropped as in training; equal ones are run once."""
         if self.codec is None:
-            raise ValueError("the model was trained without a codec, it cannot draw")
+            raise UserError("the model was trained without a codec, it cannot draw")
         guidance = self.guidance
         text = self._branch(segments, _is_prompt_text) if guidance and guidance.uses_text else None
         images = self._branch(segments, _is_image) if guidance and guidance.uses_image else None

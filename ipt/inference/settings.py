@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.inference.prediction import MODES
 
@@ -20,7 +21,7 @@ class TextSettings:
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.temperature < 0:
-            raise ValueError(f"max_tokens must be at least 1 and temperature >= 0, got {self}")
+            raise UserError(f"max_tokens must be at least 1 and temperature >= 0, got {self}")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class DrawSettings:
 
     def __post_init__(self) -> None:
         if self.timesteps < 2 or (self.side is not None and self.side < 1):
-            raise ValueError(f"timesteps must be at least 2 and side at least 1, got {self.timesteps} and {self.side}")
+            raise UserError(f"timesteps must be at least 2 and side at least 1, got {self.timesteps} and {self.side}")
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ class ModeSettings:
             if value not in valid:
                 raise UnknownName(unknown_name(what, value, valid))
         if self.n < 1 or self.max_images < 1:
-            raise ValueError(f"mode.n and mode.max_images must be at least 1, got {self.n} and {self.max_images}")
+            raise UserError(f"mode.n and mode.max_images must be at least 1, got {self.n} and {self.max_images}")
         if self.n > 1 and self.name in ("answer_only", "gt_imagination", "wrong_imagination"):
-            raise ValueError(f"mode.n={self.n} imaginations are for modes that imagine, not for {self.name}")
+            raise UserError(f"mode.n={self.n} imaginations are for modes that imagine, not for {self.name}")
         if self.max_seconds is not None and self.max_seconds <= 0:
-            raise ValueError(f"mode.max_seconds must be positive, got {self.max_seconds}")
+            raise UserError(f"mode.max_seconds must be positive, got {self.max_seconds}")
 
     @property
     def reads_options(self) -> bool:

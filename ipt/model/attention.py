@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.common.registry import Registry
 from ipt.sequence.spans import Ints, Mode, SpanTable
 from ipt.sequence.visibility import Sight, tile_pairs, token_sight, visible
@@ -61,7 +62,7 @@ class Rows:
         samples = np.arange(spans.num_samples) if samples is None else samples
         lengths = spans.sample_lengths[samples]
         if (lengths == 0).any():
-            raise ValueError(f"sample {samples[np.argmin(lengths)]} has no tokens")
+            raise UserError(f"sample {samples[np.argmin(lengths)]} has no tokens")
         by_sample = np.argsort(sample_T, kind="stable")
         starts = (np.cumsum(spans.sample_lengths) - spans.sample_lengths)[samples]
         place_BL = np.arange(lengths.max())[None]
@@ -216,7 +217,7 @@ class FlexAttention:
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
         if self.forward_only and torch.is_grad_enabled() and q_TNH.requires_grad:
-            raise ValueError("the attention back-end 'flex' has no backward pass on CPU; train there with 'sdpa'")
+            raise UserError("the attention back-end 'flex' has no backward pass on CPU; train there with 'sdpa'")
         q, k, v = (F.pad(x, (0, 0, 0, 0, 0, self.padding)).transpose(0, 1)[None] for x in (q_TNH, k_TKH, v_TKH))
         grouped = q.shape[1] != k.shape[1]
         out = self.kernel(q, k, v, block_mask=self.block_mask, enable_gqa=grouped)
@@ -235,12 +236,12 @@ def flash_kernel(like: Tensor) -> Callable[..., Tensor]:
     try:
         from flash_attn import flash_attn_varlen_func
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             "the attention back-end 'flash' needs flash-attn; install it (pip install flash-attn --no-build-isolation) "
             "or choose 'flex' for training on GPU, 'sdpa' elsewhere"
         ) from error
     if not like.is_cuda or like.dtype not in (torch.float16, torch.bfloat16):
-        raise ValueError(
+        raise UserError(
             f"the attention back-end 'flash' runs on CUDA in float16 or bfloat16, not on {like.device} in {like.dtype}; "
             "choose 'sdpa'"
         )
@@ -255,7 +256,7 @@ def one_mode(spans: SpanTable) -> Mode:
     """
     causal = spans.mode == Mode.CAUSAL
     if len(spans) != spans.num_samples or (causal.any() and not causal.all()) or spans.blocked.any():
-        raise ValueError(
+        raise UserError(
             "the attention back-end 'flash' handles one span per sample, all causal or all images, nothing blocked; choose "
             "'flex' or 'sdpa' for packed mixed sequences"
         )

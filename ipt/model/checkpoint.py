@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.model.codec import LatentCodec
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig, model_config
@@ -138,7 +139,7 @@ def bagel_shapes(model: UnifiedModel) -> dict[str, tuple[int, ...]]:
 def _check_table(name: str, table: Tensor, file: Path) -> None:
     """A stored position table must be the sin-cos table (to bfloat16), which is computed, not loaded."""
     if not torch.allclose(table.float(), sincos_table(math.isqrt(len(table)), table.shape[1]), rtol=0, atol=2**-8):
-        raise ValueError(f"{file}: '{name}' is not the fixed 2-D sin-cos table of this architecture")
+        raise UserError(f"{file}: '{name}' is not the fixed 2-D sin-cos table of this architecture")
 
 
 def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, Layout, list[Path]]:
@@ -149,7 +150,7 @@ def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, 
     if (folder / "llm_config.json").is_file() and (folder / "vit_config.json").is_file():
         files = weight_files(folder, weights)
         return _bagel_config(folder, {name: shape for name, (shape, _) in headers(files).items()}), "bagel", files
-    raise FileNotFoundError(
+    raise MissingFile(
         f"{folder} is no model folder: it needs config.json with format '{FORMAT}', or BAGEL's llm_config.json and "
         "vit_config.json"
     )
@@ -161,20 +162,20 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
     extra_file = folder / "bagel_config.json"
     extra = read_json(extra_file) if extra_file.is_file() else {}
     if llm.get("hidden_act", "silu") != "silu" or llm.get("use_sliding_window") or llm.get("rope_scaling"):
-        raise ValueError(f"{folder / 'llm_config.json'}: only silu, full attention and unscaled RoPE are supported")
+        raise UserError(f"{folder / 'llm_config.json'}: only silu, full attention and unscaled RoPE are supported")
     if vit.get("rope") or extra.get("vit_rope"):
-        raise ValueError(f"{folder}: a vision tower with RoPE is not supported")
+        raise UserError(f"{folder}: a vision tower with RoPE is not supported")
     patch = extra.get("latent_patch_size", 2)
 
     def of(name: str) -> tuple[int, ...]:
         if name not in shapes:
-            raise ValueError(f"{folder} is no BAGEL checkpoint: tensor '{name}' is missing")
+            raise UserError(f"{folder} is no BAGEL checkpoint: tensor '{name}' is missing")
         return shapes[name]
 
     sides = [math.isqrt(of(name)[0]) for name in POSITION_TABLES.values()]
     for key, side in zip(("vit_max_num_patch_per_side", "max_latent_size"), sides, strict=True):
         if extra.get(key, side) != side:
-            raise ValueError(f"{extra_file}: {key} is {extra[key]}, but the stored position table has side {side}")
+            raise UserError(f"{extra_file}: {key} is {extra[key]}, but the stored position table has side {side}")
     decoder = DecoderConfig(
         hidden=llm["hidden_size"],
         intermediate=llm["intermediate_size"],

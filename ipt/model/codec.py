@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.model.keys import autoencoder_name, differences
 from ipt.model.weights import save_tensors
@@ -82,7 +83,7 @@ class AutoencoderCodec:
     @torch.no_grad()
     def encode(self, images: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
         if (self.posterior == "sample") != (generator is not None):
-            raise ValueError(
+            raise UserError(
                 f"posterior='{self.posterior}' and {'a' if generator else 'no'} generator do not go together"
             )
 
@@ -158,7 +159,7 @@ def load_flux_autoencoder(path: Path, posterior: Posterior = "mean") -> Autoenco
     levels = sum(f"encoder.down.{level}.block.0.conv1.weight" in tensors for level in range(8))
     blocks = sum(f"encoder.down.0.block.{block}.conv1.weight" in tensors for block in range(8))
     if not levels or "decoder.conv_in.weight" not in tensors:
-        raise ValueError(f"{path} is no autoencoder in the FLUX layout")
+        raise UserError(f"{path} is no autoencoder in the FLUX layout")
     channels = [tensors[f"encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in range(levels)]
     config_file = path.with_name("ae_config.json")
     config = read_json(config_file) if config_file.is_file() else {}
@@ -191,7 +192,7 @@ class PatchPca:
         """Fit on images [3, H, W] in [-1, 1]; deterministic. Raises ``ValueError`` for more components than patch numbers."""
         size = 3 * patch**2
         if not 0 < channels <= size:
-            raise ValueError(f"a patch of {patch} x {patch} has {size} numbers; cannot keep {channels}")
+            raise UserError(f"a patch of {patch} x {patch} has {size} numbers; cannot keep {channels}")
         patches = torch.cat([patchify(image.double(), patch) for image in images])
         mean = patches.mean(0)
         centred = patches - mean
@@ -233,7 +234,7 @@ class PatchPca:
         with safe_open(path, framework="pt") as handle:
             metadata = {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
             if metadata.get("kind") != "patch_pca":
-                raise ValueError(f"{path} is no patch PCA")
+                raise UserError(f"{path} is no patch PCA")
             return cls(handle.get_tensor("mean"), handle.get_tensor("basis"), metadata["scale"], metadata["patch"])
 
 
@@ -254,9 +255,7 @@ def load_codec(folder: Path | str, posterior: Posterior = "mean") -> LatentCodec
 
             vae = AutoencoderKL.from_pretrained(candidate, use_safetensors=True, local_files_only=True)
             return AutoencoderCodec(vae, posterior)
-    raise FileNotFoundError(
-        f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL"
-    )
+    raise MissingFile(f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL")
 
 
 def codec_digest(codec: LatentCodec) -> str:
@@ -266,13 +265,13 @@ def codec_digest(codec: LatentCodec) -> str:
     """
     if isinstance(codec, AutoencoderCodec):
         if codec.posterior != "mean":
-            raise ValueError(f"latents are cached for posterior='mean' only, not for '{codec.posterior}'")
+            raise UserError(f"latents are cached for posterior='mean' only, not for '{codec.posterior}'")
         tensors = codec.vae.state_dict()
         numbers = [codec.vae.config.scaling_factor, codec.vae.config.shift_factor]
     elif isinstance(codec, PatchPca):
         tensors, numbers = {"mean": codec.mean_P, "basis": codec.basis_Pz}, [codec.scale, codec.downsample]
     else:
-        raise ValueError(f"no digest is defined for a codec of type {type(codec).__name__}")
+        raise UserError(f"no digest is defined for a codec of type {type(codec).__name__}")
     digest = hashlib.sha256(repr(numbers).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())

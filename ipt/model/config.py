@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ipt.common.errors import UserError
 from ipt.common.registry import Registry
 from ipt.sequence.settings import Geometry
 
@@ -29,12 +30,12 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads or self.heads % self.kv_heads or self.head_dim % 2:
-            raise ValueError(
+            raise UserError(
                 f"heads must divide hidden with an even head size, and kv_heads must divide heads: hidden {self.hidden}, "
                 f"heads {self.heads}, kv_heads {self.kv_heads}"
             )
         if self.hidden % 4:
-            raise ValueError(f"the 2-D position tables need a hidden size divisible by 4, got {self.hidden}")
+            raise UserError(f"the 2-D position tables need a hidden size divisible by 4, got {self.hidden}")
 
     @property
     def head_dim(self) -> int:
@@ -60,7 +61,7 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads:
-            raise ValueError(f"vision heads ({self.heads}) must divide the vision hidden size ({self.hidden})")
+            raise UserError(f"vision heads ({self.heads}) must divide the vision hidden size ({self.hidden})")
 
 
 @dataclass(frozen=True)
@@ -132,5 +133,5 @@ def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
     required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
     missing = sorted(required - set(values))
     if unknown or missing:
-        raise ValueError(f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}; valid: {', '.join(known)}")
+        raise UserError(f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}; valid: {', '.join(known)}")
     return cls(**values)

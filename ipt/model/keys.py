@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from ipt.common.errors import UserError
+
 SUFFIX = {"understanding": "", "generation": "_moe_gen"}
 POSITION_TABLES = {
     "vision_positions.table": "vit_pos_embed.pos_embed",
@@ -104,4 +106,4 @@ def differences(
     if wrong:
         problems.append(f"of another shape: {some(wrong)}")
     if problems:
-        raise ValueError(f"{where} does not hold this model; " + "; ".join(problems))
+        raise UserError(f"{where} does not hold this model; " + "; ".join(problems))

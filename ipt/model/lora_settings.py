@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
 
 GROUPS = {
@@ -31,9 +32,9 @@ class LoraSettings:
         for kind, names, valid in (("expert", self.experts, EXPERTS), ("module group", self.groups, tuple(GROUPS))):
             for name in names:
                 if name not in valid:
-                    raise ValueError(unknown_name(f"LoRA {kind}", name, valid))
+                    raise UserError(unknown_name(f"LoRA {kind}", name, valid))
         if not self.experts or not self.groups or self.rank < 1:
-            raise ValueError(f"LoRA needs a rank of at least 1, an expert and a module group, got {self}")
+            raise UserError(f"LoRA needs a rank of at least 1, an expert and a module group, got {self}")
 
     @property
     def targets(self) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from ipt.common import cli
+from ipt.common.errors import UserError
 from ipt.model.checkpoint import build_on_meta
 from ipt.model.config import ModelConfig, presets
 from ipt.model.flops import Flops, expert_weights, forward_flops
@@ -86,7 +87,7 @@ def sample(config: ModelConfig, layout: str) -> PackedBatch:
                 )
                 segments.append(Segment(KINDS[kind], torch.zeros(channels, rows * patch, columns * patch)))
         except (KeyError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"cannot read '{word}' of the layout; write text:n, answer:n, vit:RxC, vae:RxC, noised:RxC"
             ) from error
     return lay_out([segments], SpecialTokens(0, 0, 0, 0), geometry)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ipt.common.errors import MissingFile, UnwritableFile, UserError
 from ipt.common.files import CorruptFile, read_json, sync_folder, write_json
 from ipt.model.divided import Part
 
@@ -32,7 +33,7 @@ def weight_files(folder: Path, weights: str | None = None) -> list[Path]:
     """
     if weights is not None:
         if not weights.endswith(".safetensors"):
-            raise ValueError(
+            raise UserError(
                 f"{folder / weights}: only safetensors are loaded (a pickle can run code); convert it first"
             )
         return [_existing(folder, weights)]
@@ -41,22 +42,22 @@ def weight_files(folder: Path, weights: str | None = None) -> list[Path]:
         return [_existing(folder, name) for name in sorted(set(read_json(index)["weight_map"].values()))]
     found = [folder / name for name in ("model.safetensors", "ema.safetensors") if (folder / name).is_file()]
     if len(found) == 2:
-        raise ValueError(f"{folder} holds both {found[0].name} and {found[1].name}; choose one with weights=...")
+        raise UserError(f"{folder} holds both {found[0].name} and {found[1].name}; choose one with weights=...")
     if not found:
         pickles = [path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLES]
         if pickles:
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds only pickled weights ({', '.join(pickles)}), which can run code; convert them"
             )
-        raise FileNotFoundError(f"{folder} holds no {INDEX}, model.safetensors or ema.safetensors")
+        raise MissingFile(f"{folder} holds no {INDEX}, model.safetensors or ema.safetensors")
     return found
 
 
 def _existing(folder: Path, name: str) -> Path:
     if Path(name).name != name:
-        raise ValueError(f"{folder / INDEX} points outside its folder: '{name}'")
+        raise UserError(f"{folder / INDEX} points outside its folder: '{name}'")
     if not (folder / name).is_file():
-        raise FileNotFoundError(f"{folder / name} is missing")
+        raise MissingFile(f"{folder / name} is missing")
     return folder / name
 
 
@@ -67,7 +68,7 @@ def headers(files: list[Path]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]
         with _open(path) as handle:
             for name in handle.keys():  # noqa: SIM118 (a handle is not a mapping)
                 if name in found:
-                    raise ValueError(f"tensor '{name}' occurs twice, the second time in {path}")
+                    raise UserError(f"tensor '{name}' occurs twice, the second time in {path}")
                 part = handle.get_slice(name)
                 found[name] = tuple(part.get_shape()), getattr(torch, _DTYPES[part.get_dtype()])
     return found
@@ -142,6 +143,6 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, 
         os.replace(partial, path)
         sync_folder(path.parent)
     except SafetensorError as error:
-        raise OSError(f"{path} could not be written ({error})") from error
+        raise UnwritableFile(f"{path} could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ipt.common.errors import UserError
+
 Floats = NDArray[np.float64]
 
 
@@ -31,7 +33,7 @@ class CameraPose:
     def __post_init__(self) -> None:
         values = (*self.position, self.yaw, self.pitch, self.roll)
         if len(self.position) != 3 or not all(math.isfinite(value) for value in values):
-            raise ValueError(f"a camera pose needs six finite numbers, got {values}")
+            raise UserError(f"a camera pose needs six finite numbers, got {values}")
         object.__setattr__(self, "position", tuple(float(value) for value in self.position))
 
     @property
@@ -86,13 +88,13 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
-            raise ValueError(f"camera image size must be positive, got {self.width}x{self.height}")
+            raise UserError(f"camera image size must be positive, got {self.width}x{self.height}")
         if not 0 < self.near < self.far:
-            raise ValueError(f"camera needs 0 < near < far, got near={self.near}, far={self.far}")
+            raise UserError(f"camera needs 0 < near < far, got near={self.near}, far={self.far}")
         if self.ortho_height_m is None and not 1 <= self.vertical_fov_deg <= 170:
-            raise ValueError(f"vertical_fov_deg must lie in 1..170, got {self.vertical_fov_deg}")
+            raise UserError(f"vertical_fov_deg must lie in 1..170, got {self.vertical_fov_deg}")
         if self.ortho_height_m is not None and not self.ortho_height_m > 0:
-            raise ValueError(f"ortho_height_m must be positive, got {self.ortho_height_m}")
+            raise UserError(f"ortho_height_m must be positive, got {self.ortho_height_m}")
 
     @property
     def projection(self) -> Literal["pinhole", "orthographic"]:

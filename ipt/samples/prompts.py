@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile, read_json, write_json
 from ipt.samples.sample import TASKS, BadSample, SampleImage, SpatialSample
 
@@ -55,9 +56,9 @@ class Layout:
     def __post_init__(self) -> None:
         parts = [part for entry in self.order for part in entry]
         if sorted(parts) != ["images", "question", "system"]:
-            raise ValueError(f"a layout holds system, images and question once each, got {self.order}")
+            raise UserError(f"a layout holds system, images and question once each, got {self.order}")
         if any("images" in entry and len(entry) > 1 for entry in self.order):
-            raise ValueError(f"images cannot share an entry with text, got {self.order}")
+            raise UserError(f"images cannot share an entry with text, got {self.order}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Profile:
         for key in (f"{task}/{mode}", mode):
             if key in self.systems:
                 return self.systems[key]
-        raise ValueError(
+        raise UserError(
             f"profile '{self.name}' has no system prompt for mode '{mode}' of task '{task}'; it has: "
             f"{', '.join(sorted(self.systems)) or 'none'}"
         )
@@ -95,7 +96,7 @@ class Profile:
     def thoughts_of(self, task: str) -> tuple[str, ...]:
         """What may be said before an image of ``task`` is drawn; ``ValueError`` if the profile has nothing."""
         if not self.thoughts.get(task):
-            raise ValueError(f"profile '{self.name}' has no thoughts for task '{task}'")
+            raise UserError(f"profile '{self.name}' has no thoughts for task '{task}'")
         return self.thoughts[task]
 
     def layout(self, task: str) -> Layout:
@@ -150,9 +151,9 @@ def load_profile(name: str, prompts: Path | None = None) -> Profile:
     if name in (DEFAULT.name, BRIEF.name):
         return BRIEF if name == BRIEF.name else DEFAULT
     if name != "release":
-        raise ValueError(f"unknown profile '{name}'; valid: default, brief, release")
+        raise UserError(f"unknown profile '{name}'; valid: default, brief, release")
     if prompts is None:
-        raise ValueError(
+        raise UserError(
             f"the profile 'release' reads its system prompts from the {PROMPTS_FILE} of a converted dataset: "
             "say where that is"
         )
@@ -163,7 +164,7 @@ def load_profile(name: str, prompts: Path | None = None) -> Profile:
         thoughts = {task: tuple(map(checked_text, value["thoughts"][task])) for task in value["thoughts"]}
         wrong = sorted({*(key.split("/")[-1] for key in systems)} - {*MODES}) + sorted({*thoughts} - {*TASKS})
         if wrong:
-            raise ValueError(f"unknown modes or tasks {', '.join(wrong)}")
+            raise UserError(f"unknown modes or tasks {', '.join(wrong)}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptFile(
             f"{path} does not hold 'systems' (mode or task/mode to text) and 'thoughts' (task to texts): {error}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from ipt.common.errors import UserError
 from ipt.common.images import RGB, decode_image
 from ipt.samples.camera import Camera
 
@@ -21,7 +22,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-class BadSample(ValueError):
+class BadSample(UserError):
     """A record that is not a valid sample; the message names the sample and the field."""
 
 
@@ -205,7 +206,7 @@ def images_from_columns(column: str, record: Mapping[str, Any]) -> tuple[SampleI
 
 def image_from_cells(picture: Mapping[str, Any], role: str, camera: str | None) -> SampleImage:
     if not isinstance(picture["bytes"], bytes) or picture["path"] is not None:
-        raise ValueError("images must be embedded as bytes; paths and URLs are not followed")
+        raise UserError("images must be embedded as bytes; paths and URLs are not followed")
     return SampleImage(picture["bytes"], role, None if camera is None else Camera.from_json(json.loads(camera)))
 
 

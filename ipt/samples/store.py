@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import MANIFEST, CorruptFile, atomic_writer, read_manifest, sha256_file, write_manifest
 from ipt.samples.sample import RECORD_FIELDS, SCHEMA_VERSION, BadSample, SpatialSample
 
@@ -86,7 +87,7 @@ def write_shard(path: Path, samples: Iterable[SpatialSample], row_group_rows: in
                     rows += 1
                     check_sizes(record, f"{path}, row {rows - 1}")
                 if rows > MAX_SHARD_ROWS:
-                    raise ValueError(f"{path}: a shard holds at most {MAX_SHARD_ROWS} rows; use write_shards")
+                    raise UserError(f"{path}: a shard holds at most {MAX_SHARD_ROWS} rows; use write_shards")
                 writer.write_table(pa.Table.from_pylist(group, SCHEMA))
     except OSError as error:
         advice = "finished shards stay; make room or choose a writable folder and run the same command again"
@@ -146,14 +147,14 @@ def seal(folder: Path, content: Mapping[str, Any]) -> None:
     """
     shards = sorted(folder.glob("*.parquet"))
     if not shards:
-        raise ValueError(f"{folder} holds no parquet shard; write at least one before sealing it")
+        raise UserError(f"{folder} holds no parquet shard; write at least one before sealing it")
     owner: dict[str, Path] = {}
     rows = {}
     for shard in shards:
         ids = SampleReader(shard).column("id")
         for name in ids:
             if name in owner:
-                raise ValueError(f"sample '{name}' is in {owner[name]} and in {shard}; delete one of the two shards")
+                raise UserError(f"sample '{name}' is in {owner[name]} and in {shard}; delete one of the two shards")
             owner[name] = shard
         rows[shard.name] = len(ids)
     summary = {"kind": "samples", "schema_version": SCHEMA_VERSION, "samples": len(owner), "rows": rows}
@@ -187,7 +188,7 @@ class SampleReader:
             self.paths = (self.source,)
             counts = [self._open(0).starts[-1]]
         else:
-            raise FileNotFoundError(f"{self.source}: no such folder or shard")
+            raise MissingFile(f"{self.source}: no such folder or shard")
         self._starts = tuple(itertools.accumulate(counts, initial=0))
 
     def _manifest_rows(self, verify: bool) -> dict[str, int]:
@@ -249,7 +250,7 @@ class SampleReader:
     def column(self, name: str) -> list[Any]:
         """One column of every row, without reading the others."""
         if name not in RECORD_FIELDS:
-            raise ValueError(f"samples have no column '{name}'; columns: {', '.join(RECORD_FIELDS)}")
+            raise UserError(f"samples have no column '{name}'; columns: {', '.join(RECORD_FIELDS)}")
         values: list[Any] = []
         for shard, path in enumerate(self.paths):
             try:

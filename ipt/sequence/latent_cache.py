@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile, read_manifest, write_bytes, write_manifest
 from ipt.sequence.pictures import Picture
 from ipt.sequence.segments import Kind, Segment
@@ -51,7 +52,7 @@ class LatentCache:
             raise CorruptFile(f"{folder} is not a latent cache")
         self._command = manifest["command"]
         if manifest["codec"] != codec:
-            raise ValueError(
+            raise UserError(
                 f"the latents in {folder} come from codec {manifest['codec'][:12]}, this run's is {codec[:12]}; write them anew "
                 f"into another folder: {self._command}"
             )
@@ -68,13 +69,13 @@ class LatentCache:
         shard = self._shard_of.get(picture.key)
         if shard is None:
             width, height = picture.size
-            raise ValueError(
+            raise UserError(
                 f"{picture.what}: {self.folder} has no latents of this file at {width}x{height} pixels: the data or the sizes "
                 f"have changed since they were written; add them with: {self._command}"
             )
         latents: Tensor = self._handle(shard).get_tensor(picture.key)
         if not bool(latents.isfinite().all()):
-            raise ValueError(
+            raise UserError(
                 f"{picture.what}: its latents in {self.folder / shard} are not finite; delete that file and run: {self._command}"
             )
         return latents.float()
@@ -111,7 +112,7 @@ class LatentWriter:
             handle = open_shard(path)
             found = (handle.metadata() or {}).get("codec")
             if found != codec:
-                raise ValueError(f"{path} holds latents of codec {found}, not of {codec}; choose another folder")
+                raise UserError(f"{path} holds latents of codec {found}, not of {codec}; choose another folder")
             self._keys[path.name] = list(handle.keys())
         self._known = {key for keys in self._keys.values() for key in keys}
         self._pending: dict[str, Tensor] = {}
@@ -142,6 +143,6 @@ class LatentWriter:
         """Flush and write the manifest. ``ValueError`` where there is nothing."""
         self.flush()
         if not self._keys:
-            raise ValueError(f"no picture to encode for {self.folder}: these sequences hold no image that a codec sees")
+            raise UserError(f"no picture to encode for {self.folder}: these sequences hold no image that a codec sees")
         content = {"kind": KIND, "codec": self.codec, "command": self.command, "keys": self._keys}
         write_manifest(self.folder, list(self._keys), content)

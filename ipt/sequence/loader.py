@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.order import MixtureOrder
 from ipt.sequence.packing import FirstFit, Pack
@@ -99,13 +100,13 @@ class Lane:
             self._rejected_in_a_row += 1
             log.warning("rejected %s (lane %d: %d so far)", sample.rejected, self.number, self._rejected)
             if self._rejected_in_a_row > self.epoch_rows:
-                raise ValueError(f"every sample of a whole epoch was rejected, the last one: {sample.rejected}")
+                raise UserError(f"every sample of a whole epoch was rejected, the last one: {sample.rejected}")
             return None
         self._rejected_in_a_row = 0
         try:
             return self._packer.add(sample, sample.tokens)
-        except ValueError as error:
-            raise ValueError(f"{sample.where}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{sample.where}: {error}") from error
 
     def _order_measures(self) -> None:
         stride = self.config.packs_per_step
@@ -132,7 +133,7 @@ class Loader:
         world: int = 1,
     ) -> None:
         if config.packs_per_step % world or not 0 <= rank < world:
-            raise ValueError(
+            raise UserError(
                 f"rank {rank} of {world} cannot take part in steps of {config.packs_per_step} packs: packs_per_step must be a "
                 "multiple of the number of ranks"
             )
@@ -169,9 +170,7 @@ class Loader:
         """
         check_same(self._identity(), state["identity"])
         if missing := [lane.number for lane in self.lanes if str(lane.number) not in state["lanes"]]:
-            raise ValueError(
-                f"the loader state lacks the lanes {missing}; merge the states of all ranks (merge_states)"
-            )
+            raise UserError(f"the loader state lacks the lanes {missing}; merge the states of all ranks (merge_states)")
         for lane in self.lanes:
             lane.load(state["lanes"][str(lane.number)])
 
@@ -189,7 +188,7 @@ def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for other in others:
         check_same(merged["identity"], other["identity"])
         if twice := sorted(set(merged["lanes"]) & set(other["lanes"])):
-            raise ValueError(f"two of the loader states hold the lanes {', '.join(twice)}")
+            raise UserError(f"two of the loader states hold the lanes {', '.join(twice)}")
         merged["lanes"] |= other["lanes"]
     return merged
 
@@ -198,4 +197,4 @@ def check_same(here: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` naming what differs between two loaders' identities."""
     if different := [key for key in sorted({*here, *saved}) if here.get(key) != saved.get(key)]:
         details = "; ".join(f"{key}: {here.get(key)} here, {saved.get(key)} in the state" for key in different)
-        raise ValueError(f"the loader state belongs to another run ({details}); start anew, or use that run's settings")
+        raise UserError(f"the loader state belongs to another run ({details}); start anew, or use that run's settings")

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ipt.common.errors import UserError
 from ipt.common.seeding import Name, generator
 
 
@@ -41,10 +42,10 @@ def exact_counts(weights: Sequence[float], total: int) -> tuple[int, ...]:
     Raises ``ValueError`` for a weight that is not positive, or so small that its part would get no row.
     """
     if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
-        raise ValueError(f"mixture weights must be positive numbers, got {list(weights)}")
+        raise UserError(f"mixture weights must be positive numbers, got {list(weights)}")
     counts = largest_remainders(weights, total)
     if not counts.all():
-        raise ValueError(f"an epoch of {total} rows with weights {list(weights)} leaves a part without rows: {counts}")
+        raise UserError(f"an epoch of {total} rows with weights {list(weights)} leaves a part without rows: {counts}")
     return tuple(counts.tolist())
 
 
@@ -64,9 +65,9 @@ class MixtureOrder:
         epoch_rows: int | None = None,
     ) -> None:
         if len(set(names)) != len(names):
-            raise ValueError(f"the parts of a mixture need different names, got {list(names)}")
+            raise UserError(f"the parts of a mixture need different names, got {list(names)}")
         if empty := [name for name, size in zip(names, sizes, strict=True) if size < 1]:
-            raise ValueError(f"parts without samples: {', '.join(empty)}")
+            raise UserError(f"parts without samples: {', '.join(empty)}")
         self.seed, self.names, self.sizes = seed, tuple(names), tuple(sizes)
         self.epoch_rows = sum(sizes) if epoch_rows is None else epoch_rows
         self.counts = exact_counts(weights, self.epoch_rows)

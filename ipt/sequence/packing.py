@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from ipt.common.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -27,7 +29,7 @@ class FirstFit(Generic[T]):
 
     def __init__(self, budget: int, open_packs: int, max_items: int | None = None) -> None:
         if budget < 1 or open_packs < 1:
-            raise ValueError(f"packing needs a positive budget and number of open packs, got {budget} and {open_packs}")
+            raise UserError(f"packing needs a positive budget and number of open packs, got {budget} and {open_packs}")
         self.budget, self.open_packs, self.max_items = budget, open_packs, max_items
         self.open: list[Pack[T]] = []
 
@@ -37,7 +39,7 @@ class FirstFit(Generic[T]):
         Raises ``ValueError`` for an item of no tokens or beyond the budget.
         """
         if not 0 < tokens <= self.budget:
-            raise ValueError(f"a sample of {tokens:,} tokens does not fit into packs of {self.budget:,} tokens")
+            raise UserError(f"a sample of {tokens:,} tokens does not fit into packs of {self.budget:,} tokens")
         closed = None
         pack = next((pack for pack in self.open if self._has_room(pack, tokens)), None)
         if pack is None:

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
 from ipt.sequence.order import MixtureOrder
@@ -103,14 +104,14 @@ class Preparer:
         read = [found.pop(s.position) if s.position in found else self._read(s.position) for s in samples]
         for (where, _, segments), sample in zip(read, samples, strict=True):
             if (tokens := num_tokens(segments, self.geometry)) != sample.tokens:
-                raise ValueError(
+                raise UserError(
                     f"{where} has {tokens} tokens, but had {sample.tokens} when it was measured: the data, the tokenizer or "
                     "the configuration has changed since the loader's state was saved"
                 )
         packed = [self._complete(where, segments) for where, _, segments in read]
         try:
             batch = lay_out(packed, self.tokens, self.geometry)
-        except ValueError:  # a sample's, but whose?
+        except UserError:  # a sample's, but whose?
             for (where, _, _), segments in zip(read, packed, strict=True):
                 with located(where):
                     lay_out([segments], self.tokens, self.geometry)
@@ -143,8 +144,8 @@ def located(where: str) -> Iterator[None]:
         yield
     except RejectedSample:
         raise
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 class Workers(Protocol):

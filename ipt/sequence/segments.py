@@ -13,6 +13,7 @@ from enum import Enum
 
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.pictures import Picture
 from ipt.sequence.settings import Geometry
@@ -111,7 +112,7 @@ Raises `RejectedSample` for a sample that is not to be used, which the caller co
 """
 
 
-class RejectedSample(ValueError):
+class RejectedSample(UserError):
     """A valid sample that a stated policy leaves out, for example for its length: ``sample_id`` and ``reason``."""
 
     def __init__(self, sample_id: str, reason: str) -> None:

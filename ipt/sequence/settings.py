@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ipt.common.errors import UserError
 from ipt.common.seeding import generator
 from ipt.samples.sample import SpatialSample
 
@@ -85,7 +86,7 @@ class SequenceConfig:
     def __post_init__(self) -> None:
         check_encoders("observe", self.observe)
         if self.oversize not in ("shrink", "reject"):
-            raise ValueError(f"oversize must be shrink or reject, got '{self.oversize}'")
+            raise UserError(f"oversize must be shrink or reject, got '{self.oversize}'")
 
     def resolution(self, task: str) -> Resolution:
         return self.resolutions.get(task, Resolution())
@@ -98,7 +99,7 @@ class SequenceConfig:
 def check_encoders(name: str, encoders: Sequence[str]) -> None:
     """Raise ``ValueError`` unless ``encoders`` are different ones of vae and vit."""
     if len(set(encoders)) != len(encoders) or not set(encoders) <= set(ENCODERS):
-        raise ValueError(f"{name} takes vae and vit, each at most once, got {list(encoders)}")
+        raise UserError(f"{name} takes vae and vit, each at most once, got {list(encoders)}")
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,6 @@ class LoaderConfig:
     def __post_init__(self) -> None:
         for name in ("packs_per_step", "budget", "open_packs", "max_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+                raise UserError(f"{name} must be positive, got {getattr(self, name)}")
         if self.start_method not in ("forkserver", "fork", "spawn"):
-            raise ValueError(f"start_method must be forkserver, fork or spawn, got '{self.start_method}'")
+            raise UserError(f"start_method must be forkserver, fork or spawn, got '{self.start_method}'")

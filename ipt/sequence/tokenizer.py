@@ -13,6 +13,7 @@ from pathlib import Path
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import CorruptFile, write_bytes
 from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START, Profile, describe, escape, think
 from ipt.samples.store import SampleReader
@@ -36,9 +37,7 @@ class Tokenizer:
     def __init__(self, backend: Backend, source: str = "tokenizer") -> None:
         ids = {name: number for name in SPECIAL_NAMES if (number := backend.token_to_id(name)) is not None}
         if missing := [name for name in SPECIAL_NAMES if name not in ids]:
-            raise ValueError(
-                f"{source} has no token {', '.join(missing)}; a Qwen2.5 tokenizer or one of ours is needed"
-            )
+            raise UserError(f"{source} has no token {', '.join(missing)}; a Qwen2.5 tokenizer or one of ours is needed")
         backend.encode_special_tokens = True
         self._backend = backend
         self._ids = lru_cache(maxsize=TEXTS_KEPT)(self._encode)
@@ -85,7 +84,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             raise CorruptFile(f"{file} is not a readable tokenizer ({error}); write or download it again") from error
         return Tokenizer(backend, str(file))
     if not (folder / "vocab.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no tokenizer: expected {TOKENIZER_FILE}, or vocab.json and merges.txt")
+        raise MissingFile(f"{folder} holds no tokenizer: expected {TOKENIZER_FILE}, or vocab.json and merges.txt")
     from transformers import AutoTokenizer
 
     pretrained = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -98,7 +97,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     Deterministic: the same texts, in whatever order, give the same tokens. Special tokens have the ids 0 to 3.
     """
     if size < BYTES + len(SPECIAL_NAMES):
-        raise ValueError(f"a byte-level tokenizer has at least {BYTES + len(SPECIAL_NAMES)} tokens, got size {size}")
+        raise UserError(f"a byte-level tokenizer has at least {BYTES + len(SPECIAL_NAMES)} tokens, got size {size}")
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -13,6 +13,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ipt.common.errors import UserError
+
 
 @dataclass(frozen=True)
 class ResizeRule:
@@ -69,7 +71,7 @@ def grid_of(image_CHW: Tensor, patch: int) -> tuple[int, int]:
 def grid_of_size(height: int, width: int, patch: int) -> tuple[int, int]:
     """`grid_of` an image of this size."""
     if height % patch or width % patch or not height * width:
-        raise ValueError(f"an image of {height} x {width} cannot be cut into patches of {patch}")
+        raise UserError(f"an image of {height} x {width} cannot be cut into patches of {patch}")
     return height // patch, width // patch
 
 

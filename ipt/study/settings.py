@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ipt.common.errors import UserError
 from ipt.common.settings import typed
 from ipt.inference.prediction import MODES
 
@@ -53,9 +54,9 @@ class Arm:
 
     def __post_init__(self) -> None:
         if wrong := sorted(set(self.modes) - set(MODES)):
-            raise ValueError(f"unknown modes of inference {', '.join(wrong)}; valid: {', '.join(MODES)}")
+            raise UserError(f"unknown modes of inference {', '.join(wrong)}; valid: {', '.join(MODES)}")
         if self.votes < 1:
-            raise ValueError(f"votes must be at least 1, got {self.votes}")
+            raise UserError(f"votes must be at least 1, got {self.votes}")
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ class Study:
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise ValueError(f"study.split must be one of {', '.join(SPLITS)}, got '{self.split}'")
+            raise UserError(f"study.split must be one of {', '.join(SPLITS)}, got '{self.split}'")
         if min(self.scale, self.workers, self.questions) < 1:
-            raise ValueError("a study needs scale, workers and questions of at least 1")
+            raise UserError("a study needs scale, workers and questions of at least 1")
 
     def dataset(self, task: str, split: str) -> Path:
         """The folder of a task's split."""
@@ -130,15 +131,15 @@ def make_study(values: Mapping[str, Any]) -> Study:
     for name, contrast in study.contrasts.items():
         for wanted in (contrast.arm, contrast.reference):
             if wanted not in study.arms:
-                raise ValueError(f"contrast '{name}' names the arm '{wanted}'; the study has {', '.join(study.arms)}")
+                raise UserError(f"contrast '{name}' names the arm '{wanted}'; the study has {', '.join(study.arms)}")
     for name, task in study.tasks.items():
         if unknown := sorted(task.steps.keys() - study.arms.keys()):
-            raise ValueError(
+            raise UserError(
                 f"steps of task '{name}' name the arm '{unknown[0]}'; the study has {', '.join(study.arms)}"
             )
     for name, arm in study.arms.items():
         if arm.after and arm.after not in study.arms:
-            raise ValueError(f"arm '{name}' comes after '{arm.after}'; the study has {', '.join(study.arms)}")
+            raise UserError(f"arm '{name}' comes after '{arm.after}'; the study has {', '.join(study.arms)}")
     return study
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
@@ -83,7 +84,7 @@ def readers(config: TrainConfig) -> dict[str, SampleReader]:
     found: dict[str, SampleReader] = {folder: read(Path(folder)) for folder in config.data.weights}
     for folder, reader in found.items():
         if others := sorted(set(reader.column("task")) - set(config.task.names)):
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds samples of the tasks {', '.join(others)}, the run is for {', '.join(config.task.names)}; "
                 "choose task=all, or that task"
             )
@@ -105,7 +106,7 @@ def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: P
         return Assets(tokenizer, _kept_codec(config, datasets, shape, folder), profile, shape)
     made = load_codec(init if codec == "init" and init is not None else codec)
     if (made.channels, made.downsample) != (shape.latents.channels, shape.latents.downsample):
-        raise ValueError(
+        raise UserError(
             f"the codec has {made.channels} channels at 1/{made.downsample}, the model {shape.latents.channels} at "
             f"1/{shape.latents.downsample}"
         )
@@ -241,13 +242,15 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
         changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(CHANGEABLE)]
         if changed:
             details = "; ".join(f"{name}: {before.get(name)} there, {now.get(name)} here" for name in changed)
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds a run with other settings ({details}); restore them, or set another output_dir"
             )
     try:
         write_json(path, here)
     except OSError as error:
-        raise OSError(f"the output folder {folder} cannot be written ({error}); set another output_dir") from error
+        raise UnwritableFile(
+            f"the output folder {folder} cannot be written ({error}); set another output_dir"
+        ) from error
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ipt.common.cli import run
+from ipt.common.errors import UserError
 from ipt.common.progress import tracked
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_mode
@@ -90,8 +91,8 @@ def write_cache(
                 encoded += writer.add(pictures, codec.encode)
             except RejectedSample as rejection:
                 rejected.append(f"{reader.where(row)}: {rejection}")
-            except ValueError as error:
-                raise ValueError(f"{reader.where(row)}: {error}") from error
+            except UserError as error:
+                raise UserError(f"{reader.where(row)}: {error}") from error
     finally:
         writer.flush()
     writer.close()

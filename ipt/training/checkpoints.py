@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import MANIFEST, read_json, read_manifest, sync_folder, write_json, write_manifest
 from ipt.training.distributed import World
 from ipt.training.settings import CheckpointConfig
@@ -74,7 +75,7 @@ class Checkpoints:
         except (OSError, CheckpointException) as error:
             shutil.rmtree(partial, ignore_errors=True)
             kept = self.latest()
-            raise OSError(
+            raise UnwritableFile(
                 f"the checkpoint {target} could not be written ({reason(error)}); "
                 f"{f'{kept.name} is whole and will be resumed from' if kept else 'there is none before it'}"
             ) from error
@@ -90,7 +91,7 @@ class Checkpoints:
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
                 load(dict(tensors), checkpoint_id=path)
         except (CheckpointException, KeyError, ValueError, RuntimeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{path} does not fit this run's model, tuning or optimizer ({reason(error)}); start anew in another folder"
             ) from error
         progress: dict[str, Any] = read_json(path / PROGRESS)

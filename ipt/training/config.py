@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import typed
 from ipt.imagination.settings import ImaginationConfig
@@ -51,7 +52,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         if self.pad_packs < 1:
-            raise ValueError(f"model.pad_packs must be positive, got {self.pad_packs}")
+            raise UserError(f"model.pad_packs must be positive, got {self.pad_packs}")
         if self.preset not in presets:
             raise UnknownName(unknown_name("model preset", self.preset, presets))
         if self.attention not in ATTENTION:
@@ -134,7 +135,7 @@ class LaunchSettings:
 
     def __post_init__(self) -> None:
         if self.gpus < 1:
-            raise ValueError(f"launch.gpus must be at least 1, got {self.gpus}")
+            raise UserError(f"launch.gpus must be at least 1, got {self.gpus}")
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     that do not go together."""
     config = typed(TrainConfig, values, "train")
     if found := conflicts(config):
-        raise ValueError("the settings do not go together: " + "; ".join(found))
+        raise UserError("the settings do not go together: " + "; ".join(found))
     return config
 
 

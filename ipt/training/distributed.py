@@ -27,6 +27,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ipt.common.errors import UserError
 from ipt.model.unified import UnifiedModel
 from ipt.training.losses import Objective
 from ipt.training.settings import DistributedConfig
@@ -76,7 +77,7 @@ def start_world(settings: DistributedConfig) -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
     if (settings.kind == "single") != (size == 1):
-        raise ValueError(
+        raise UserError(
             f"distributed={settings.kind} does not go with {size} process(es); "
             f"{'choose ddp, fsdp2, hsdp or deepspeed' if size > 1 else 'set launch.gpus, or use torchrun or accelerate launch'}"
         )

@@ -17,12 +17,12 @@ from types import FrameType
 
 import psutil
 
+from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.hydra_command import stop
 from ipt.training.config import LaunchSettings, TrainConfig, as_values, train_config
 from ipt.training.records import METRICS, last_record
 from ipt.training.stopping import signals_handled
-from ipt.training.sweep import MISTAKES
 
 LAUNCHED = "launched.json"
 
@@ -43,7 +43,9 @@ def launch(config: TrainConfig) -> float | None:
     try:
         write_json(path, as_values(replace(config, launch=LaunchSettings())))
     except OSError as error:
-        raise OSError(f"the output folder {folder} cannot be written ({error}); set another output_dir") from error
+        raise UnwritableFile(
+            f"the output folder {folder} cannot be written ({error}); set another output_dir"
+        ) from error
     process: subprocess.Popen[bytes] | None = None
 
     def hand_on(number: int, frame: FrameType | None) -> None:
@@ -99,5 +101,5 @@ if __name__ == "__main__":
 
     try:
         run(train_config(read_json(Path(sys.argv[1]))))
-    except MISTAKES as error:
+    except UserError as error:
         stop(str(error))

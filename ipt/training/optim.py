@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from ipt.common.errors import UserError
 from ipt.training.settings import OptimConfig
 
 
@@ -49,7 +50,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
     """AdamW over what is trained; frozen parameters take no memory here. ``ValueError`` where nothing is trained."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
-        raise ValueError("no parameter is trained: the tuning freezes all of the model")
+        raise UserError("no parameter is trained: the tuning freezes all of the model")
     return torch.optim.AdamW(
         trained,
         lr=config.lr,

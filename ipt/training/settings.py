@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.inference.prediction import MODES
 from ipt.inference.settings import READOUTS, DrawSettings, TextSettings
@@ -27,11 +28,11 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if min(self.ce_weight, self.flow_weight) < 0 or not self.ce_weight + self.flow_weight > 0:
-            raise ValueError(
+            raise UserError(
                 f"ce_weight and flow_weight must be >= 0, not both 0; got {self.ce_weight} and {self.flow_weight}"
             )
         if self.timestep_shift <= 0 or self.chunk < 1:
-            raise ValueError(f"timestep_shift and chunk must be positive, got {self.timestep_shift} and {self.chunk}")
+            raise UserError(f"timestep_shift and chunk must be positive, got {self.timestep_shift} and {self.chunk}")
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule must be constant or cosine, got '{self.schedule}'")
+            raise UserError(f"schedule must be constant or cosine, got '{self.schedule}'")
         if not self.lr > 0 or not 0 <= self.min_lr <= self.lr:
-            raise ValueError(f"learning rates need 0 <= min_lr <= lr and lr > 0, got {self.min_lr} and {self.lr}")
+            raise UserError(f"learning rates need 0 <= min_lr <= lr and lr > 0, got {self.min_lr} and {self.lr}")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise ValueError(f"beta1 and beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}")
+            raise UserError(f"beta1 and beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}")
         if self.warmup_steps < 0 or self.clip <= 0 or self.eps <= 0 or self.weight_decay < 0:
-            raise ValueError("warmup_steps and weight_decay must be >= 0, clip and eps > 0")
+            raise UserError("warmup_steps and weight_decay must be >= 0, clip and eps > 0")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class EmaConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
-            raise ValueError(f"an EMA decay lies in [0, 1), got {self.decay}")
+            raise UserError(f"an EMA decay lies in [0, 1), got {self.decay}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.keep_last < 1 or self.keep_best < 0:
-            raise ValueError("every and keep_last must be at least 1, keep_best at least 0")
+            raise UserError("every and keep_last must be at least 1, keep_best at least 0")
         valid = ("loss", "ce", "flow", *(f"accuracy/{mode}" for mode in MODES))
         if self.best not in valid:
             raise UnknownName(unknown_name("figure for checkpoints.best", self.best, valid))
@@ -115,7 +116,7 @@ class EvaluationSettings:
         if self.answer not in READOUTS:
             raise UnknownName(unknown_name("evaluation.answer", self.answer, READOUTS))
         if self.questions < 0 or self.batch_size < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError("evaluation.questions must be at least 0, batch_size and limit at least 1")
+            raise UserError("evaluation.questions must be at least 0, batch_size and limit at least 1")
 
     def chosen(self, trained: Sequence[str]) -> tuple[str, ...]:
         """The modes to answer in, for a model that is trained in the imagination modes ``trained``."""
@@ -148,13 +149,13 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got '{self.dtype}'")
+            raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got '{self.dtype}'")
         if self.resume not in ("auto", "never"):
-            raise ValueError(f"resume must be auto or never, got '{self.resume}'")
+            raise UserError(f"resume must be auto or never, got '{self.resume}'")
         if self.steps < 1 or self.max_skipped < 1:
-            raise ValueError("steps and max_skipped must be at least 1")
+            raise UserError("steps and max_skipped must be at least 1")
         if self.hang_minutes < 0:
-            raise ValueError(f"hang_minutes must be at least 0, got {self.hang_minutes}")
+            raise UserError(f"hang_minutes must be at least 0, got {self.hang_minutes}")
 
 
 DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp", "deepspeed")
@@ -171,6 +172,6 @@ class DistributedConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in DISTRIBUTED:
-            raise ValueError(unknown_name("distributed", self.kind, DISTRIBUTED))
+            raise UserError(unknown_name("distributed", self.kind, DISTRIBUTED))
         if self.shard < 1 or self.timeout_minutes < 1:
-            raise ValueError("shard and timeout_minutes must be at least 1")
+            raise UserError("shard and timeout_minutes must be at least 1")

@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ipt.common.errors import UserError
 from ipt.common.files import read_json, write_bytes, write_json
 from ipt.training.records import METRICS, VALIDATION, last_record
 
 SUMMARY = "summary.md"
 RUNNING, DONE, PLANNED, STOPPED, FAILED = "running", "done", "planned", "stopped", "failed"
-#: What users can mend: told in a line. Anything else comes with its traceback.
-MISTAKES = (ValueError, OSError, RuntimeError, FloatingPointError)
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def run_job(job: Job, sweep: Path, work: Callable[[], tuple[str, float | None]])
     try:
         status, loss = work()
     except Exception as error:
-        if not isinstance(error, MISTAKES):
+        if not isinstance(error, UserError):
             traceback.print_exc()
         print(f"error: job {job.number}: {error}", file=sys.stderr)
         job.ended(FAILED, started, str(error) or type(error).__name__).write(sweep)

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from ipt.common.errors import UserError
 from ipt.common.files import atomic_writer, naming, read_json, write_bytes
 from ipt.common.registry import Registry
 from ipt.common.revision import code_revision
@@ -105,9 +106,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ValueError(
-                f"tracker=tensorboard needs tensorboard: pip install '.[tensorboard]' ({error})"
-            ) from error
+            raise UserError(f"tracker=tensorboard needs tensorboard: pip install '.[tensorboard]' ({error})") from error
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
         for name, value in (("config", config_of(folder)), ("start", about_start())):
             self._writer.add_text(name, f"```\n{json.dumps(value, indent=2)}\n```", step)
@@ -134,7 +133,7 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError as error:
-            raise ValueError(f"tracker=wandb needs wandb: pip install '.[wandb]' ({error})") from error
+            raise UserError(f"tracker=wandb needs wandb: pip install '.[wandb]' ({error})") from error
         name, config = folder.name, {**config_of(folder), "start": about_start()}
         self._run = wandb.init(dir=str(folder), name=name, id=name, resume="allow", config=config)
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ipt.common.errors import DivergedRun, UserError
 from ipt.common.progress import Meter
 from ipt.common.seeding import derived_seed
 from ipt.model.unified import UnifiedModel
@@ -184,7 +185,7 @@ class Trainer:
         batch = pack.to(self.world.device)
         if batch.pictures:
             if self.encode is None:
-                raise ValueError("the samples hold images, but the run has neither a codec nor a latent cache")
+                raise UserError("the samples hold images, but the run has neither a codec nor a latent cache")
             batch = batch.encoded(self.encode)
         batch, target = noised(batch, config.seed, config.loss.timestep_shift, config.loss.fresh_noise)
         losses = self.objective(batch, target)
@@ -245,7 +246,7 @@ class Trainer:
         what = f"loss {record.loss}, gradient norm {record.gradient_norm}; samples with the largest losses: {names}"
         log.warning("step %d is not finite and was skipped (%s)", record.step, what)
         if self._skipped_in_a_row >= self.config.max_skipped:
-            raise FloatingPointError(
+            raise DivergedRun(
                 f"{self._skipped_in_a_row} steps in a row were not finite, the last one {record.step}: {what}; the weights are "
                 "those before them. Look at these samples, or lower the learning rate"
             )
@@ -287,7 +288,7 @@ class Trainer:
         if latest is None:
             return
         if self.config.resume == "never":
-            raise ValueError(
+            raise UserError(
                 f"{self.folder} holds a run already ({latest.name}); continue with resume=auto or choose another folder"
             )
         progress = self.checkpoints.load(latest, self._tensors())

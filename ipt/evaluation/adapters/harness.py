@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ipt.common.errors import UserError
 from ipt.common.settings import typed
 from ipt.inference.checkpoint import Checkpoint, load_checkpoint
 from ipt.inference.engine import Engine
@@ -91,5 +92,5 @@ def options_of(text: str) -> tuple[str, tuple[str, ...]]:
     """Question and options of a harness's prompt, without its headings and instructions. ``ValueError`` where there are none."""
     question, choices = split_options(text)
     if not choices:
-        raise ValueError(f"a question without answer options, which these models are not trained for: {text[:200]!r}")
+        raise UserError(f"a question without answer options, which these models are not trained for: {text[:200]!r}")
     return LABEL.sub("", HEADING.sub("", question)), tuple(choice.splitlines()[0].strip() for choice in choices)

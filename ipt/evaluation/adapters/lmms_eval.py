@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from lmms_eval.api.model import lmms
 
+from ipt.common.errors import UserError
 from ipt.common.images import encode_image, flatten
 from ipt.common.progress import tracked
 from ipt.evaluation.adapters.harness import Content, Harness
@@ -32,7 +33,7 @@ class Ipt(lmms):
     ) -> None:
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("model ipt runs in one process; start lmms-eval without a launcher")
+            raise UserError("model ipt runs in one process; start lmms-eval without a launcher")
         self._harness = Harness(Path(pretrained), batch_size=int(max_batch_size or batch_size), **settings)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipt.common import cli
+from ipt.common.errors import MissingFile, UserError
 from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
 from ipt.evaluation.benchmarks.catalog import BENCHMARKS
@@ -31,10 +32,10 @@ class BenchmarkConfig:
 def main(config: BenchmarkConfig) -> None:
     """Write shards and, last, the manifest; says where the number of questions is not the published one."""
     if config.name not in BENCHMARKS:
-        raise ValueError(unknown_name("benchmark", config.name, BENCHMARKS))
+        raise UserError(unknown_name("benchmark", config.name, BENCHMARKS))
     benchmark, source, output = BENCHMARKS[config.name], Path(config.source), Path(config.output)
     if not source.exists():
-        raise FileNotFoundError(f"{source} does not exist; download {benchmark.origin} into it")
+        raise MissingFile(f"{source} does not exist; download {benchmark.origin} into it")
     count = 0
 
     def samples() -> Iterator[SpatialSample]:

@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ipt.common.errors import UserError
 from ipt.evaluation.benchmarks.subsets import count_options, drawn
 from ipt.samples.official.rows import Row, count_rows, parquet_files, require_columns, rows_of
 from ipt.samples.official.viewer import make_sample, read_viewer
@@ -38,7 +39,7 @@ def parts(source: Path, names: Sequence[str]) -> Iterator[tuple[str, list[Path]]
         files.setdefault(next((name for name in names if name in places), ""), []).append(path)
     if missing := [name for name in names if name not in files]:
         found = ", ".join(str(path.relative_to(source)) for paths in files.values() for path in paths)
-        raise ValueError(f"{source} lacks the parts {', '.join(missing)}; its files are: {found[:400]}")
+        raise UserError(f"{source} lacks the parts {', '.join(missing)}; its files are: {found[:400]}")
     return ((name, files[name]) for name in names)
 
 

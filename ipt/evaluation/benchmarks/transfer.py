@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ipt.common.errors import MissingFile
 from ipt.common.files import CorruptFile, read_json
 from ipt.evaluation.benchmarks.published import with_roles
 from ipt.evaluation.benchmarks.subsets import drawn_by_stratum
@@ -147,7 +148,7 @@ def only_file(source: Path, pattern: str) -> Path:
     """``source`` itself, or the one file in it that matches."""
     found = [source] if source.is_file() else sorted(source.glob(pattern))
     if len(found) != 1:
-        raise FileNotFoundError(f"{source} holds {len(found)} files {pattern.removeprefix('**/')}, expected one")
+        raise MissingFile(f"{source} holds {len(found)} files {pattern.removeprefix('**/')}, expected one")
     return found[0]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ipt.common.errors import UserError
 from ipt.common.images import RGB
 from ipt.common.seeding import generator
 from ipt.common.statistics import Floats, clustered_mean
@@ -96,7 +97,7 @@ def _judge_task(
         source = reader if config.probe_data is None else SampleReader(config.probe_data)
         try:
             rows += contents(pictures, source, config, seed)
-        except ValueError as error:
+        except UserError as error:
             notes.append(f"What the pictures show was not read: {error}.")
     return Quality(task, pictures.size, len(pictures.scenes), pictures.drawn_from, tuple(rows), tuple(notes))
 
@@ -131,7 +132,7 @@ def likeness(pictures: Pictures, perceptual: Lpips | None) -> list[QualityRow]:
 def contents(pictures: Pictures, source: SampleReader, config: QualityConfig, seed: int) -> list[QualityRow]:
     """What a probe reads: objects, and what the task's questions are about. ``ValueError`` where facts or other scenes lack."""
     if pictures.unlabelled:
-        raise ValueError(pictures.unlabelled)
+        raise UserError(pictures.unlabelled)
     side = max(16, min(PROBE_SIDE, *pictures.size) // 8 * 8)
     known = training_pictures(source, pictures.task, pictures.size, side, config.probe_limit, seed)
     small = np.stack([picture for _, picture, _ in known])
@@ -144,7 +145,7 @@ def contents(pictures: Pictures, source: SampleReader, config: QualityConfig, se
         held = np.flatnonzero(np.isin(pictures.scenes, part))
         rows = np.flatnonzero(~np.isin(owners, part))
         if not len(rows):
-            raise ValueError(f"{source.source} has no scene that was not asked about; set quality.probe_data=FOLDER")
+            raise UserError(f"{source.source} has no scene that was not asked about; set quality.probe_data=FOLDER")
         probe = fit_probe(small[rows], [labels[row] for row in rows], seed)
         for (metric, shown), read in read_all(probe, pictures, held, side).items():
             values.setdefault((metric, shown), np.full(len(pictures.scenes), np.nan))[held] = read

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ipt.common.errors import UserError
 from ipt.samples.sample import SpatialSample
 
 #: First-person facts name at most this many objects, the largest; a full list leaves smaller ones unknown.
@@ -37,7 +38,7 @@ def labels_of(sample: SpatialSample) -> Labels:
     try:
         return READERS[sample.task](sample.facts)
     except KeyError as error:
-        raise ValueError(
+        raise UserError(
             f"sample '{sample.id}' has no fact {error}: what its imagination shows can be judged for generated datasets only"
         ) from error
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipt.common.errors import UserError
+
 #: torchvision's AlexNet and the linear weights of the authors' repository, by their published names.
 BACKBONE, LINEAR = "alexnet-owt-7be5be79.pth", "alex.pth"
 #: Convolutions of AlexNet: name, stride, padding, and whether a max-pool of 3 x 3, stride 2, comes before.
@@ -24,7 +26,7 @@ class Lpips:
     def __init__(self, folder: Path) -> None:
         for name in (BACKBONE, LINEAR):
             if not (folder / name).is_file():
-                raise ValueError(
+                raise UserError(
                     f"LPIPS needs {BACKBONE} (torchvision's AlexNet) and {LINEAR} (the authors' v0.1 weights) in "
                     f"{folder}: {name} is not there"
                 )
@@ -33,7 +35,7 @@ class Lpips:
         lacking = [f"{BACKBONE}: {name}" for name in names if name not in self.backbone]
         lacking += [f"{LINEAR}: {name}" for name in map(linear_name, range(len(LAYERS))) if name not in self.linear]
         if lacking:
-            raise ValueError(f"these are not the weights of LPIPS; {folder} lacks {', '.join(lacking)}")
+            raise UserError(f"these are not the weights of LPIPS; {folder} lacks {', '.join(lacking)}")
 
     @torch.no_grad()
     def __call__(self, picture_BCHW: Tensor, truth_BCHW: Tensor) -> Tensor:
@@ -74,4 +76,4 @@ def weights(path: Path) -> Mapping[str, Tensor]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+        raise UserError(f"{path} cannot be read as weights: {error}") from error

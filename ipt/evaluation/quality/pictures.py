@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ipt.common.errors import UserError
 from ipt.common.images import RGB, decode_image, image_size
 from ipt.common.progress import tracked
 from ipt.common.seeding import generator
@@ -46,7 +47,7 @@ def judged_pictures(run: Run, reader: SampleReader, task: str, limit: int, seed:
     order = generator(seed, "judged", task).permutation(len(found))[:limit]
     chosen = sorted((found[row] for row in order), key=lambda prediction: prediction.sample_id)
     if len({prediction.scene for prediction in chosen}) < 2:
-        raise ValueError(
+        raise UserError(
             f"{run.folder}: imaginations of '{task}' are judged against other scenes; there are not two scenes"
         )
     sizes = Counter(image_size(run.folder / prediction.images[0]) for prediction in chosen)
@@ -60,7 +61,7 @@ def judged_pictures(run: Run, reader: SampleReader, task: str, limit: int, seed:
         truths.append(resized(sample.imagination.pixels(), size))
         try:
             labels.append(labels_of(sample))
-        except ValueError as error:
+        except UserError as error:
             unlabelled = unlabelled or str(error)
     imagined = [[resized(decode_image(run.folder / name), size) for name in p.images] for p in chosen]
     scenes = [prediction.scene for prediction in chosen]
@@ -74,7 +75,7 @@ def rows_of(predictions: Sequence[Prediction], reader: SampleReader) -> list[int
     """The rows of samples; ``ValueError`` names one that the dataset lacks."""
     rows = {name: row for row, name in enumerate(reader.ids())}
     if lacking := [p.sample_id for p in predictions if p.sample_id not in rows]:
-        raise ValueError(
+        raise UserError(
             f"{reader.source} lacks {len(lacking)} samples that the run answered, such as '{lacking[0]}': not the run's data"
         )
     return [rows[prediction.sample_id] for prediction in predictions]

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ipt.common.errors import UserError
 from ipt.common.seeding import derived_seed, generator
 from ipt.common.statistics import Floats
 from ipt.evaluation.quality.labels import Labels
@@ -129,7 +130,7 @@ def fit_probe(pictures: NDArray[np.uint8], labels: Sequence[Labels], seed: int, 
     shown = Counter(noun for label in labels for noun in label.counts)
     nouns = tuple(sorted(noun for noun, times in shown.items() if times >= LEAST_PICTURES))
     if not nouns:
-        raise ValueError(f"a probe needs a noun that {LEAST_PICTURES} pictures show; {len(labels)} pictures have none")
+        raise UserError(f"a probe needs a noun that {LEAST_PICTURES} pictures show; {len(labels)} pictures have none")
     aims = targets(labels, nouns)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "probe", "weights"))

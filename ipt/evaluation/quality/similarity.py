@@ -7,6 +7,7 @@ import math
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ipt.common.errors import UserError
 from ipt.common.images import RGB
 from ipt.common.statistics import Floats
 
@@ -28,7 +29,7 @@ def ssim(picture: RGB, truth: RGB) -> float:
     window of 11 x 11, standard deviation 1.5, K = 0.01 and 0.03). ``ValueError`` for pictures smaller than the window."""
     check_sizes(picture, truth)
     if min(truth.shape[:2]) <= 2 * RADIUS:
-        raise ValueError(f"structural similarity needs at least {2 * RADIUS + 1} pixels a side, got {truth.shape[:2]}")
+        raise UserError(f"structural similarity needs at least {2 * RADIUS + 1} pixels a side, got {truth.shape[:2]}")
     x, y = picture.astype(np.float64), truth.astype(np.float64)
     mean_x, mean_y = smoothed(x), smoothed(y)
     variance_x, variance_y = smoothed(x * x) - mean_x**2, smoothed(y * y) - mean_y**2
@@ -46,4 +47,4 @@ def smoothed(values: Floats) -> Floats:
 
 def check_sizes(picture: RGB, truth: RGB) -> None:
     if picture.shape != truth.shape:
-        raise ValueError(f"pictures are compared at one size, got {picture.shape} and {truth.shape}")
+        raise UserError(f"pictures are compared at one size, got {picture.shape} and {truth.shape}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipt.common.errors import UserError
 from ipt.common.files import write_bytes, write_json
 from ipt.evaluation.report.choice import choose
 from ipt.evaluation.report.figures import compute
@@ -27,10 +28,10 @@ def write_report(
     """
     folders = [Path(folder).resolve() for folder in runs]
     if not folders or len(set(folders)) != len(folders):
-        raise ValueError(f"a report needs run folders, each once, got {', '.join(map(str, runs)) or 'none'}")
+        raise UserError(f"a report needs run folders, each once, got {', '.join(map(str, runs)) or 'none'}")
     read = [read_run(Path(folder)) for folder in runs]
     if empty := [str(run.folder) for run in read if not run.predictions]:
-        raise ValueError(f"there are no predictions in {', '.join(empty)}")
+        raise UserError(f"there are no predictions in {', '.join(empty)}")
     figures, chosen = compute(read, quality or QualityConfig(), seed), choose(read, gallery, seed)
     shown = {"samples": [sample.sample_id for sample in chosen.shown], "of": chosen.total, "seed": seed}
     write_bytes(output_dir / PAGE, render(figures, chosen).encode())

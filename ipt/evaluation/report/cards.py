@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ipt.common.errors import UserError
 from ipt.common.files import MANIFEST, sha256_file
 from ipt.common.filters import menu, shown_count
 from ipt.common.html import Html, picture, tag
@@ -50,9 +51,9 @@ class Pictures:
         try:
             reader = SampleReader(source)
             if sha256_file(source / MANIFEST if source.is_dir() else source) != run.manifest.data_sha256:
-                raise ValueError(f"{source} is not the dataset that was asked, its manifest differs")
+                raise UserError(f"{source} is not the dataset that was asked, its manifest differs")
             rows = {name: row for row, name in enumerate(reader.ids())}
-        except (OSError, ValueError) as error:
+        except (OSError, UserError) as error:
             self.notes.append(f"No input pictures for {run.folder}: {error}.")
             return
         self._readers[run.manifest.data_sha256] = reader, rows

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ipt.common.errors import UserError
 from ipt.common.files import read_json_lines
 from ipt.evaluation.comparison import Comparison, compare, labels
 from ipt.evaluation.metrics import Scores, scores_of
@@ -71,7 +72,7 @@ def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
     for group in same_data(runs):
         try:
             found = compare(group, seed) if len(group) > 1 else []
-        except ValueError as error:
+        except UserError as error:
             notes.append(f"No differences are given: {error}.")
             continue
         own = dict(zip(labels(group), (names[runs.index(run)] for run in group), strict=True))
@@ -82,7 +83,7 @@ def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
         judged: list[Quality] = []
         try:
             judged = judge(run, quality, seed, perceptual)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             notes.append(f"The imaginations of {name} were not judged: {error}.")
         curves = training_curves(Path(run.manifest.checkpoint))
         parts.append(RunFigures(name, run, scores_of(run, seed), tuple(judged), curves))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
+from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile
 from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
@@ -107,13 +108,13 @@ def source_files(config: ConvertConfig, task: Task) -> tuple[Schema, list[Path]]
     for path in parquet_files(Path(config.source)):
         by_schema.setdefault(schema_of(path, task), []).append(path)
     if config.schema == "auto" and len(by_schema) > 1:
-        raise ValueError(
+        raise UserError(
             f"{config.source} holds files of both schemas (the releases' converter writes its own beside the originals); choose "
             f"with schema=viewer or schema=interleaved: {', '.join(str(files[0]) for files in by_schema.values())}"
         )
     schema = next(iter(by_schema)) if config.schema == "auto" else cast(Schema, config.schema)
     if schema not in by_schema:
-        raise ValueError(f"{config.source} holds no file of schema '{schema}'; it holds: {', '.join(by_schema)}")
+        raise UserError(f"{config.source} holds no file of schema '{schema}'; it holds: {', '.join(by_schema)}")
     return schema, by_schema[schema]
 
 
@@ -121,7 +122,7 @@ def convert(config: ConvertConfig) -> None:
     """Write shards, ``prompts.json`` and, last, the manifest. Raises ``ValueError`` naming what is wrong and where."""
     for name, value, valid in (("task", config.task, TASKS), ("split", config.split, SPLITS)):
         if value not in valid:
-            raise ValueError(unknown_name(name, value, valid))
+            raise UserError(unknown_name(name, value, valid))
     task, split, texts = cast(Task, config.task), cast(Split, config.split), Texts()
     for folder in config.companions:
         read_companion(Path(folder), texts)

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ipt.common.errors import UserError
 from ipt.common.files import atomic_writer, write_json
 from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
@@ -85,9 +86,9 @@ def interleaved_row(sample: SpatialSample, mode: str, profile: Profile, seed: in
 def export(config: ExportConfig) -> None:
     """Write ``chunk_0.parquet``, ... and ``parquet_info.json``. Raises ``ValueError`` naming the row that cannot be written."""
     if config.mode not in MODES:
-        raise ValueError(unknown_name("mode", config.mode, list(MODES)))
+        raise UserError(unknown_name("mode", config.mode, list(MODES)))
     if config.rows_per_file < 1:
-        raise ValueError(f"rows_per_file must be positive, got {config.rows_per_file}")
+        raise UserError(f"rows_per_file must be positive, got {config.rows_per_file}")
     reader = SampleReader(config.dataset)
     profile = load_profile(config.profile, None if config.prompts is None else Path(config.prompts))
     output, data_dir = Path(config.output), Path(config.data_dir or config.output)
@@ -104,8 +105,8 @@ def exported_rows(reader: SampleReader, mode: str, profile: Profile, seed: int) 
     for number, sample in enumerate(reader):
         try:
             yield interleaved_row(sample, mode, profile, seed)
-        except ValueError as error:
-            raise ValueError(f"{reader.where(number)}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{reader.where(number)}: {error}") from error
 
 
 def write_chunk(path: Path, rows: Iterator[dict[str, Any]]) -> dict[str, int]:

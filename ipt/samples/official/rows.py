@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ipt.common.errors import MissingFile
 from ipt.common.files import CorruptFile, read_json
 from ipt.common.images import BadImage, image_size, open_image
 from ipt.samples.store import MAX_CELL_BYTES
@@ -105,7 +106,7 @@ def parquet_files(folder: Path) -> list[Path]:
     """All parquet files below ``folder``, or the one file; ``FileNotFoundError`` where there is none."""
     files = [folder] if folder.is_file() else sorted(folder.rglob("*.parquet"))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no parquet file")
+        raise MissingFile(f"{folder} holds no parquet file")
     return files
 
 

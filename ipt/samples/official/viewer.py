@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile
 from ipt.samples.official.options import split_options
 from ipt.samples.official.rows import Row
@@ -76,5 +77,5 @@ def make_sample(row: Row, **parts: Any) -> SpatialSample:
     parts = {"rationale": "", "caption": "", **parts}
     try:
         return SpatialSample(provenance=Provenance(BACKEND, "", scene, 0), **parts)
-    except ValueError as error:
+    except UserError as error:
         raise CorruptFile(f"{row.path}, row {row.number}: {error}") from error
