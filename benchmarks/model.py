@@ -34,7 +34,7 @@ from ipt.model.mot import ExpertBlock, MoTLayer, Rope
 from ipt.model.sampling import LatentVelocity, sample_latents
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import lay_out, single_tokens
-from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss, Role, SpanTable
 from ipt.sequence.visibility import Sight, dense_mask, token_sight, visible
 
@@ -82,14 +82,14 @@ class Bench:
         return torch.randn(*shape, generator=self.generator)
 
     def text(self, count: int) -> Segment:
-        return Segment(Kind.TEXT, torch.randint(4, 1000, (count,), generator=self.generator), loss=Loss.CE)
+        return Segment(Kind.TEXT, TokenIds(torch.randint(4, 1000, (count,), generator=self.generator)), loss=Loss.CE)
 
     def vit(self, side: int) -> Segment:
-        return Segment(Kind.VIT, self.random(3, side * self.geometry.vit_patch, side * self.geometry.vit_patch))
+        return Segment(Kind.VIT, Pixels(self.random(3, side * self.geometry.vit_patch, side * self.geometry.vit_patch)))
 
     def latent(self, side: int, kind: Kind = Kind.VAE) -> Segment:
         size = side * self.geometry.latent_patch
-        return Segment(kind, self.random(self.geometry.latent_channels, size, size))
+        return Segment(kind, Latents(self.random(self.geometry.latent_channels, size, size)))
 
     def imagining(self, side: int, vit: int) -> list[Segment]:
         """Observation, question, thought, imagined image with its copies, answer."""
@@ -235,7 +235,7 @@ def decoding(preset: str, rows: int, new: int) -> None:
 
     def without_cache() -> None:
         for step in range(new):
-            texts = [Segment(Kind.TEXT, row[:step], loss=Loss.CE) for row in ids]
+            texts = [Segment(Kind.TEXT, TokenIds(row[:step]), loss=Loss.CE) for row in ids]
             bench.model(lay_out([[*p, t] for p, t in zip(prompt, texts, strict=True)], TOKENS, bench.geometry))
 
     show(

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -24,10 +25,11 @@ from torch import Tensor
 from benchmarks.model import Bench, IndexRouted
 from ipt.common import cli
 from ipt.model.mot import Rope
-from ipt.sequence.batch import PackedBatch, lay_out
+from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
 from ipt.sequence.segments import SpecialTokens
 from ipt.sequence.visibility import dense_mask
-from ipt.training.losses import LossConfig, Objective, TokenCounts, noised, weighted_loss
+from ipt.training.losses import Objective, mean_losses, noised, token_counts
+from ipt.training.settings import LossConfig
 
 TOKENS = SpecialTokens(0, 1, 2, 3)
 KINDS = ("naive", "ours")
@@ -54,12 +56,12 @@ class NaiveStep:
         self.model, self.config = objective.model, objective.config
         self.layers = [IndexRouted(layer, batch.spans) for layer in self.model.decoder.layers]
 
-    def __call__(self, batch: PackedBatch, target_FD: Tensor, counts: TokenCounts) -> Tensor:
+    def __call__(self, batch: PackedBatch, images: NoisedImages, target_FD: Tensor, counts: Sequence[float]) -> Tensor:
         model, spans = self.model, batch.spans
         allowed = torch.from_numpy(dense_mask(spans))
         mask = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
         order = torch.from_numpy(spans.order.copy())
-        x = torch.cat(model.embed(batch))
+        x = torch.cat(model.embed(batch, images))
         x = torch.zeros_like(x).index_copy(0, order, x)
         decoder = model.config.decoder
         rope = Rope.at(torch.from_numpy(spans.position_ids), decoder.head_dim, decoder.rope_theta)
@@ -74,10 +76,10 @@ class NaiveStep:
         groups = order.split([spans.num_understanding, len(order) - spans.num_understanding])
         x = torch.zeros_like(x).index_copy(0, order, model.decoder.norm(*(x[group] for group in groups)))
         logits = model.lm_head(x[torch.from_numpy(spans.ce_positions)])
-        ce = F.cross_entropy(logits.float(), batch.labels_C, reduction="sum") / counts.ce
+        ce = F.cross_entropy(logits.float(), batch.labels_C, reduction="sum") / counts[0]
         velocities = model.latent_out(x[torch.from_numpy(spans.noised_positions)])
         trained = torch.from_numpy(spans.is_flow_trained)
-        flow = (velocities - target_FD).square().mean(-1)[trained].sum() / max(counts.flow, 1.0)
+        flow = (velocities - target_FD).square().mean(-1)[trained].sum() / max(counts[1], 1.0)
         return ce + flow
 
 
@@ -103,16 +105,16 @@ def measure(config: BenchmarkConfig) -> Measured:
     objective = Objective(bench.model, losses)
     measured = Measured(0.0, 0.0, 0)
     for samples in (1, *config.samples):
-        plain = pack(bench, samples)
-        counts = TokenCounts.of(plain, losses)
-        batch, target = noised(plain, 0, 1.0)
+        batch = pack(bench, samples)
+        counts = token_counts(batch, losses).tolist()
+        images, target = noised(batch, 0, 1.0)
         naive = NaiveStep(objective, batch)
         bench.model.zero_grad()
         started = time.process_time()
         if config.only == "naive":
-            loss = naive(batch, target, counts)
+            loss = naive(batch, images, target, counts)
         else:
-            loss = torch.stack(weighted_loss(objective(batch, target), batch, counts, losses)).sum()
+            loss = losses.total(mean_losses(objective(batch, images, target), batch, counts, losses))
         loss.backward()
         seconds = time.process_time() - started
         measured = Measured(seconds, loss.item(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ipt.model.config import ModelConfig, presets
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
-from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss, Role
 
 TOKENS = SpecialTokens(0, 1, 2, 3)
@@ -52,16 +52,16 @@ class Maker:
 
     def text(self, count: int, role: Role, trained: bool = False) -> Segment:
         ids = torch.randint(4, 1000, (count,), generator=self.generator)
-        return Segment(Kind.TEXT, ids, role, Loss.CE if trained else Loss.NONE)
+        return Segment(Kind.TEXT, TokenIds(ids), role, Loss.CE if trained else Loss.NONE)
 
     def vit(self, side: int, role: Role = Role.OBSERVATION) -> Segment:
         pixels = side * self.geometry.vit_patch
-        return Segment(Kind.VIT, self.random(3, pixels, pixels), role)
+        return Segment(Kind.VIT, Pixels(self.random(3, pixels, pixels)), role)
 
     def latent(self, side: int, kind: Kind = Kind.VAE, role: Role = Role.OBSERVATION) -> Segment:
         cells = side * self.geometry.latent_patch
         loss = Loss.FLOW if kind is Kind.VAE_NOISED else Loss.NONE
-        return Segment(kind, self.random(self.geometry.latent_channels, cells, cells), role, loss)
+        return Segment(kind, Latents(self.random(self.geometry.latent_channels, cells, cells)), role, loss)
 
     def observations(self, images: int) -> list[Segment]:
         """Input images, each as latents and as patches."""

@@ -23,7 +23,7 @@ from ipt.model.sampling import sample_latents
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import Grid, lay_out, token_runs
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import Kind, Segment, SpecialTokens, with_latents
+from ipt.sequence.segments import Kind, Segment, SpecialTokens, TokenIds, with_latents
 from ipt.sequence.spans import Mode, Role
 from ipt.sequence.transforms import normalised, unpatchify
 
@@ -150,12 +150,15 @@ def _is_image(segment: Segment) -> bool:
 
 def _advance(segment: Segment) -> int:
     """How far a segment moves the rope id."""
-    if segment.kind.mode is Mode.FULL:
-        return 1
-    return 0 if segment.dropped else len(segment.payload) + 2  # type: ignore[arg-type]
+    if isinstance(segment.payload, TokenIds):
+        return 0 if segment.dropped else len(segment.payload.ids) + 2
+    return int(segment.kind.mode is Mode.FULL)
 
 
 def _content(segment: Segment) -> object:
     """Equal for texts of the same ids, and for the same image in memory."""
-    same = tuple(segment.payload.tolist()) if segment.kind is Kind.TEXT else id(segment.payload)  # type: ignore[union-attr]
+    payload = segment.payload
+    same: object = id(payload if isinstance(payload, Picture) else getattr(payload, "values", None))
+    if isinstance(payload, TokenIds):
+        same = tuple(payload.ids.tolist())
     return segment.kind, segment.role, segment.blocked, segment.dropped, same

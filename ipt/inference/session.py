@@ -28,7 +28,7 @@ from ipt.inference.settings import TextSettings
 from ipt.samples.sample import SampleImage
 from ipt.sequence.batch import Grid
 from ipt.sequence.pictures import Size
-from ipt.sequence.segments import Kind, Segment
+from ipt.sequence.segments import Kind, Segment, TokenIds
 from ipt.sequence.spans import Role
 from ipt.sequence.tokenizer import Tokenizer
 from ipt.sequence.transforms import to_image
@@ -141,7 +141,7 @@ class SessionContext:
             same = [i for i, text in texts.items() if (text.role, text.blocked) == (role, blocked)]
             held, _ = self.session.runner.feed(held, same, [texts[i].waiting for i in same], role, blocked)
         for i, text in texts.items():
-            ids = torch.tensor(text.ids, dtype=torch.long)
+            ids = TokenIds(torch.tensor(text.ids, dtype=torch.long))
             segment = Segment(Kind.TEXT, ids, text.role, blocked=text.blocked)
             rows[i] = replace(rows[i], segments=(*rows[i].segments, segment), text=None)
         return SessionContext(self.session, tuple(rows), held)

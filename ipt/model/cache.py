@@ -245,4 +245,4 @@ def extend(
     like = cache.keys_ARMKH
     kernel = flash_kernel(like) if model.attention == "flash" else None
     attention = CachedAttention(cache, context, batch.spans, like, append, kernel)
-    return model(batch, attention, logits), attention.context
+    return model(batch, attention=attention, logits=logits), attention.context

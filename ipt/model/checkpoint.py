@@ -29,7 +29,7 @@ from ipt.model.latents import sincos_table
 from ipt.model.unified import UnifiedModel
 from ipt.model.weights import headers, read_tensors, weight_files, write_weights
 
-Layout = Literal["ipt", "bagel"]
+Layout = Literal["native", "bagel"]
 FORMAT = "ipt-unified-1"
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -123,7 +123,7 @@ class StoredModel:
 def _names(model: UnifiedModel, layout: Layout) -> dict[str, str]:
     """Our tensor names to those in files of ``layout``; BAGEL's include the position tables."""
     names = list(model.state_dict())
-    return {n: n for n in names} if layout == "ipt" else {n: bagel_name(n) for n in (*names, *POSITION_TABLES)}
+    return {n: n for n in names} if layout == "native" else {n: bagel_name(n) for n in (*names, *POSITION_TABLES)}
 
 
 def _expected(model: UnifiedModel, names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -146,7 +146,7 @@ def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, 
     """The configuration, layout and weight files of a model folder."""
     own = folder / "config.json"
     if own.is_file() and read_json(own).get("format") == FORMAT:
-        return model_config(read_json(own)["model"]), "ipt", weight_files(folder, weights)
+        return model_config(read_json(own)["model"]), "native", weight_files(folder, weights)
     if (folder / "llm_config.json").is_file() and (folder / "vit_config.json").is_file():
         files = weight_files(folder, weights)
         return _bagel_config(folder, {name: shape for name, (shape, _) in headers(files).items()}), "bagel", files
@@ -206,7 +206,7 @@ def save_pretrained(
     model: UnifiedModel,
     folder: Path | str,
     *,
-    layout: Layout = "ipt",
+    layout: Layout = "native",
     state: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
     codec: LatentCodec | None = None,
@@ -232,7 +232,7 @@ def save_pretrained(
         for name in TOKENIZER_FILES:
             if (tokenizer / name).is_file():
                 shutil.copy2(tokenizer / name, folder / name)
-    if layout == "ipt":
+    if layout == "native":
         write_json(folder / "config.json", {"format": FORMAT, "model": dataclasses.asdict(model.config)})
     else:
         for name, values in _bagel_json(model.config).items():

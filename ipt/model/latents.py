@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ipt.flow.path import interpolate, velocity_target
-from ipt.sequence.batch import Grid, PackedBatch
+from ipt.sequence.batch import Grid, NoisedImages, PackedBatch
 
 TIME_FREQUENCIES = 256
 
@@ -91,12 +91,9 @@ class TimeEmbedder(nn.Module):
         return vectors
 
 
-def add_noise(batch: PackedBatch, timesteps: Tensor, noise_FD: Tensor) -> tuple[PackedBatch, Tensor]:
-    """Noise the noised images of a freshly laid out batch at ``timesteps`` (one per noised image).
-
-    Returns the batch with x_t and the velocity target [F, D], both float32.
-    """
+def add_noise(batch: PackedBatch, timesteps: Tensor, noise_FD: Tensor) -> tuple[NoisedImages, Tensor]:
+    """x_t of a batch's noised images at ``timesteps`` (one per noised image), and the velocity target [F, D], both float32."""
     sizes = [math.prod(batch.latent_grids[image]) for image in batch.spans.noised_images]
     per_token = timesteps.repeat_interleave(torch.tensor(sizes, device=timesteps.device, dtype=torch.long))
     x0_FD = batch.noised_latents()
-    return batch.with_noised(interpolate(x0_FD, noise_FD, per_token), timesteps), velocity_target(x0_FD, noise_FD)
+    return NoisedImages(interpolate(x0_FD, noise_FD, per_token), timesteps), velocity_target(x0_FD, noise_FD)

@@ -19,8 +19,8 @@ from ipt.flow.sampler import euler
 from ipt.model.attention import flash_kernel
 from ipt.model.cache import CachedAttention, Context, KVCache
 from ipt.model.unified import UnifiedModel
-from ipt.sequence.batch import Grid, lay_out
-from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.batch import Grid, NoisedImages, lay_out
+from ipt.sequence.segments import Kind, Latents, Segment, SpecialTokens
 from ipt.sequence.spans import Role
 
 
@@ -32,7 +32,7 @@ class LatentVelocity:
     ) -> None:
         like, latents = cache.keys_ARMKH, model.config.latents
         blank = torch.zeros(latents.channels, grid[0] * latents.patch, grid[1] * latents.patch)
-        image = [Segment(Kind.VAE_NOISED, blank, role)]
+        image = [Segment(Kind.VAE_NOISED, Latents(blank), role)]
         self.model = model
         self.batch = lay_out([image] * len(context), tokens, model.config.geometry, context.positions).to(like.device)
         kernel = flash_kernel(like) if model.attention == "flash" else None
@@ -41,8 +41,9 @@ class LatentVelocity:
     @torch.no_grad()
     def __call__(self, x_BLD: Tensor, t: float) -> Tensor:
         times = x_BLD.new_full((len(x_BLD),), t)
-        batch = self.batch.with_noised(x_BLD.flatten(0, 1), times)
-        return self.model(batch, self.attention, logits=False).velocities_FD.unflatten(0, (len(x_BLD), -1))
+        noised = NoisedImages(x_BLD.flatten(0, 1), times)
+        output = self.model(self.batch, noised, self.attention, logits=False)
+        return output.velocities_FD.unflatten(0, (len(x_BLD), -1))
 
 
 def sample_latents(

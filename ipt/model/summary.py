@@ -3,8 +3,8 @@
     python -m ipt.model.summary model=bagel_7b_mot
     python -m ipt.model.summary model=tiny layout="vit:4x4 text:40 noised:4x4 vae:4x4 vit:4x4 answer:8" tokens=4096
 
-``layout`` is ``ipt`` (an observation, a question, an imagined image with its copies, an answer, images as large as the tables
-allow) or lists segments in order: ``text:n`` and ``answer:n`` (n ids; the latter trained), ``vit:RxC``, ``vae:RxC`` and
+``layout`` is ``imagination`` (an observation, a question, an imagined image with its copies, an answer, images as large as the
+tables allow) or lists segments in order: ``text:n`` and ``answer:n`` (n ids; the latter trained), ``vit:RxC``, ``vae:RxC`` and
 ``noised:RxC`` (rows x columns of tokens). ``tokens``: length of a training pack; ``lora_rank``: rank of the LoRA column.
 """
 
@@ -22,7 +22,7 @@ from ipt.model.config import ModelConfig, presets
 from ipt.model.flops import Flops, expert_weights, forward_flops
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch, lay_out
-from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss
 
 PARTS = {
@@ -43,12 +43,12 @@ KINDS = {"vit": Kind.VIT, "vae": Kind.VAE, "noised": Kind.VAE_NOISED}
 class Options:
     """What a model costs: parameters per part, operations of a sample, memory of training.
 
-    model: a preset; layout: "ipt", or segments such as "vit:4x4 text:40 answer:8"; tokens: length of a training pack;
+    model: a preset; layout: "imagination", or segments such as "vit:4x4 text:40 answer:8"; tokens: length of a training pack;
     lora_rank: rank of the adapters.
     """
 
     model: str = "bagel_7b_mot"
-    layout: str = "ipt"
+    layout: str = "imagination"
     tokens: int = 24576
     lora_rank: int = 16
 
@@ -64,7 +64,7 @@ def parameters(model: UnifiedModel) -> dict[str, int]:
     return counts
 
 
-def ipt_layout(config: ModelConfig) -> str:
+def imagining_layout(config: ModelConfig) -> str:
     """The layout of one imagining sample: latents as large as their table, ViT images of at most 518 pixels per side."""
     latent, vit = config.latents.side, min(config.vision.side, 518 // config.vision.patch)
     seen = f"vae:{latent}x{latent} vit:{vit}x{vit}"
@@ -74,18 +74,19 @@ def ipt_layout(config: ModelConfig) -> str:
 def sample(config: ModelConfig, layout: str) -> PackedBatch:
     """A sample of the given layout with empty payloads. Raises ``ValueError`` for a segment that cannot be read."""
     geometry, segments = config.geometry, []
-    for word in (ipt_layout(config) if layout == "ipt" else layout).split():
+    for word in (imagining_layout(config) if layout == "imagination" else layout).split():
         kind, _, size = word.partition(":")
         try:
             if kind in ("text", "answer"):
                 loss = Loss.CE if kind == "answer" else Loss.NONE
-                segments.append(Segment(Kind.TEXT, torch.zeros(int(size), dtype=torch.long), loss=loss))
+                segments.append(Segment(Kind.TEXT, TokenIds(torch.zeros(int(size), dtype=torch.long)), loss=loss))
             else:
                 rows, columns = (int(side) for side in size.split("x"))
                 patch, channels = (
                     (geometry.vit_patch, 3) if kind == "vit" else (geometry.latent_patch, geometry.latent_channels)
                 )
-                segments.append(Segment(KINDS[kind], torch.zeros(channels, rows * patch, columns * patch)))
+                blank = torch.zeros(channels, rows * patch, columns * patch)
+                segments.append(Segment(KINDS[kind], Pixels(blank) if kind == "vit" else Latents(blank)))
         except (KeyError, ValueError) as error:
             raise UserError(
                 f"cannot read '{word}' of the layout; write text:n, answer:n, vit:RxC, vae:RxC, noised:RxC"

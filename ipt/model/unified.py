@@ -26,7 +26,7 @@ from ipt.model.divided import fill_normal
 from ipt.model.latents import PositionTable, TimeEmbedder
 from ipt.model.mot import LayerRunner, MoTDecoder
 from ipt.model.vision import GeluMlp, VisionTower
-from ipt.sequence.batch import PackedBatch
+from ipt.sequence.batch import NoisedImages, PackedBatch
 from ipt.sequence.spans import SpanTable
 
 
@@ -91,14 +91,22 @@ class UnifiedModel(nn.Module):
                 module.reset_parameters()
         self.latent_out.weight.zero_()
 
-    def forward(self, batch: PackedBatch, attention: Attention | None = None, logits: bool = True) -> ModelOutput:
-        """``attention``: that of the whole packed sequence by default. ``logits=False`` leaves ``logits_CV`` out, for losses
-        that go through the vocabulary in chunks (`logits` of ``ce_hidden_CD``).
+    def forward(
+        self,
+        batch: PackedBatch,
+        noised: NoisedImages | None = None,
+        attention: Attention | None = None,
+        logits: bool = True,
+    ) -> ModelOutput:
+        """``noised``: the state of the batch's noised images, where it has any. ``attention``: that of the whole packed sequence
+        by default. ``logits=False`` leaves ``logits_CV`` out, for losses that go through the vocabulary in chunks (`logits` of
+        ``ce_hidden_CD``).
 
-        Raises ``ValueError`` for images larger than a position table and for a batch that is not `encoded` or not noised.
+        Raises ``ValueError`` for images larger than a position table, for a batch that is not `encoded`, and where ``noised``
+        does not match its noised images.
         """
         spans = batch.spans
-        x_UD, x_GD = self.embed(batch, skip_absent=attention is not None)
+        x_UD, x_GD = self.embed(batch, noised, skip_absent=attention is not None)
         if attention is None:
             attention = packed_attention(self.attention, spans, x_UD, self.pad_packs)
         position_ids_T = _index(spans.position_ids[spans.order], x_UD)
@@ -118,14 +126,16 @@ class UnifiedModel(nn.Module):
         scores: Tensor = self.lm_head(hidden_CD)
         return scores
 
-    def embed(self, batch: PackedBatch, skip_absent: bool = False) -> tuple[Tensor, Tensor]:
+    def embed(
+        self, batch: PackedBatch, noised: NoisedImages | None = None, skip_absent: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Decoder inputs of the understanding tokens [U, D] and of the generation tokens [G, D].
 
         ``skip_absent`` does not run parts on zero tokens: for decoding, never for training.
         """
         spans = batch.spans
         x_UD = self.decoder.embed_tokens(batch.token_ids_X)
-        x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch)
+        x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch, noised)
         if skip_absent and not batch.patch_grids:
             return x_UD, x_GD
         # images that only see themselves are faster without flex (docs/benchmarks.md), and their lengths vary the most
@@ -136,21 +146,15 @@ class UnifiedModel(nn.Module):
         place_U = np.argsort(np.argsort(is_patch_U, kind="stable"), kind="stable")
         return torch.cat([x_UD, patches_VD])[_index(place_U, x_UD)], x_GD
 
-    def embed_latents(self, batch: PackedBatch) -> Tensor:
-        """[G, D] decoder inputs of the latent tokens: projection of x_t, timestep and position."""
-        if batch.timesteps_I is None:
-            missing = (
-                "pictures without latents; call encoded"
-                if batch.pictures
-                else "noised images without x_t; call add_noise or with_noised"
-            )
-            raise ValueError(f"the batch has {missing} first")
+    def embed_latents(self, batch: PackedBatch, noised: NoisedImages | None = None) -> Tensor:
+        """[G, D] decoder inputs of the latent tokens: projection of clean latents or x_t, timestep and position."""
+        latents_GD, timesteps_I = batch.seen_latents(noised)
         weight = self.latent_in.weight
         sizes = np.array([math.prod(grid) for grid in batch.latent_grids], dtype=np.int64)
-        times_ID = self.time_embedder(batch.timesteps_I)
+        times_ID = self.time_embedder(timesteps_I)
         times_GD = times_ID.repeat_interleave(_index(sizes, weight), dim=0, output_size=int(sizes.sum()))
         positions_GD = self.latent_positions(batch.latent_grids).to(weight.dtype)
-        return self.latent_in(batch.latents_GD.to(weight.dtype)) + times_GD + positions_GD
+        return self.latent_in(latents_GD.to(weight.dtype)) + times_GD + positions_GD
 
 
 def _index(index: np.ndarray, like: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """One packed sequence with all its inputs and labels, and the functions that lay segments or single tokens out in it.
 
-Shape suffixes: X text and marker tokens, V ViT patches, G latent tokens, F noised latent tokens, I latent images, C trained
-text positions, D numbers per token, N samples.
+Shape suffixes: X text and marker tokens, V ViT patches, G latent tokens, F noised latent tokens, I latent images, J noised
+ones, C trained text positions, D numbers per token, N samples.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
 from ipt.sequence.transforms import normalised, patchify
@@ -34,13 +34,20 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class NoisedImages:
+    """What stands in the place of a batch's noised images: x_t [F, D] at ``timesteps_J`` in [0, 1], one per noised image."""
+
+    x_t_FD: Tensor
+    timesteps_J: Tensor
+
+
+@dataclass(frozen=True)
 class PackedBatch:
     """Inputs of one forward pass, each in packed order. Kinds that are absent are tensors with zero rows.
 
-    ``latents_GD``: float32; clean as laid out, x_t in the noised images after `with_noised`. ``timesteps_I``: t in [0, 1] per
-    latent image, 0 for clean ones; ``None`` until `with_noised` where there are noised images. ``pictures``: uint8 [3, H, W],
-    each once, that the codec has still to encode; ``picture_of``: the picture of each latent image, -1 where its latents
-    are there. ``origins``: one per sample, in batches that a loader made.
+    ``latents_GD``: float32, clean; what the model sees in the place of noised images is a `NoisedImages` of its own.
+    ``pictures``: uint8 [3, H, W], each once, that the codec has still to encode; ``picture_of``: the picture of each latent
+    image, -1 where its latents are there. ``origins``: one per sample, in batches that a loader made.
     """
 
     spans: SpanTable
@@ -49,7 +56,6 @@ class PackedBatch:
     patch_grids: tuple[Grid, ...]
     latents_GD: Tensor
     latent_grids: tuple[Grid, ...]
-    timesteps_I: Tensor | None
     labels_C: Tensor
     pictures: tuple[Tensor, ...] = ()
     picture_of: tuple[int, ...] = ()
@@ -79,33 +85,34 @@ class PackedBatch:
                         f"{tuple(pieces[image].shape)}: the codec and the model's geometry do not fit together"
                     )
                 pieces[image] = tokens.to(self.latents_GD)
-        times = None if len(self.spans.noised_images) else self.latents_GD.new_zeros(len(self.latent_grids))
-        return replace(self, latents_GD=torch.cat(pieces), timesteps_I=times, pictures=(), picture_of=())
+        return replace(self, latents_GD=torch.cat(pieces), pictures=(), picture_of=())
 
     def noised_latents(self) -> Tensor:
-        """[F, D] the rows of ``latents_GD`` that belong to noised images. ``ValueError`` before `encoded`."""
+        """[F, D] the clean latents of the noised images. ``ValueError`` before `encoded`."""
         if self.pictures:
             raise ValueError(f"{len(self.pictures)} pictures of the batch have no latents yet; call encoded first")
         return self.latents_GD[torch.from_numpy(np.flatnonzero(self.spans.is_noised)).to(self.latents_GD.device)]
 
-    def with_noised(self, x_t_FD: Tensor, timesteps: Tensor) -> PackedBatch:
-        """The same batch with the noised images' latents replaced by x_t, at times t in [0, 1], one per noised image.
+    def seen_latents(self, noised: NoisedImages | None = None) -> tuple[Tensor, Tensor]:
+        """What the model reads: latents [G, D] with x_t in the noised images, and times [I], 0 for clean images.
 
-        Raises ``ValueError`` where the counts do not match the noised images of the batch.
+        Raises ``ValueError`` before `encoded`, and where ``noised`` does not match the noised images of the batch.
         """
-        noised = torch.from_numpy(np.flatnonzero(self.spans.is_noised)).to(self.latents_GD.device)
-        images = torch.from_numpy(self.spans.noised_images).to(self.latents_GD.device)
-        expected = (len(noised), self.latents_GD.shape[1])
-        if x_t_FD.shape != expected or timesteps.shape != images.shape:
-            raise ValueError(
-                f"{len(images)} noised images need x_t {expected} and as many timesteps, got {tuple(x_t_FD.shape)} and "
-                f"{tuple(timesteps.shape)}"
-            )
-        latents_GD = self.latents_GD.clone()
-        latents_GD[noised] = x_t_FD.to(latents_GD)
-        timesteps_I = latents_GD.new_zeros(len(self.latent_grids))
-        timesteps_I[images] = timesteps.to(timesteps_I)
-        return replace(self, latents_GD=latents_GD, timesteps_I=timesteps_I)
+        if self.pictures:
+            raise ValueError(f"{len(self.pictures)} pictures of the batch have no latents yet; call encoded first")
+        latents_GD, timesteps_I = self.latents_GD, self.latents_GD.new_zeros(len(self.latent_grids))
+        images = torch.from_numpy(self.spans.noised_images).to(latents_GD.device)
+        if noised is None and not len(images):
+            return latents_GD, timesteps_I
+        rows = torch.from_numpy(np.flatnonzero(self.spans.is_noised)).to(latents_GD.device)
+        expected = (len(rows), latents_GD.shape[1])
+        if noised is None or noised.x_t_FD.shape != expected or noised.timesteps_J.shape != images.shape:
+            given = "none" if noised is None else f"{tuple(noised.x_t_FD.shape)} and {tuple(noised.timesteps_J.shape)}"
+            raise ValueError(f"{len(images)} noised images need x_t {expected} and as many timesteps, got {given}")
+        latents_GD = latents_GD.clone()
+        latents_GD[rows] = noised.x_t_FD.to(latents_GD)
+        timesteps_I[images] = noised.timesteps_J.to(timesteps_I)
+        return latents_GD, timesteps_I
 
 
 def lay_out(
@@ -134,9 +141,8 @@ def lay_out(
             if segment.dropped:
                 position += kind.mode is Mode.FULL
                 continue
-            if kind is Kind.TEXT:
-                assert isinstance(payload, Tensor)
-                ids = torch.cat([bos, payload, eos])
+            if isinstance(payload, TokenIds):
+                ids = torch.cat([bos, payload.ids, eos])
                 text.append(ids)
                 length = len(ids)
                 if segment.loss is not Loss.NONE:
@@ -156,15 +162,13 @@ def lay_out(
             span = Span(number, length, kind.mode, kind.expert, position, segment.role, segment.blocked, segment.loss)
             spans.append(span)
             position = span.next_position
-    table = SpanTable.from_spans(spans)
     return PackedBatch(
-        spans=table,
+        spans=SpanTable.from_spans(spans),
         token_ids_X=torch.cat(text),
         patches_VD=torch.cat(rows[Kind.VIT]),
         patch_grids=tuple(grids[Kind.VIT]),
         latents_GD=torch.cat(rows[Kind.VAE]),
         latent_grids=tuple(grids[Kind.VAE]),
-        timesteps_I=None if len(table.noised_images) or pictures else torch.zeros(len(grids[Kind.VAE])),
         labels_C=torch.cat(labels),
         pictures=tuple(picture.pixels() for picture in pictures),
         picture_of=tuple(picture_of),
@@ -174,10 +178,13 @@ def lay_out(
 def image_tokens(segment: Segment, grid: Grid, geometry: Geometry) -> Tensor:
     """[L, D] patches or latent tokens of an image; zeros for a picture that the codec has still to encode."""
     payload = segment.payload
-    if segment.kind is not Kind.VIT and isinstance(payload, Picture):
+    if isinstance(payload, Latents):
+        return patchify(payload.values, geometry.latent_patch)
+    if segment.kind is not Kind.VIT:
         return torch.zeros(grid[0] * grid[1], geometry.latent_size)
-    pixels = normalised(payload.pixels()) if isinstance(payload, Picture) else payload
-    return patchify(pixels, geometry.vit_patch if segment.kind is Kind.VIT else geometry.latent_patch)
+    assert isinstance(payload, Picture | Pixels)
+    pixels = normalised(payload.pixels()) if isinstance(payload, Picture) else payload.values
+    return patchify(pixels, geometry.vit_patch)
 
 
 def single_tokens(
@@ -213,6 +220,5 @@ def token_runs(
         patch_grids=(),
         latents_GD=empty.reshape(0, geometry.latent_size),
         latent_grids=(),
-        timesteps_I=empty,
         labels_C=ids_X[:0],
     )

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from ipt.sequence.batch import lay_out
-from ipt.sequence.segments import Kind, Segment
+from ipt.sequence.segments import Kind, Segment, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Ints, Loss, SpanTable
 from ipt.sequence.tokenizer import Tokenizer
@@ -42,8 +41,8 @@ def describe(segments: Sequence[Segment], tokenizer: Tokenizer, geometry: Geomet
 
 def content(segment: Segment, tokenizer: Tokenizer, geometry: Geometry) -> str:
     """The text of a segment, with its line breaks escaped, or the grid of an image's tokens."""
-    if isinstance(segment.payload, Tensor) and segment.kind is Kind.TEXT:
-        return tokenizer.decode(segment.payload.tolist()).replace("\\", "\\\\").replace("\n", "\\n")
+    if isinstance(segment.payload, TokenIds):
+        return tokenizer.decode(segment.payload.ids.tolist()).replace("\\", "\\\\").replace("\n", "\\n")
     rows, columns = segment.grid(geometry)
     return f"{rows} x {columns}"
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile, read_manifest, write_bytes, write_manifest
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import Kind, Segment
+from ipt.sequence.segments import Segment
+from ipt.sequence.spans import Expert
 from ipt.sequence.transforms import normalised
 
 KIND = "latents"
@@ -33,7 +34,7 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 
 def codec_pictures(segments: Iterable[Segment]) -> list[Picture]:
     """The pictures of a sample that a codec has to encode."""
-    latent = [segment.payload for segment in segments if segment.kind in (Kind.VAE, Kind.VAE_NOISED)]
+    latent = [segment.payload for segment in segments if segment.kind.expert is Expert.GENERATION]
     return [payload for payload in latent if isinstance(payload, Picture)]
 
 

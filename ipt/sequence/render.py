@@ -17,7 +17,7 @@ from ipt.common.images import image_size
 from ipt.samples.prompts import Profile, PromptPart, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.pictures import SMALL_KEPT, Picture, Size
-from ipt.sequence.segments import Kind, RejectedSample, Segment, num_tokens
+from ipt.sequence.segments import Kind, RejectedSample, Segment, TokenIds, num_tokens
 from ipt.sequence.settings import Geometry, SequenceConfig
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
@@ -39,7 +39,7 @@ class Renderer:
 
     def text(self, text: str, role: Role, trained: bool = False, blocked: frozenset[Role] = frozenset()) -> Segment:
         """A text; a ``trained`` one has a loss on every token and on its end."""
-        ids = torch.tensor(self.tokenizer.encode(text), dtype=torch.long)
+        ids = TokenIds(torch.tensor(self.tokenizer.encode(text), dtype=torch.long))
         return Segment(Kind.TEXT, ids, role, Loss.CE if trained else Loss.NONE, blocked=blocked)
 
     def prompt(self, sample: SpatialSample, mode: str) -> list[Segment]:

@@ -1,8 +1,9 @@
 """A sample as data: an ordered list of typed segments, before anything is laid out in one sequence.
 
-Images wait: a segment may hold a `Picture` instead of pixels or latents. `batch.lay_out` decodes pictures for the ViT, and
-leaves those for the codec to `PackedBatch.encoded`, which the trainer calls on its device; a loader with a latent cache
-replaces them before (`with_latents`), and then no codec runs.
+A segment carries one of a few payloads, each a type of its own. Images wait: a `Picture` stands for pixels or latents that
+nobody has made yet. `batch.lay_out` decodes pictures for the ViT, and leaves those for the codec to `PackedBatch.encoded`,
+which the trainer calls on its device; a loader with a latent cache replaces them before (`with_latents`), and then no codec
+runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ipt.common.errors import UserError
 from ipt.samples.sample import SpatialSample
-from ipt.sequence.pictures import Picture
+from ipt.sequence.pictures import Picture, Size
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role
 from ipt.sequence.transforms import grid_of_size
@@ -30,6 +31,40 @@ class SpecialTokens:
     eos: int
     image_start: int
     image_end: int
+
+
+@dataclass(frozen=True, eq=False)
+class TokenIds:
+    """A text: int64 ids [n], without markers."""
+
+    ids: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """An image for the vision tower: float32 [3, H, W], normalised to [-1, 1]."""
+
+    values: Tensor
+
+    @property
+    def size(self) -> Size:
+        """(width, height) in pixels."""
+        return self.values.shape[-1], self.values.shape[-2]
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """An image as the codec encodes it: float32 clean latents [C, h, w]."""
+
+    values: Tensor
+
+    @property
+    def size(self) -> Size:
+        """(width, height) in cells."""
+        return self.values.shape[-1], self.values.shape[-2]
+
+
+Payload = TokenIds | Picture | Pixels | Latents
 
 
 class Kind(Enum):
@@ -48,20 +83,26 @@ class Kind(Enum):
     def expert(self) -> Expert:
         return self.value[1]
 
+    @property
+    def payloads(self) -> tuple[type[Payload], ...]:
+        """The payloads that it can carry."""
+        if self is Kind.TEXT:
+            return (TokenIds,)
+        return (Picture, Latents if self.expert is Expert.GENERATION else Pixels)
+
 
 @dataclass(frozen=True)
 class Segment:
     """One part of a sample.
 
-    ``payload``: TEXT int64 ids [n] without markers; VIT normalised float32 pixels [3, H, W]; VAE and VAE_NOISED float32
-    clean latents [C, h, w]; or, for an image, the `Picture` that these are made of. ``end_label``: what the closing marker of
-    a trained text predicts. ``blocked``: roles that this segment may not attend to. ``dropped``: removed by guidance dropout;
-    a dropped image still advances the rope id.
-    Raises ``ValueError`` for a loss that the kind cannot carry.
+    ``payload``: what the kind can carry (`Kind.payloads`). ``end_label``: what the closing marker of a trained text predicts.
+    ``blocked``: roles that this segment may not attend to. ``dropped``: removed by guidance dropout; a dropped image still
+    advances the rope id.
+    Raises ``ValueError`` for a payload or a loss that the kind cannot carry.
     """
 
     kind: Kind
-    payload: Tensor | Picture
+    payload: Payload
     role: Role = Role.OBSERVATION
     loss: Loss = Loss.NONE
     end_label: int | None = None
@@ -69,12 +110,9 @@ class Segment:
     dropped: bool = False
 
     def __post_init__(self) -> None:
-        dims = 1 if self.kind is Kind.TEXT else 3
-        if isinstance(self.payload, Picture):
-            if self.kind is Kind.TEXT:
-                raise ValueError("a TEXT segment holds token ids, not a picture")
-        elif self.payload.dim() != dims:
-            raise ValueError(f"a {self.kind.name} payload has {dims} dimensions, got {tuple(self.payload.shape)}")
+        if not isinstance(self.payload, self.kind.payloads):
+            valid = " or ".join(payload.__name__ for payload in self.kind.payloads)
+            raise ValueError(f"a {self.kind.name} segment carries {valid}, not {type(self.payload).__name__}")
         allowed = {Kind.TEXT: (Loss.CE, Loss.CE_WITH_END), Kind.VAE_NOISED: (Loss.FLOW,)}.get(self.kind, ())
         if self.loss is not Loss.NONE and self.loss not in allowed:
             raise ValueError(f"a {self.kind.name} segment cannot carry the loss {self.loss.name}")
@@ -85,20 +123,20 @@ class Segment:
 
     def grid(self, geometry: Geometry) -> tuple[int, int]:
         """(rows, columns) of tokens of an image. Raises ``ValueError`` for an image that cannot be cut into patches."""
-        if self.kind is Kind.TEXT:
+        if isinstance(self.payload, TokenIds):
             raise ValueError("a text has no grid")
-        if isinstance(self.payload, Picture):
-            (width, height), latent_patch = self.payload.size, geometry.latent_stride
-        else:
-            (height, width), latent_patch = self.payload.shape[-2:], geometry.latent_patch
-        return grid_of_size(height, width, geometry.vit_patch if self.kind is Kind.VIT else latent_patch)
+        width, height = self.payload.size
+        if self.kind is Kind.VIT:
+            return grid_of_size(height, width, geometry.vit_patch)
+        cells = isinstance(self.payload, Latents)
+        return grid_of_size(height, width, geometry.latent_patch if cells else geometry.latent_stride)
 
     def num_tokens(self, geometry: Geometry) -> int:
         """Tokens in the sequence, markers included; 0 where dropped."""
         if self.dropped:
             return 0
-        if isinstance(self.payload, Tensor) and self.kind is Kind.TEXT:
-            return len(self.payload) + 2
+        if isinstance(self.payload, TokenIds):
+            return len(self.payload.ids) + 2
         rows, columns = self.grid(geometry)
         return rows * columns + 2
 
@@ -131,8 +169,8 @@ def num_tokens(segments: Iterable[Segment], geometry: Geometry) -> int:
 def with_latents(segments: Iterable[Segment], find: Callable[[Picture], Tensor | None]) -> list[Segment]:
     """The same segments, the codec's pictures replaced by latents [C, h, w] where ``find`` knows them."""
     return [
-        replace(segment, payload=latents)
-        if segment.kind in (Kind.VAE, Kind.VAE_NOISED)
+        replace(segment, payload=Latents(latents))
+        if segment.kind.expert is Expert.GENERATION
         and isinstance(segment.payload, Picture)
         and (latents := find(segment.payload)) is not None
         else segment

@@ -32,6 +32,7 @@ from ipt.study.settings import Run, Study, make_study, runs
 from ipt.training.build import run as train
 from ipt.training.config import train_config
 from ipt.training.records import read_records
+from ipt.training.settings import LOSS_TERMS
 
 RESULT, PLAN = "result.json", "study.json"
 WINDOW = 50
@@ -135,7 +136,7 @@ def training(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "tokens": sum(record["tokens"]["all"] for record in records),
         "step_seconds": sum(record["seconds"] for record in records),
         "curve": [
-            {"step": window[-1]["step"], **{n: sum(r[n] for r in window) / len(window) for n in ("ce", "flow")}}
+            {"step": window[-1]["step"], **{n: sum(r[n] for r in window) / len(window) for n in LOSS_TERMS}}
             for window in kept
         ],
     }

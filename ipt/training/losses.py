@@ -1,68 +1,52 @@
-"""Cross-entropy of texts and flow matching of images, token by token, and their sum as the paper weighs it.
+"""What is trained: a table of named losses, each a weighted mean over its own tokens, and their sum.
 
-    loss = ce_weight * sum(CE) / (CE tokens of the step) + flow_weight * sum(MSE) / (flow tokens of the step)
+    loss = sum over terms of  weight * sum(w * value) / (sum of w over the step)
 
-The counts are those of a whole optimisation step over all ranks (`TokenCounts`, summed before the first backward pass), so
-that neither packing nor accumulation nor world size changes the loss or its gradient (``spec/bagel.md`` section 3).
+``ce`` is the cross-entropy of texts, ``flow`` the flow matching of noised images (BAGEL's two losses, arXiv 2505.14683). A new
+loss is an entry of `TERMS` and its weight in `LossConfig`; counts, records, validation and reports follow from these.
+
+The sums of w are those of a whole optimisation step over all ranks (`token_counts`, added up before the first backward pass),
+so that neither packing nor accumulation nor world size changes the loss or its gradient.
 
 Logits exist for one chunk of positions at a time and are computed again in the backward pass: a pack of 24,000 trained tokens
 with BAGEL's vocabulary would otherwise hold 15 GB of them, and as much again for their gradient.
 
-Shape suffixes: C trained text positions, F noised latent tokens, D numbers per token, N samples.
+Shape suffixes: R rows of a term, C trained text positions, F noised latent tokens, D numbers per token, N samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ipt.common.seeding import derived_seed
 from ipt.flow.path import sigmoid_normal_timesteps
 from ipt.model.latents import add_noise
-from ipt.model.unified import UnifiedModel
-from ipt.sequence.batch import PackedBatch
+from ipt.model.unified import ModelOutput, UnifiedModel
+from ipt.sequence.batch import NoisedImages, PackedBatch
+from ipt.sequence.spans import Ints, SpanTable
 from ipt.training.settings import LossConfig
 
-
-class TokenCounts(NamedTuple):
-    """What a step divides its sums by. ``ce`` is the weight of its trained text tokens: their number, unless reweighted."""
-
-    ce: float = 0.0
-    flow: float = 0.0
-
-    @classmethod
-    def of(cls, batch: PackedBatch, config: LossConfig) -> TokenCounts:
-        """The counts of one pack."""
-        return cls(float(text_weights(batch, config).sum()), float(batch.spans.is_flow_trained.sum()))
-
-    def __add__(self, other: object) -> TokenCounts:
-        assert isinstance(other, TokenCounts)
-        return TokenCounts(self.ce + other.ce, self.flow + other.flow)
-
-
-class TokenLosses(NamedTuple):
-    """Float32 losses per token, unweighted: ``ce_C`` in nats; ``flow_F`` mean squared errors, 0 where an image is not trained."""
-
-    ce_C: Tensor
-    flow_F: Tensor
+Floats = NDArray[np.float32]
+TokenLosses = dict[str, Tensor]
+"""Float32 losses [R] of every row by term, unweighted."""
 
 
 @dataclass(frozen=True)
-class LossBreakdown:
-    """The losses of a step by kind, as means over its tokens (``total`` is their weighted sum), and how many tokens there
-    were."""
+class LossTerm:
+    """One loss. ``rows``: [R] the packed positions that it has; ``weights``: [R] what each counts; ``values``: [R] the losses
+    themselves, from the model's output, the batch and the velocity targets [F, D]."""
 
-    total: float
-    ce: float
-    flow: float
-    ce_tokens: float
-    flow_tokens: float
+    rows: Callable[[SpanTable], Ints]
+    weights: Callable[[SpanTable, LossConfig], Floats]
+    values: Callable[[Objective, ModelOutput, PackedBatch, Tensor], Tensor]
 
 
 class Objective(nn.Module):
@@ -74,15 +58,14 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.config, self.pieces = model, config, pieces
 
-    def forward(self, batch: PackedBatch, target_FD: Tensor) -> TokenLosses:
-        """Losses of a noised batch with velocity targets [F, D]. Every kind is computed, also where it has no tokens: all
-        parameters get gradients."""
-        output = self.model(batch, logits=False)
-        errors_F = (output.velocities_FD - target_FD).square().mean(-1)
-        trained_F = torch.from_numpy(batch.spans.is_flow_trained).to(errors_F)
-        return TokenLosses(self._cross_entropy(output.ce_hidden_CD, batch.labels_C), errors_F * trained_F)
+    def forward(self, batch: PackedBatch, noised: NoisedImages, target_FD: Tensor) -> TokenLosses:
+        """Losses of an encoded batch whose images are noised, with velocity targets. Every term is computed, also where it has
+        no rows: all parameters get gradients."""
+        output = self.model(batch, noised, logits=False)
+        return {name: term.values(self, output, batch, target_FD) for name, term in TERMS.items()}
 
-    def _cross_entropy(self, hidden_CD: Tensor, labels_C: Tensor) -> Tensor:
+    def cross_entropy(self, hidden_CD: Tensor, labels_C: Tensor) -> Tensor:
+        """[C] in nats, chunk by chunk."""
         cut = [
             t.tensor_split(self.pieces) if self.pieces else t.split(self.config.chunk) for t in (hidden_CD, labels_C)
         ]
@@ -95,39 +78,55 @@ class Objective(nn.Module):
         return F.cross_entropy(self.model.logits(hidden_CD).float(), labels_C, reduction="none")
 
 
-def text_weights(batch: PackedBatch, config: LossConfig) -> np.ndarray:
-    """[C] float32 weight of each trained text position."""
-    spans = batch.spans
+def text_weights(spans: SpanTable, config: LossConfig) -> Floats:
+    """[C] what each trained text position counts: 1, or BAGEL's (n + 1)^-0.5."""
     return spans.ce_weights if config.reweight_text else np.ones(len(spans.ce_positions), dtype=np.float32)
 
 
-def weighted_loss(
-    losses: TokenLosses, batch: PackedBatch, counts: TokenCounts, config: LossConfig
-) -> tuple[Tensor, Tensor]:
-    """The pack's shares of the step's mean cross-entropy and mean flow loss, scalars to be summed over the step's packs.
+TERMS: Mapping[str, LossTerm] = {
+    "ce": LossTerm(
+        rows=lambda spans: spans.ce_positions,
+        weights=text_weights,
+        values=lambda objective, output, batch, _: objective.cross_entropy(output.ce_hidden_CD, batch.labels_C),
+    ),
+    "flow": LossTerm(
+        rows=lambda spans: spans.noised_positions,
+        weights=lambda spans, _: spans.is_flow_trained.astype(np.float32),
+        values=lambda _, output, __, target_FD: (output.velocities_FD - target_FD).square().mean(-1),
+    ),
+}
 
-    A kind without tokens anywhere in the step is 0, and still part of the graph.
+
+def token_counts(batch: PackedBatch, config: LossConfig) -> NDArray[np.float64]:
+    """[terms] the sum of a pack's weights, which over a step is what its losses are divided by."""
+    return np.array([float(term.weights(batch.spans, config).sum()) for term in TERMS.values()])
+
+
+def mean_losses(losses: TokenLosses, batch: PackedBatch, counts: Sequence[float], config: LossConfig) -> list[Tensor]:
+    """The pack's shares of the step's mean losses, a scalar per term, to be summed over the step's packs.
+
+    A term without rows anywhere in the step is 0, and still part of the graph.
     """
-    weights_C = torch.from_numpy(text_weights(batch, config)).to(losses.ce_C)
-    return (losses.ce_C * weights_C).sum() / (counts.ce or 1.0), losses.flow_F.sum() / (counts.flow or 1.0)
+    shares = []
+    for (name, term), count in zip(TERMS.items(), counts, strict=True):
+        weights_R = torch.from_numpy(term.weights(batch.spans, config)).to(losses[name])
+        shares.append((losses[name] * weights_R).sum() / (count or 1.0))
+    return shares
 
 
-def sample_losses(losses: TokenLosses, batch: PackedBatch, config: LossConfig) -> np.ndarray:
-    """[N] weighted mean losses of each sample of the pack, for finding those that the model fails on."""
+def sample_losses(losses: TokenLosses, batch: PackedBatch, config: LossConfig) -> NDArray[np.float64]:
+    """[N] the loss of each sample of the pack by itself, for finding those that the model fails on."""
     spans, total = batch.spans, np.zeros(batch.spans.num_samples)
-    kinds = (
-        (losses.ce_C, spans.ce_positions, config.ce_weight),
-        (losses.flow_F, spans.noised_positions, config.flow_weight),
-    )
-    for values, positions, weight in kinds:
-        sample = spans.sample[spans.span_of[positions]]
-        sums = np.bincount(sample, values.detach().double().cpu().numpy(), minlength=len(total))
-        total += weight * sums / np.maximum(np.bincount(sample, minlength=len(total)), 1)
+    for name, term in TERMS.items():
+        sample, weights_R = spans.sample[spans.span_of[term.rows(spans)]], term.weights(spans, config)
+        values_R = losses[name].detach().double().cpu().numpy() * weights_R
+        sums, counts = (np.bincount(sample, each, minlength=len(total)) for each in (values_R, weights_R))
+        total += config.weights[name] * sums / np.where(counts > 0, counts, 1.0)
     return total
 
 
-def noised(batch: PackedBatch, seed: int, shift: float, fresh: bool = True) -> tuple[PackedBatch, Tensor]:
-    """The batch with noise at random times in its noised images, and the velocity targets [F, D].
+def noised(batch: PackedBatch, seed: int, shift: float, fresh: bool = True) -> tuple[NoisedImages, Tensor]:
+    """Noise at random times in the batch's noised images, and the velocity targets [F, D].
 
     Time and noise of an image are a pure function of the seed, the sample's position in the data order (its number, in a batch
     that no loader made) and the image's number in the sample: packing, world size and resuming do not change them. Unless

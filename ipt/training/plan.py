@@ -8,7 +8,7 @@ import numpy as np
 
 from ipt.model.checkpoint import build_on_meta
 from ipt.model.flops import forward_flops
-from ipt.model.summary import PARTS, activation_bytes, ipt_layout, parameters, sample
+from ipt.model.summary import PARTS, activation_bytes, imagining_layout, parameters, sample
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
@@ -75,7 +75,7 @@ def _some(loader: Loader) -> Iterable[PackedBatch]:
 def _without_data(config: TrainConfig) -> list[str]:
     """No dataset is named: one imagining sample with images as large as the model's tables allow."""
     shape = config.model.shape
-    batch = sample(shape, ipt_layout(shape))
+    batch = sample(shape, imagining_layout(shape))
     tokens = batch.spans.num_tokens
     flops = forward_flops(shape, batch.spans, batch.patch_grids).training / tokens
     per_step = config.loader.budget * config.loader.packs_per_step

@@ -16,14 +16,14 @@ METRICS, VALIDATION, STARTS, SETTINGS = "metrics.jsonl", "validation.jsonl", "st
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One optimisation step, over all ranks. Losses are means over the step's tokens; ``tokens`` counts by kind; ``data``
+    """One optimisation step, over all ranks. ``losses``: means over the step's tokens by term, each a column of its own in
+    what is written; ``tokens`` counts by kind; ``data``
     identifies the samples in their order; ``hardest`` are ids and losses of the samples with the largest ones; seconds of
     ``data_wait`` are part of ``seconds``; ``peak_memory`` in bytes, of the rank that needs most."""
 
     step: int
     loss: float
-    ce: float
-    flow: float
+    losses: dict[str, float]
     learning_rate: float
     gradient_norm: float
     skipped: bool
@@ -38,19 +38,27 @@ class StepRecord:
     peak_memory: int
     hardest: list[tuple[str, float]]
 
+    def columns(self) -> dict[str, Any]:
+        """The record as it is written: one value per name."""
+        columns: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            columns |= value if name == "losses" else {name: value}
+        return columns
+
     def note(self) -> str:
         """The record in a line."""
         waited = self.data_wait / max(self.seconds, 1e-9)
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
         mfu = "" if self.mfu is None else f", MFU {self.mfu:.1%}"
         return (
-            f"loss {self.loss:.4f} (ce {self.ce:.4f}, flow {self.flow:.4f}), {self.tokens_per_second:,.0f} tokens/s{mfu}, "
+            f"loss {self.loss:.4f} ({terms}), {self.tokens_per_second:,.0f} tokens/s{mfu}, "
             f"waiting for data {waited:.0%}{', SKIPPED' if self.skipped else ''}"
         )
 
 
 def scalars(record: StepRecord) -> dict[str, float]:
     """The finite numbers of a record, tokens as ``tokens/kind``."""
-    values = {name: value for name, value in asdict(record).items() if isinstance(value, int | float)}
+    values = {name: value for name, value in record.columns().items() if isinstance(value, int | float)}
     values |= {f"tokens/{kind}": count for kind, count in record.tokens.items()}
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
@@ -15,7 +16,7 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the two losses. ``reweight_text``: BAGEL's (n + 1)^-0.5 for each token of an n-id text, normalised by the sum of
+    """Weights of the losses. ``reweight_text``: BAGEL's (n + 1)^-0.5 for each token of an n-id text, normalised by the sum of
     the weights. ``timestep_shift`` of the training times. ``fresh_noise``: new times and noise for an image in every epoch;
     otherwise always the same, which can be learnt by heart. ``chunk``: positions whose logits exist at a time."""
 
@@ -27,12 +28,25 @@ class LossConfig:
     chunk: int = 2048
 
     def __post_init__(self) -> None:
-        if min(self.ce_weight, self.flow_weight) < 0 or not self.ce_weight + self.flow_weight > 0:
-            raise UserError(
-                f"ce_weight and flow_weight must be >= 0, not both 0; got {self.ce_weight} and {self.flow_weight}"
-            )
+        if min(self.weights.values()) < 0 or not sum(self.weights.values()) > 0:
+            given = ", ".join(f"{term}{WEIGHT}={value}" for term, value in self.weights.items())
+            raise UserError(f"the weights of losses must be >= 0, not all 0; got {given}")
         if self.timestep_shift <= 0 or self.chunk < 1:
             raise UserError(f"timestep_shift and chunk must be positive, got {self.timestep_shift} and {self.chunk}")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """By term (`ipt.training.losses.TERMS`)."""
+        return {term: getattr(self, f"{term}{WEIGHT}") for term in LOSS_TERMS}
+
+    def total(self, losses: Iterable[Any]) -> Any:
+        """The weighted sum of ``losses`` (numbers or scalar tensors), one per term and in their order."""
+        return sum(weight * loss for weight, loss in zip(self.weights.values(), losses, strict=True))
+
+
+WEIGHT = "_weight"
+LOSS_TERMS = tuple(entry.name.removesuffix(WEIGHT) for entry in fields(LossConfig) if entry.name.endswith(WEIGHT))
+"""The names of the losses, as columns of records, validations and reports."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ class CheckpointConfig:
     def __post_init__(self) -> None:
         if self.every < 1 or self.keep_last < 1 or self.keep_best < 0:
             raise UserError("every and keep_last must be at least 1, keep_best at least 0")
-        valid = ("loss", "ce", "flow", *(f"accuracy/{mode}" for mode in MODES))
+        valid = ("loss", *LOSS_TERMS, *(f"accuracy/{mode}" for mode in MODES))
         if self.best not in valid:
             raise UnknownName(unknown_name("figure for checkpoints.best", self.best, valid))
 

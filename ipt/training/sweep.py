@@ -17,6 +17,7 @@ from typing import Any
 from ipt.common.errors import UserError
 from ipt.common.files import read_json, write_bytes, write_json
 from ipt.training.records import METRICS, VALIDATION, last_record
+from ipt.training.settings import LOSS_TERMS
 
 SUMMARY = "summary.md"
 RUNNING, DONE, PLANNED, STOPPED, FAILED = "running", "done", "planned", "stopped", "failed"
@@ -50,7 +51,7 @@ class Job:
             error=error,
             seconds=time.time() - started,
             steps=trained.get("step", -1) + 1,
-            losses={name: trained[name] for name in ("loss", "ce", "flow") if name in trained},
+            losses={name: trained[name] for name in ("loss", *LOSS_TERMS) if name in trained},
             validation={name: value for name, value in scored.items() if name != "step"},
         )
 
@@ -87,8 +88,7 @@ def summarise(sweep: Path) -> tuple[str, int]:
         "status",
         "steps",
         "loss",
-        "ce",
-        "flow",
+        *LOSS_TERMS,
         *(f"val. {m}" for m in metrics),
         "s",
     ]
@@ -96,7 +96,7 @@ def summarise(sweep: Path) -> tuple[str, int]:
     for job in jobs:
         settings = " ".join(override for override in job.overrides if override not in common)
         status = "died" if job.status == RUNNING else job.status
-        figures = [job.losses.get(n) for n in ("loss", "ce", "flow")] + [job.validation.get(m) for m in metrics]
+        figures = [job.losses.get(n) for n in ("loss", *LOSS_TERMS)] + [job.validation.get(m) for m in metrics]
         status += f": {job.error}" if job.error else ""
         shown = ["" if value is None else f"{value:.4f}" for value in figures]
         rows.append([str(job.number), settings, job.folder, status, str(job.steps), *shown, f"{job.seconds:.0f}"])

@@ -17,7 +17,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,10 +32,11 @@ from ipt.model.flops import expert_weights, forward_flops
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.spans import Expert, SpanTable
 from ipt.training.records import METRICS, SETTINGS, STARTS, VALIDATION, StepRecord, line, read_records, scalars
+from ipt.training.settings import LOSS_TERMS
 
 #: Published dense bfloat16 peaks in TFLOP/s, by a word of the device's name.
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
-CURVES = ("loss", "ce", "flow", "gradient_norm", "learning_rate", "tokens_per_second")
+CURVES = ("loss", *LOSS_TERMS, "gradient_norm", "learning_rate", "tokens_per_second")
 
 
 class Tracker(Protocol):
@@ -69,7 +69,7 @@ class JsonLines:
 
     def log(self, record: StepRecord) -> None:
         with naming(self.path):
-            self._stream.write(line(asdict(record)))
+            self._stream.write(line(record.columns()))
             self._stream.flush()
 
     def validated(self, step: int, figures: Mapping[str, float]) -> None:
@@ -199,7 +199,7 @@ def draw_curves(folder: Path) -> None:
     from matplotlib.figure import Figure
 
     shares = sorted({name for record in validations for name in record if "/" in name})
-    rows = 3 if shares else 2
+    rows = math.ceil((len(CURVES) + bool(shares)) / 3)
     figure = Figure(figsize=(12, 3 * rows))
     # matplotlib's own layouts take longer than the drawing
     figure.subplots_adjust(left=0.06, right=0.98, bottom=0.24 / rows, top=1 - 0.12 / rows, wspace=0.25, hspace=0.4)

@@ -31,7 +31,7 @@ from ipt.sequence.loader import Loader, merge_states
 from ipt.training.checkpoints import Checkpoints
 from ipt.training.distributed import Fill, World, accumulating, is_sharded, spread
 from ipt.training.ema import Ema
-from ipt.training.losses import Objective, TokenCounts, TokenLosses, noised, sample_losses, weighted_loss
+from ipt.training.losses import TERMS, Objective, TokenLosses, mean_losses, noised, sample_losses, token_counts
 from ipt.training.optim import (
     Optimizer,
     clip_gradients,
@@ -144,16 +144,16 @@ class Trainer:
         torch.manual_seed(derived_seed(config.seed, "step", self.step, self.world.rank))
         packs = [next(batches) for _ in self.loader.lanes]
         waited = time.perf_counter() - started
-        counts = TokenCounts(*self.world.sum(sum((TokenCounts.of(p, config.loss) for p in packs), TokenCounts())))
-        sums, hardest = np.zeros(2), []
+        counts = self.world.sum(np.sum([token_counts(pack, config.loss) for pack in packs], axis=0).tolist())
+        sums, hardest = np.zeros(len(TERMS)), []
         for number, pack in enumerate(packs, start=1):
             with accumulating(self.objective, last=number == len(packs)):
                 values, worst = self._accumulate(pack, counts)
             sums += values
             hardest += worst
         norm = clip_gradients(self.weights, config.optim.clip).item()
-        ce, flow = self.world.sum(sums.tolist())
-        total = config.loss.ce_weight * ce + config.loss.flow_weight * flow
+        losses = dict(zip(TERMS, self.world.sum(sums.tolist()), strict=True))
+        total = config.loss.total(losses.values())
         rate = learning_rate(config.optim, self.step, config.steps)
         finite = math.isfinite(total) and math.isfinite(norm)
         if finite:
@@ -167,8 +167,7 @@ class Trainer:
         record = StepRecord(
             step=self.step,
             loss=total,
-            ce=ce,
-            flow=flow,
+            losses=losses,
             learning_rate=rate,
             gradient_norm=norm,
             skipped=not finite,
@@ -179,28 +178,26 @@ class Trainer:
         self.step += 1
         return record
 
-    def losses(self, pack: PackedBatch, counts: TokenCounts) -> tuple[Tensor, Tensor, TokenLosses]:
-        """A pack's shares of the two mean losses of a step with ``counts``, and the losses of its tokens."""
+    def losses(self, pack: PackedBatch, counts: Sequence[float]) -> tuple[list[Tensor], TokenLosses]:
+        """A pack's shares of the mean losses of a step with ``counts``, by term, and the losses of its tokens."""
         config = self.config
         batch = pack.to(self.world.device)
         if batch.pictures:
             if self.encode is None:
                 raise UserError("the samples hold images, but the run has neither a codec nor a latent cache")
             batch = batch.encoded(self.encode)
-        batch, target = noised(batch, config.seed, config.loss.timestep_shift, config.loss.fresh_noise)
-        losses = self.objective(batch, target)
-        ce, flow = weighted_loss(losses, batch, counts, config.loss)
-        return ce, flow, losses
+        images, target_FD = noised(batch, config.seed, config.loss.timestep_shift, config.loss.fresh_noise)
+        losses: TokenLosses = self.objective(batch, images, target_FD)
+        return mean_losses(losses, batch, counts, config.loss), losses
 
-    def _accumulate(self, pack: PackedBatch, counts: TokenCounts) -> tuple[np.ndarray, list[tuple[str, float]]]:
-        """Add a pack's gradient. Returns its shares of the two mean losses, and its samples with their losses."""
-        weights = self.config.loss
-        ce, flow, losses = self.losses(pack, counts)
+    def _accumulate(self, pack: PackedBatch, counts: Sequence[float]) -> tuple[np.ndarray, list[tuple[str, float]]]:
+        """Add a pack's gradient. Returns its shares of the mean losses, by term, and its samples with their losses."""
+        shares, losses = self.losses(pack, counts)
         # wrappers average gradients over the processes, but each loss here is a share of one sum
-        (self.world.size * (weights.ce_weight * ce + weights.flow_weight * flow)).backward()
-        by_sample = sample_losses(losses, pack, weights)  # after it: looking at values waits for the device
+        (self.world.size * self.config.loss.total(shares)).backward()
+        by_sample = sample_losses(losses, pack, self.config.loss)  # after it: looking at values waits for the device
         named = [(origin.sample_id, loss) for origin, loss in zip(pack.origins, by_sample.tolist(), strict=True)]
-        return np.array([ce.item(), flow.item()]), named
+        return np.array([share.item() for share in shares]), named
 
     def _summary(self, packs: Sequence[PackedBatch], hardest: list[tuple[str, float]]) -> dict[str, Any]:
         """What the step consisted of, over all ranks."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ipt.sequence.loader import Loader
-from ipt.training.losses import TokenCounts
+from ipt.training.losses import TERMS, token_counts
 
 if TYPE_CHECKING:
     from ipt.training.trainer import Trainer
@@ -32,21 +32,19 @@ class Validation:
         trainer.objective.eval()
         with torch.no_grad(), nullcontext() if trainer.ema is None else trainer.ema.swapped_in():
             trainer.weights.publish()
-            ce, flow = self._losses(trainer)
+            losses = self._losses(trainer)
             shares = {} if self._evaluate is None else self._evaluate(trainer)
         trainer.weights.publish()
         trainer.objective.train()
-        weights = trainer.config.loss
-        return {"loss": weights.ce_weight * ce + weights.flow_weight * flow, "ce": ce, "flow": flow, **shares}
+        return {"loss": trainer.config.loss.total(losses.values()), **losses, **shares}
 
-    def _losses(self, trainer: Trainer) -> tuple[float, float]:
+    def _losses(self, trainer: Trainer) -> dict[str, float]:
         loader = self._make_loader()
         batches = iter(loader)
         packs = [next(batches) for _ in loader.lanes]
-        own = sum((TokenCounts.of(pack, trainer.config.loss) for pack in packs), TokenCounts())
-        counts, sums = TokenCounts(*trainer.world.sum(own)), np.zeros(2)
+        counts = trainer.world.sum(np.sum([token_counts(pack, trainer.config.loss) for pack in packs], axis=0).tolist())
+        sums = np.zeros(len(TERMS))
         for pack in packs:
-            ce, flow, _ = trainer.losses(pack, counts)
-            sums += (ce.item(), flow.item())
-        ce_mean, flow_mean = trainer.world.sum(sums.tolist())
-        return ce_mean, flow_mean
+            shares, _ = trainer.losses(pack, counts)
+            sums += [share.item() for share in shares]
+        return dict(zip(TERMS, trainer.world.sum(sums.tolist()), strict=True))

@@ -12,7 +12,7 @@ from ipt.imagination.base import Imagination, Imagined
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.pictures import Size
 from ipt.sequence.render import Renderer
-from ipt.sequence.segments import Segment
+from ipt.sequence.segments import Segment, TokenIds
 from ipt.sequence.spans import Loss, Role
 
 
@@ -89,7 +89,7 @@ def trained_texts(mode: Imagination, sample: SpatialSample, epoch: int = 0) -> l
     """The texts of a training sample that have a loss."""
     segments = mode.segments(sample, epoch)
     tokenizer = mode.renderer.tokenizer
-    return [tokenizer.decode(s.payload.tolist()) for s in segments if s.loss is Loss.CE]  # type: ignore[union-attr]
+    return [tokenizer.decode(s.payload.ids.tolist()) for s in segments if s.loss is Loss.CE]  # type: ignore[union-attr]
 
 
 def same(ours: Sequence[Segment], theirs: Sequence[Segment]) -> bool:
@@ -99,5 +99,7 @@ def same(ours: Sequence[Segment], theirs: Sequence[Segment]) -> bool:
 
 def signature(segment: Segment) -> tuple[Any, ...]:
     payload = segment.payload
-    content = tuple(payload.tolist()) if isinstance(payload, torch.Tensor) else (payload.data, payload.sizes)
+    content = (
+        tuple(payload.ids.tolist()) if isinstance(payload, TokenIds) else (payload.data, payload.sizes)  # type: ignore[union-attr]
+    )
     return segment.kind, segment.role, segment.blocked, content

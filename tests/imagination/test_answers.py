@@ -22,7 +22,7 @@ from ipt.model.unified import UnifiedModel
 from ipt.samples.prompts import MODES
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import lay_out, single_tokens
-from ipt.sequence.segments import Segment
+from ipt.sequence.segments import Segment, TokenIds
 from ipt.sequence.spans import Loss
 from tests.imagination.examples import GEOMETRY, byte_tokenizer, example, ipt, mode, noise_picture
 from tests.imagination.recording import Recording, at_inference, trained_texts
@@ -69,13 +69,14 @@ def lively(task: str = "pet", seed: int = 0) -> SpatialSample:
 def packed_logits(sample: Sequence[Segment], others: Sequence[Sequence[Segment]] = (), noise_seed: int = 0) -> Tensor:
     """[n, vocabulary] of the last text of ``sample``, which is packed behind ``others``."""
     batch = lay_out([*others, sample], TOKENS, GEOMETRY).encoded(codec().encode)
+    noised = None
     if images := len(batch.spans.noised_images):
         generator = torch.Generator().manual_seed(noise_seed)
         noise = torch.randn(batch.noised_latents().shape, generator=generator)
-        batch, _ = add_noise(batch, torch.rand(images, generator=generator), noise)
-    logits = model()(batch).logits_CV
+        noised, _ = add_noise(batch, torch.rand(images, generator=generator), noise)
+    logits = model()(batch, noised).logits_CV
     assert logits is not None
-    return logits[-len(sample[-1].payload) - 1 :]  # type: ignore[arg-type]
+    return logits[1 - sample[-1].num_tokens(GEOMETRY) :]
 
 
 @torch.no_grad()
@@ -87,8 +88,8 @@ def cached_logits(row: Sequence[Segment]) -> Tensor:
         batch = lay_out([[segment]], TOKENS, GEOMETRY, context.positions).encoded(codec().encode)
         _, context = extend(model(), batch, cache, context)
     answer, logits = row[-1], []
-    assert isinstance(answer.payload, Tensor)
-    for token in [TOKENS.bos, *answer.payload.tolist()]:
+    assert isinstance(answer.payload, TokenIds)
+    for token in [TOKENS.bos, *answer.payload.ids.tolist()]:
         step = single_tokens(torch.tensor([token]), context.positions, GEOMETRY, answer.role, answer.blocked)
         output, context = extend(model(), step, cache, context)
         assert output.logits_CV is not None
@@ -166,9 +167,9 @@ def test_a_bottleneck_still_lets_the_drawn_image_see_the_observation() -> None:
         sample = lively("pet", seed)
         kept = example("pet", images=sample.images, imagination=lively().imagination)
         batch = lay_out([made.segments(kept, 0)], TOKENS, GEOMETRY).encoded(codec().encode)
-        batch, _ = add_noise(batch, torch.tensor([0.5]), torch.zeros_like(batch.noised_latents()))
+        noised, _ = add_noise(batch, torch.tensor([0.5]), torch.zeros_like(batch.noised_latents()))
         with torch.no_grad():
-            velocities.append(model()(batch).velocities_FD)
+            velocities.append(model()(batch, noised).velocities_FD)
     assert not torch.allclose(*velocities)
 
 

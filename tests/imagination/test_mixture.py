@@ -55,7 +55,7 @@ def test_a_mixture_renders_each_row_in_its_mode_under_its_system_prompt(tmp_path
             chosen = segmenter.mode(epoch, row).name
             segments = segmenter(sample, epoch, row)
             assert same(segments, mode(chosen).segments(sample, epoch))
-            system = segmenter.renderer.tokenizer.decode(segments[0].payload.tolist())  # type: ignore[union-attr]
+            system = segmenter.renderer.tokenizer.decode(segments[0].payload.ids.tolist())  # type: ignore[union-attr]
             assert segments[0].role is Role.SYSTEM and system == renderer().profile.systems[chosen]
             names[chosen] += 1
         assert names == {"ipt": 6, "label_only": 6}

@@ -26,8 +26,8 @@ from ipt.inference.session import Session, SessionContext
 from ipt.inference.settings import TextSettings
 from ipt.samples.prompts import IMAGE_END, MODES, answer_text
 from ipt.samples.sample import SpatialSample
-from ipt.sequence.batch import lay_out
-from ipt.sequence.segments import Kind, Segment
+from ipt.sequence.batch import NoisedImages, lay_out
+from ipt.sequence.segments import Kind, Segment, TokenIds
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.transforms import unpatchify
 from tests.imagination.examples import GEOMETRY
@@ -63,7 +63,7 @@ def packed_logits(segments: Sequence[Segment]) -> Tensor:
     batch = lay_out([[*kept, replace(segments[-1], loss=Loss.CE)]], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
     logits = toy.model()(batch).logits_CV
     assert logits is not None
-    return logits[-len(segments[-1].payload) - 1 :]  # type: ignore[arg-type]
+    return logits[1 - segments[-1].num_tokens(GEOMETRY) :]
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -84,7 +84,7 @@ def test_options_score_as_training_computes_them(name: str) -> None:
     left = [left_to_write(written[0], text) if not written[0] else text[len(written[0]) :] for text in texts]
     (scores,) = waiting.score_options([left], Role.ANSWER, blocked)
     one, two = ([*made.segments(toy.sample(1, letter), 0)] for letter in "AB")
-    ids_one, ids_two = one[-1].payload, two[-1].payload
+    ids_one, ids_two = one[-1].payload.ids, two[-1].payload.ids
     assert isinstance(ids_one, Tensor) and isinstance(ids_two, Tensor)
     (letter,) = (ids_one != ids_two).nonzero().flatten().tolist()
     chances = torch.log_softmax(packed_logits(one), -1)[letter]
@@ -97,7 +97,7 @@ def test_written_text_is_what_the_uncached_model_would_write() -> None:
     made, sample = mode("ipt"), toy.sample(2)
     context, texts = prompted(made, [sample]).generate_text(Role.IMAGINATION, seeded())
     ids = toy.tokenizer().encode(texts[0])
-    segment = Segment(Kind.TEXT, torch.tensor(ids), Role.IMAGINATION)
+    segment = Segment(Kind.TEXT, TokenIds(torch.tensor(ids)), Role.IMAGINATION)
     logits = packed_logits([*made.prompt(sample), segment])
     assert logits.argmax(-1).tolist() == [*ids, SPECIAL.eos]
     assert context.rows[0].text_tokens == len(ids)
@@ -125,7 +125,7 @@ def test_a_text_that_reaches_its_cap_is_closed_there() -> None:
         Role.ANSWER, seeded()
     )
     assert [len(row.text.ids) for row in capped.rows if row.text] == [longest - 2] * 4 and not any(capped.is_open)
-    assert [row.segments[-1].payload.tolist() for row in capped.closed.rows] == [  # type: ignore[union-attr]
+    assert [row.segments[-1].payload.ids.tolist() for row in capped.closed.rows] == [  # type: ignore[union-attr]
         list(row.text.ids) for row in capped.rows if row.text
     ]
 
@@ -207,7 +207,8 @@ def test_a_drawn_image_is_that_of_three_uncached_forward_passes(guidance: Guidan
     ]
 
     def velocity(x_BLD: Tensor, t: float) -> Tensor:
-        v, u, i = (toy.model()(b.with_noised(x_BLD[0], torch.tensor([t]))).velocities_FD[None] for b in branches)
+        noised = NoisedImages(x_BLD[0], torch.tensor([t]))
+        v, u, i = (toy.model()(b, noised).velocities_FD[None] for b in branches)
         return guidance.combine(v, u, i) if guidance and guidance.active(t) else v
 
     noise = context._noise(context.held.context.lengths, (2, 2), seeded())

@@ -91,9 +91,9 @@ def model() -> UnifiedModel:
     noised, targets = add_noise(batch, torch.rand(len(batch.spans.noised_images), generator=generator), noise)
     optimizer = torch.optim.AdamW(made.parameters(), lr=8e-3, weight_decay=0.0)
     for _ in range(STEPS):
-        output = made(noised)
+        output = made(batch, noised)
         assert output.logits_CV is not None
-        loss = F.cross_entropy(output.logits_CV, noised.labels_C) + F.mse_loss(output.velocities_FD, targets)
+        loss = F.cross_entropy(output.logits_CV, batch.labels_C) + F.mse_loss(output.velocities_FD, targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ipt.model.checkpoint import from_pretrained
 from ipt.model.unified import UnifiedModel
-from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss
 
 COMMITTED = Path(__file__).parents[1] / "golden"
@@ -45,11 +45,11 @@ def segment(entry: dict[str, Any], tensors: dict[str, Tensor]) -> Segment:
     if entry["type"] == "text":
         end = entry.get("special_token_label")
         loss = Loss.NONE if not trained else Loss.CE if end is None else Loss.CE_WITH_END
-        return Segment(Kind.TEXT, torch.tensor(entry["ids"]), loss=loss, end_label=end, dropped=dropped)
+        return Segment(Kind.TEXT, TokenIds(torch.tensor(entry["ids"])), loss=loss, end_label=end, dropped=dropped)
     if entry["type"] == "vit_image":
-        return Segment(Kind.VIT, tensors[entry["pixels"]], dropped=dropped)
+        return Segment(Kind.VIT, Pixels(tensors[entry["pixels"]]), dropped=dropped)
     kind = Kind.VAE_NOISED if trained else Kind.VAE
-    return Segment(kind, tensors[entry["latent"]], loss=Loss.FLOW if trained else Loss.NONE, dropped=dropped)
+    return Segment(kind, Latents(tensors[entry["latent"]]), loss=Loss.FLOW if trained else Loss.NONE, dropped=dropped)
 
 
 def segments(entries: list[dict[str, Any]], tensors: dict[str, Tensor]) -> list[Segment]:

@@ -58,7 +58,7 @@ def in_steps(batch: list[list[Segment]], together: bool) -> list[Tensor]:
             part = prefill(cache, context[active], [[rows[i][step]] for i in active])
             context = context.updated(active, part)
         logits: list[list[Tensor]] = [[] for _ in rows]
-        texts = [torch.cat([torch.tensor([TOKENS.bos]), row[-1].payload]) for row in rows]
+        texts = [torch.cat([torch.tensor([TOKENS.bos]), row[-1].payload.ids]) for row in rows]
         for step in range(max(len(text) for text in texts)):
             active = [i for i, text in enumerate(texts) if step < len(text)]
             ids = torch.stack([texts[i][step] for i in active])
@@ -74,7 +74,7 @@ def in_steps(batch: list[list[Segment]], together: bool) -> list[Tensor]:
 def test_cached_decoding_equals_the_full_forward_batched_and_alone() -> None:
     make = Maker(0)
     batch = samples(make)
-    full = model()(make.batch(batch)).logits_CV
+    full = model()(*make.batch(batch)).logits_CV
     for together in (True, False):
         torch.testing.assert_close(torch.cat(in_steps(batch, together)), full, **CLOSE)
 
@@ -98,12 +98,12 @@ def test_an_image_step_equals_the_packed_velocity_and_leaves_the_cache_alone() -
     make = Maker(2)
     before, image = [make.vit(), make.text(3)], make.noised(2, 3)
     packed = make.batch([[*before, image]])
-    expected = model()(packed).velocities_FD
+    expected = model()(*packed).velocities_FD
     cache = new_cache(1)
     context = prefill(cache, cache.empty(), [before])
     stored = cache.keys_ARMKH.clone()
     step = LatentVelocity(model(), cache, context, (2, 3), TOKENS, Role.IMAGINATION)
-    ours = step(packed.noised_latents()[None], float(packed.timesteps_I[0]))
+    ours = step(packed.noised.x_t_FD[None], float(packed.noised.timesteps_J[0]))
     torch.testing.assert_close(ours[0], expected, **CLOSE)
     assert torch.equal(cache.keys_ARMKH, stored) and cache.used == [context.lengths[0]]
 
@@ -162,7 +162,7 @@ def test_blocked_roles_hold_in_the_cache() -> None:
     image = make.vae(2, 2, role=Role.OBSERVATION)
     answer = make.text(4, role=Role.ANSWER, loss=Loss.CE, blocked=frozenset({Role.OBSERVATION}))
     middle = make.text(5, role=Role.QUESTION, blocked=frozenset({Role.OBSERVATION}))
-    full = model()(make.batch([[image, middle, answer]])).logits_CV
+    full = model()(*make.batch([[image, middle, answer]])).logits_CV
     cache = new_cache(1)
     context = prefill(cache, cache.empty(), [[image, middle]])
     output, _ = extend(model(), lay_out([[answer]], TOKENS, CONFIG.geometry, context.positions), cache, context)
@@ -220,7 +220,7 @@ def test_flash_attends_to_the_cache_like_sdpa(append: bool) -> None:
         context = prefill(cache, cache.empty(), [[make.vit(), make.text(2)], [make.text(9)]])
         batch = make.batch([[kind] for kind in kinds], list(context.positions))
         attention = CachedAttention(cache, context, batch.spans, torch.empty(0), append, kernel)
-        results.append(model()(batch, attention).grouped_TD)
+        results.append(model()(*batch, attention).grouped_TD)
     torch.testing.assert_close(results[0], results[1], **CLOSE)
 
 
@@ -231,7 +231,7 @@ def test_decoding_does_not_reallocate() -> None:
     for _ in range(5):
         batch: PackedBatch = single_tokens(torch.tensor([1, 2]), context.positions, CONFIG.geometry)
         attention = CachedAttention(cache, context, batch.spans, torch.empty(0), append=True)
-        model()(batch, attention)
+        model()(batch, attention=attention)
         keys = cache.keys_ARMKH[0][attention.rows, : attention.seen]
         assert keys.data_ptr() == storage[0], "attention reads a copy of the cache"
         context = attention.context

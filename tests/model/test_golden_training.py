@@ -10,7 +10,7 @@ from torch import Tensor
 from ipt.flow.path import shift_timesteps
 from ipt.model.keys import bagel_name
 from ipt.model.latents import add_noise, grid_rows
-from ipt.sequence.batch import PackedBatch, lay_out
+from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
 from ipt.sequence.spans import Mode
 from ipt.sequence.visibility import dense_mask
 from tests.model.golden_set import FORWARD, GRADIENT, TRAIN_NAMES, assert_close, load, model, segments, special_tokens
@@ -23,14 +23,14 @@ def packed(name: str) -> tuple[PackedBatch, dict, dict[str, Tensor]]:
     return lay_out(samples, special_tokens(), model().config.geometry), info, tensors
 
 
-def noised(name: str) -> tuple[PackedBatch, Tensor, dict, dict[str, Tensor]]:
+def noised(name: str) -> tuple[PackedBatch, NoisedImages | None, Tensor, dict, dict[str, Tensor]]:
     batch, info, tensors = packed(name)
     if not len(batch.spans.noised_images):
-        return batch, torch.empty(0), info, tensors
+        return batch, None, torch.empty(0), info, tensors
     raw = [s["timestep_raw"] for sample in info["samples"] for s in sample if s["type"] == "vae_image" and s["loss"]]
     times = shift_timesteps(torch.tensor(raw).sigmoid(), info["timestep_shift"])
-    batch, target = add_noise(batch, times, tensors["in.noise"][torch.from_numpy(batch.spans.is_noised)])
-    return batch, target, info, tensors
+    images, target = add_noise(batch, times, tensors["in.noise"][torch.from_numpy(batch.spans.is_noised)])
+    return batch, images, target, info, tensors
 
 
 def absent(tensors: dict[str, Tensor], name: str) -> Tensor:
@@ -72,7 +72,7 @@ def test_packing_equals_the_flattened_tensors(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAIN_NAMES)
 def test_forward_equals_the_reference(name: str) -> None:
-    batch, target, info, tensors = noised(name)
+    batch, images, target, info, tensors = noised(name)
     layers: list[Tensor] = []
     unified = model()
 
@@ -84,14 +84,14 @@ def test_forward_equals_the_reference(name: str) -> None:
 
     unified.set_layer_runner(record)
     try:
-        output = unified(batch)
+        output = unified(batch, images)
     finally:
         unified.set_layer_runner(lambda layer, *inputs: layer(*inputs))
     features = unified.vision(batch.patches_VD, batch.patch_grids, "sdpa")
-    embeds = torch.cat(unified.embed(batch))[torch.from_numpy(batch.spans.rank)]
+    embeds = torch.cat(unified.embed(batch, images))[torch.from_numpy(batch.spans.rank)]
     ours = {
         "mid.vit_features": features,
-        "mid.x_t": batch.latents_GD,
+        "mid.x_t": batch.seen_latents(images)[0],
         "mid.velocity_target": target,
         "mid.input_embeds": embeds,
         "mid.layer_hidden_states": torch.stack(layers),
@@ -119,10 +119,10 @@ def test_forward_equals_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAIN_NAMES)
 def test_gradient_norms_equal_the_reference(name: str) -> None:
-    batch, target, info, _ = noised(name)
+    batch, images, target, info, _ = noised(name)
     unified = model()
     unified.zero_grad()
-    output = unified(batch)
+    output = unified(batch, images)
     error = output.velocities_FD - target if len(target) else output.velocities_FD
     loss = F.cross_entropy(output.logits_CV, batch.labels_C) + error.square().sum() / max(error.numel(), 1)
     loss.backward()

@@ -23,16 +23,16 @@ def test_a_fresh_adapter_changes_nothing_and_merging_a_trained_one_neither(tmp_p
     batch = make.batch([make.imagining(), [make.text(3), make.noised()]])
     plain, model = random_model().eval(), adapted(LoraSettings(groups=("attention", "mlp", "vision", "latents"))).eval()
     with torch.no_grad():
-        assert torch.equal(model(batch).logits_CV, plain(batch).logits_CV)
+        assert torch.equal(model(*batch).logits_CV, plain(*batch).logits_CV)
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(0, 0.1, generator=make.generator)
-        trained = model(batch)
-        assert not torch.allclose(trained.logits_CV, plain(batch).logits_CV, atol=1e-2)
-    for layout in ("ipt", "bagel"):
+        trained = model(*batch)
+        assert not torch.allclose(trained.logits_CV, plain(*batch).logits_CV, atol=1e-2)
+    for layout in ("native", "bagel"):
         save_pretrained(model, tmp_path / layout, layout=layout, state=merged_state(model))
         with torch.no_grad():
-            merged = from_pretrained(tmp_path / layout)(batch)
+            merged = from_pretrained(tmp_path / layout)(*batch)
         torch.testing.assert_close(merged.logits_CV, trained.logits_CV, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(merged.velocities_FD, trained.velocities_FD, atol=1e-4, rtol=1e-4)
 

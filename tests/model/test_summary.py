@@ -23,7 +23,7 @@ def test_linear_operations_equal_those_counted_by_torch() -> None:
     make = Maker(0)
     batch = make.batch([make.imagining()])
     with FlopCounterMode(display=False) as counter:
-        model()(batch)
+        model()(*batch)
     by_operator = counter.get_flop_counts()["Global"]
     linear = sum(count for operator, count in by_operator.items() if "mm" in str(operator))
     flops = forward_flops(CONFIG, batch.spans, batch.patch_grids)
@@ -39,7 +39,7 @@ def test_linear_operations_equal_those_counted_by_torch() -> None:
 def test_the_seven_billion_figures() -> None:
     """engineering.md 3.2: 0.75 PFLOP for an imagining sample at 1024 pixels; 3.3: bytes of the optimizer state."""
     config = presets["bagel_7b_mot"]
-    batch = sample(config, "ipt")
+    batch = sample(config, "imagination")
     flops = forward_flops(config, batch.spans, batch.patch_grids)
     assert batch.spans.num_tokens == pytest.approx(15_276, abs=10)
     assert flops.training / 1e15 == pytest.approx(0.75, abs=0.01)

@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from ipt.model.attention import packed_attention
 from ipt.model.mot import Rope
 from ipt.model.unified import UnifiedModel
-from ipt.sequence.batch import PackedBatch, lay_out
-from ipt.sequence.segments import Segment
+from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
+from ipt.sequence.segments import Latents, Segment
 from ipt.sequence.spans import Loss, Role
-from tests.model.toy import CONFIG, TOKENS, Maker, model, random_model
+from tests.model.toy import CONFIG, TOKENS, Inputs, Maker, model, random_model
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
@@ -37,7 +37,7 @@ def samples(make: Maker) -> list[list[Segment]]:
 def test_samples_packed_equal_each_alone() -> None:
     make = Maker(1)
     packed = make.batch(samples(make))
-    output = model()(packed)
+    output = model()(*packed)
     parts: dict[str, list[Tensor]] = {"hidden": [], "logits": [], "velocities": []}
     images = noised_tokens = 0
     make = Maker(1)
@@ -46,11 +46,10 @@ def test_samples_packed_equal_each_alone() -> None:
         count = len(alone.spans.noised_images)
         if count:
             rows = int(alone.spans.is_noised.sum())
-            x_t = packed.noised_latents()[noised_tokens : noised_tokens + rows]
-            times = packed.timesteps_I[list(packed.spans.noised_images)][images : images + count]
-            alone = alone.with_noised(x_t, times)
+            x_t = packed.noised.x_t_FD[noised_tokens : noised_tokens + rows]
+            alone = Inputs(alone.batch, NoisedImages(x_t, packed.noised.timesteps_J[images : images + count]))
             images, noised_tokens = images + count, noised_tokens + rows
-        single = model()(alone)
+        single = model()(*alone)
         parts["hidden"].append(single.hidden_SD)
         parts["logits"].append(single.logits_CV)
         parts["velocities"].append(single.velocities_FD)
@@ -63,10 +62,10 @@ def test_samples_packed_equal_each_alone() -> None:
 def test_logits_do_not_depend_on_the_payload_of_noised_tokens() -> None:
     make = Maker(2)
     batch = make.batch(samples(make))
-    changed = batch.with_noised(
+    changed = NoisedImages(
         100 * make.random(*batch.noised_latents().shape), make.random(len(batch.spans.noised_images))
     )
-    before, after = model()(batch), model()(changed)
+    before, after = model()(*batch), model()(batch.batch, changed)
     assert torch.equal(before.logits_CV, after.logits_CV)
     assert not torch.equal(before.velocities_FD, after.velocities_FD)
 
@@ -75,7 +74,7 @@ def routed_by_index(unified: UnifiedModel, batch: PackedBatch) -> Tensor:
     """The decoder written naively: packed order, and an index per expert around every operation."""
     spans = batch.spans
     generation = torch.from_numpy(spans.is_generation)
-    x = torch.cat(unified.embed(batch))[torch.from_numpy(spans.rank)]
+    x = torch.cat(unified.embed(*batch))[torch.from_numpy(spans.rank)]
     rope = Rope.at(torch.from_numpy(spans.position_ids), CONFIG.decoder.head_dim, CONFIG.decoder.rope_theta)
     attend = packed_attention("sdpa", spans, x)
     order, rank = torch.from_numpy(spans.order), torch.from_numpy(spans.rank)
@@ -99,7 +98,7 @@ def routed_by_index(unified: UnifiedModel, batch: PackedBatch) -> Tensor:
 def test_routing_by_slices_equals_routing_by_index() -> None:
     make = Maker(3)
     batch = make.batch(samples(make))
-    torch.testing.assert_close(model()(batch).hidden_SD, routed_by_index(model(), batch), **CLOSE)
+    torch.testing.assert_close(model()(*batch).hidden_SD, routed_by_index(model(), batch), **CLOSE)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -110,7 +109,7 @@ def test_flex_forward_equals_sdpa(multiple: int) -> None:
     batch = make.batch(samples(make))
     flex = random_model()
     flex.attention, flex.pad_packs = "flex", multiple
-    torch.testing.assert_close(flex(batch).logits_CV, model()(batch).logits_CV, **CLOSE)
+    torch.testing.assert_close(flex(*batch).logits_CV, model()(*batch).logits_CV, **CLOSE)
 
 
 def loss_of(output: object) -> Tensor:
@@ -128,7 +127,7 @@ def test_a_batch_without_a_modality_touches_every_parameter(kind: str) -> None:
         "noised": lambda: [make.text(3), make.noised()],
         "without loss": lambda: [make.text(3), make.vit()],
     }[kind]()
-    output = unified(make.batch([batch]))
+    output = unified(*make.batch([batch]))
     loss_of(output).backward()
     untouched = [name for name, parameter in unified.named_parameters() if parameter.grad is None]
     assert not untouched
@@ -142,7 +141,7 @@ def test_a_batch_without_a_modality_touches_every_parameter(kind: str) -> None:
 
 def answer_logits(batch: PackedBatch) -> Tensor:
     with torch.no_grad():
-        return model()(batch).logits_CV
+        return model()(*batch).logits_CV
 
 
 @pytest.mark.parametrize("hidden", [Role.OBSERVATION, Role.IMAGINATION])
@@ -152,7 +151,7 @@ def test_an_answer_does_not_depend_on_a_role_it_may_not_see(hidden: Role) -> Non
     image, thought = make.vae(2, 3, role=hidden), make.vit(role=Role.QUESTION)
     for blocked in (frozenset({hidden}), frozenset()):
         answer = make.text(4, role=Role.ANSWER, loss=Loss.CE, blocked=blocked)
-        other = replace(image, payload=make.random(*image.payload.shape))
+        other = replace(image, payload=Latents(make.random(*image.payload.values.shape)))
         rest = [replace(thought, blocked=blocked), answer]
         first, second = (answer_logits(make.batch([[picture, *rest]])) for picture in (image, other))
         assert torch.equal(first, second) == bool(blocked)
@@ -162,10 +161,10 @@ def test_an_answer_does_not_depend_on_a_role_it_may_not_see(hidden: Role) -> Non
 def test_logits_can_be_computed_in_chunks() -> None:
     make = Maker(7)
     batch = make.batch(samples(make))
-    output = model()(batch, logits=False)
+    output = model()(*batch, logits=False)
     assert output.logits_CV is None
     chunks = [model().logits(part) for part in output.ce_hidden_CD.split(3)]
-    torch.testing.assert_close(torch.cat(chunks), model()(batch).logits_CV, **CLOSE)
+    torch.testing.assert_close(torch.cat(chunks), model()(*batch).logits_CV, **CLOSE)
 
 
 def test_recomputed_activations_give_the_same_gradients() -> None:
@@ -181,7 +180,7 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
         unified = random_model()
         if runner is not None:
             unified.set_layer_runner(runner)
-        loss_of(unified(batch)).backward()
+        loss_of(unified(*batch)).backward()
         gradients.append([parameter.grad for parameter in unified.parameters()])
     assert len(calls) == CONFIG.decoder.layers + CONFIG.vision.layers
     for a, b in zip(*gradients, strict=True):
@@ -190,14 +189,14 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
 
 def test_a_noised_batch_without_noise_and_an_oversize_image_are_errors() -> None:
     make = Maker(9)
-    with pytest.raises(ValueError, match="noised images without x_t"):
+    with pytest.raises(ValueError, match="1 noised images need x_t"):
         model()(lay_out([[make.noised()]], TOKENS, CONFIG.geometry))
     for segment, message in [
         (make.vit(6, 2), r"image 0 has 6 x 2 tokens but the position table has 5 x 5"),
         (make.vae(2, 5), r"latent image 0 has 2 x 5 tokens but the position table has 4 x 4"),
     ]:
         with pytest.raises(ValueError, match=message):
-            model()(make.batch([[segment]]))
+            model()(*make.batch([[segment]]))
 
 
 @torch.no_grad()
@@ -215,10 +214,10 @@ def test_bfloat16_keeps_rope_and_time_in_float32() -> None:
     seen = []
     low.decoder.run_layer = lambda layer, *inputs: seen.append(inputs[2].cos_TH.dtype) or layer(*inputs)
     low.time_embedder.mlp[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
-    output = low(batch)
+    output = low(*batch)
     assert output.velocities_FD.dtype == torch.float32 and output.ce_hidden_CD.dtype == torch.bfloat16
     assert set(seen[1:]) == {torch.float32}
-    reference = model()(batch)
+    reference = model()(*batch)
     assert F.cosine_similarity(output.ce_hidden_CD.float(), reference.ce_hidden_CD).min() > 0.99
 
 
@@ -231,5 +230,5 @@ def test_initialisation_is_reproducible_and_predicts_no_velocity() -> None:
     for a, b in zip(models[0].state_dict().values(), models[1].state_dict().values(), strict=True):
         assert torch.equal(a, b)
     make = Maker(11)
-    output = models[0](make.batch(samples(make)))
+    output = models[0](*make.batch(samples(make)))
     assert not output.velocities_FD.any() and output.logits_CV.std() > 0.1

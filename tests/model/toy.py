@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,8 +13,8 @@ from torch import Tensor
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.latents import add_noise
 from ipt.model.unified import UnifiedModel
-from ipt.sequence.batch import PackedBatch, lay_out
-from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss, Role
 
 TOKENS = SpecialTokens(60, 61, 62, 63)
@@ -39,6 +42,20 @@ def model() -> UnifiedModel:
     return random_model().requires_grad_(False).eval()
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a model is called with: ``model()(*inputs)``; a batch to everybody else."""
+
+    batch: PackedBatch
+    noised: NoisedImages | None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.batch, self.noised))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.batch, name)
+
+
 class Maker:
     """Random segments."""
 
@@ -49,16 +66,16 @@ class Maker:
         return torch.randn(*shape, generator=self.generator)
 
     def text(self, count: int = 5, **options: object) -> Segment:
-        return Segment(Kind.TEXT, torch.randint(0, 60, (count,), generator=self.generator), **options)
+        return Segment(Kind.TEXT, TokenIds(torch.randint(0, 60, (count,), generator=self.generator)), **options)
 
     def vit(self, rows: int = 2, columns: int = 3, **options: object) -> Segment:
-        return Segment(Kind.VIT, self.random(3, rows * 4, columns * 4), **options)
+        return Segment(Kind.VIT, Pixels(self.random(3, rows * 4, columns * 4)), **options)
 
     def vae(self, rows: int = 2, columns: int = 2, **options: object) -> Segment:
-        return Segment(Kind.VAE, self.random(3, rows * 2, columns * 2), **options)
+        return Segment(Kind.VAE, Latents(self.random(3, rows * 2, columns * 2)), **options)
 
     def noised(self, rows: int = 2, columns: int = 2, **options: object) -> Segment:
-        return Segment(Kind.VAE_NOISED, self.random(3, rows * 2, columns * 2), loss=Loss.FLOW, **options)
+        return Segment(Kind.VAE_NOISED, Latents(self.random(3, rows * 2, columns * 2)), loss=Loss.FLOW, **options)
 
     def imagining(self) -> list[Segment]:
         """Observation, question, thought, imagined image with its copies, answer."""
@@ -74,11 +91,11 @@ class Maker:
             self.text(4, role=Role.ANSWER, loss=Loss.CE),
         ]
 
-    def batch(self, samples: list[list[Segment]], positions: list[int] | None = None) -> PackedBatch:
+    def batch(self, samples: list[list[Segment]], positions: list[int] | None = None) -> Inputs:
         """Laid out and, where there are noised images, noised at random times."""
         batch = lay_out(samples, TOKENS, CONFIG.geometry, positions)
         images = len(batch.spans.noised_images)
         if not images:
-            return batch
+            return Inputs(batch, None)
         times = torch.rand(images, generator=self.generator)
-        return add_noise(batch, times, self.random(int(batch.spans.is_noised.sum()), 12))[0]
+        return Inputs(batch, add_noise(batch, times, self.random(int(batch.spans.is_noised.sum()), 12))[0])

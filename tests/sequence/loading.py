@@ -15,7 +15,7 @@ from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
 from ipt.sequence.pictures import Picture
 from ipt.sequence.prepare import Part
-from ipt.sequence.segments import Kind, RejectedSample, Segment, SpecialTokens
+from ipt.sequence.segments import Kind, RejectedSample, Segment, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry, LoaderConfig
 from ipt.sequence.spans import Loss, Role
 from tests.synthetic import make_sample
@@ -48,7 +48,7 @@ class Words:
         image, imagined = sample.images[0], sample.imagination
         segments = [
             Segment(Kind.VIT, Picture(image.data, ((16, 16),), f"images.{image.role}")),
-            Segment(Kind.TEXT, torch.from_numpy(drawn[:length]), Role.ANSWER, Loss.CE),
+            Segment(Kind.TEXT, TokenIds(torch.from_numpy(drawn[:length])), Role.ANSWER, Loss.CE),
         ]
         if self.latents:
             picture = Picture(imagined.data, ((16, 16),), "imagination")

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipt.sequence.batch import lay_out, single_tokens
-from ipt.sequence.segments import Kind, Segment, SpecialTokens
+from ipt.sequence.batch import NoisedImages, lay_out, single_tokens
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Loss
 from ipt.sequence.transforms import patchify, to_image, to_pixels, unpatchify
@@ -32,14 +32,15 @@ def test_pixels_survive_the_round_trip() -> None:
 
 
 def test_a_segment_refuses_a_loss_it_cannot_carry() -> None:
-    ids, image = torch.tensor([5, 6]), torch.zeros(3, 4, 4)
+    ids, image = TokenIds(torch.tensor([5, 6])), Pixels(torch.zeros(3, 4, 4))
     for kind, payload, options, message in [
         (Kind.TEXT, ids, {"loss": Loss.FLOW}, "TEXT segment cannot carry the loss FLOW"),
         (Kind.VIT, image, {"loss": Loss.CE}, "VIT segment cannot carry the loss CE"),
         (Kind.TEXT, ids, {"loss": Loss.CE_WITH_END}, "end_label"),
         (Kind.TEXT, ids, {"loss": Loss.CE, "end_label": 3}, "end_label"),
         (Kind.TEXT, ids, {"loss": Loss.CE, "dropped": True}, "cannot be dropped"),
-        (Kind.TEXT, image, {}, "TEXT payload has 1 dimensions"),
+        (Kind.TEXT, image, {}, "TEXT segment carries TokenIds, not Pixels"),
+        (Kind.VIT, Latents(image.values), {}, "VIT segment carries Picture or Pixels, not Latents"),
     ]:
         with pytest.raises(ValueError, match=message):
             Segment(kind, payload, **options)
@@ -47,20 +48,20 @@ def test_a_segment_refuses_a_loss_it_cannot_carry() -> None:
 
 def test_an_image_must_be_cut_into_whole_patches() -> None:
     with pytest.raises(ValueError, match="6 x 4 cannot be cut into patches of 4"):
-        lay_out([[Segment(Kind.VIT, torch.zeros(3, 6, 4))]], TOKENS, GEOMETRY)
+        lay_out([[Segment(Kind.VIT, Pixels(torch.zeros(3, 6, 4)))]], TOKENS, GEOMETRY)
 
 
 def test_noise_must_match_the_noised_images() -> None:
-    batch = lay_out([[Segment(Kind.VAE_NOISED, torch.ones(5, 4, 4))]], TOKENS, GEOMETRY)
-    assert batch.timesteps_I is None
-    with pytest.raises(ValueError, match=r"1 noised images need x_t \(4, 20\)"):
-        batch.with_noised(torch.zeros(3, 20), torch.zeros(1))
+    batch = lay_out([[Segment(Kind.VAE_NOISED, Latents(torch.ones(5, 4, 4)))]], TOKENS, GEOMETRY)
+    for noised in (None, NoisedImages(torch.zeros(3, 20), torch.zeros(1))):
+        with pytest.raises(ValueError, match=r"1 noised images need x_t \(4, 20\)"):
+            batch.seen_latents(noised)
 
 
 def test_single_tokens_are_laid_out_like_text() -> None:
     """Token by token, at consecutive rope ids, is the text segment."""
     ids = torch.tensor([7, 8, 9])
-    text = lay_out([[Segment(Kind.TEXT, ids)]], TOKENS, GEOMETRY)
+    text = lay_out([[Segment(Kind.TEXT, TokenIds(ids))]], TOKENS, GEOMETRY)
     for place, token in enumerate(text.token_ids_X):
         batch = single_tokens(token[None], [place], GEOMETRY)
         assert batch.spans.position_ids[0] == text.spans.position_ids[place]

@@ -135,7 +135,7 @@ def test_origins_name_the_sample_behind_every_span(reader: SampleReader) -> None
             ids = batch.token_ids_X[place : place + length - 4].tolist()  # all tokens but the four patches
             place += length - 4
             assert any(
-                ids[3:-1] == Words()(SAMPLES[int(origin.sample_id.split("-")[1])], epoch, 0)[1].payload.tolist()
+                ids[3:-1] == Words()(SAMPLES[int(origin.sample_id.split("-")[1])], epoch, 0)[1].payload.ids.tolist()
                 for epoch in range(3)
             )
 
@@ -253,9 +253,9 @@ def summed_loss(batches: list[PackedBatch], codec: PatchPca) -> Tensor:
         times = torch.full((len(clean.spans.noised_images),), 0.3)
         noised, target = add_noise(clean, times, latents.cos())
         with torch.no_grad():
-            output = model(noised)
+            output = model(clean, noised)
         assert output.logits_CV is not None
-        total += F.cross_entropy(output.logits_CV, noised.labels_C, reduction="sum")
+        total += F.cross_entropy(output.logits_CV, clean.labels_C, reduction="sum")
         total += (output.velocities_FD - target).square().sum()
     return total
 

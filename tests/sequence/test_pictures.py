@@ -13,7 +13,16 @@ from torch import Tensor
 from ipt.common.images import BadImage, encode_image
 from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import Kind, Segment, SpecialTokens, num_tokens, with_latents
+from ipt.sequence.segments import (
+    Kind,
+    Latents,
+    Pixels,
+    Segment,
+    SpecialTokens,
+    TokenIds,
+    num_tokens,
+    with_latents,
+)
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Loss
 from ipt.sequence.transforms import normalised, to_pixels
@@ -30,7 +39,7 @@ def segments() -> list[Segment]:
     return [
         Segment(Kind.VAE, picture(0)),
         Segment(Kind.VIT, picture(0)),
-        Segment(Kind.TEXT, torch.tensor([7, 8])),
+        Segment(Kind.TEXT, TokenIds(torch.tensor([7, 8]))),
         Segment(Kind.VAE_NOISED, picture(1), loss=Loss.FLOW),
         Segment(Kind.VAE, picture(1)),
     ]
@@ -48,7 +57,7 @@ def by_hand(source: list[Segment]) -> list[Segment]:
         payload = segment.payload
         if isinstance(payload, Picture):
             pixels = normalised(payload.pixels())
-            payload = pixels if segment.kind is Kind.VIT else encode([pixels])[0]
+            payload = Pixels(pixels) if segment.kind is Kind.VIT else Latents(encode([pixels])[0])
         made.append(Segment(segment.kind, payload, segment.role, segment.loss))
     return made
 
@@ -57,7 +66,7 @@ def assert_same(ours: PackedBatch, theirs: PackedBatch) -> None:
     for name in ("token_ids_X", "patches_VD", "latents_GD", "labels_C"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
     assert ours.latent_grids == theirs.latent_grids and ours.patch_grids == theirs.patch_grids
-    assert (ours.timesteps_I is None) == (theirs.timesteps_I is None)
+    assert ours.pictures == theirs.pictures == ()
 
 
 def test_encoding_in_the_batch_equals_latents_in_the_segments() -> None:
@@ -108,9 +117,9 @@ def test_pixels_are_resized_step_by_step() -> None:
 
 def test_what_is_not_encoded_cannot_be_used() -> None:
     batch = lay_out([segments()], TOKENS, GEOMETRY)
-    assert batch.timesteps_I is None and lay_out([segments()[:3]], TOKENS, GEOMETRY).timesteps_I is None
-    with pytest.raises(ValueError, match="2 pictures of the batch have no latents yet; call encoded first"):
-        batch.noised_latents()
+    for asked in (batch.noised_latents, batch.seen_latents):
+        with pytest.raises(ValueError, match="2 pictures of the batch have no latents yet; call encoded first"):
+            asked()
     with pytest.raises(ValueError, match="the codec and the model's geometry do not fit together"):
         batch.encoded(lambda images: [torch.zeros(4, 6, 4) for _ in images])
     moved = batch.to("meta")

@@ -46,7 +46,9 @@ def losses() -> str:
         batches, lines = iter(trainer.loader), [HEADER]
         for _ in range(10):
             r = trainer.train_step(batches)
-            lines.append(f"{r.step} {r.loss:.4f} {r.ce:.4f} {r.flow:.4f} {r.gradient_norm:.3f} {r.data}")
+            lines.append(
+                f"{r.step} {r.loss:.4f} {r.losses['ce']:.4f} {r.losses['flow']:.4f} {r.gradient_norm:.3f} {r.data}"
+            )
     return "\n".join(lines) + "\n"
 
 

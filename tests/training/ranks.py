@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def main(job: Job) -> None:
     batches = uneven(data, world.rank, world.size) if job.uneven else iter(loader)
     records = []
     while trainer.step < config.steps:
-        records.append(asdict(trainer.train_step(batches)))
+        records.append(trainer.train_step(batches).columns())
     trainer._save()
     tensors = whole(state(trainer), world)
     merged = whole(merged_state(model), world) if job.tuning.get("kind") == "lora" else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,8 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
 from ipt.sequence.segments import Segment
 from ipt.sequence.spans import Loss
-from ipt.training.losses import Objective, TokenCounts, noised, sample_losses, weighted_loss
-from ipt.training.settings import LossConfig
+from ipt.training.losses import TERMS, Objective, mean_losses, noised, sample_losses, token_counts
+from ipt.training.settings import LOSS_TERMS, LossConfig
 from tests.model.toy import CONFIG, TOKENS, Maker, random_model
 
 
@@ -39,12 +40,10 @@ def gradients(model: UnifiedModel, packs: list[PackedBatch], config: LossConfig)
     """Loss and gradients of one step over ``packs``."""
     model.zero_grad()
     objective = Objective(model, config)
-    counts = sum((TokenCounts.of(pack, config) for pack in packs), TokenCounts())
+    counts = np.sum([token_counts(pack, config) for pack in packs], axis=0)
     total = torch.zeros(())
     for pack in packs:
-        batch, target = noised(pack, 5, config.timestep_shift)
-        ce, flow = weighted_loss(objective(batch, target), batch, counts, config)
-        loss = config.ce_weight * ce + config.flow_weight * flow
+        loss = config.total(mean_losses(objective(pack, *noised(pack, 5, config.timestep_shift)), pack, counts, config))
         loss.backward()
         total += loss.detach()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -53,16 +52,19 @@ def gradients(model: UnifiedModel, packs: list[PackedBatch], config: LossConfig)
 
 
 def test_losses_are_those_of_full_logits_and_plain_means() -> None:
-    batch, target = noised(laid_out(mixed_samples(Maker(0))), 0, 1.0)
+    batch = laid_out(mixed_samples(Maker(0)))
+    images, target = noised(batch, 0, 1.0)
     config, model = LossConfig(ce_weight=2.0, chunk=3), random_model()
-    losses = Objective(model, config)(batch, target)
-    output = model(batch)
-    counts = TokenCounts.of(batch, config)
-    ce, flow = weighted_loss(losses, batch, counts, config)
+    losses = Objective(model, config)(batch, images, target)
+    output = model(batch, images)
+    counts = token_counts(batch, config)
+    ce, flow = mean_losses(losses, batch, counts, config)
+    assert list(losses) == list(TERMS) == list(LOSS_TERMS)
     torch.testing.assert_close(ce, F.cross_entropy(output.logits_CV, batch.labels_C))
     trained = torch.from_numpy(batch.spans.is_flow_trained)
     torch.testing.assert_close(flow, F.mse_loss(output.velocities_FD[trained], target[trained]))
-    assert counts == (len(batch.labels_C), int(trained.sum()))
+    assert counts.tolist() == [len(batch.labels_C), int(trained.sum())]
+    torch.testing.assert_close(config.total([ce, flow]), 2 * ce + flow)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1000])
@@ -97,7 +99,7 @@ def test_noise_belongs_to_the_sample_and_its_image() -> None:
 def test_times_follow_the_shift() -> None:
     make = Maker(4)
     samples = {number: [make.text(1), make.noised(1, 1)] for number in range(200)}
-    plain, late = (noised(laid_out(samples), 0, shift)[0].timesteps_I for shift in (1.0, 3.0))
+    plain, late = (noised(laid_out(samples), 0, shift)[0].timesteps_J for shift in (1.0, 3.0))
     torch.testing.assert_close(late, 3 * plain / (1 + 2 * plain))
     assert 0.45 < plain.mean() < 0.55
 
@@ -106,20 +108,21 @@ def test_an_image_without_loss_counts_for_nothing() -> None:
     make, config = Maker(5), LossConfig()
     sample = make.imagining()
     untrained = [replace(s, loss=Loss.NONE) if s.loss is Loss.FLOW else s for s in sample]
-    batch, target = noised(laid_out({0: untrained}), 0, 1.0)
-    losses = Objective(random_model(), config)(batch, target)
-    assert TokenCounts.of(batch, config).flow == 0 and not losses.flow_F.any()
+    batch = laid_out({0: untrained})
+    losses = Objective(random_model(), config)(batch, *noised(batch, 0, 1.0))
+    counts = dict(zip(TERMS, token_counts(batch, config), strict=True))
+    shares = dict(zip(TERMS, mean_losses(losses, batch, list(counts.values()), config), strict=True))
+    assert losses["flow"].any() and counts["flow"] == 0 == shares["flow"] and shares["ce"] > 0
 
 
 def test_the_loss_of_a_sample_is_the_mean_over_its_tokens() -> None:
     samples, config = mixed_samples(Maker(6)), LossConfig(flow_weight=0.5)
-    batch, target = noised(laid_out(samples), 0, 1.0)
-    model = random_model()
-    found = sample_losses(Objective(model, config)(batch, target), batch, config)
+    batch, model = laid_out(samples), random_model()
+    found = sample_losses(Objective(model, config)(batch, *noised(batch, 0, 1.0)), batch, config)
     for number, (position, sample) in enumerate(samples.items()):
-        single, goal = noised(laid_out({position: sample}), 0, 1.0)
-        losses = Objective(model, config)(single, goal)
-        ce, flow = weighted_loss(losses, single, TokenCounts.of(single, config), config)
+        single = laid_out({position: sample})
+        losses = Objective(model, config)(single, *noised(single, 0, 1.0))
+        ce, flow = mean_losses(losses, single, token_counts(single, config), config)
         assert found[number] == pytest.approx((ce + 0.5 * flow).item(), rel=1e-4)
 
 

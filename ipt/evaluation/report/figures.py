@@ -17,10 +17,11 @@ from ipt.evaluation.quality.judge import Quality, judge
 from ipt.evaluation.quality.lpips import Lpips
 from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
+from ipt.training.settings import LOSS_TERMS
 
 #: Files of a training run, and how many points of each of their curves are kept.
 CURVE_FILES = {"training": "metrics.jsonl", "validation": "validation.jsonl"}
-TRAINING_CURVES = ("loss", "ce", "flow", "gradient_norm", "learning_rate")
+TRAINING_CURVES = ("loss", *LOSS_TERMS, "gradient_norm", "learning_rate")
 MAX_POINTS = 400
 
 Curve = list[tuple[float, float]]
