@@ -22,7 +22,8 @@ from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.flow.guidance import Guidance
 from ipt.flow.schedule import schedule
-from ipt.imagination.ipt import Ipt
+from ipt.imagination.modes.ipt import Ipt
+from ipt.imagination.profiles import load_profile
 from ipt.inference.runner import Runner
 from ipt.inference.session import Session
 from ipt.inference.settings import TextSettings
@@ -31,7 +32,7 @@ from ipt.model.checkpoint import from_scratch
 from ipt.model.codec import PatchPca
 from ipt.model.config import presets
 from ipt.model.sampling import LatentVelocity
-from ipt.samples.prompts import DEFAULT, IMAGE_START
+from ipt.samples.prompts import IMAGE_START
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample
 from ipt.sequence.batch import lay_out, single_tokens
 from ipt.sequence.render import Renderer
@@ -70,9 +71,11 @@ class Bench:
         self.images = [encode_image(picture) for picture in pictures]
         fitted = [normalised(torch.from_numpy(picture).permute(2, 0, 1)) for picture in pictures]
         self.codec = PatchPca.fit(fitted, config.latents.downsample, config.latents.channels)
-        tokenizer = train_tokenizer([*DEFAULT.systems.values(), self.sample(0).question], 512)
+        tokenizer = train_tokenizer([*load_profile().systems.values(), self.sample(0).question], 512)
         resolution = Resolution(pixels, pixels, vit, vit, side)
-        self.mode = Ipt(Renderer(tokenizer, config.geometry, DEFAULT, SequenceConfig(resolutions={"pet": resolution})))
+        self.mode = Ipt(
+            Renderer(tokenizer, config.geometry, load_profile(), SequenceConfig(resolutions={"pet": resolution}))
+        )
         self.times, self.special, self.tokenizer = schedule(points), tokenizer.special, tokenizer
         runner = Runner(self.model, self.codec, self.special, GUIDANCE, self.times)
         self.session = Session(runner, tokenizer, TextSettings(max_tokens=WRITTEN))

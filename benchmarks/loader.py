@@ -28,10 +28,10 @@ from ipt.common.cli import run
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.imagination.mixture import make_segmenter
+from ipt.imagination.profiles import load_profile
 from ipt.imagination.settings import ImaginationConfig
 from ipt.model.codec import PatchPca, codec_digest
 from ipt.model.config import presets
-from ipt.samples.prompts import DEFAULT
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample, Task
 from ipt.samples.store import SampleReader, seal, write_shards
 from ipt.sequence.latent_cache import LatentCache, LatentWriter, codec_pictures
@@ -151,9 +151,9 @@ def main(config: BenchmarkConfig) -> None:
     print("|---|---|---|---|---|---|---|")
     for task in INPUTS:
         reader = dataset(output / task, task, config.rows)
-        tokenizer = train_tokenizer(dataset_texts(reader, DEFAULT), 400)
+        tokenizer = train_tokenizer(dataset_texts(reader, load_profile()), 400)
         sequence = SequenceConfig(resolutions=SIZES)
-        renderer = Renderer(tokenizer, geometry, DEFAULT, sequence)
+        renderer = Renderer(tokenizer, geometry, load_profile(), sequence)
         segmenter = make_segmenter(ImaginationConfig({"ipt": 1.0}), renderer, reader)
         cache = write_cache(output / f"{task}_latents", reader, segmenter, geometry.latent_channels)
         for latents, name in ((None, "pictures for the codec"), (cache, "from the cache")):

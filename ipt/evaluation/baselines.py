@@ -23,9 +23,10 @@ from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
 from ipt.common.revision import code_revision
 from ipt.evaluation.metrics import summary
+from ipt.imagination.profiles import load_profile
 from ipt.inference.prediction import Prediction, PredictionWriter, RunManifest, about, read_run, unread
 from ipt.samples.answers import parse_answer
-from ipt.samples.prompts import DEFAULT, render_prompt
+from ipt.samples.prompts import render_prompt
 from ipt.samples.sample import BadSample, SpatialSample
 from ipt.samples.store import SampleReader
 
@@ -94,7 +95,7 @@ def put(sample: SpatialSample, baseline: str, endpoint: Endpoint) -> Prediction:
     """The model's answer to one sample; an error where it cannot be asked, or the endpoint refuses the request."""
     started, asked = time.monotonic(), about(sample, baseline)
     try:
-        parts = render_prompt(sample, BASELINES[baseline], DEFAULT)
+        parts = render_prompt(sample, BASELINES[baseline], load_profile())
         system = "\n".join(part.text for part in parts if part.role == "system")
         content = [part.text if part.image is None else part.image.data for part in parts if part.role != "system"]
         reply = endpoint.ask(content, system=system)

@@ -17,8 +17,9 @@ from ipt.common import cli
 from ipt.common.endpoint import Endpoint, EndpointSettings, RefusedRequest, concurrently
 from ipt.common.errors import UserError
 from ipt.common.progress import tracked
+from ipt.imagination.profiles import load_profile
 from ipt.samples.answers import REASONING_END, parse_answer
-from ipt.samples.prompts import ANSWER, ANSWER_END, DEFAULT, THINK, THINK_END, render_prompt
+from ipt.samples.prompts import ANSWER, ANSWER_END, THINK, THINK_END, render_prompt
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shards
 
@@ -72,7 +73,7 @@ def taught(
 
 def teach(sample: SpatialSample, endpoint: Endpoint, attempts: int) -> tuple[str, SpatialSample]:
     """``kept`` and the sample with its rationale, or why there is none (``wrong``, ``refused``) and the sample as it was."""
-    parts = render_prompt(sample, "text_cot", DEFAULT)
+    parts = render_prompt(sample, "text_cot", load_profile())
     content: list[str | bytes] = [
         part.text if part.image is None else part.image.data for part in parts if part.role != "system"
     ]

@@ -1,23 +1,30 @@
-"""What an imagination mode is: the training segments of a sample, and the same mediator made at inference.
+"""What an imagination mode is: the training segments of a sample, the same mediator made at inference, and all that others need
+to know of it.
 
-A mode owns both directions, so that what it is trained on and what it does cannot drift apart. New modes are one file: a
-class under `modes.register`, built from the renderer and its own settings.
+A mode owns both directions, so that what it is trained on and what it does cannot drift apart. A new mode is one file in
+`ipt.imagination.modes`: a subclass of `Imagination` under `modes.register`. Nothing else asks for a mode by its name. These
+files do not import torch, since the settings in them are checked before anything heavy is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ipt.common.registry import Registry
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.pictures import Size
-from ipt.sequence.render import Renderer
-from ipt.sequence.segments import Segment
 from ipt.sequence.spans import Role
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from ipt.samples.prompts import Profile
+    from ipt.samples.store import SampleReader
+    from ipt.sequence.pictures import Size
+    from ipt.sequence.render import Renderer
+    from ipt.sequence.segments import Segment
 
 C = TypeVar("C", bound="Context")
 
@@ -82,23 +89,82 @@ class Imagined:
     blocked: frozenset[Role] = frozenset()
 
 
-class Imagination(Protocol):
-    """An imagination mode."""
+@dataclass(frozen=True)
+class ImaginationSettings:
+    """The settings of a mode that has none; those of others are subclasses of it, and keys of ``imagination.MODE``."""
 
-    name: str
-    renderer: Renderer
+    @property
+    def at_inference(self) -> ImaginationSettings:
+        """The same without those of where training takes its mediators from."""
+        return self
+
+    @property
+    def answers_unseen(self) -> bool:
+        """Whether the model is trained to answer now and then from a mediator that it cannot see (`Imagination.unseen`)."""
+        return False
+
+
+class Imagination:
+    """An imagination mode.
+
+    ``prompts``: the system prompt that asks for it, by profile. ``mediates``: something stands between question and answer.
+    ``draws``: images are made, which takes a codec.
+    """
+
+    name: ClassVar[str]
+    prompts: ClassVar[Mapping[str, str]] = {}
+    mediates: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
+    Settings: ClassVar[type[ImaginationSettings]] = ImaginationSettings
+
+    def __init__(self, renderer: Renderer, settings: Any = None) -> None:
+        self.renderer, self.settings = renderer, self.Settings() if settings is None else settings
+
+    @classmethod
+    def make(cls, renderer: Renderer, settings: Any, reader: SampleReader | None = None) -> Imagination:
+        """The mode for training on the samples of ``reader``, or for inference without one."""
+        return cls(renderer, settings)
+
+    @classmethod
+    def turns(cls, sample: SpatialSample, profile: Profile, rng: np.random.Generator) -> list[str | SampleImage]:
+        """What the model is to write and to draw after the prompt, in order; ``rng`` draws where there is a choice.
+
+        Raises ``BadSample`` where the sample lacks what the mode is trained on.
+        """
+        raise NotImplementedError
 
     def segments(self, sample: SpatialSample, epoch: int) -> list[Segment]:
-        """The training sample: prompt, mediator and answer. A pure function of its arguments."""
-        ...
+        """The training sample: prompt, mediator and answer; here for turns that are all texts. A pure function of its
+        arguments."""
+        rng = self.renderer.config.stream("thought", sample, epoch)
+        texts = [str(turn) for turn in self.turns(sample, self.renderer.profile, rng)]
+        return [*self.prompt(sample), *(self.renderer.text(text, Role.ANSWER, trained=True) for text in texts)]
 
     def prompt(self, sample: SpatialSample) -> list[Segment]:
         """What inference puts into a context before `imagine`."""
-        ...
+        return self.renderer.prompt(sample, self.name)
 
     def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
-        """Draw ``n`` mediators after each row of a context that holds this mode's prompts."""
-        ...
+        """Make ``n`` mediators after each row of a context that holds this mode's prompts."""
+        raise NotImplementedError
+
+    def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
+        """Mediators that are not made but given, one per row: what training shows as that of ``sources[row]``, announced as
+        that of ``samples[row]``."""
+        raise NotImplementedError
+
+    def unseen(self, context: Context, samples: Sequence[SpatialSample]) -> Imagined:
+        """What stands before the answer where no mediator is asked for, in models that were trained with
+        `ImaginationSettings.answers_unseen`: everything as then, and nothing to see."""
+        raise NotImplementedError
+
+    def announces(self, text: str) -> bool:
+        """Whether a text ends in the announcement of one more mediator, which `announced` makes."""
+        return False
+
+    def announced(self, rows: Context, texts: Sequence[str], generator: torch.Generator) -> Imagined:
+        """Make the mediator that each row's last text, ``texts[row]``, announces; none where it does not."""
+        raise NotImplementedError
 
 
-modes: Registry[Callable[..., Imagination]] = Registry("imagination mode")
+modes: Registry[type[Imagination]] = Registry("imagination mode")

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import generator
-from ipt.imagination import caption, label_only, text_cot  # noqa: F401  (they register their modes)
-from ipt.imagination.base import Imagination, modes
-from ipt.imagination.ipt import Ipt
+from ipt.imagination.base import Imagination
+from ipt.imagination.modes import modes
 from ipt.imagination.settings import ImaginationConfig
-from ipt.imagination.sources import Permuted, SelfMade, ground_truth
 from ipt.samples.sample import TASKS, SpatialSample
 from ipt.samples.store import SampleReader
 from ipt.sequence.order import largest_remainders
@@ -36,14 +34,8 @@ def by_name(name: str) -> dict[str, float]:
 def make_mode(
     name: str, renderer: Renderer, config: ImaginationConfig, reader: SampleReader | None = None
 ) -> Imagination:
-    """The mode ``name`` with its settings; ``reader`` is needed where imaginations are permuted."""
-    if name != "ipt":
-        made: Imagination = modes[name](renderer)
-        return made
-    if config.permuted and reader is None:
-        raise UserError("permuted imaginations come from a dataset: its reader is needed")
-    truth = Permuted(reader, renderer.config.seed) if config.permuted and reader is not None else ground_truth
-    return Ipt(renderer, config.ipt, truth, None if config.self_made is None else SelfMade(config.self_made))
+    """The mode ``name`` with its settings, for training on the samples of ``reader``, or for inference without one."""
+    return modes[name].make(renderer, config.of(name), reader)
 
 
 def assign_modes(weights: Sequence[float], rows: int, seed: int, epoch: int) -> NDArray[np.int64]:

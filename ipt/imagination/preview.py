@@ -8,8 +8,9 @@ from pathlib import Path
 from ipt.common import cli
 from ipt.common.errors import UserError
 from ipt.imagination.mixture import by_name, make_segmenter
-from ipt.imagination.settings import ImaginationConfig, IptSettings
-from ipt.samples.prompts import load_profile
+from ipt.imagination.modes.ipt import IptSettings
+from ipt.imagination.profiles import load_profile
+from ipt.imagination.settings import ImaginationConfig
 from ipt.samples.sample import TASKS
 from ipt.samples.store import SampleReader
 from ipt.sequence.describe import describe, draw_mask
@@ -32,7 +33,6 @@ class PreviewConfig:
     epoch: int = 0
     mode: str = "ipt"
     ipt: IptSettings = field(default_factory=IptSettings)
-    self_made: str | None = None
     profile: str = "default"
     prompts: str | None = None
     tokenizer: str | None = None
@@ -54,8 +54,7 @@ def preview(config: PreviewConfig) -> str:
     else:
         tokenizer = load_tokenizer(Path(config.tokenizer))
     settings = SequenceConfig(dict.fromkeys(TASKS, config.resolution), dropout=config.dropout, seed=config.seed)
-    geometry, self_made = config.geometry, None if config.self_made is None else Path(config.self_made)
-    imagination = ImaginationConfig(by_name(config.mode), config.ipt, self_made)
+    geometry, imagination = config.geometry, ImaginationConfig(modes=by_name(config.mode), ipt=config.ipt)  # type: ignore[call-arg]
     segmenter = make_segmenter(imagination, Renderer(tokenizer, geometry, profile, settings), reader)
     row, output = config.row % len(reader), Path(config.output)
     try:

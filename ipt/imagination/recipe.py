@@ -32,18 +32,6 @@ class Recipe:
     profile: Profile
 
     @property
-    def mediators(self) -> tuple[str, ...]:
-        """The trained modes in which something stands between question and answer."""
-        weights = self.imagination.modes
-        return tuple(name for name in weights if name != "label_only" and weights[name] > 0)
-
-    @property
-    def inference_imagination(self) -> ImaginationConfig:
-        """The modes' settings without those of where training images come from."""
-        ipt = replace(self.imagination.ipt, source={"ground_truth": 1.0})
-        return replace(self.imagination, ipt=ipt, self_made=None, permuted=False)
-
-    @property
     def inference_sequence(self) -> SequenceConfig:
         """The sequence's settings, where a task that the model was not trained on takes the sizes of the first one."""
         known = self.sequence.resolutions

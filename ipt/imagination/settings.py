@@ -1,52 +1,69 @@
-"""Settings of imagination modes and their mixtures, without torch: a run is checked before anything heavy is imported."""
+"""Settings of a mixture of imagination modes, without torch: a run is checked before anything heavy is imported."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from ipt.common.errors import UserError
-from ipt.sequence.settings import check_encoders
-
-
-@dataclass(frozen=True)
-class IptSettings:
-    """``condition``: the encoders through which the answer sees an imagination. ``source``: weights of ``ground_truth`` and
-    ``self`` (the model's own, from a cache) as what the answer is trained on; the flow target is always the truth.
-
-    ``reveal``: probability that the answer may attend to the imagination; 0 makes it an auxiliary target. ``bottleneck``:
-    probability that observation images reach the answer through the imagination alone: only the image being drawn may attend
-    to them. At inference reveal 0 and bottleneck 1 hold, too; probabilities between are for training. ``train_flow=False``
-    takes the loss off the drawn image and leaves everything else as it is.
-    """
-
-    condition: tuple[str, ...] = ("vae", "vit")
-    source: dict[str, float] = field(default_factory=lambda: {"ground_truth": 1.0, "self": 0.0})
-    reveal: float = 1.0
-    bottleneck: float = 0.0
-    train_flow: bool = True
-
-    def __post_init__(self) -> None:
-        check_encoders("condition", self.condition)
-        weights = self.source.values()
-        if not set(self.source) <= {"ground_truth", "self"} or min(weights, default=-1) < 0 or not sum(weights):
-            raise UserError(f"source takes weights of ground_truth and self, got {self.source}")
-        for name in ("reveal", "bottleneck"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is a probability, got {getattr(self, name)}")
-
-    @property
-    def self_share(self) -> float:
-        """The probability of a self-made imagination."""
-        return self.source.get("self", 0.0) / sum(self.source.values())
+from ipt.common.registry import UnknownName, unknown_name
+from ipt.imagination.base import Imagination, ImaginationSettings
+from ipt.imagination.modes import modes
 
 
 @dataclass(frozen=True)
-class ImaginationConfig:
-    """``modes``: row weights by mode (``mixed`` is ``{ipt: 1, label_only: 1}``). ``self_made``: folder of the model's own
-    imaginations. ``permuted``: a control that gives every sample the imagination of another one."""
+class Mixed:
+    """``modes``: row weights by mode, for example ``{ipt: 1, label_only: 1}``. A mode with settings has them under its name."""
 
     modes: dict[str, float]
-    ipt: IptSettings = field(default_factory=IptSettings)
-    self_made: Path | None = None
-    permuted: bool = False
+
+    def __post_init__(self) -> None:
+        for mode in self.modes:
+            if mode not in modes:
+                raise UnknownName(unknown_name("imagination mode", mode, modes))
+
+    def of(self, mode: str) -> ImaginationSettings:
+        """The settings of a mode."""
+        found: ImaginationSettings = getattr(self, mode, None) or modes[mode].Settings()
+        return found
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The modes that have rows."""
+        return tuple(mode for mode, weight in self.modes.items() if weight > 0)
+
+    @property
+    def mediators(self) -> tuple[str, ...]:
+        """The trained modes in which something stands between question and answer."""
+        return self._which(lambda mode: mode.mediates)
+
+    @property
+    def drawing(self) -> tuple[str, ...]:
+        """The trained modes that draw."""
+        return self._which(lambda mode: mode.draws)
+
+    def _which(self, chosen: Callable[[type[Imagination]], bool]) -> tuple[str, ...]:
+        return tuple(mode for mode in self.trained if chosen(modes[mode]))
+
+    @property
+    def at_inference(self) -> ImaginationConfig:
+        """The same without the settings of where training takes its mediators from."""
+        owned: dict[str, Any] = {entry.name: self.of(entry.name).at_inference for entry in fields(self)[1:]}
+        return replace(self, **owned)
+
+
+if TYPE_CHECKING:
+    ImaginationConfig = Mixed
+else:
+    #: `Mixed`, and a field for each mode that has settings.
+    ImaginationConfig = make_dataclass(
+        "ImaginationConfig",
+        [
+            (name, mode.Settings, field(default_factory=mode.Settings))
+            for name, mode in modes.items()
+            if fields(mode.Settings)
+        ],
+        bases=(Mixed,),
+        frozen=True,
+    )
+    ImaginationConfig.__module__ = __name__

@@ -7,23 +7,20 @@ another scene) is appended by the same code as what the model makes itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from ipt.common.errors import UserError
-from ipt.common.images import encode_image
 from ipt.imagination.base import Imagination, Imagined
-from ipt.imagination.ipt import Ipt
 from ipt.imagination.mixture import make_mode
+from ipt.imagination.modes import modes
 from ipt.imagination.recipe import Recipe
-from ipt.imagination.text_cot import TextCot
+from ipt.imagination.settings import ImaginationConfig
 from ipt.inference.session import SessionContext
 from ipt.inference.settings import ModeSettings
-from ipt.samples.prompts import ANSWER_END, IMAGE_START
+from ipt.samples.prompts import ANSWER_END
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.render import Renderer
 from ipt.sequence.spans import Role
@@ -108,26 +105,24 @@ class Free:
         self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
     ) -> Mediated:
         found = Mediated.of(self.mode.imagine(context, self.n, generator))
-        if not isinstance(self.mode, Ipt):
-            return found
         going = [row for row, images in enumerate(found.images) if images]
         for _ in range(self.max_images - 1):
             if not going:
                 break
             waiting = found.context[going]
             said, texts = waiting.generate_text(Role.ANSWER, generator, until=STOP, blocked=found.blocked)
-            again = [i for i, text in enumerate(texts) if IMAGE_START in text and not said.is_open[i]]
+            again = [i for i, text in enumerate(texts) if self.mode.announces(text) and not said.is_open[i]]
             going = [going[i] for i in again]
             if going:
-                drawn = self.mode.drawn(said[again], [texts[i] for i in again], generator)
-                found = found.extended(going, Mediated.of(drawn))
+                more = self.mode.announced(said[again], [texts[i] for i in again], generator)
+                found = found.extended(going, Mediated.of(more))
         return found
 
 
 @dataclass(frozen=True)
 class Given:
     """What training shows as the mediator of ``source(sample)``: the truth, or that of another sample. The words that announce
-    an image are the sample's own."""
+    it are the sample's own."""
 
     mode: Imagination
     source: Other
@@ -136,21 +131,13 @@ class Given:
     def __call__(
         self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
     ) -> Mediated:
-        sources = [self.source(sample) for sample in samples]
-        if isinstance(self.mode, Ipt):
-            renderer = self.mode.renderer
-            thoughts = [
-                renderer.profile.thought_of(sample, renderer.config.stream("thought", sample, 0)) for sample in samples
-            ]
-            return Mediated.of(self.mode.given(context, thoughts, [source.imagination for source in sources]))
-        assert isinstance(self.mode, TextCot)
-        return Mediated.of(self.mode.given(context, [self.mode.mediator(source) for source in sources]))
+        return Mediated.of(self.mode.given(context, samples, [self.source(sample) for sample in samples]))
 
 
 @dataclass(frozen=True)
-class Unseeing:
+class Unseen:
     """For models that were never trained to answer at once, but to answer from an imagination that they now and then could not
-    see (``reveal`` below 1): everything stands as it did then, around a blank picture that the answer may not attend to."""
+    see: everything stands as it did then (`Imagination.unseen`)."""
 
     mode: Imagination
     draws: bool = False
@@ -158,23 +145,14 @@ class Unseeing:
     def __call__(
         self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
     ) -> Mediated:
-        assert isinstance(self.mode, Ipt)
-        profile = self.mode.renderer.profile
-        blanks = [blank(*self.mode.renderer.imagination_size(sample.task)) for sample in samples]
-        imagined = self.mode.given(context, [profile.thoughts_of(sample.task)[0] for sample in samples], blanks)
-        return Mediated.of(replace(imagined, blocked=imagined.blocked | {Role.IMAGINATION}))
+        return Mediated.of(self.mode.unseen(context, samples))
 
 
-@cache
-def blank(width: int, height: int) -> SampleImage:
-    """A grey picture."""
-    return SampleImage(encode_image(np.full((height, width, 3), 128, dtype=np.uint8)), "imagination")
-
-
-def answers_unseeing(recipe: Recipe) -> bool:
-    """Whether a model answers without imagination in the way of `Unseeing`."""
-    modes = recipe.imagination.modes
-    return not modes.get("label_only") and bool(modes.get("ipt")) and recipe.imagination.ipt.reveal < 1
+def answers_unseen(imagination: ImaginationConfig) -> str | None:
+    """The mode in whose way a model answers without imagination (`Unseen`); ``None`` where it is trained to answer at once."""
+    if set(imagination.trained) != set(imagination.mediators):
+        return None
+    return next((name for name in imagination.trained if imagination.of(name).answers_unseen), None)
 
 
 def make_plan(settings: ModeSettings, recipe: Recipe, renderer: Renderer, other: Other | None = None) -> Plan:
@@ -182,11 +160,13 @@ def make_plan(settings: ModeSettings, recipe: Recipe, renderer: Renderer, other:
 
     Raises ``ValueError`` where the model was not trained for the mode.
     """
+    imagination = recipe.imagination.at_inference
     if settings.name == "answer_only":
-        if answers_unseeing(recipe):
-            return Unseeing(make_mode("ipt", renderer, recipe.inference_imagination))
-        return Imagine(make_mode("label_only", renderer, recipe.inference_imagination))
-    mode = make_mode(mediator(settings, recipe), renderer, recipe.inference_imagination)
+        unseen = answers_unseen(recipe.imagination)
+        at_once = next(name for name in modes if not modes[name].mediates)
+        mode = make_mode(unseen or at_once, renderer, imagination)
+        return Unseen(mode) if unseen else Imagine(mode)
+    mode = make_mode(mediator(settings, recipe), renderer, imagination)
     if settings.name == "gt_imagination":
         return Given(mode, lambda sample: sample)
     if settings.name == "wrong_imagination":
@@ -200,7 +180,7 @@ def make_plan(settings: ModeSettings, recipe: Recipe, renderer: Renderer, other:
 
 def mediator(settings: ModeSettings, recipe: Recipe) -> str:
     """The imagination mode that stands between question and answer: the one asked for, else the first that was trained."""
-    trained = recipe.mediators
+    trained = recipe.imagination.mediators
     if not trained:
         raise UserError(
             f"mode={settings.name} needs a model that was trained to imagine; this one was trained on "

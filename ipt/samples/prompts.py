@@ -2,8 +2,8 @@
 options, the order of texts and images, and tags. Training, inference and evaluation render through it.
 
 A `Profile` is the set of these decisions. ``default`` is ours, ``brief`` the same in few words. ``release`` is the layout of the
-published training data, for users of released checkpoints; its system prompts are not written here but read from a converted
-dataset's ``prompts.json``.
+published training data, for users of released checkpoints. System prompts are the modes' own, and those of ``release`` stand in
+a converted dataset's ``prompts.json`` (`ipt.imagination.profiles`).
 
 Tags are plain text to the tokenizer. Text that comes from data cannot open one: `escape` breaks every marker in it, and the
 tokenizer never turns text into a special token (`ipt.sequence.tokenizer`).
@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ipt.common.errors import UserError
-from ipt.common.files import CorruptFile, read_json, write_json
-from ipt.samples.sample import TASKS, BadSample, SampleImage, SpatialSample
+from ipt.common.files import write_json
+from ipt.samples.sample import BadSample, SampleImage, SpatialSample
 
 THINK, THINK_END = "<think>", "</think>"
 DESCRIBE, DESCRIBE_END = "<think_image>", "</think_image>"
@@ -29,7 +29,6 @@ IMAGE_START, IMAGE_END = "<image_start>", "<image_end>"
 ANSWER, ANSWER_END = "<answer>", "</answer>"
 
 PROMPTS_FILE = "prompts.json"
-MODES = ("label_only", "text_cot", "caption", "ipt")
 REFERENCE = re.compile(r"<image_(\d+)>")
 MARKER = re.compile(
     r"<(?=\||/?(?:think|think_image|image_start|image_end|answer|img|image|image_\d+)\s*/?>)", re.IGNORECASE
@@ -103,37 +102,15 @@ class Profile:
         return self.layouts.get(task, Layout())
 
 
-DEFAULT = Profile(
-    name="default",
-    systems={
-        "label_only": "Look at the images and answer the question about the scene. Reply at once with the letter of the right "
-        "option between <answer> and </answer>; do not reason in words and do not draw.",
-        "text_cot": "Look at the images and answer the question about the scene. First reason in words between <think> and "
-        "</think>, then give the letter of the right option between <answer> and </answer>.",
-        "caption": "Look at the images and answer the question about the scene. First describe the view that is not shown "
-        "between <think_image> and </think_image>, then give the letter of the right option between <answer> and </answer>.",
-        "ipt": "Look at the images and answer the question about the scene. First say between <think> and </think> which view "
-        "you need, draw it between <image_start> and <image_end>, then give the letter of the right option between <answer> "
-        "and </answer>.",
-    },
-    thoughts={
+#: By profile and task, what the model says before it imagines.
+THOUGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "default": {
         "pet": ("I need the view from the marked place after the turn.",),
         "pt": ("I need the view to the side at the midpoint of the path.",),
         "mvc": ("I need the whole area as seen from above.",),
     },
-)
-
-#: A few words for each mode: to a tiny model a long prompt costs more than the pictures do.
-BRIEF = Profile(
-    name="brief",
-    systems={
-        "label_only": "Answer.",
-        "text_cot": "Reason, answer.",
-        "caption": "Describe, answer.",
-        "ipt": "Draw, answer.",
-    },
-    thoughts={"pet": ("the view",), "pt": ("the side",), "mvc": ("the map",)},
-)
+    "brief": {"pet": ("the view",), "pt": ("the side",), "mvc": ("the map",)},
+}
 
 RELEASE_LAYOUTS: Mapping[str, Layout] = {
     "pet": Layout(order=(("images",), ("system", "question"))),
@@ -142,37 +119,8 @@ RELEASE_LAYOUTS: Mapping[str, Layout] = {
 }
 
 
-def load_profile(name: str, prompts: Path | None = None) -> Profile:
-    """The profile ``default`` or ``brief``, or ``release`` with the system prompts and thoughts of the ``prompts.json`` at
-    ``prompts`` (the file or its folder).
-
-    Raises ``ValueError`` for another name or a missing path, ``CorruptFile`` for a file of another form.
-    """
-    if name in (DEFAULT.name, BRIEF.name):
-        return BRIEF if name == BRIEF.name else DEFAULT
-    if name != "release":
-        raise UserError(f"unknown profile '{name}'; valid: default, brief, release")
-    if prompts is None:
-        raise UserError(
-            f"the profile 'release' reads its system prompts from the {PROMPTS_FILE} of a converted dataset: "
-            "say where that is"
-        )
-    path = prompts / PROMPTS_FILE if prompts.is_dir() else prompts
-    value = read_json(path)
-    try:
-        systems = {str(key): checked_text(text) for key, text in value["systems"].items()}
-        thoughts = {task: tuple(map(checked_text, value["thoughts"][task])) for task in value["thoughts"]}
-        wrong = sorted({*(key.split("/")[-1] for key in systems)} - {*MODES}) + sorted({*thoughts} - {*TASKS})
-        if wrong:
-            raise UserError(f"unknown modes or tasks {', '.join(wrong)}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CorruptFile(
-            f"{path} does not hold 'systems' (mode or task/mode to text) and 'thoughts' (task to texts): {error}"
-        ) from error
-    return Profile("release", systems, thoughts, RELEASE_LAYOUTS)
-
-
 def checked_text(value: Any) -> str:
+    """``value``, if it is a text that says something; else ``TypeError``."""
     if not isinstance(value, str) or not value.strip():
         raise TypeError(f"expected text, got {value!r}")
     return value

@@ -120,7 +120,7 @@ def trained(study: Study, run: Run, device: str, compose: Compose) -> bool:
     overrides = list(run.overrides)
     if run.after is not None:
         own = imagine(study, run, device)
-        overrides += [f"model.init={run.after / 'model'}", "model.codec=init", f"imagination.self_made={own}"]
+        overrides += [f"model.init={run.after / 'model'}", "model.codec=init", f"imagination.ipt.self_made={own}"]
     values = dict(compose(overrides))
     values["trainer"] |= {"steps": round(values["trainer"]["steps"] * run.steps)}
     return train(train_config(values)) is not None

@@ -17,6 +17,7 @@ from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
+from ipt.imagination.profiles import load_profile
 from ipt.imagination.recipe import Recipe
 from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_pretrained
@@ -25,7 +26,7 @@ from ipt.model.config import ModelConfig
 from ipt.model.lora import initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.samples.memory import in_memory
-from ipt.samples.prompts import Profile, load_profile
+from ipt.samples.prompts import Profile
 from ipt.samples.store import SampleReader
 from ipt.samples.subset import First
 from ipt.sequence.latent_cache import LatentCache

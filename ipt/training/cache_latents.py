@@ -17,10 +17,10 @@ from ipt.common.errors import UserError
 from ipt.common.progress import tracked
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_mode
+from ipt.imagination.profiles import load_profile
 from ipt.imagination.settings import ImaginationConfig
 from ipt.model.checkpoint import read_config
 from ipt.model.codec import LatentCodec, codec_digest, load_codec
-from ipt.samples.prompts import load_profile
 from ipt.samples.sample import TASKS
 from ipt.samples.store import SampleReader
 from ipt.sequence.latent_cache import LatentWriter, codec_pictures

@@ -13,10 +13,10 @@ from typing import Any
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import typed
+from ipt.imagination.modes import modes
 from ipt.imagination.settings import ImaginationConfig
 from ipt.model.config import ModelConfig, presets
 from ipt.model.lora_settings import LoraSettings
-from ipt.samples.prompts import MODES
 from ipt.samples.sample import TASKS
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
 from ipt.training.settings import (
@@ -168,9 +168,6 @@ class TrainConfig:
         for name in self.tracker:
             if name not in TRACKERS:
                 raise UnknownName(unknown_name("tracker", name, TRACKERS))
-        for mode in self.imagination.modes:
-            if mode not in MODES:
-                raise UnknownName(unknown_name("imagination mode", mode, MODES))
 
     @property
     def full_trainer(self) -> TrainerConfig:
@@ -203,38 +200,39 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
 def conflicts(config: TrainConfig) -> list[str]:
     """Settings that contradict each other, each with what would be right."""
     found = [*_data_conflicts(config), *_tuning_conflicts(config)]
-    modes = [mode for mode, weight in config.imagination.modes.items() if weight > 0]
-    if not modes:
+    imagination = config.imagination
+    if not imagination.trained:
         found.append("imagination.modes has no mode with a positive weight")
-    encodes = "ipt" in modes or "vae" in config.sequence.observe
+    encodes = imagination.drawing or "vae" in config.sequence.observe
     if encodes and config.model.codec == "none":
-        found.append("ipt and sequence.observe=[vae] need a codec: set model.codec")
+        found.append("modes that draw and sequence.observe=[vae] need a codec: set model.codec")
     if config.model.init is None:
-        found += _size_conflicts(config, "ipt" in modes)
+        found += _size_conflicts(config, bool(imagination.drawing))
     if config.sequence.max_sample_tokens > config.loader.budget:
         found.append(
             f"loader.budget={config.loader.budget} cannot hold the longest sample "
             f"(sequence.max_sample_tokens={config.sequence.max_sample_tokens})"
         )
-    found += [*_process_conflicts(config), *_evaluation_conflicts(config, modes)]
+    found += [*_process_conflicts(config), *_evaluation_conflicts(config)]
     if config.loader.epochs is not None:
         found.append("loader.epochs is not for training, which runs for trainer.steps")
     return found
 
 
-def _evaluation_conflicts(config: TrainConfig, trained: list[str]) -> list[str]:
+def _evaluation_conflicts(config: TrainConfig) -> list[str]:
     evaluation, best, found = config.evaluation, config.checkpoints.best, []
+    imagines = bool(config.imagination.mediators)
     if evaluation.questions and config.data.validation is None:
         found.append(f"evaluation.questions={evaluation.questions} needs their dataset: set data.validation=FOLDER")
     if evaluation.data is not None and not Path(evaluation.data).exists():
         found.append(f"the dataset evaluation.data={evaluation.data} does not exist (python -m datagen makes one)")
     imagining = [mode for mode in evaluation.modes if mode not in ("answer_only", "free")]
-    if imagining and not any(mode != "label_only" for mode in trained):
+    if imagining and not imagines:
         found.append(
             f"evaluation.modes={imagining} need a model that is trained to imagine: set imagination=mixed, say"
         )
     mode = best.partition("accuracy/")[2]
-    if mode and not (evaluation.questions and mode in evaluation.chosen(trained)):
+    if mode and not (evaluation.questions and mode in evaluation.chosen(imagines)):
         found.append(f"checkpoints.best={best} needs evaluation.questions above 0 and {mode} among evaluation.modes")
     return found
 
@@ -290,8 +288,11 @@ def _tuning_conflicts(config: TrainConfig) -> list[str]:
     found = []
     if config.tuning.kind != "full" and config.tuning.freeze:
         found.append(f"tuning.freeze is for tuning.kind=full, not for {config.tuning.kind}")
-    if config.tuning.kind == "generation_expert" and not config.imagination.modes.get("ipt"):
-        found.append("tuning.kind=generation_expert trains what draws, but no mode draws: use an imagination with ipt")
+    if config.tuning.kind == "generation_expert" and not config.imagination.drawing:
+        drawing = " or ".join(name for name, mode in modes.items() if mode.draws)
+        found.append(
+            f"tuning.kind=generation_expert trains what draws, but no mode draws: use an imagination with {drawing}"
+        )
     if not config.dry_run:
         found += missing_weights(config)
     return found

@@ -118,10 +118,9 @@ def grid(rows: Sequence[tuple[SpatialSample, SampleImage]]) -> np.ndarray:
 def mode_settings(config: TrainConfig) -> list[ModeSettings]:
     """The modes of inference that the run is evaluated in."""
     evaluation = config.evaluation
-    trained = [mode for mode, weight in config.imagination.modes.items() if weight > 0]
     return [
         ModeSettings(name, answer=evaluation.answer, text=evaluation.text, draw=evaluation.draw)
-        for name in evaluation.chosen(trained)
+        for name in evaluation.chosen(bool(config.imagination.mediators))
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -132,9 +132,8 @@ class EvaluationSettings:
         if self.questions < 0 or self.batch_size < 1 or (self.limit is not None and self.limit < 1):
             raise UserError("evaluation.questions must be at least 0, batch_size and limit at least 1")
 
-    def chosen(self, trained: Sequence[str]) -> tuple[str, ...]:
-        """The modes to answer in, for a model that is trained in the imagination modes ``trained``."""
-        imagines = any(mode != "label_only" for mode in trained)
+    def chosen(self, imagines: bool) -> tuple[str, ...]:
+        """The modes to answer in, for a model that is trained to imagine or not."""
         return self.modes or ("answer_only", *(("imagination",) if imagines else ()))
 
 

@@ -14,8 +14,8 @@ from ipt.common.endpoint import Endpoint, EndpointDown
 from ipt.evaluation.baselines import BaselineConfig, answer_dataset, main
 from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import evaluate
+from ipt.imagination.profiles import load_profile
 from ipt.inference.prediction import Prediction, read_run, without_seconds
-from ipt.samples.prompts import DEFAULT
 from ipt.samples.store import seal, write_shards
 from tests.stub_endpoint import Stub, serving
 from tests.synthetic import make_sample
@@ -77,7 +77,7 @@ def test_the_prompt_is_the_one_of_training_and_text_cot_asks_for_reasoning(data:
     (first,) = answered(str(data.parent / "zero_shot"))
     assert first.text.startswith(SAMPLES[0].question) and "(B) 2" in first.text and first.text.endswith(" 2")
     systems = [request["messages"][0]["content"] for request in stub.requests]
-    assert systems == [DEFAULT.systems["label_only"], DEFAULT.systems["text_cot"]]
+    assert systems == [load_profile().systems["label_only"], load_profile().systems["text_cot"]]
     assert [request["temperature"] for request in stub.requests] == [0, 0]
 
 

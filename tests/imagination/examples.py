@@ -9,10 +9,12 @@ import numpy as np
 
 from ipt.common.images import encode_image
 from ipt.imagination.base import Imagination
-from ipt.imagination.ipt import Ipt
 from ipt.imagination.mixture import make_mode
+from ipt.imagination.modes import modes
+from ipt.imagination.modes.ipt import Ipt
+from ipt.imagination.profiles import load_profile
 from ipt.imagination.settings import ImaginationConfig
-from ipt.samples.prompts import DEFAULT, MODES, RELEASE_LAYOUTS, Profile
+from ipt.samples.prompts import RELEASE_LAYOUTS, Profile
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample
 from ipt.sequence.render import Renderer
 from ipt.sequence.settings import Geometry, GuidanceDropout, Resolution, SequenceConfig
@@ -23,11 +25,11 @@ RESOLUTION = Resolution(input_side=12, input_min_side=8, vit_side=16, vit_min_si
 CONFIG = SequenceConfig(resolutions=dict.fromkeys(("pet", "pt", "mvc"), RESOLUTION), dropout=GuidanceDropout(text=0.0))
 RELEASE = Profile(
     "release",
-    {f"{task}/{mode}": f"[system prompt of {task}, {mode}]" for task in RELEASE_LAYOUTS for mode in MODES},
+    {f"{task}/{mode}": f"[system prompt of {task}, {mode}]" for task in RELEASE_LAYOUTS for mode in tuple(modes)},
     {task: (f"[thought of {task}]",) for task in RELEASE_LAYOUTS},
     RELEASE_LAYOUTS,
 )
-PROFILES = {"default": DEFAULT, "release": RELEASE}
+PROFILES = {"default": load_profile(), "release": RELEASE}
 TASKS: dict[str, dict[str, Any]] = {
     "pet": {
         "question": "If you walk to the 'X' and turn left, is the lamp closer or further?",

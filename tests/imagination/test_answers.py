@@ -5,21 +5,21 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from ipt.imagination.ipt import Ipt
-from ipt.imagination.settings import IptSettings
+from ipt.imagination.modes import modes
+from ipt.imagination.modes.ipt import Ipt, IptSettings
 from ipt.imagination.sources import SelfMade
 from ipt.model.cache import KVCache, extend
 from ipt.model.codec import PatchPca
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.latents import add_noise
 from ipt.model.unified import UnifiedModel
-from ipt.samples.prompts import MODES
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import lay_out, single_tokens
 from ipt.sequence.segments import Segment, TokenIds
@@ -101,7 +101,7 @@ def settings(self_made: bool = False, **changes: object) -> IptSettings:
     return IptSettings(source={"self": 1.0} if self_made else {"ground_truth": 1.0}, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("name", tuple(modes))
 def test_training_logits_are_inference_logits(name: str) -> None:
     made, sample, other = mode(name), lively("pet"), mode("label_only").segments(lively("mvc", 7), 0)
     rows, _ = at_inference(made, [sample], lambda row, size: sample.imagination)
@@ -129,7 +129,7 @@ def test_training_logits_are_inference_logits_whatever_the_answer_sees(
     rows, _ = at_inference(made, [sample], lambda row, size: image)
     torch.testing.assert_close(training, cached_logits(rows[0]), **CLOSE)
     start = Recording.of(made, [sample], [trained_texts(made, sample)[1:]], lambda row, size: image)
-    given = made.given(start, [made.renderer.profile.thoughts_of("pet")[0]], [image])
+    given = made.given(start, [sample], [replace(sample, imagination=image)])
     final, _ = given.context.generate_text(rows[0][-1].role, torch.Generator(), blocked=given.blocked)
     torch.testing.assert_close(training, cached_logits(final.rows[0]), **CLOSE)  # type: ignore[attr-defined]
 

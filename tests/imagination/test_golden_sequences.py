@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipt.samples.prompts import MODES
+from ipt.imagination.modes import modes
 from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
@@ -19,7 +19,7 @@ from ipt.sequence.transforms import normalised
 from tests.imagination.examples import GEOMETRY, PROFILES, TASKS, byte_tokenizer, example, mode
 
 FOLDER = Path(__file__).parents[1] / "golden" / "sequences"
-CASES = list(itertools.product(TASKS, MODES, PROFILES))
+CASES = list(itertools.product(TASKS, tuple(modes), PROFILES))
 
 
 def sequence_text(task: str, name: str, profile: str) -> str:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ipt.common.images import BadImage
-from ipt.imagination.ipt import Ipt
 from ipt.imagination.mixture import make_mode
-from ipt.imagination.settings import ImaginationConfig, IptSettings
+from ipt.imagination.modes import modes
+from ipt.imagination.modes.ipt import Ipt, IptSettings
+from ipt.imagination.settings import ImaginationConfig
 from ipt.imagination.sources import Permuted, SelfMade
-from ipt.samples.prompts import MODES
 from ipt.samples.sample import BadSample, SampleImage
 from ipt.samples.store import SampleReader, write_shard
 from ipt.sequence.pictures import Picture, Size
@@ -37,14 +37,14 @@ def clean(segments: list[Segment]) -> list[Segment]:
     return [segment for segment in segments if segment.kind is not Kind.VAE_NOISED]
 
 
-@pytest.mark.parametrize(("task", "name", "profile"), itertools.product(TASKS, MODES, ["default", "release"]))
+@pytest.mark.parametrize(("task", "name", "profile"), itertools.product(TASKS, tuple(modes), ["default", "release"]))
 def test_inference_has_the_tokens_of_training(task: str, name: str, profile: str) -> None:
     made, sample = mode(name, profile), example(task)
     rows, imagined = at_inference(made, [sample, sample], draws(sample.imagination), n=2)
     assert len(rows) == 4
     for row in rows:
         assert same(row, clean(made.segments(sample, epoch=0)))
-    assert [image is not None for image in imagined.images] == [name == "ipt"] * 4
+    assert [image is not None for image in imagined.images] == [made.draws] * 4
 
 
 @pytest.mark.parametrize("condition", [("vae", "vit"), ("vit",), ("vae",), ()])
@@ -53,7 +53,7 @@ def test_the_answer_sees_every_imagination_through_the_same_encoders(condition: 
     made, sample = ipt(settings=IptSettings(condition=condition)), example()  # type: ignore[arg-type]
     texts = trained_texts(made, sample)
     start = Recording.of(made, [sample], [texts[1:]], draws(DRAWN))
-    given = made.given(start, [made.renderer.profile.thoughts_of("pet")[0]], [TRUTH])
+    given = made.given(start, [sample], [sample])
     training = [s for s in clean(made.segments(sample, 0)) if s.kind is not Kind.TEXT and s.role is Role.IMAGINATION]
     assert [s.kind.name.lower() for s in training] == list(condition)
     for image, context in ((TRUTH, given.context), (DRAWN, at_inference(made, [sample], draws(DRAWN))[1].context)):
@@ -153,7 +153,7 @@ def test_permuted_imaginations_come_from_another_sample_of_the_task(tmp_path: Pa
         assert {given[s.id].data for s in samples if s.task == task} == {
             s.imagination.data for s in samples if s.task == task
         }
-    config = ImaginationConfig({"ipt": 1.0}, permuted=True)
+    config = ImaginationConfig({"ipt": 1.0}, ipt=IptSettings(permuted=True))
     segments = make_mode("ipt", renderer(), config, reader).segments(samples[0], 0)
     pictures = {s.payload.data for s in segments if s.role is Role.IMAGINATION and s.kind is not Kind.TEXT}  # type: ignore[union-attr]
     assert len(pictures) == 1 and pictures != {samples[0].imagination.data}
@@ -186,4 +186,4 @@ def test_self_made_images_need_a_cache() -> None:
     with pytest.raises(ValueError, match="needs a cache"):
         ipt(settings=IptSettings(source={"self": 1.0}))
     with pytest.raises(ValueError, match="its reader is needed"):
-        make_mode("ipt", renderer(), ImaginationConfig({"ipt": 1.0}, permuted=True))
+        make_mode("ipt", renderer(), ImaginationConfig({"ipt": 1.0}, ipt=IptSettings(permuted=True)))

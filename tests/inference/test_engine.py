@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ipt.imagination.ipt import Ipt
+from ipt.imagination.modes.ipt import Ipt
 from ipt.inference.answering import Outcome, combined
 from ipt.inference.engine import Answered, Engine, make_guidance
 from ipt.inference.plans import make_plan

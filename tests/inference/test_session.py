@@ -17,14 +17,14 @@ from ipt.flow.guidance import Guidance
 from ipt.flow.sampler import euler
 from ipt.flow.schedule import schedule
 from ipt.imagination.base import Imagination
-from ipt.imagination.ipt import Ipt
 from ipt.imagination.mixture import make_mode
-from ipt.imagination.text_cot import TextCot
+from ipt.imagination.modes import modes
+from ipt.imagination.modes.ipt import Ipt
 from ipt.inference.answering import left_to_write
 from ipt.inference.runner import Runner
 from ipt.inference.session import Session, SessionContext
 from ipt.inference.settings import TextSettings
-from ipt.samples.prompts import IMAGE_END, MODES, answer_text
+from ipt.samples.prompts import IMAGE_END, answer_text
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import NoisedImages, lay_out
 from ipt.sequence.segments import Kind, Segment, TokenIds
@@ -66,19 +66,17 @@ def packed_logits(segments: Sequence[Segment]) -> Tensor:
     return logits[1 - segments[-1].num_tokens(GEOMETRY) :]
 
 
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("name", tuple(modes))
 def test_options_score_as_training_computes_them(name: str) -> None:
     """With the true mediator in place: the letters of the options compare as in one packed pass without a cache."""
     made, truth = mode(name), toy.sample(1)
     waiting = prompted(made, [truth])
     blocked: frozenset[Role] = frozenset()
     before = ""
-    if isinstance(made, Ipt):
-        imagined = made.given(waiting, ["look"], [truth.imagination])
-        waiting, blocked, before = imagined.context, imagined.blocked, IMAGE_END  # type: ignore[assignment]
-    elif isinstance(made, TextCot):
-        before = made.mediator(truth)
-        waiting = made.given(waiting, [before]).context  # type: ignore[assignment]
+    if made.mediates:
+        imagined = made.given(waiting, [truth], [truth])
+        waiting, blocked = imagined.context, imagined.blocked  # type: ignore[assignment]
+        before = IMAGE_END if made.draws else imagined.texts[0]
     written = [toy.tokenizer().decode(row.text.ids) if row.text else "" for row in waiting.rows]
     texts = [before + answer_text(toy.sample(1, letter)) for letter in "AB"]
     left = [left_to_write(written[0], text) if not written[0] else text[len(written[0]) :] for text in texts]

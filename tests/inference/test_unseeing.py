@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from ipt.imagination.settings import IptSettings
-from ipt.inference import plans
+from ipt.imagination.modes import ipt
+from ipt.imagination.modes.ipt import IptSettings
 from ipt.inference.engine import Engine
 from ipt.inference.settings import ModeSettings
 from ipt.samples.sample import SampleImage
@@ -26,11 +26,11 @@ def probabilities(reveal: float, *modes: str) -> list[tuple[float, ...]]:
 
 def test_the_answer_does_not_depend_on_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     grey = probabilities(0.5, "ipt")
-    monkeypatch.setattr(plans, "blank", lambda width, height: SampleImage(noise_picture(7), "imagination"))
+    monkeypatch.setattr(ipt, "blank", lambda width, height: SampleImage(noise_picture(7), "imagination"))
     assert probabilities(0.5, "ipt") == grey
     assert probabilities(1.0, "ipt") == probabilities(1.0, "ipt", "label_only") != grey
 
 
 def test_who_trained_to_answer_at_once_is_asked_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "blank", lambda width, height: pytest.fail("a picture was shown"))
+    monkeypatch.setattr(ipt, "blank", lambda width, height: pytest.fail("a picture was shown"))
     assert len(probabilities(0.5, "ipt", "label_only")) == len(toy.SAMPLES)

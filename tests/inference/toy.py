@@ -19,7 +19,7 @@ from ipt.model.codec import PatchPca
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.latents import add_noise
 from ipt.model.unified import UnifiedModel
-from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START, MODES, Profile, describe, think
+from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START, Profile, describe, think
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import seal, write_shard
 from ipt.sequence.batch import lay_out
@@ -84,8 +84,8 @@ def model() -> UnifiedModel:
     with torch.no_grad():
         made.latent_out.weight.normal_(0, 0.1, generator=generator)
     renderer = Renderer(tokenizer(), GEOMETRY, PROFILE, SEQUENCE)
-    modes = [make_mode(name, renderer, recipe().imagination) for name in MODES]
-    segments = [mode.segments(each, 0) for mode, each in itertools.product(modes, SAMPLES)]
+    made_modes = [make_mode(name, renderer, recipe().imagination) for name in PROFILE.systems]
+    segments = [mode.segments(each, 0) for mode, each in itertools.product(made_modes, SAMPLES)]
     batch = lay_out(segments, tokenizer().special, GEOMETRY).encoded(codec().encode)
     noise = torch.randn(batch.noised_latents().shape, generator=generator)
     noised, targets = add_noise(batch, torch.rand(len(batch.spans.noised_images), generator=generator), noise)

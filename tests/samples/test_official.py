@@ -20,10 +20,11 @@ from PIL import Image
 from ipt.common.cli import parse
 from ipt.common.files import CorruptFile, read_json
 from ipt.common.images import encode_image
+from ipt.imagination.export import SCHEMA, ExportConfig, export
+from ipt.imagination.profiles import load_profile
 from ipt.samples.official.convert import ConvertConfig, convert
-from ipt.samples.official.export import SCHEMA, ExportConfig, export
 from ipt.samples.official.options import split_options
-from ipt.samples.prompts import load_profile, render_prompt
+from ipt.samples.prompts import render_prompt
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shards
 from tests.synthetic import make_sample, picture
@@ -335,4 +336,4 @@ def test_the_commands_run(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "1 shards in" in done.stdout and len(SampleReader(tmp_path / "out")) == 1
     failed = subprocess.run([*program, "covert"], capture_output=True, text=True, check=False, env=environment)
-    assert failed.returncode == 1 and "convert|export" in failed.stderr
+    assert failed.returncode == 1 and "convert key=value" in failed.stderr

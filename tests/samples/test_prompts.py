@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 
 from ipt.common.files import CorruptFile
 from ipt.common.seeding import generator
+from ipt.imagination.modes import modes
+from ipt.imagination.profiles import load_profile
 from ipt.samples.prompts import (
     ANSWER,
-    DEFAULT,
     IMAGE_START,
-    MODES,
     RELEASE_LAYOUTS,
     THINK,
     Layout,
     Profile,
     describe,
     escape,
-    load_profile,
     render_prompt,
     think,
     write_prompts,
@@ -35,6 +34,7 @@ TAGS = [
     *(f"<{slash}{name}>" for slash in ("", "/") for name in ("think", "think_image", "image_start", "image_end", "answer")),
     *("<img>", "</img>", "<|image_1|>", "<image_12>", "<image>", "<|im_start|>", "<|im_end|>", "<|vision_start|>"),
 ]  # fmt: skip
+DEFAULT = load_profile()
 SYSTEM = DEFAULT.systems["label_only"]
 HOSTILE = st.lists(st.sampled_from([*TAGS, *"<>/|& aI", "THINK>", "image_start", "\n"]), max_size=12).map("".join)
 
@@ -66,12 +66,12 @@ def test_data_cannot_open_a_tag_in_a_prompt_or_a_mediator(question: str, choice:
         assert not any(tag in text.lower() for tag in TAGS)
 
 
-@pytest.mark.parametrize(("task", "mode"), itertools.product(TASKS, MODES))
+@pytest.mark.parametrize(("task", "mode"), itertools.product(TASKS, modes))
 def test_the_default_profile_names_the_tags_that_the_mode_writes(task: str, mode: str) -> None:
     system = DEFAULT.system(task, mode)
     assert ANSWER in system and system.isascii()
     assert (THINK in system) == (mode in ("text_cot", "ipt"))
-    assert (IMAGE_START in system) == (mode == "ipt")
+    assert (IMAGE_START in system) == modes[mode].draws
 
 
 def parts(sample: SpatialSample, layout: Layout) -> list[tuple[str, str]]:
@@ -135,7 +135,7 @@ def test_a_wrong_prompts_file_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_profiles_are_chosen_by_name(tmp_path: Path) -> None:
-    assert load_profile("default") is DEFAULT
+    assert load_profile("default") == DEFAULT
     with pytest.raises(ValueError, match="unknown profile 'ours'"):
         load_profile("ours")
     with pytest.raises(ValueError, match=r"reads its system prompts from the prompts\.json"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.common.files import CorruptFile
-from ipt.samples.prompts import DEFAULT
+from ipt.imagination.profiles import load_profile
 from ipt.samples.questions import TEMPLATES
 from ipt.samples.store import SampleReader, write_shard
 from ipt.sequence.tokenizer import BYTES, SPECIAL_NAMES, Tokenizer, dataset_texts, load_tokenizer, train_tokenizer
@@ -84,7 +84,7 @@ def test_dataset_texts_cover_what_is_rendered(tmp_path: Path) -> None:
         question="Zebra <think>?", rationale="Quokka.", caption="Okapi.", choices=("xylo", "phone"), answer="A"
     )
     write_shard(tmp_path / "a.parquet", [sample])
-    texts = "\n".join(dataset_texts(SampleReader(tmp_path / "a.parquet"), DEFAULT))
+    texts = "\n".join(dataset_texts(SampleReader(tmp_path / "a.parquet"), load_profile()))
     for piece in (
         "Zebra &lt;think>?",
         "<think>Quokka.</think>",

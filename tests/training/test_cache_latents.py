@@ -10,11 +10,11 @@ import torch
 
 from ipt.common.cli import parse
 from ipt.imagination.mixture import make_segmenter
+from ipt.imagination.profiles import load_profile
 from ipt.imagination.settings import ImaginationConfig
 from ipt.model.checkpoint import build_on_meta, materialise, save_pretrained
 from ipt.model.codec import PatchPca, codec_digest, load_codec
 from ipt.model.config import presets
-from ipt.samples.prompts import DEFAULT
 from ipt.samples.store import SampleReader, seal, write_shards
 from ipt.sequence.latent_cache import LatentCache
 from ipt.sequence.loader import Loader
@@ -35,7 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     decoder = dataclasses.replace(config.decoder, hidden=16, intermediate=16, layers=1)
     network = materialise(build_on_meta(dataclasses.replace(config, decoder=decoder)), "cpu")
     images = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1]
-    train_tokenizer(dataset_texts(SampleReader(data), DEFAULT), 300).save(model)
+    train_tokenizer(dataset_texts(SampleReader(data), load_profile()), 300).save(model)
     save_pretrained(network, model, codec=PatchPca.fit(images, patch=8, channels=48))
     return data, model
 

@@ -17,11 +17,11 @@ from ipt.evaluation.quality.judge import Quality, judge
 from ipt.evaluation.quality.lpips import Lpips
 from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
-from ipt.training.settings import LOSS_TERMS
 
 #: Files of a training run, and how many points of each of their curves are kept.
 CURVE_FILES = {"training": "metrics.jsonl", "validation": "validation.jsonl"}
-TRAINING_CURVES = ("loss", *LOSS_TERMS, "gradient_norm", "learning_rate")
+#: What a step cost, which says nothing about what was learnt.
+COSTS = {"samples", "seconds", "data_wait", "tokens_per_second", "mfu", "mfu_bagel", "peak_memory"}
 MAX_POINTS = 400
 
 Curve = list[tuple[float, float]]
@@ -114,7 +114,7 @@ def training_curves(checkpoint: Path) -> dict[str, dict[str, Curve]]:
     for kind, file in CURVE_FILES.items():
         records = read_json_lines(folder / file)
         fields = {name for record in records for name in numbers(record)} - {"step"}
-        for name in sorted(fields & set(TRAINING_CURVES) if kind == "training" else fields):
+        for name in sorted(fields - COSTS if kind == "training" else fields):
             points = [(record["step"], record[name]) for record in records if name in numbers(record)]
             curves.setdefault(name, {})[kind] = thinned(points)
     return curves

@@ -1,4 +1,5 @@
-"""Our samples in the interleaved schema, so that BAGEL's trainer and those derived from it can be trained on them."""
+"""``python -m ipt.imagination.export dataset=DIR output=DIR``: our samples in the interleaved schema, for BAGEL's trainer and
+those derived from it."""
 
 from __future__ import annotations
 
@@ -11,25 +12,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ipt.common import cli
 from ipt.common.errors import UserError
 from ipt.common.files import atomic_writer, write_json
 from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
 from ipt.common.seeding import generator
+from ipt.imagination.modes import modes
+from ipt.imagination.profiles import load_profile
 from ipt.samples.official.rows import INFO_FILE
-from ipt.samples.prompts import (
-    IMAGE_END,
-    IMAGE_START,
-    MODES,
-    Profile,
-    answer_text,
-    describe,
-    load_profile,
-    render_prompt,
-    think,
-    written,
-)
-from ipt.samples.sample import SpatialSample
+from ipt.samples.prompts import Profile, render_prompt
+from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader
 
 SCHEMA = pa.schema(
@@ -47,7 +40,7 @@ ROW_GROUP_ROWS = 16
 class ExportConfig:
     """Write a folder of samples as parquet files for BAGEL's trainer, with their parquet_info.json.
 
-    ``mode``: ipt, label_only, text_cot or caption. ``profile``: default, or release with ``prompts`` (a prompts.json).
+    ``mode``: an imagination mode. ``profile``: default, or release with ``prompts`` (a prompts.json).
     ``data_dir``: the folder as the trainer will name it, because it looks files up by path (default: ``output``).
     ``rows_per_file``: those trainers want more files than GPUs times workers.
     """
@@ -64,29 +57,20 @@ class ExportConfig:
 
 def interleaved_row(sample: SpatialSample, mode: str, profile: Profile, seed: int) -> dict[str, Any]:
     """One row, in the order of texts and tags that the profile and the mode have in our own training."""
-    images = [image.data for image in sample.images]
-    answer = answer_text(sample)
-    if mode == "ipt":
-        thought = profile.thought_of(sample, generator(seed, "thought", sample.id))
-        outputs = [think(thought) + IMAGE_START, IMAGE_END + answer]
-    elif mode == "text_cot":
-        outputs = [think(written(sample, "rationale")) + answer]
-    elif mode == "caption":
-        outputs = [describe(written(sample, "caption")) + answer]
-    else:
-        outputs = [answer]
+    turns = modes[mode].turns(sample, profile, generator(seed, "thought", sample.id))
+    images, drawn = list(sample.images), [turn for turn in turns if isinstance(turn, SampleImage)]
     return {
-        "image_list": images + ([sample.imagination.data] if mode == "ipt" else []),
+        "image_list": [image.data for image in (*images, *drawn)],
         "instruction_list": [part.text for part in render_prompt(sample, mode, profile) if part.image is None],
-        "output_text_list": outputs,
+        "output_text_list": [turn for turn in turns if isinstance(turn, str)],
         "num_input_images": len(images),
     }
 
 
 def export(config: ExportConfig) -> None:
     """Write ``chunk_0.parquet``, ... and ``parquet_info.json``. Raises ``ValueError`` naming the row that cannot be written."""
-    if config.mode not in MODES:
-        raise UserError(unknown_name("mode", config.mode, list(MODES)))
+    if config.mode not in modes:
+        raise UserError(unknown_name("mode", config.mode, modes))
     if config.rows_per_file < 1:
         raise UserError(f"rows_per_file must be positive, got {config.rows_per_file}")
     reader = SampleReader(config.dataset)
@@ -117,3 +101,7 @@ def write_chunk(path: Path, rows: Iterator[dict[str, Any]]) -> dict[str, int]:
             writer.write_table(pa.Table.from_pylist(group, SCHEMA))
             counts = {"num_row_groups": counts["num_row_groups"] + 1, "num_rows": counts["num_rows"] + len(group)}
     return counts
+
+
+if __name__ == "__main__":
+    cli.run(ExportConfig, export)

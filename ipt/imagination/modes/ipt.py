@@ -1,0 +1,214 @@
+"""Imaginative Perception Tokens: announce the view, draw it by flow matching, look at it, answer (arXiv 2606.03988).
+
+In training the drawn image stands three times: noised, with the flow loss and hidden from everything else, then as the clean
+VAE and ViT copies that the answer sees. At inference the copies are appended once it is drawn; `IptSettings.condition` decides
+in both which of them there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ipt.common.errors import UserError
+from ipt.common.images import encode_image
+from ipt.imagination.base import Context, Imagination, ImaginationSettings, Imagined, modes
+from ipt.imagination.sources import ImageSource, Permuted, SelfMade, ground_truth
+from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, answer_text, think
+from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.settings import check_encoders
+from ipt.sequence.spans import Mode, Role
+
+if TYPE_CHECKING:
+    import torch
+
+    from ipt.samples.store import SampleReader
+    from ipt.sequence.render import Renderer
+    from ipt.sequence.segments import Segment
+
+
+@dataclass(frozen=True)
+class IptSettings(ImaginationSettings):
+    """``condition``: the encoders through which the answer sees an imagination. ``source``: weights of ``ground_truth`` and
+    ``self`` (the model's own, from the folder ``self_made``) as what the answer is trained on; the flow target is always the
+    truth. ``permuted``: a control that gives every sample the imagination of another one.
+
+    ``reveal``: probability that the answer may attend to the imagination; 0 makes it an auxiliary target. ``bottleneck``:
+    probability that observation images reach the answer through the imagination alone: only the image being drawn may attend
+    to them. At inference reveal 0 and bottleneck 1 hold, too; probabilities between are for training. ``train_flow=False``
+    takes the loss off the drawn image and leaves everything else as it is.
+    """
+
+    condition: tuple[str, ...] = ("vae", "vit")
+    source: dict[str, float] = field(default_factory=lambda: {"ground_truth": 1.0, "self": 0.0})
+    reveal: float = 1.0
+    bottleneck: float = 0.0
+    train_flow: bool = True
+    self_made: Path | None = None
+    permuted: bool = False
+
+    def __post_init__(self) -> None:
+        check_encoders("condition", self.condition)
+        weights = self.source.values()
+        if not set(self.source) <= {"ground_truth", "self"} or min(weights, default=-1) < 0 or not sum(weights):
+            raise UserError(f"source takes weights of ground_truth and self, got {self.source}")
+        for name in ("reveal", "bottleneck"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is a probability, got {getattr(self, name)}")
+
+    @property
+    def self_share(self) -> float:
+        """The probability of a self-made imagination."""
+        return self.source.get("self", 0.0) / sum(self.source.values())
+
+    @property
+    def at_inference(self) -> IptSettings:
+        return replace(self, source={"ground_truth": 1.0}, self_made=None, permuted=False)
+
+    @property
+    def answers_unseen(self) -> bool:
+        return self.reveal < 1
+
+
+@modes.register("ipt")
+class Ipt(Imagination):
+    """``<think>`` thought ``</think><image_start>``, the image, ``<image_end><answer>B</answer>``."""
+
+    name = "ipt"
+    draws = True
+    Settings = IptSettings
+    prompts = {  # noqa: RUF012
+        "default": "Look at the images and answer the question about the scene. First say between <think> and </think> which "
+        "view you need, draw it between <image_start> and <image_end>, then give the letter of the right option between <answer> "
+        "and </answer>.",
+        "brief": "Draw, answer.",
+    }
+    settings: IptSettings
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        settings: IptSettings | None = None,
+        truth: ImageSource = ground_truth,
+        self_made: ImageSource | None = None,
+    ) -> None:
+        super().__init__(renderer, settings)
+        self.truth, self.self_made = truth, self_made
+        if self.settings.self_share and self_made is None:
+            raise UserError("source 'self' needs a cache of self-made imaginations")
+
+    @classmethod
+    def make(cls, renderer: Renderer, settings: IptSettings, reader: SampleReader | None = None) -> Ipt:
+        if settings.permuted and reader is None:
+            raise UserError("permuted imaginations come from a dataset: its reader is needed")
+        truth = Permuted(reader, renderer.config.seed) if settings.permuted and reader is not None else ground_truth
+        return cls(renderer, settings, truth, None if settings.self_made is None else SelfMade(settings.self_made))
+
+    @classmethod
+    def turns(cls, sample: SpatialSample, profile: Profile, rng: np.random.Generator) -> list[str | SampleImage]:
+        thought = profile.thought_of(sample, rng)
+        return [think(thought) + IMAGE_START, sample.imagination, IMAGE_END + answer_text(sample)]
+
+    def segments(self, sample: SpatialSample, epoch: int) -> list[Segment]:
+        def chance(name: str, probability: float) -> bool:
+            return probability > 0 and bool(self.renderer.config.stream(name, sample, epoch).random() < probability)
+
+        target = self.truth(sample)
+        seen, what = target, f"sample '{sample.id}', field 'imagination'"
+        if self.self_made is not None and chance("source", self.settings.self_share):
+            seen, what = self.self_made(sample), f"sample '{sample.id}', self-made imagination"
+        thought = self.renderer.profile.thought_of(sample, self.renderer.config.stream("thought", sample, epoch))
+        hidden = frozenset() if chance("reveal", self.settings.reveal) else frozenset({Role.IMAGINATION})
+        segments = [
+            *self.renderer.prompt(sample, self.name),
+            self.announcement(thought, trained=True),
+            self.renderer.noised(sample, target, self.settings.train_flow),
+            *self.shown(sample.task, seen, what),
+            self.renderer.text(IMAGE_END + answer_text(sample), Role.ANSWER, trained=True, blocked=hidden),
+        ]
+        return narrowed(segments) if chance("bottleneck", self.settings.bottleneck) else segments
+
+    def announcement(self, thought: str, trained: bool = False) -> Segment:
+        """What is said before an image is drawn."""
+        return self.renderer.text(think(thought) + IMAGE_START, Role.IMAGINATION, trained)
+
+    def shown(self, task: str, image: SampleImage, what: str = "imagination") -> list[Segment]:
+        """What the answer sees of an imagination, whoever made it."""
+        return self.renderer.imagined(task, image, self.settings.condition, what)
+
+    def prompt(self, sample: SpatialSample) -> list[Segment]:
+        """The prompt as inference appends it."""
+        return self._at_inference(self.renderer.prompt(sample, self.name))
+
+    def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
+        rows, texts = context.repeat(n).generate_text(Role.IMAGINATION, generator, blocked=self._narrow)
+        return self.announced(rows, texts, generator)
+
+    def announces(self, text: str) -> bool:
+        return IMAGE_START in text
+
+    def announced(self, rows: Context, texts: Sequence[str], generator: torch.Generator) -> Imagined:
+        sizes = {
+            row: self.renderer.imagination_size(rows.tasks[row])
+            for row, text in enumerate(texts)
+            if self.announces(text)
+        }
+        images: dict[int, SampleImage] = {}
+        for size in sorted(set(sizes.values())):
+            drawing = [row for row in sizes if sizes[row] == size]
+            images |= zip(drawing, rows.generate_image(drawing, size, generator), strict=True)
+        return self._look(rows, texts, [images.get(row) for row in range(len(rows))])
+
+    def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
+        stream, profile = self.renderer.config.stream, self.renderer.profile
+        thoughts = [profile.thought_of(sample, stream("thought", sample, 0)) for sample in samples]
+        return self.with_images(context, thoughts, [source.imagination for source in sources])
+
+    def unseen(self, context: Context, samples: Sequence[SpatialSample]) -> Imagined:
+        """A blank picture that the answer may not attend to."""
+        blanks = [blank(*self.renderer.imagination_size(sample.task)) for sample in samples]
+        thoughts = [self.renderer.profile.thoughts_of(sample.task)[0] for sample in samples]
+        imagined = self.with_images(context, thoughts, blanks)
+        return replace(imagined, blocked=imagined.blocked | {Role.IMAGINATION})
+
+    def with_images(self, context: Context, thoughts: Sequence[str], images: Sequence[SampleImage]) -> Imagined:
+        """Images that are not drawn but given, one per row: ground truth, self-made or altered ones."""
+        said = [self._at_inference([self.announcement(thought)]) for thought in thoughts]
+        return self._look(context.append(said), [think(thought) + IMAGE_START for thought in thoughts], images)
+
+    def _look(self, rows: Context, texts: Sequence[str], images: Sequence[SampleImage | None]) -> Imagined:
+        seen = [[] if image is None else self.shown(rows.tasks[row], image) for row, image in enumerate(images)]
+        grown = rows.append([self._at_inference(segments) for segments in seen])
+        hidden = frozenset() if self.settings.reveal else frozenset({Role.IMAGINATION})
+        return Imagined(grown, tuple(texts), tuple(images), hidden | self._narrow)
+
+    @property
+    def _narrow(self) -> frozenset[Role]:
+        return frozenset({Role.OBSERVATION}) if self.settings.bottleneck == 1 else frozenset()
+
+    def _at_inference(self, segments: list[Segment]) -> list[Segment]:
+        return narrowed(segments) if self._narrow else segments
+
+
+def narrowed(segments: Sequence[Segment]) -> list[Segment]:
+    """The same segments, with observation images visible only to themselves and to the image being drawn.
+
+    The question and the clean copies must not see them either: they would carry them on to the answer.
+    """
+    return [
+        segment
+        if segment.kind.mode is Mode.NOISED or segment.role is Role.OBSERVATION
+        else replace(segment, blocked=segment.blocked | {Role.OBSERVATION})
+        for segment in segments
+    ]
+
+
+@cache
+def blank(width: int, height: int) -> SampleImage:
+    """A grey picture."""
+    return SampleImage(encode_image(np.full((height, width, 3), 128, dtype=np.uint8)), "imagination")

@@ -1,0 +1,45 @@
+"""Reasoning in words: the rationale of the sample, then the answer, in one text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ipt.imagination.base import Context, Imagination, Imagined, modes
+from ipt.samples.prompts import ANSWER, THINK_END, Profile, answer_text, think, written
+from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.spans import Role
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@modes.register("text_cot")
+class TextCot(Imagination):
+    """``<think>`` rationale ``</think><answer>B</answer>``."""
+
+    name = "text_cot"
+    prompts = {  # noqa: RUF012
+        "default": "Look at the images and answer the question about the scene. First reason in words between <think> and "
+        "</think>, then give the letter of the right option between <answer> and </answer>.",
+        "brief": "Reason, answer.",
+    }
+    end = THINK_END
+
+    @classmethod
+    def mediator(cls, sample: SpatialSample) -> str:
+        """The words before the answer; ``BadSample`` where the sample has none."""
+        return think(written(sample, "rationale"))
+
+    @classmethod
+    def turns(cls, sample: SpatialSample, profile: Profile, rng: np.random.Generator) -> list[str | SampleImage]:
+        return [cls.mediator(sample) + answer_text(sample)]
+
+    def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
+        rows, texts = context.repeat(n).generate_text(Role.ANSWER, generator, until=self.end)
+        return Imagined(rows, tuple(texts), (None,) * len(rows))
+
+    def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
+        texts = tuple(self.mediator(source) for source in sources)
+        return Imagined(context.write_text(texts, ANSWER, Role.ANSWER), texts, (None,) * len(texts))
