@@ -28,6 +28,7 @@ from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
 from tests.evaluation.simulated import prediction, write_run
 from tests.evaluation.worlds import answered, truth, world
+from tests.waiting import HANGS
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -251,7 +252,7 @@ def browse(page: Path, *arguments: str, fragment: str = "") -> str:
         f"--user-data-dir={page.parent}/profile",
     ]
     address = f"{page.as_uri()}#{fragment}"
-    done = subprocess.run([CHROMIUM, *fixed, *arguments, address], capture_output=True, timeout=300, check=True)
+    done = subprocess.run([CHROMIUM, *fixed, *arguments, address], capture_output=True, timeout=HANGS, check=True)
     return done.stdout.decode()
 
 
