@@ -18,6 +18,7 @@ settings.load_profile("reproducible")
 #: is left with a long one at the end.
 LONGEST = (
     "test_documents.py",
+    "datagen/test_audit.py",
     "datagen/embedded/test_house.py",
     "training/test_runs.py",
     "datagen/test_habitat_tasks.py",
