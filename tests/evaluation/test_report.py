@@ -242,7 +242,8 @@ def test_the_command_writes_the_report(
 
 
 def browse(page: Path, *arguments: str, fragment: str = "") -> str:
-    """What headless Chromium prints about a page."""
+    """What headless Chromium prints about a page. `make setup` installs Python packages, of which none brings a browser: these
+    tests run where one is on the PATH (``apt-get install chromium``); what a page says without one, `Reader` tells everywhere."""
     assert CHROMIUM is not None
     fixed = [
         "--headless",
