@@ -291,7 +291,7 @@ def test_killing_a_command_with_its_workers_loses_and_doubles_nothing(tmp_path: 
 @pytest.mark.parametrize(("engine", "package"), [("dask", "distributed"), ("ray", "ray")])
 def test_a_cluster_gives_the_same_bytes(tmp_path: Path, reference: dict[str, bytes], engine: str, package: str) -> None:
     """`make setup` installs Dask and no Ray: a local Ray gives its node 30 s to start (ray 2.60, ``_private/node.py``; no setting
-    changes it), which is no promise on a busy machine. With ``pip install '.[ray]'`` this test runs."""
+    changes it), and on a busy machine has not started by then. With ``pip install '.[ray]'`` this test runs."""
     pytest.importorskip(package)
     generate(run_settings(tmp_path, engine=engine, workers=2))
     assert shards(tmp_path) == reference
