@@ -1,4 +1,4 @@
-"""Property tests draw the same examples in every run and have no deadline; commands leave no settings to each other; the
+"""Property tests draw the same examples in every run and however slowly; commands leave no settings to each other; the
 longest files come first."""
 
 from collections.abc import Iterator
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from hydra.core.config_store import ConfigStore
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("reproducible", derandomize=True, deadline=None, print_blob=False)
+settings.register_profile(
+    "reproducible", derandomize=True, deadline=None, print_blob=False, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("reproducible")
 
 
@@ -16,6 +18,7 @@ settings.load_profile("reproducible")
 #: is left with a long one at the end.
 LONGEST = (
     "test_documents.py",
+    "datagen/test_audit.py",
     "datagen/embedded/test_house.py",
     "training/test_runs.py",
     "datagen/test_habitat_tasks.py",

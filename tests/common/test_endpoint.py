@@ -14,6 +14,7 @@ from ipt.common.endpoint import Endpoint, EndpointDown, Pace, RefusedRequest, Us
 from ipt.common.images import encode_image
 from tests.stub_endpoint import Stub, serving
 from tests.synthetic import picture
+from tests.waiting import HANGS
 
 pytest.importorskip("openai")
 
@@ -96,7 +97,7 @@ def test_a_key_is_needed_only_without_an_address(tmp_path: Path, monkeypatch: py
 
 
 def test_tasks_run_side_by_side_in_order_and_an_error_drops_those_that_have_not_begun() -> None:
-    barrier, begun = threading.Barrier(3, timeout=10), []
+    barrier, begun = threading.Barrier(3, timeout=HANGS), []
 
     def task(number: int) -> int:
         begun.append(number)

@@ -1,6 +1,7 @@
 """Stands in for Python in the worker's environment and goes wrong on purpose: ``habitat_faults.py FAULT MARK WORKER``.
 
-A fault strikes once: the file MARK remembers it, and the next process behaves.
+A fault strikes as long as there is no file MARK. A silent worker stays silent until its client hangs up, so that whoever waits
+for an answer never has one.
 """
 
 import os
@@ -23,16 +24,23 @@ def main(fault: str, mark: str, script: str) -> None:
     def send_raw(data: bytes) -> None:
         os.write(3, data)
 
+    client = 100  # where neither the worker nor a fault closes it
+    os.dup2(0, client)
+
+    def keep_silent() -> None:
+        while os.read(client, 1 << 16):
+            pass
+        os._exit(0)
+
     if Path(mark).exists():
         fault = "none"
-    Path(mark).touch()
     if fault == "crash at start":
         die()
     elif fault == "exit at start":
         print("ImportError: libEGL.so.1", file=sys.stderr)
         sys.exit(3)
     elif fault == "silence at start":
-        time.sleep(60)
+        keep_silent()
     elif fault == "slow start":
         time.sleep(1.0)
     elif fault == "noisy start":
@@ -47,7 +55,7 @@ def main(fault: str, mark: str, script: str) -> None:
     elif fault in ("crash while rendering", "killed while rendering"):
         worker.Worker.render = die
     elif fault == "silence while rendering":
-        worker.Worker.render = lambda *_: time.sleep(60)
+        worker.Worker.render = lambda *_: keep_silent()
     elif fault in ("garbage", "huge header", "huge array", "closed output", "logs to standard output"):
         os.dup2(1, 3)  # main() keeps its own copy of standard output; this is another
         answer = {
@@ -56,12 +64,12 @@ def main(fault: str, mark: str, script: str) -> None:
             "huge array": message(MAGIC, b'{"arrays": [["depth", "float32", [100000, 100000]]]}'),
         }
         if fault == "closed output":
-            worker.Worker.render = lambda *_: (os.closerange(3, 64), time.sleep(60))
+            worker.Worker.render = lambda *_: (os.closerange(3, 64), keep_silent())
         elif fault == "logs to standard output":
             honest = worker.Worker.render
             worker.Worker.render = lambda *args: (os.write(1, b"[Metadata] a C++ log line\n"), honest(*args))[1]
         else:
-            worker.Worker.render = lambda *_: (send_raw(answer[fault]), time.sleep(60))
+            worker.Worker.render = lambda *_: (send_raw(answer[fault]), keep_silent())
     worker.main()
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from datagen.backends.habitat.backend import HabitatBackend, HabitatConfig
 from ipt.samples.camera import Camera, CameraPose
+from tests.waiting import HANGS
 
 ROOT = Path(__file__).parents[2]
 STANDINS = ROOT / "tests" / "standins"
@@ -23,7 +24,8 @@ if str(STANDINS) not in sys.path:
 
 def golden_backend(**changes: object) -> HabitatBackend:
     """A backend on the golden room through the real worker and pipe."""
-    fields = {"python": PYTHON, "dataset": "files", "data": str(GOLDEN / "scene"), "gpu": -1, "timeout_s": 20.0}
+    patient = dict.fromkeys(("timeout_s", "start_timeout_s", "load_timeout_s"), HANGS)
+    fields = {"python": PYTHON, "dataset": "files", "data": str(GOLDEN / "scene"), "gpu": -1, **patient}
     return HabitatBackend(HabitatConfig(**{**fields, **changes}))
 
 

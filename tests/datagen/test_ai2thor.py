@@ -1,22 +1,24 @@
-"""The real AI2-THOR client drives the stand-in player: contract, faults, refusals, recycling."""
+"""The real AI2-THOR client drives the stand-in player: contract, faults, refusals, recycling.
 
-import os
-import time
+Limits stand for "hangs", but where a player never answers: there the limit is what ends the wait, and as short as it likes."""
+
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
 pytest.importorskip("ai2thor")
 
-from datagen.backends.ai2thor import Ai2thorBackend, diagnose, setup
+from datagen.backends.ai2thor import Ai2thorBackend, diagnose, process, setup
 from datagen.backends.base import BackendUnavailable, SceneError, SceneInfo, SimulatorDied
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.contract import BackendContract
 from tests.standins.thor import ThorMachine, running, thor_machine
+from tests.waiting import HANGS, ended, until
 
 LEFT_OPEN: dict[str, Ai2thorBackend] = {}
 VIEW = Camera(CameraPose((1.5, 1.5, 1.4), 0.5, -0.2), 64, 48, 80)
@@ -108,16 +110,22 @@ def test_orthographic_depth_is_metric_whatever_the_build_does(machine: ThorMachi
     ("server", "kind"),
     [("fifo", kind) for kind in FAULTS] + [pytest.param("wsgi", kind, marks=pytest.mark.long) for kind in HTTP_FAULTS],
 )
-def test_a_fault_is_named_and_survived(machine: ThorMachine, server: str, kind: str) -> None:
+def test_a_fault_is_named_and_survived(
+    machine: ThorMachine, server: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The unit of work fails with ``SimulatorDied``; loading again starts a sound player that shows the same."""
     machine.settings(fault={"kind": kind, "at": "UpdateThirdPartyCamera", "after": 1})
-    with Ai2thorBackend(machine.config(server=server, step_timeout_s=3.0 if kind == "hang" else 60.0)) as backend:
+    if kind != "leave":  # such a player lives on
+        monkeypatch.setattr(process, "GRACE_S", HANGS)
+    with Ai2thorBackend(machine.config(server=server)) as backend:
         backend.load("FloorPlan2")
         before = backend.render([VIEW])[0]
-        process = running(backend)
+        player = running(backend)
+        if kind == "hang":
+            backend._player._controller.server.timeout = 0.5
         with pytest.raises(SimulatorDied, match=FAULTS[kind]):
             backend.render([VIEW])
-        assert process.poll() is not None, "no player is left behind"
+        assert player.poll() is not None, "no player is left behind"
         with pytest.raises(SceneError, match="load"):
             backend.render([VIEW])
         backend.load("FloorPlan2")
@@ -126,7 +134,8 @@ def test_a_fault_is_named_and_survived(machine: ThorMachine, server: str, kind: 
 
 
 @pytest.mark.parametrize("at", ["Reset", "Initialize", "GetReachablePositions", "launch"])
-def test_a_crash_while_loading_is_survived(machine: ThorMachine, at: str) -> None:
+def test_a_crash_while_loading_is_survived(machine: ThorMachine, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "GRACE_S", HANGS)
     machine.settings(fault={"kind": "crash", "at": at})
     with Ai2thorBackend(machine.config()) as backend:
         with pytest.raises(SimulatorDied, match="ended with code -11"):
@@ -134,14 +143,24 @@ def test_a_crash_while_loading_is_survived(machine: ThorMachine, at: str) -> Non
         assert backend.load("FloorPlan2").scene_id == "FloorPlan2"
 
 
-def test_a_slow_start_is_waited_for_and_a_silent_one_is_not(machine: ThorMachine) -> None:
-    machine.settings(fault={"kind": "slow", "at": "launch", "seconds": 2.0})
-    with Ai2thorBackend(machine.config(step_timeout_s=1.0)) as backend:
+def test_a_start_has_a_limit_of_its_own(machine: ThorMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer of a player is waited for as long as a start may take, every later one as long as a step may."""
+    limits: list[float] = []
+
+    class Noted(process.Watch):
+        def __init__(self, player: object, timeout: float) -> None:
+            limits.append(timeout)
+            super().__init__(player, timeout)
+
+    monkeypatch.setattr(process, "Watch", Noted)
+    with Ai2thorBackend(machine.config(start_timeout_s=HANGS + 1, step_timeout_s=HANGS)) as backend:
         backend.load("FloorPlan2")
-    machine.settings(fault={"kind": "slow", "at": "launch", "seconds": 600.0})
+        first, later = limits[0], limits[limits.count(HANGS + 1) :]
+    assert first == HANGS + 1 and later and set(later) == {HANGS}
+    machine.settings(fault={"kind": "hang", "at": "launch"})
     with (
-        Ai2thorBackend(machine.config(start_timeout_s=1.0)) as backend,
-        pytest.raises(SimulatorDied, match="silent for 1 s"),
+        Ai2thorBackend(machine.config(start_timeout_s=0.5)) as backend,
+        pytest.raises(SimulatorDied, match=r"silent for 0\.5 s"),
     ):
         backend.load("FloorPlan2")
 
@@ -161,7 +180,7 @@ def test_another_build_is_refused_with_an_instruction(machine: ThorMachine) -> N
 def test_refusals_are_scene_errors_and_leave_the_player_running(machine: ThorMachine) -> None:
     with Ai2thorBackend(machine.config(sources=("ithor", "robothor"))) as backend:
         backend.load("FloorPlan2")
-        process = running(backend)
+        player = running(backend)
         with pytest.raises(SceneError, match="not part of this AI2-THOR build"):
             backend.load("FloorPlan_Val1_1")
         with pytest.raises(SceneError, match="unknown AI2-THOR scene 'FloorPlan31'; valid"):
@@ -169,7 +188,7 @@ def test_refusals_are_scene_errors_and_leave_the_player_running(machine: ThorMac
         backend.load("FloorPlan3")
         with pytest.raises(SceneError, match="straight down"):
             backend.render([VIEW], hide=("ceiling",))
-        assert running(backend) is process and process.poll() is None
+        assert running(backend) is player and player.poll() is None
 
 
 def test_players_are_replaced_after_some_scenes(machine: ThorMachine) -> None:
@@ -186,14 +205,11 @@ def test_players_are_replaced_after_some_scenes(machine: ThorMachine) -> None:
 def test_no_player_outlives_a_worker(machine: ThorMachine) -> None:
     """A joblib worker that is shut down takes its player with it, though nobody closed the backend."""
     machine.settings(stays=True)  # and does not leave by itself when the client does
-    executor = get_reusable_executor(max_workers=1, timeout=60)
-    pid = executor.submit(load_and_leave, machine.config()).result()
-    os.kill(pid, 0)
+    executor = get_reusable_executor(max_workers=1, timeout=HANGS)
+    player = psutil.Process(executor.submit(load_and_leave, machine.config()).result())
+    assert not ended(player)
     executor.shutdown(wait=True)
-    with pytest.raises(ProcessLookupError):
-        for _ in range(100):  # until the kernel has reaped it
-            os.kill(pid, 0)
-            time.sleep(0.1)
+    until(lambda: ended(player), "the end of the player")
 
 
 def load_and_leave(config) -> int:

@@ -28,6 +28,7 @@ from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
 from tests.evaluation.simulated import prediction, write_run
 from tests.evaluation.worlds import answered, truth, world
+from tests.waiting import HANGS
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -241,7 +242,8 @@ def test_the_command_writes_the_report(
 
 
 def browse(page: Path, *arguments: str, fragment: str = "") -> str:
-    """What headless Chromium prints about a page."""
+    """What headless Chromium prints about a page. `make setup` installs Python packages, of which none brings a browser: these
+    tests run where one is on the PATH (``apt-get install chromium``); what a page says without one, `Reader` tells everywhere."""
     assert CHROMIUM is not None
     fixed = [
         "--headless",
@@ -251,7 +253,7 @@ def browse(page: Path, *arguments: str, fragment: str = "") -> str:
         f"--user-data-dir={page.parent}/profile",
     ]
     address = f"{page.as_uri()}#{fragment}"
-    done = subprocess.run([CHROMIUM, *fixed, *arguments, address], capture_output=True, timeout=300, check=True)
+    done = subprocess.run([CHROMIUM, *fixed, *arguments, address], capture_output=True, timeout=HANGS, check=True)
     return done.stdout.decode()
 
 

@@ -9,7 +9,6 @@ import os
 import pickle
 import resource
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,9 @@ from ipt.samples import store
 from ipt.samples.memory import in_memory
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shard, write_shards
+from tests.deadly import forked
 from tests.synthetic import make_sample, picture
+from tests.waiting import HANGS
 
 SAMPLES = [make_sample(number) for number in range(40)]
 
@@ -103,7 +104,7 @@ def test_workers_may_share_a_reader_that_is_already_in_use(folder: Path, method:
     for worker in workers:
         worker.start()
     for _ in workers:
-        assert results.get(timeout=120) == [SAMPLES[index] for index in indices]
+        assert results.get(timeout=HANGS) == [SAMPLES[index] for index in indices]
     for worker in workers:
         worker.join()
     assert reader[20] == SAMPLES[20]
@@ -225,28 +226,14 @@ def test_a_failing_producer_leaves_no_half_shard(tmp_path: Path) -> None:
     assert list(SampleReader(tmp_path / "train-00000.parquet")) == SAMPLES[:18]
 
 
-def write_slowly(folder: Path) -> None:
-    def slow() -> object:
-        for number in range(10_000):
-            time.sleep(0.001)
-            yield make_sample(number)
-
-    write_shards(folder, "train", slow(), max_rows=20)  # type: ignore[arg-type]
-
-
-def test_a_killed_writer_leaves_whole_shards_only(tmp_path: Path) -> None:
-    writer = multiprocessing.get_context("fork").Process(target=write_slowly, args=(tmp_path,))
-    writer.start()
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "train-00003.parquet").exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(writer.pid or 0, signal.SIGKILL)
-    writer.join()
+@pytest.mark.parametrize("writes", range(1, 9))
+def test_a_killed_writer_leaves_whole_shards_only(writes: int, tmp_path: Path) -> None:
+    """A shard is synced before it has its name, and its folder afterwards."""
+    samples = [make_sample(number) for number in range(100)]
+    assert forked(lambda: write_shards(tmp_path, "train", samples, max_rows=20), writes) == -signal.SIGKILL
     shards = sorted(tmp_path.glob("*.parquet"))
-    assert len(shards) >= 4
-    assert [sample.id for path in shards for sample in SampleReader(path)] == [
-        make_sample(number).id for number in range(20 * len(shards))
-    ]
+    assert len(shards) == writes // 2
+    assert [sample for path in shards for sample in SampleReader(path)] == samples[: 20 * len(shards)]
 
 
 def outcome_of_writing(folder: Path, prepare: str, results: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
@@ -271,7 +258,7 @@ def error_of_writing(folder: Path, prepare: str) -> tuple[int, str]:
     results = context.Queue()
     child = context.Process(target=outcome_of_writing, args=(folder, prepare, results))
     child.start()
-    code, message = results.get(timeout=120)
+    code, message = results.get(timeout=HANGS)
     child.join()
     return code, message
 

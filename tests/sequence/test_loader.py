@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,7 @@ from tests.sequence.loading import (
     stored,
     with_broken_image,
 )
+from tests.waiting import HANGS, ended, until
 
 
 @pytest.fixture(scope="module")
@@ -198,14 +199,11 @@ def test_workers_end_when_the_main_process_is_killed(reader: SampleReader, tmp_p
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     main = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert main.stdout is not None
-    workers = [int(pid) for pid in main.stdout.readline().split()]
-    assert workers
+    workers = [psutil.Process(int(pid)) for pid in main.stdout.readline().split()]
+    assert len(workers) == 2
     main.kill()
-    main.wait()
-    deadline = time.monotonic() + 60
-    while (alive := [pid for pid in workers if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not alive
+    main.communicate(timeout=HANGS)  # every process that was started holds this pipe
+    until(lambda: all(map(ended, workers)), "the end of the workers")
 
 
 def test_data_that_changed_since_the_state_was_saved_is_noticed(reader: SampleReader) -> None:

@@ -12,6 +12,7 @@ import pytest
 from datagen.backends.ai2thor import Ai2thorConfig
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from ipt.common.seeding import generator
+from tests.waiting import HANGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,8 +36,8 @@ class ThorMachine:
 
     def config(self, **changes: Any) -> Ai2thorConfig:
         """The backend's configuration for this machine."""
-        common = {"local_executable": str(self.executable), "image_size": 64, "step_timeout_s": 60.0}
-        return Ai2thorConfig(**{**common, **changes})
+        patient = {"step_timeout_s": HANGS, "start_timeout_s": HANGS}
+        return Ai2thorConfig(**{"local_executable": str(self.executable), "image_size": 64, **patient, **changes})
 
     def houses(self, *numbers: int) -> str:
         """A ProcTHOR file with the embedded homes of these numbers."""

@@ -27,9 +27,11 @@ from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.embedded.blocks import BlocksConfig
 from ipt.samples.camera import Camera, CameraPose
 from tests.standins.thor_wire import connect
+from tests.waiting import HANGS
 
 AGENT_HEIGHT = 0.901
 CAPSULE = 0.2
+SILENCE_S = 4 * HANGS  # longer than any test waits, and not for ever if nobody ends it
 BLUE = (0, 0, 255)
 OUTSIDE = {"x": -100.0, "y": AGENT_HEIGHT, "z": -100.0}
 LISTED_STRUCTURE = ("floor", "door", "window")
@@ -336,11 +338,11 @@ def strike(fault: dict[str, Any], wire: Any) -> None:
     kind = fault["kind"]
     if kind == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
-    elif kind in ("hang", "slow"):
-        time.sleep(fault.get("seconds", 3600))
+    elif kind == "hang":
+        time.sleep(SILENCE_S)
     elif kind == "leave":
         wire.leave()
-        time.sleep(3600)
+        time.sleep(SILENCE_S)
     else:
         wire.send_nonsense(kind)
 
@@ -375,7 +377,8 @@ def main() -> None:
         try:
             action = wire.exchange(metadata, images, action["sequenceId"], fast)
         except EOFError:
-            time.sleep(3600 if settings.get("stays") else 0)
+            if settings.get("stays"):
+                time.sleep(SILENCE_S)
             return
 
 

@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
+import pytest
+
 from ipt.study.jobs import Jobs
+from tests.waiting import HANGS, until
 
 
 def jobs(folder: Path, work, ready=lambda item: True, workers: int = 2) -> Jobs[str]:
@@ -48,20 +50,25 @@ def test_a_failure_is_told_and_ends_nothing_else_but_what_waits_for_it(tmp_path:
     assert "no such thing" in (tmp_path / "b.log").read_text()
 
 
-def test_a_signal_or_the_end_of_the_time_stops_all_processes(tmp_path: Path) -> None:
+def wait_for_ever(item: str) -> None:
+    while True:
+        signal.pause()
+
+
+def test_a_signal_or_the_end_of_the_time_stops_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(item: str) -> None:
         signal.signal(signal.SIGTERM, lambda *_: ((tmp_path / item).write_text("saved"), sys.exit(3)))
         (tmp_path / f"{item}.started").touch()
-        time.sleep(60)
+        wait_for_ever(item)
 
     def kill_once_started() -> None:
-        while len(list(tmp_path.glob("*.started"))) < 2:
-            time.sleep(0.02)
+        until(lambda: len(list(tmp_path.glob("*.started"))) == 2, "the start of two processes")
         os.kill(os.getpid(), signal.SIGTERM)
 
+    monkeypatch.setattr("ipt.study.jobs.GRACE", HANGS)
     killer = threading.Thread(target=kill_once_started)
     killer.start()
     assert not jobs(tmp_path, work).run("abc", None, lambda item, well: None)
     killer.join()
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == "") == ["a", "b"]
-    assert not jobs(tmp_path, lambda item: time.sleep(60)).run("d", 0.002, lambda item, well: None)
+    assert not jobs(tmp_path, wait_for_ever).run("d", 0.002, lambda item, well: None)

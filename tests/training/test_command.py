@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from ipt.training.plan import plan
 from ipt.training.records import read_records
 from tests.sequence.loading import SAMPLES
 from tests.training.runs import ROOT
+from tests.waiting import HANGS, until
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 SHORT = ("trainer.steps=2", "checkpoints.every=1", "optim.warmup_steps=1")
@@ -191,20 +191,17 @@ def test_one_command_starts_two_processes_and_one_process_continues(
 def test_a_signal_through_the_launcher_saves_and_ends_cleanly(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["experiment=mvc_ipt", f"data.train={data}", f"output_dir={run}", "loader.packs_per_step=2"]
-    more = ["trainer.steps=500", "checkpoints.every=400", "distributed=ddp", "launch.gpus=2"]
+    more = ["trainer.steps=1000000", "checkpoints.every=1000000", "distributed=ddp", "launch.gpus=2"]
     command_line = [sys.executable, "train.py", *arguments, *more]
     process = subprocess.Popen(command_line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
-        while process.poll() is None and not (
-            (run / "metrics.jsonl").is_file() and read_records(run / "metrics.jsonl")
-        ):
-            time.sleep(0.2)
+        until(lambda: read_records(run / "metrics.jsonl") or process.poll() is not None, "the first step")
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=300)
+        _, told = process.communicate(timeout=HANGS)
     finally:
         process.kill()
     steps = len(read_records(run / "metrics.jsonl"))
-    assert process.returncode == 0 and f"stopped after step {steps} of 500" in told
+    assert process.returncode == 0 and f"stopped after step {steps} of 1000000" in told
     assert [path.parent.name for path in run.glob("checkpoints/*/manifest.json")] == [f"step_{steps:08d}"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import json
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from ipt.training.records import StepRecord, read_records, scalars
 from ipt.training.tracking import JsonLines, draw_curves, peak_flops, step_flops, token_kinds, trackers
 from ipt.training.watchdog import Watchdog
 from tests.training.runs import TOY, largest_file
+from tests.waiting import until
 
 LAYOUT = "vit:2x2 text:6 noised:2x3 vae:2x3 vit:2x2 answer:4"
 RECORD = StepRecord(
@@ -172,14 +172,12 @@ def test_curves_show_steps_and_validations(tmp_path: Path) -> None:
 
 def test_a_run_that_hangs_leaves_the_stacks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def stuck() -> None:
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "hang.txt").stat().st_size and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(lambda: "in stuck" in (tmp_path / "hang.txt").read_text(), "a look at the stacks in here")
 
     with Watchdog(tmp_path / "hang.txt", minutes=0.05 / 60) as watchdog:
         watchdog.alive()
         stuck()
-    assert "in stuck" in (tmp_path / "hang.txt").read_text() and "stood still" in caplog.text
+    assert "stood still" in caplog.text
     with Watchdog(tmp_path / "none.txt", minutes=30) as watchdog:
         watchdog.alive()
     assert not (tmp_path / "none.txt").exists()

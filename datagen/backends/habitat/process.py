@@ -22,6 +22,7 @@ from datagen.backends.habitat.protocol import MAGIC, VERSION, Arrays, Header, Pr
 
 WORKER = Path(__file__).with_name("worker.py")
 PIPE_BYTES = 1 << 20
+GRACE_S = 2.0  # for a worker that has closed its end to leave, and for its last words to arrive
 MAX_NOISE = 1 << 16  # what a start script may print before the first message
 #: What habitat-sim prints before it ends its process, and what to do about it. Source: the recorded fixtures.
 DEATHS: tuple[tuple[str, str], ...] = (
@@ -94,11 +95,11 @@ class WorkerProcess:
             if stream is not None:
                 stream.close()
         try:
-            self._process.wait(2)
+            self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(2)
+        self._reader.join(GRACE_S)
 
     def _greet(self, python: str) -> Header:
         hello, _ = self._receive(first=True)
@@ -174,12 +175,12 @@ class WorkerProcess:
         """Kill what is left of the process and explain."""
         if not reason:
             try:
-                self._process.wait(2)
+                self._process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
                 reason = "it closed its output"
         self._process.kill()
         self._process.wait()
-        self._reader.join(2)
+        self._reader.join(GRACE_S)
         log = list(self._log)
         return SimulatorDied(
             f"habitat-sim died while {self._doing}: {reason or explain_death(self._process.returncode, log)}"
