@@ -48,17 +48,18 @@ def train(run: Run, ready: Path) -> None:
     trainer.run()
 
 
+@pytest.mark.parametrize("draws", [1, 4])
 @pytest.mark.parametrize("kills", [1, pytest.param(KILLS, marks=pytest.mark.long)])
-def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(kills: int, tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(kills: int, draws: int, tmp_path: Path) -> None:
     """SIGKILL, then the same command, again and again; compared in every tensor and record with a run left alone."""
     threads, steps = torch.get_num_threads(), 36 if kills > 1 else 8
     torch.set_num_threads(1)
     try:
-        whole = Run(tmp_path / "data", tmp_path / "whole").with_(steps=steps).trainer()
+        whole = Run(tmp_path / "data", tmp_path / "whole", draws=draws).with_(steps=steps).trainer()
         started = time.monotonic()
         whole.run()
         seconds = time.monotonic() - started
-        killed = Run(tmp_path / "data", tmp_path / "killed")
+        killed = Run(tmp_path / "data", tmp_path / "killed", draws=draws)
         moments = generator(0, "kills").uniform(0, 2 * seconds / kills, kills)
         deaths = 0
         for moment in moments:
