@@ -104,7 +104,7 @@ def test_draws_of_an_image_are_the_mean_of_samples_with_one_draw_each(attention:
     sample = [replace(s, loss=Loss.NONE) if s.loss is Loss.CE else s for s in make.imagining()]
     many = laid_out({5: [make.text(2)], 8: with_draws(sample, draws)})
     images, target = noised(many, 0, 1.0)
-    assert len(set(images.timesteps.tolist())) == draws
+    assert len(set(images.timesteps_J.tolist())) == draws
     objective, found = Objective(model, config), []
     for batch in (many, laid_out(dict.fromkeys(range(draws), sample))):
         model.zero_grad()
