@@ -18,7 +18,7 @@ from ipt.samples.sample import TASKS, SpatialSample
 from ipt.samples.store import SampleReader
 from ipt.sequence.order import largest_remainders
 from ipt.sequence.render import Renderer
-from ipt.sequence.segments import Segment
+from ipt.sequence.segments import Segment, with_draws
 
 PRESETS: Mapping[str, dict[str, float]] = {"mixed": {"ipt": 1.0, "label_only": 1.0}}
 
@@ -50,12 +50,21 @@ def assign_modes(weights: Sequence[float], rows: int, seed: int, epoch: int) -> 
 
 
 class Mixture:
-    """The `Segmenter` of a dataset of ``rows`` rows: picks the mode, renders, applies guidance dropout and the token cap."""
+    """The `Segmenter` of a dataset of ``rows`` rows: picks the mode, renders, lays ``draws`` noised copies of an image that is
+    to be drawn into the sequence, applies guidance dropout and the token cap."""
 
-    def __init__(self, members: Sequence[Imagination], weights: Sequence[float], renderer: Renderer, rows: int) -> None:
+    def __init__(
+        self,
+        members: Sequence[Imagination],
+        weights: Sequence[float],
+        renderer: Renderer,
+        rows: int,
+        draws: int = 1,
+    ) -> None:
         if len(members) != len(weights) or not members or min(weights) < 0 or not sum(weights) > 0:
             raise UserError(f"a mixture needs one weight >= 0 per mode and a positive sum, got {list(weights)}")
-        self.members, self.weights, self.renderer, self.rows = tuple(members), tuple(weights), renderer, rows
+        self.members, self.weights, self.renderer = tuple(members), tuple(weights), renderer
+        self.rows, self.draws = rows, draws
         self._check_prompts()
 
     def _check_prompts(self) -> None:
@@ -77,7 +86,8 @@ class Mixture:
         return self.members[number]
 
     def __call__(self, sample: SpatialSample, epoch: int, row: int) -> list[Segment]:
-        return self.renderer.finish(sample, self.mode(epoch, row).segments(sample, epoch), epoch)
+        segments = with_draws(self.mode(epoch, row).segments(sample, epoch), self.draws)
+        return self.renderer.finish(sample, segments, epoch)
 
 
 @lru_cache(maxsize=4)  # of the current epoch, per process
@@ -85,7 +95,7 @@ def _assigned(weights: tuple[float, ...], rows: int, seed: int, epoch: int) -> N
     return assign_modes(weights, rows, seed, epoch)
 
 
-def make_segmenter(config: ImaginationConfig, renderer: Renderer, reader: SampleReader) -> Mixture:
-    """The `Segmenter` of a dataset, from configuration."""
+def make_segmenter(config: ImaginationConfig, renderer: Renderer, reader: SampleReader, draws: int = 1) -> Mixture:
+    """The `Segmenter` of a dataset, from configuration; ``draws``: noised copies of each image that is to be drawn."""
     members = [make_mode(name, renderer, config, reader) for name in config.modes]
-    return Mixture(members, list(config.modes.values()), renderer, len(reader))
+    return Mixture(members, list(config.modes.values()), renderer, len(reader), draws)

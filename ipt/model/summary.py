@@ -64,11 +64,13 @@ def parameters(model: UnifiedModel) -> dict[str, int]:
     return counts
 
 
-def imagining_layout(config: ModelConfig) -> str:
-    """The layout of one imagining sample: latents as large as their table, ViT images of at most 518 pixels per side."""
+def imagining_layout(config: ModelConfig, draws: int = 1) -> str:
+    """The layout of one imagining sample: latents as large as their table, ViT images of at most 518 pixels per side, and
+    ``draws`` noised copies of the image to be drawn."""
     latent, vit = config.latents.side, min(config.vision.side, 518 // config.vision.patch)
     seen = f"vae:{latent}x{latent} vit:{vit}x{vit}"
-    return f"{seen} text:200 answer:20 noised:{latent}x{latent} {seen} answer:12"
+    noised = f"noised:{latent}x{latent} " * draws
+    return f"{seen} text:200 answer:20 {noised}{seen} answer:12"
 
 
 def sample(config: ModelConfig, layout: str) -> PackedBatch:

@@ -166,6 +166,15 @@ def num_tokens(segments: Iterable[Segment], geometry: Geometry) -> int:
     return sum(segment.num_tokens(geometry) for segment in segments)
 
 
+def with_draws(segments: Iterable[Segment], draws: int) -> list[Segment]:
+    """The same segments, every image with a flow loss ``draws`` times in a row.
+
+    Noised images are hidden from every other span and share a rope id, so that each copy sees what it would see alone; it has
+    a time and noise of its own, as every noised image (`ipt.training.losses.noised`). The context is computed once.
+    """
+    return [copy for segment in segments for copy in [segment] * (draws if segment.loss is Loss.FLOW else 1)]
+
+
 def with_latents(segments: Iterable[Segment], find: Callable[[Picture], Tensor | None]) -> list[Segment]:
     """The same segments, the codec's pictures replaced by latents [C, h, w] where ``find`` knows them."""
     return [

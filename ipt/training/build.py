@@ -157,7 +157,7 @@ def make_loader(config: TrainConfig, datasets: dict[str, SampleReader], assets: 
     parts = []
     for number, (folder, reader) in enumerate(datasets.items()):
         samples = reader if config.data.limit is None else First(reader, config.data.limit)
-        segmenter = make_segmenter(config.imagination, renderer, samples)  # type: ignore[arg-type]
+        segmenter = make_segmenter(config.imagination, renderer, samples, config.loss.noise_draws)  # type: ignore[arg-type]
         parts.append(Part(f"part-{number}", samples, segmenter, config.data.weights.get(folder, 1.0)))
     latents = None
     if config.data.cache is not None and assets.codec is not None:

@@ -129,8 +129,8 @@ def noised(batch: PackedBatch, seed: int, shift: float, fresh: bool = True) -> t
     """Noise at random times in the batch's noised images, and the velocity targets [F, D].
 
     Time and noise of an image are a pure function of the seed, the sample's position in the data order (its number, in a batch
-    that no loader made) and the image's number in the sample: packing, world size and resuming do not change them. Unless
-    ``fresh``, a sample has the same in every epoch, by its id.
+    that no loader made) and the image's number in the sample, in which every draw of an image counts: packing, world size and
+    resuming do not change them. Unless ``fresh``, a sample has the same in every epoch, by its id.
     """
     spans = batch.spans
     owners = spans.sample[spans.expert == 1][spans.noised_images].tolist()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ipt.model.checkpoint import build_on_meta
+from ipt.model.config import ModelConfig
 from ipt.model.flops import forward_flops
 from ipt.model.summary import PARTS, activation_bytes, imagining_layout, parameters, sample
 from ipt.model.unified import UnifiedModel
@@ -48,6 +50,8 @@ def _data(config: TrainConfig) -> list[str]:
     loader = make_loader(config, datasets, assets, World())
     packs = list(_some(loader))
     lengths = np.concatenate([pack.spans.sample_lengths for pack in packs])
+    once = replace(config, loss=replace(config.loss, noise_draws=1))
+    single = list(_some(make_loader(once, datasets, assets, World()))) if config.loss.noise_draws > 1 else packs
     per_step = float(np.mean([pack.spans.num_tokens for pack in packs])) * config.loader.packs_per_step
     rows = loader.order.epoch_rows
     flops = float(np.mean([forward_flops(assets.shape, pack.spans, pack.patch_grids).training for pack in packs]))
@@ -61,9 +65,29 @@ def _data(config: TrainConfig) -> list[str]:
         f"tokens per sample: {lengths.mean():,.0f} on average, {lengths.min():,} to {lengths.max():,} ({len(lengths)} samples)",
         f"tokens per step: {per_step:,.0f} in {config.loader.packs_per_step} packs of at most {config.loader.budget:,}",
         f"operations per step: {flops * config.loader.packs_per_step / 1e12:,.4f} TFLOP, without recomputation",
+        *_draws(config, assets.shape, packs, single),
         f"steps per epoch: {steps:,.1f}; {config.trainer.steps:,} steps are {config.trainer.steps / steps:,.2f} epochs",
     ]
     return lines
+
+
+def _draws(
+    config: TrainConfig, shape: ModelConfig, packs: Sequence[PackedBatch], single: Sequence[PackedBatch]
+) -> list[str]:
+    """What several noise draws cost: a sample of ``packs`` against one of ``single``, which holds one draw of each image."""
+    if config.loss.noise_draws == 1:
+        return []
+
+    def per_sample(batches: Sequence[PackedBatch]) -> tuple[float, float]:
+        samples = sum(batch.spans.num_samples for batch in batches)
+        flops = sum(forward_flops(shape, batch.spans, batch.patch_grids).training for batch in batches)
+        return sum(batch.spans.num_tokens for batch in batches) / samples, flops / samples
+
+    (tokens, flops), (tokens_1, flops_1) = per_sample(packs), per_sample(single)
+    return [
+        f"noise draws: {config.loss.noise_draws} of each image take {tokens / tokens_1:.2f} times the tokens and "
+        f"{flops / flops_1:.2f} times the operations of one, per sample ({tokens:,.0f} tokens for {tokens_1:,.0f})"
+    ]
 
 
 def _some(loader: Loader) -> Iterable[PackedBatch]:
@@ -75,7 +99,7 @@ def _some(loader: Loader) -> Iterable[PackedBatch]:
 def _without_data(config: TrainConfig) -> list[str]:
     """No dataset is named: one imagining sample with images as large as the model's tables allow."""
     shape = config.model.shape
-    batch = sample(shape, imagining_layout(shape))
+    once, batch = (sample(shape, imagining_layout(shape, draws)) for draws in (1, config.loss.noise_draws))
     tokens = batch.spans.num_tokens
     flops = forward_flops(shape, batch.spans, batch.patch_grids).training / tokens
     per_step = config.loader.budget * config.loader.packs_per_step
@@ -86,6 +110,7 @@ def _without_data(config: TrainConfig) -> list[str]:
         f"tokens per sample: {tokens:,} at most",
         f"tokens per step: {per_step:,} at most, in {config.loader.packs_per_step} packs of {config.loader.budget:,}",
         f"operations per step: {flops * per_step / 1e12:,.4f} TFLOP, without recomputation",
+        *_draws(config, shape, [batch], [once]),
         "steps per epoch: unknown without the dataset",
     ]
 

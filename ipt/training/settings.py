@@ -18,21 +18,25 @@ DTYPES = ("float32", "bfloat16")
 class LossConfig:
     """Weights of the losses. ``reweight_text``: BAGEL's (n + 1)^-0.5 for each token of an n-id text, normalised by the sum of
     the weights. ``timestep_shift`` of the training times. ``fresh_noise``: new times and noise for an image in every epoch;
-    otherwise always the same, which can be learnt by heart. ``chunk``: positions whose logits exist at a time."""
+    otherwise always the same, which can be learnt by heart. ``noise_draws``: noised copies of each image that is to be drawn,
+    each with its own time and noise, which share one context and are averaged. ``chunk``: positions whose logits exist at
+    a time."""
 
     ce_weight: float = 1.0
     flow_weight: float = 1.0
     reweight_text: bool = False
     timestep_shift: float = 1.0
     fresh_noise: bool = True
+    noise_draws: int = 1
     chunk: int = 2048
 
     def __post_init__(self) -> None:
         if min(self.weights.values()) < 0 or not sum(self.weights.values()) > 0:
             given = ", ".join(f"{term}{WEIGHT}={value}" for term, value in self.weights.items())
             raise UserError(f"the weights of losses must be >= 0, not all 0; got {given}")
-        if self.timestep_shift <= 0 or self.chunk < 1:
-            raise UserError(f"timestep_shift and chunk must be positive, got {self.timestep_shift} and {self.chunk}")
+        for name in ("timestep_shift", "noise_draws", "chunk"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"loss.{name} must be positive, got {getattr(self, name)}")
 
     @property
     def weights(self) -> dict[str, float]:

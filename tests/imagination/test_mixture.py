@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from ipt.common.registry import UnknownName
 from ipt.imagination.mixture import Mixture, assign_modes, by_name, make_segmenter
-from ipt.imagination.settings import ImaginationConfig
+from ipt.imagination.settings import ImaginationConfig, IptSettings
 from ipt.samples.store import SampleReader, write_shard
 from ipt.sequence.render import Renderer
+from ipt.sequence.segments import Kind, RejectedSample, num_tokens
 from ipt.sequence.spans import Role
 from tests.imagination.examples import RELEASE, example, mode, renderer
 from tests.imagination.recording import same
@@ -59,6 +60,25 @@ def test_a_mixture_renders_each_row_in_its_mode_under_its_system_prompt(tmp_path
             assert segments[0].role is Role.SYSTEM and system == renderer().profile.systems[chosen]
             names[chosen] += 1
         assert names == {"ipt": 6, "label_only": 6}
+
+
+def test_draws_repeat_the_image_that_is_trained_and_nothing_else(tmp_path: Path) -> None:
+    reader = dataset(tmp_path, 1)
+    for train_flow, repeated in ((True, 4), (False, 1)):
+        config = ImaginationConfig(by_name("ipt"), IptSettings(train_flow=train_flow))
+        once, many = (make_segmenter(config, renderer(), reader, draws)(reader[0], 0, 0) for draws in (1, 4))
+        place = next(number for number, segment in enumerate(once) if segment.kind is Kind.VAE_NOISED)
+        assert same(many, once[:place] + [once[place]] * repeated + once[place + 1 :])
+
+
+def test_a_sample_too_long_for_its_draws_is_rejected(tmp_path: Path) -> None:
+    reader, base = dataset(tmp_path, 1), renderer()
+    config = ImaginationConfig(by_name("ipt"))
+    length = num_tokens(make_segmenter(config, base, reader)(reader[0], 0, 0), base.geometry)
+    tight = Renderer(base.tokenizer, base.geometry, base.profile, replace(base.config, max_sample_tokens=length))
+    assert make_segmenter(config, tight, reader)(reader[0], 0, 0)
+    with pytest.raises(RejectedSample, match=rf"at most {length} are allowed"):
+        make_segmenter(config, tight, reader, draws=2)(reader[0], 0, 0)
 
 
 def test_a_segmenter_is_the_same_in_a_worker(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from ipt.model.attention import packed_attention
+from ipt.model.config import presets
 from ipt.model.mot import Rope
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
@@ -231,4 +232,15 @@ def test_initialisation_is_reproducible_and_predicts_no_velocity() -> None:
         assert torch.equal(a, b)
     make = Maker(11)
     output = models[0](*make.batch(samples(make)))
-    assert not output.velocities_FD.any() and output.logits_CV.std() > 0.1
+    assert not output.velocities_FD.any() and output.logits_CV.std() > 0.05
+
+
+@pytest.mark.parametrize("preset", ["micro", "tiny"])
+def test_fresh_weights_deviate_alike_whatever_the_width_of_their_layer(preset: str) -> None:
+    fresh = UnifiedModel(presets[preset])
+    fresh.initialise(torch.Generator().manual_seed(0))
+    for name, weight in fresh.named_parameters():
+        if weight.dim() == 1:
+            assert len(set(weight.tolist())) == 1 and weight[0] == (0 if name.endswith("bias") else 1), name
+        elif not name.startswith("latent_out."):
+            assert weight.std().item() == pytest.approx(0.02, rel=0.05), name

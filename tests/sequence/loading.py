@@ -15,7 +15,7 @@ from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
 from ipt.sequence.pictures import Picture
 from ipt.sequence.prepare import Part
-from ipt.sequence.segments import Kind, RejectedSample, Segment, SpecialTokens, TokenIds
+from ipt.sequence.segments import Kind, RejectedSample, Segment, SpecialTokens, TokenIds, with_draws
 from ipt.sequence.settings import Geometry, LoaderConfig
 from ipt.sequence.spans import Loss, Role
 from tests.synthetic import make_sample
@@ -27,7 +27,8 @@ SAMPLES = [make_sample(number) for number in range(30)]
 
 @dataclass(frozen=True)
 class Words:
-    """A ViT image, a trained text of 1 to 40 tokens that depends on id and epoch, and with ``latents`` a noised image.
+    """A ViT image, a trained text of 1 to 40 tokens that depends on id and epoch, and with ``latents`` an image noised ``draws``
+    times, with its clean copy.
 
     Samples whose number is ``rejected`` are left out; the one that is ``deadly`` ends the process; ``length`` fixes the texts.
     """
@@ -36,6 +37,7 @@ class Words:
     rejected: int = -1
     deadly: int = -1
     length: int | None = None
+    draws: int = 1
 
     def __call__(self, sample: SpatialSample, epoch: int, row: int) -> list[Segment]:
         number = int(sample.id.split("-")[1])
@@ -54,7 +56,7 @@ class Words:
             picture = Picture(imagined.data, ((16, 16),), "imagination")
             segments.insert(1, Segment(Kind.VAE_NOISED, picture, Role.IMAGINATION, Loss.FLOW))
             segments.insert(2, Segment(Kind.VAE, picture, Role.IMAGINATION))
-        return segments
+        return with_draws(segments, self.draws)
 
 
 def stored(folder: Path, samples: list[SpatialSample] | None = None) -> SampleReader:

@@ -36,8 +36,7 @@ from tests.training.runs import CONFIG, TOY, state, toy_codec
 @dataclass(frozen=True)
 class Job:
     """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``packs``
-    of a step. ``folder`` of the run, in which a
-    checkpoint continues; ``output``: where the results go."""
+    of a step, ``draws`` of noise. ``folder`` of the run, in which a checkpoint continues; ``output``: where the results go."""
 
     folder: str
     output: str
@@ -46,6 +45,7 @@ class Job:
     uneven: bool = False
     dtype: str = "float32"
     packs: int = 2
+    draws: int = 1
     tuning: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,9 +56,9 @@ class TextOnly(Words):
         return super().__call__(sample, epoch, row)[-1:]
 
 
-def uneven(data: Path, rank: int, world: int) -> Iterator[PackedBatch]:
+def uneven(data: Path, draws: int, rank: int, world: int) -> Iterator[PackedBatch]:
     """This process's packs of every step: lane 0 with images, lane 1 without."""
-    kinds = (Words(latents=True), TextOnly())
+    kinds = (Words(latents=True, draws=draws), TextOnly())
     lanes = [make_loader(stored(data), kinds[lane], lane, 2, **LOADER) for lane in range(rank, 2, world)]
     streams = [iter(lane) for lane in lanes]
     while True:
@@ -66,7 +66,7 @@ def uneven(data: Path, rank: int, world: int) -> Iterator[PackedBatch]:
             yield next(stream)
 
 
-LOADER: dict[str, int] = {"packs_per_step": 2, "budget": 60, "open_packs": 1}
+LOADER: dict[str, int] = {"packs_per_step": 2, "budget": 72, "open_packs": 1}
 
 
 def fill(model: UnifiedModel) -> None:
@@ -80,13 +80,12 @@ def main(job: Job) -> None:
     settings = DistributedConfig(job.kind, shard=1)
     world = start_world(settings)
     data = Path(job.folder) / f"data-{os.environ.get('RANK', '0')}"
-    loader = make_loader(
-        stored(data), Words(latents=True), world.rank, world.size, **{**LOADER, "packs_per_step": job.packs}
-    )
+    words = Words(latents=True, draws=job.draws)
+    loader = make_loader(stored(data), words, world.rank, world.size, **{**LOADER, "packs_per_step": job.packs})
     model = apply_tuning(build_on_meta(TOY), typed(TuningSettings, job.tuning, "tuning"))
     config = replace(CONFIG, steps=job.steps, dtype=job.dtype)
     trainer = Trainer(model, loader, config, Path(job.folder), toy_codec().encode, world, settings, fill=fill)
-    batches = uneven(data, world.rank, world.size) if job.uneven else iter(loader)
+    batches = uneven(data, job.draws, world.rank, world.size) if job.uneven else iter(loader)
     records = []
     while trainer.step < config.steps:
         records.append(trainer.train_step(batches).columns())

@@ -53,12 +53,13 @@ class Run:
     folder: Path
     config: TrainerConfig = CONFIG
     loader: tuple[tuple[str, Any], ...] = (("packs_per_step", 2),)
+    draws: int = 1
 
     def with_(self, **changes: Any) -> Run:
         return replace(self, config=replace(self.config, **changes))
 
     def make_loader(self) -> Loader:
-        return make_loader(stored(self.data), Words(latents=True), **dict(self.loader))
+        return make_loader(stored(self.data), Words(latents=True, draws=self.draws), **dict(self.loader))
 
     def trainer(self) -> Trainer:
         return Trainer(toy_model(), self.make_loader(), self.config, self.folder, toy_codec().encode)

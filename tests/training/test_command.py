@@ -84,6 +84,20 @@ def test_the_plan_divides_the_weights_among_those_that_share_them(data: Path) ->
     assert memory("distributed=hsdp", "launch.gpus=8", "distributed.shard=4") == pytest.approx(alone / 4, rel=1e-3)
 
 
+def test_the_plan_says_what_noise_draws_cost(data: Path) -> None:
+    def line(*overrides: str) -> str:
+        text = plan(composed("dry_run=true", "task=mvc", *overrides))
+        return next((line for line in text.splitlines() if line.startswith("noise draws")), "")
+
+    assert not line("model=bagel_7b_mot")
+    image = 64**2 + 2
+    once = 3 * image + 2 * (37**2 + 2) + (200 + 20 + 12) + 3 * 2  # both encoders twice, a draw, three texts
+    at_bagel = line("model=bagel_7b_mot", "loss.noise_draws=4")
+    assert f"4 of each image take {1 + 3 * image / once:.2f} times the tokens" in at_bagel
+    assert f"({once + 3 * image:,} tokens for {once:,})" in at_bagel
+    assert "2 of each image take" in line(f"data.train={data}", "loss.noise_draws=2")
+
+
 def test_settings_are_checked_before_torch_is_imported() -> None:
     program = (
         "import sys, train; train.register(); "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
-from ipt.sequence.segments import Segment
+from ipt.sequence.segments import Segment, with_draws
 from ipt.sequence.spans import Loss
 from ipt.training.losses import TERMS, Objective, mean_losses, noised, sample_losses, token_counts
 from ipt.training.settings import LOSS_TERMS, LossConfig
@@ -30,7 +30,7 @@ def mixed_samples(make: Maker) -> dict[int, list[Segment]]:
     return {
         3: make.imagining(),
         4: [make.vit(), make.text(4, **answer)],
-        9: make.imagining(),
+        9: with_draws(make.imagining(), 3),
         12: [make.text(3), make.noised(2, 2)],
         20: [make.text(2), make.text(7, **answer)],
     }
@@ -96,6 +96,37 @@ def test_noise_belongs_to_the_sample_and_its_image() -> None:
     assert not torch.equal(together[:4], noised(laid_out({8: two}), 1, 1.0)[1])
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "flex"])
+def test_draws_of_an_image_are_the_mean_of_samples_with_one_draw_each(attention: str) -> None:
+    """Flow loss, with gradients where the back-end has them, of 3 draws in one context and of 3 samples with those draws."""
+    make, model, draws, config = Maker(7), random_model(), 3, LossConfig()
+    model.attention = attention
+    sample = [replace(s, loss=Loss.NONE) if s.loss is Loss.CE else s for s in make.imagining()]
+    many = laid_out({5: [make.text(2)], 8: with_draws(sample, draws)})
+    images, target = noised(many, 0, 1.0)
+    assert len(set(images.timesteps_J.tolist())) == draws
+    objective, found = Objective(model, config), []
+    for batch in (many, laid_out(dict.fromkeys(range(draws), sample))):
+        model.zero_grad()
+        with torch.set_grad_enabled(attention == "sdpa"):
+            losses = objective(batch, images, target)
+            loss = mean_losses(losses, batch, token_counts(batch, config), config)[LOSS_TERMS.index("flow")]
+        if attention == "sdpa":
+            loss.backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        found.append((loss.detach(), losses["flow"].detach(), gradients))
+    torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-4)
+
+
+def test_draws_change_nothing_for_texts_and_clean_copies() -> None:
+    sample, model = Maker(8).imagining(), random_model()
+    once, many = (laid_out({8: with_draws(sample, draws)}) for draws in (1, 4))
+    assert (many.spans.position[-3:] == once.spans.position[-3:]).all()
+    logits = [model(batch, noised(batch, 0, 1.0)[0]).logits_CV for batch in (once, many)]
+    torch.testing.assert_close(logits[1], logits[0])
+    assert with_draws(sample, 1) == sample
+
+
 def test_times_follow_the_shift() -> None:
     make = Maker(4)
     samples = {number: [make.text(1), make.noised(1, 1)] for number in range(200)}
@@ -126,7 +157,9 @@ def test_the_loss_of_a_sample_is_the_mean_over_its_tokens() -> None:
         assert found[number] == pytest.approx((ce + 0.5 * flow).item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("wrong", [{"ce_weight": -1.0}, {"ce_weight": 0.0, "flow_weight": 0.0}, {"chunk": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"ce_weight": -1.0}, {"ce_weight": 0.0, "flow_weight": 0.0}, {"chunk": 0}, {"noise_draws": 0}]
+)
 def test_impossible_weights_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LossConfig(**wrong)  # type: ignore[arg-type]

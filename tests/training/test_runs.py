@@ -107,14 +107,17 @@ def train(run: Run, fatal: int) -> None:
     run.trainer().run()
 
 
+@pytest.mark.parametrize("draws", [1, 4])
 @pytest.mark.parametrize("kills", [1, pytest.param(KILLS, marks=pytest.mark.long)])
 def test_a_run_killed_at_random_moments_loses_and_doubles_nothing(
-    kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kills: int, draws: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL, then the same command, again and again; compared in every tensor and record with a run left alone. A moment lies
     between two events, and so comes on any machine."""
     steps = 36 if kills > 1 else 8
-    whole, killed = (Run(tmp_path / "data", tmp_path / name).with_(steps=steps) for name in ("whole", "killed"))
+    whole, killed = (
+        Run(tmp_path / "data", tmp_path / name, draws=draws).with_(steps=steps) for name in ("whole", "killed")
+    )
     counter, expected = Fuse(), whole.trainer()
     with monkeypatch.context() as patch:
         counter.lay(EVENTS, patch.setattr)

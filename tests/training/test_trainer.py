@@ -8,6 +8,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,14 +45,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     return trainer
 
 
-@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"checkpoint_activations": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"dtype": "bfloat16"}, {"checkpoint_activations": True}, {"draws": 3}], ids=str
+)
 def test_a_resumed_run_is_the_uninterrupted_one(
-    run: Run, tmp_path: Path, changes: dict[str, object], whole: Trainer
+    run: Run, tmp_path: Path, changes: dict[str, Any], whole: Trainer
 ) -> None:
+    changed = replace(run, **changes) if "draws" in changes else run.with_(**changes)
     if changes:
-        whole = run.with_(**changes).trainer()
+        whole = changed.trainer()
         assert whole.run()
-    divided = replace(run.with_(**changes), folder=tmp_path / "divided")
+    divided = replace(changed, folder=tmp_path / "divided")
     first = divided.trainer()
     batches = iter(first.loader)
     for _ in range(4):
