@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,11 +11,14 @@ from ipt.samples.store import SampleReader
 
 
 class InMemory(SampleReader):
-    """A reader that reads everything once."""
+    """A reader that reads everything once per process; a worker that gets one reads the files itself."""
 
     def __init__(self, source: Path | str) -> None:
         super().__init__(source)
         self._samples = list(super().__iter__())
+
+    def __reduce__(self) -> tuple[Callable[[Path], InMemory], tuple[Path]]:
+        return in_memory, (self.source,)
 
     def __iter__(self) -> Iterator[SpatialSample]:
         return iter(self._samples)

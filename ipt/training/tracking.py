@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from ipt.training.settings import LOSS_TERMS
 
 #: Published dense bfloat16 peaks in TFLOP/s, by a word of the device's name.
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
+WANDB_ID = "wandb_id.txt"
 CURVES = ("loss", *LOSS_TERMS, "gradient_norm", "learning_rate", "tokens_per_second")
 
 
@@ -62,7 +64,7 @@ class JsonLines:
         self.path, self.validation = folder / METRICS, folder / VALIDATION
         for path, first in ((self.path, step), (self.validation, step + 1)):
             kept = [record for record in read_records(path) if record["step"] < first]
-            if kept or path == self.path:
+            if path == self.path or path.is_file():
                 write_bytes(path, "".join(line(record) for record in kept).encode())
         self._append(folder / STARTS, {"step": step, **about_start()})
         self._stream = self.path.open("a")
@@ -127,15 +129,18 @@ class TensorBoard:
 
 @trackers.register("wandb")
 class WeightsAndBiases:
-    """A wandb run that continues under the name of the run's folder; needs the extra ``wandb``."""
+    """A wandb run that continues: it has the name of the run's folder, and an id that the folder keeps. Needs the extra
+    ``wandb``."""
 
     def __init__(self, folder: Path, step: int = 0) -> None:
         try:
             import wandb
         except ImportError as error:
             raise UserError(f"tracker=wandb needs wandb: pip install '.[wandb]' ({error})") from error
-        name, config = folder.name, {**config_of(folder), "start": about_start()}
-        self._run = wandb.init(dir=str(folder), name=name, id=name, resume="allow", config=config)
+        path, config = folder / WANDB_ID, {**config_of(folder), "start": about_start()}
+        if not path.is_file():
+            write_bytes(path, uuid4().hex.encode())
+        self._run = wandb.init(dir=str(folder), name=folder.name, id=path.read_text(), resume="allow", config=config)
 
     def log(self, record: StepRecord) -> None:
         self._run.log(scalars(record), step=record.step)

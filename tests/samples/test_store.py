@@ -59,6 +59,12 @@ def test_a_dataset_in_memory_is_the_same_and_is_read_once(folder: Path, monkeypa
     assert in_memory(folder) is held
 
 
+def test_a_dataset_in_memory_can_be_sent_to_a_worker(folder: Path) -> None:
+    held = in_memory(folder)
+    sent = pickle.loads(pickle.dumps(held))
+    assert [sent[index] for index in range(len(sent))] == list(held)
+
+
 def test_shards_are_bounded_by_rows_and_bytes_and_have_small_row_groups(tmp_path: Path) -> None:
     row_bytes = sum(len(image.data) for image in (*SAMPLES[0].images, SAMPLES[0].imagination))
     by_rows = write_shards(tmp_path / "rows", "train", SAMPLES, max_rows=18)

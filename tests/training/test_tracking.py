@@ -157,6 +157,28 @@ def test_trackers_get_configuration_steps_and_validations(tmp_path: Path, monkey
     assert validation == (1, {"validation/accuracy/imagination": 0.25}) and end == ("end",)
 
 
+def test_runs_in_folders_of_one_name_are_two_runs_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **settings: given.append(settings)))
+    folders = [tmp_path / sweep / "seed0" for sweep in "ab"]
+    for folder in (*folders, folders[0]):
+        folder.mkdir(parents=True, exist_ok=True)
+        trackers["wandb"](folder)
+    first, second, again = given
+    assert first["name"] == second["name"] == "seed0"
+    assert first["id"] != second["id"] and first["id"] == again["id"]
+
+
+def test_no_validation_of_steps_that_are_trained_again_stays(tmp_path: Path) -> None:
+    first = JsonLines(tmp_path)
+    first.validated(4, {"loss": 1.0})
+    first.close()
+    again = JsonLines(tmp_path, step=2)
+    again.validated(4, {"loss": 2.0})
+    again.close()
+    assert read_records(tmp_path / "validation.jsonl") == [{"step": 4, "loss": 2.0}]
+
+
 def test_curves_show_steps_and_validations(tmp_path: Path) -> None:
     draw_curves(tmp_path)
     assert not list(tmp_path.iterdir())
