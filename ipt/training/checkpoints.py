@@ -11,6 +11,7 @@ pickle: load checkpoints of your own runs only. Weights for others are exported 
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import warnings
@@ -46,9 +47,7 @@ class Checkpoints:
         """The newest whole checkpoint."""
         return next(reversed(self.complete()), None)
 
-    def save(
-        self, step: int, tensors: Mapping[str, Any], progress: Mapping[str, Any], score: float | None = None
-    ) -> Path:
+    def save(self, step: int, tensors: Mapping[str, Any], progress: Mapping[str, Any]) -> Path:
         """Write the checkpoint of ``step``; all ranks call this together. ``tensors``: nested mappings. Older checkpoints go only
         once this one is whole.
 
@@ -65,9 +64,9 @@ class Checkpoints:
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
                 save(dict(tensors), checkpoint_id=partial)
             if self.world.is_main:
-                write_json(partial / PROGRESS, {**progress, "step": step, "score": score})
+                write_json(partial / PROGRESS, {**progress, "step": step})
                 files = sorted(path.name for path in partial.iterdir())
-                write_manifest(partial, files, {"kind": "checkpoint", "step": step, "score": score})
+                write_manifest(partial, files, {"kind": "checkpoint", "step": step, "score": None})
                 shutil.rmtree(target, ignore_errors=True)
                 partial.rename(target)
                 sync_folder(self.folder)
@@ -81,6 +80,13 @@ class Checkpoints:
             ) from error
         self.world.barrier()
         return target
+
+    def rate(self, step: int, score: float | None) -> None:
+        """Add to the checkpoint of ``step`` how good it is, the lower the better; one that is not finite is never the best."""
+        if self.world.is_main and score is not None and math.isfinite(score):
+            path = self.folder / f"step_{step:08d}" / MANIFEST
+            write_json(path, {**read_json(path), "score": score})
+            self._prune()
 
     def load(self, path: Path, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Read ``path`` into ``tensors``, in place, and return its progress. Raises ``CorruptFile`` for an altered checkpoint and

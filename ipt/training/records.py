@@ -76,6 +76,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return read_json_lines(path)
 
 
+def score(figures: Mapping[str, float], best: str) -> float:
+    """The figure ``best`` of a validation such that less is better."""
+    return -figures[best] if best.startswith("accuracy/") else figures[best]
+
+
 def last_record(path: Path) -> dict[str, Any] | None:
     """The newest record, where there is one."""
     return next(reversed(read_records(path)), None)

@@ -41,7 +41,7 @@ from ipt.training.optim import (
     set_learning_rate,
 )
 from ipt.training.precision import COMPUTE, Weights
-from ipt.training.records import StepRecord
+from ipt.training.records import StepRecord, score
 from ipt.training.settings import DistributedConfig, TrainerConfig
 from ipt.training.stopping import stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
@@ -55,7 +55,7 @@ Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 class Trainer:
     """Trains ``model`` on the packs of ``loader``, and keeps all of the run in ``folder``.
 
-    ``validate``: the figures of the weights before a checkpoint, of which ``checkpoints.best`` chooses the best.
+    ``validate``: the figures of the weights of a checkpoint, of which ``checkpoints.best`` chooses the best.
     ``encode``: the codec's, for batches that come with pictures. ``fill``: gives ``model`` its weights, where it comes without
     memory. Raises ``ValueError`` where ``resume="never"`` meets
     a checkpoint.
@@ -132,8 +132,13 @@ class Trainer:
                 if self.step % self.config.checkpoints.every == 0:
                     saved = self._save()
                     watchdog.alive()
+                    if not self._any(stopping.is_set()):
+                        self._rate()
+                        watchdog.alive()
             if saved != self.step:
                 self._save()
+                if self.step == self.config.steps:
+                    self._rate()
 
     def train_step(self, batches: Iterator[PackedBatch]) -> StepRecord:
         """One update, or none where loss or gradient are not finite: such steps are counted, their samples named.
@@ -268,17 +273,17 @@ class Trainer:
             "skipped_in_a_row": self._skipped_in_a_row,
             "ema_updates": 0 if self.ema is None else self.ema.updates,
         }
-        self.checkpoints.save(self.step, self._tensors(), progress, self._score())
+        self.checkpoints.save(self.step, self._tensors(), progress)
         return self.step
 
-    def _score(self) -> float | None:
-        """The figure that decides which checkpoint is the best, the lower the better."""
+    def _rate(self) -> None:
+        """Validate the weights that were saved, for the choice of the best checkpoint."""
         if self._validate is None:
-            return None
-        figures, best = self._validate(self), self.config.checkpoints.best
+            return
+        figures = self._validate(self)
         for tracker in self._receivers:
             tracker.validated(self.step, figures)
-        return -figures[best] if best.startswith("accuracy/") else figures[best]
+        self.checkpoints.rate(self.step, score(figures, self.config.checkpoints.best))
 
     def _resume(self) -> None:
         latest = self.checkpoints.latest()

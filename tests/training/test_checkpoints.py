@@ -30,14 +30,15 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     checkpoints.save(3, tensors(1.5), {"loader": {"lane": [1, 2]}})
     found = tensors()
     progress = checkpoints.load(tmp_path / "step_00000003", found)
-    assert progress == {"loader": {"lane": [1, 2]}, "step": 3, "score": None}
+    assert progress == {"loader": {"lane": [1, 2]}, "step": 3}
     torch.testing.assert_close(found, tensors(1.5), atol=0, rtol=0)
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     checkpoints = make(tmp_path, keep_last=2, keep_best=1)
     for step, score in enumerate([0.9, 0.2, 0.5, None, 0.4]):
-        checkpoints.save(step, tensors(), {}, score)
+        checkpoints.save(step, tensors(), {})
+        checkpoints.rate(step, score)
     assert [path.name for path in checkpoints.complete()] == ["step_00000001", "step_00000003", "step_00000004"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ipt.common.files import read_json
 from ipt.common.images import decode_image
 from ipt.inference.engine import Answered
 from ipt.inference.prediction import Prediction
@@ -92,9 +93,11 @@ def test_the_monitor_counts_wrong_unparseable_and_opened() -> None:
 
 @pytest.mark.parametrize("best, score", [("loss", 3.0), ("flow", 2.0), ("accuracy/answer_only", -0.75)])
 def test_the_best_checkpoint_is_chosen_by_what_the_settings_say(best: str, score: float, tmp_path: Path) -> None:
-    trainer = Run(tmp_path / "data", tmp_path / "run").with_(checkpoints=CheckpointConfig(best=best)).trainer()
+    trainer = Run(tmp_path / "data", tmp_path / "run").with_(steps=1, checkpoints=CheckpointConfig(best=best)).trainer()
     trainer._validate = lambda trainer: {"loss": 3.0, "ce": 1.0, "flow": 2.0, "accuracy/answer_only": 0.75}
-    assert trainer._score() == score
+    trainer.run()
+    (path,) = trainer.checkpoints.complete()
+    assert read_json(path / "manifest.json")["score"] == score
     with pytest.raises(ValueError, match=r"unknown figure for checkpoints.best 'accuracy'.*accuracy/answer_only"):
         CheckpointConfig(best="accuracy")
 

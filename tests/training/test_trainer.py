@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from ipt.common.files import read_json
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
 from ipt.sequence.prepare import Measured
@@ -173,6 +174,41 @@ def test_validation_changes_nothing_and_chooses_the_best_checkpoint(run: Run, wh
     assert all(first == second for first, second in losses) and len({first for first, _ in losses}) == 6
     assert [path.name for path in trainer.checkpoints.complete()] == ["step_00000003", "step_00000006"]
     assert [record["step"] for record in read_records(run.folder / "validation.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_signal_saves_at_once_and_a_failing_validation_loses_no_step(run: Run) -> None:
+    trainer = run.trainer()
+
+    def terminated(trainer: Trainer) -> dict[str, float]:
+        assert trainer.checkpoints.latest() is not None, "steps are saved before they are judged"
+        if trainer.step == 4:
+            raise RuntimeError("the validation fails")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"loss": 1.0}
+
+    trainer._validate = terminated
+    assert not trainer.run() and trainer.step == 2
+    again = run.trainer()
+    again._validate = terminated
+    with pytest.raises(RuntimeError, match="validation fails"):
+        again.run()
+    assert run.trainer().step == 4
+    stopped = run.trainer()
+    stopped._validate, step = terminated, stopped.train_step
+    stopped.train_step = lambda batches: (os.kill(os.getpid(), signal.SIGTERM), step(batches))[1]  # type: ignore[method-assign]
+    assert not stopped.run()
+    assert run.trainer().step == 5
+    assert [record["step"] for record in read_records(run.folder / "validation.jsonl")] == [2]
+
+
+def test_a_score_that_is_not_a_number_is_null_and_never_the_best(run: Run) -> None:
+    trainer = run.with_(checkpoints=CheckpointConfig(2, keep_last=1, keep_best=1)).trainer()
+    scores = iter([float("nan"), 3.0, float("inf")])
+    trainer._validate = lambda trainer: {"loss": next(scores)}
+    assert trainer.run()
+    assert [record["loss"] for record in read_records(run.folder / "validation.jsonl")] == [None, 3.0, None]
+    kept = {path.name: read_json(path / "manifest.json")["score"] for path in trainer.checkpoints.complete()}
+    assert kept == {"step_00000004": 3.0, "step_00000006": None}
 
 
 def test_training_learns(run: Run) -> None:
