@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.errors import UserError
 from ipt.common.hydra_command import SILENT, Command, plain, stop
-from ipt.training.config import TrainConfig, train_config
+from ipt.training.config import SEEDED, TrainConfig, train_config
 from ipt.training.launch import is_launched, launch
 from ipt.training.sweep import DONE, PLANNED, STOPPED, SUMMARY, Job, run_job, summarise
 
@@ -45,12 +45,14 @@ def register() -> None:
     """File the defaults of the dataclasses: the code is the one place where they are written. Groups override them."""
     keys: Any = OmegaConf.to_container(OmegaConf.create(plain(asdict(TrainConfig()))))
     keys["output_dir"] = "outputs/${name}"
+    for name in SEEDED:
+        keys[name]["seed"] = "${seed}"
     groups = [{f"optional {name}" if choice is None else name: choice} for name, choice in GROUPS.items()]
     COMMAND.register({"defaults": ["_self_", *groups, *SILENT], **keys})
 
 
 def train(composed: DictConfig) -> float | None:
-    """One run. Returns the loss of its last step, for sweepers."""
+    """One run. Returns what sweepers minimise: its score in validation, or the loss of its last step."""
     values: Any = OmegaConf.to_container(composed, resolve=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     hydra = HydraConfig.get()
@@ -67,7 +69,7 @@ def train(composed: DictConfig) -> float | None:
 
 
 def _run(values: dict[str, Any]) -> tuple[str, float | None]:
-    """What became of the run, and the loss of its last step."""
+    """What became of the run, and its outcome."""
     if "plan" in values:
         return _study(values)
     config = train_config(values)

@@ -71,8 +71,9 @@ class LatentCache:
         if shard is None:
             width, height = picture.size
             raise UserError(
-                f"{picture.what}: {self.folder} has no latents of this file at {width}x{height} pixels: the data or the sizes "
-                f"have changed since they were written; add them with: {self._command}"
+                f"{picture.what}: {self.folder} has no latents of this file at {width}x{height} pixels: it is of a dataset that "
+                "was not encoded, or the data or the sizes have changed since; add them with this command, and this file's "
+                f"dataset in it: {self._command}"
             )
         latents: Tensor = self._handle(shard).get_tensor(picture.key)
         if not bool(latents.isfinite().all()):

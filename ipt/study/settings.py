@@ -159,9 +159,8 @@ def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: st
     data = [f"data.train={study.dataset(task, 'train')}", "data.in_memory=true"]
     if study.validate:
         data.append(f"data.validation={study.dataset(task, study.split)}")
-    seeds = tuple(f"{part}.seed={seed}" for part in ("trainer", "loader", "sequence"))
     chosen = (*study.tasks[task].overrides, *study.arms[arm].overrides)
-    overrides = (*common, f"task={task}", *data, *chosen, *seeds, f"name={own.name}", f"output_dir={own}")
+    overrides = (*common, f"task={task}", *data, *chosen, f"seed={seed}", f"name={own.name}", f"output_dir={own}")
     after = study.arms[arm].after
     steps = study.tasks[task].steps.get(arm, study.arms[arm].steps)
     return Run(task, arm, seed, own, overrides, steps, folder / f"{task}-{after}-{seed}" if after else None)

@@ -38,7 +38,7 @@ from ipt.sequence.transforms import to_pixels
 from ipt.training.config import TrainConfig, as_values
 from ipt.training.distributed import World, start_world, whole
 from ipt.training.evaluation import Evaluation, final_evaluation, mode_settings
-from ipt.training.records import METRICS, SETTINGS, last_record
+from ipt.training.records import SETTINGS, outcome
 from ipt.training.trainer import Trainer
 from ipt.training.tuning import apply_tuning
 from ipt.training.validation import Validation
@@ -167,21 +167,29 @@ def make_loader(config: TrainConfig, datasets: dict[str, SampleReader], assets: 
 
 
 def make_validation(config: TrainConfig, assets: Assets, world: World) -> Validation | None:
-    """The validation of the run, on its own split; always the same packs, whatever trains."""
+    """The validation of the run, on its own split and with true imaginations; always the same packs, whatever trains. Raises
+    ``ValueError`` where they cannot be made."""
     if config.data.validation is None:
         return None
-    packs = replace(config.loader, packs_per_step=config.data.validation_packs, workers=0)
-    alone = replace(config, data=replace(config.data, limit=None), loader=packs)
+    asked = recipe(config, assets)
     reader = SampleReader(config.data.validation)
+    packs = replace(config.loader, packs_per_step=config.data.validation_packs, workers=0)
+    data = replace(config.data, limit=None)
+    alone = replace(config, data=data, loader=packs, imagination=asked.inference_imagination)
+    try:
+        loader = make_loader(alone, {str(reader.source): reader}, assets, world)
+        batches = list(itertools.islice(loader, len(loader.lanes)))
+    except UserError as error:
+        raise UserError(f"data.validation={config.data.validation}: {error}") from error
     evaluate = None
     if config.evaluation.questions:
         samples = [reader[row] for row in range(min(config.evaluation.questions, len(reader)))]
 
         def checkpoint(model: UnifiedModel) -> Checkpoint:
-            return Checkpoint(model, assets.codec, assets.tokenizer, recipe(config, assets))
+            return Checkpoint(model, assets.codec, assets.tokenizer, asked)
 
         evaluate = Evaluation(checkpoint, samples, mode_settings(config), config.evaluation.batch_size)
-    return Validation(lambda: make_loader(alone, {str(reader.source): reader}, assets, world), evaluate)
+    return Validation(batches, evaluate)
 
 
 def make_model(config: TrainConfig, shape: ModelConfig) -> UnifiedModel:
@@ -240,7 +248,10 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
     if path.is_file():
         before, now = flat(read_json(path)), flat(here)
         names = sorted({*before, *now})
-        changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(CHANGEABLE)]
+        # the end of a cosine decides the rates before it
+        fixed = ("trainer.steps",) if config.optim.schedule == "cosine" else ()
+        free = tuple(name for name in CHANGEABLE if name not in fixed)
+        changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(free)]
         if changed:
             details = "; ".join(f"{name}: {before.get(name)} there, {now.get(name)} here" for name in changed)
             raise UserError(
@@ -263,7 +274,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def run(config: TrainConfig) -> float | None:
-    """Train and export. Returns the loss of the last step, or None where a signal stopped the run."""
+    """Train and export. Returns the `outcome`, or None where a signal stopped the run."""
     world = start_world(config.distributed)
     trainer, assets = make_trainer(config, world)
     if not trainer.run():
@@ -279,8 +290,7 @@ def run(config: TrainConfig) -> float | None:
         if config.evaluation.data is not None:
             shares = final_evaluation(config, world.device)
             print(", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
-    record = last_record(Path(config.output_dir) / METRICS)
-    return None if record is None else record["loss"]
+    return outcome(Path(config.output_dir), config.checkpoints.best)
 
 
 def export(trainer: Trainer, assets: Assets, config: TrainConfig) -> Path:

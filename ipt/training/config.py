@@ -29,6 +29,8 @@ from ipt.training.settings import (
     TrainerConfig,
 )
 
+#: Groups whose ``seed`` is that of the run unless it is set alone.
+SEEDED = ("trainer", "loader", "sequence")
 TUNINGS = ("full", "lora", "generation_expert")
 TRACKERS = ("tensorboard", "wandb")
 ATTENTION = ("sdpa", "flex")
@@ -141,9 +143,12 @@ class LaunchSettings:
 @dataclass(frozen=True)
 class TrainConfig:
     """One run of ``train.py``. ``trainer`` leaves losses, optimizer, average and checkpoints to the keys of these names.
-    ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends."""
+    ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends. ``seed``: of all that is drawn, each by its name; the
+    order of the data (``loader.seed``), the modes, thoughts and dropout of samples (``sequence.seed``) and weights and noise
+    (``trainer.seed``) may have their own."""
 
     name: str = "run"
+    seed: int = 0
     output_dir: str = "outputs/run"
     dry_run: bool = False
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -191,7 +196,8 @@ def as_values(config: TrainConfig) -> dict[str, Any]:
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """A checked run from nested mappings. ``ValueError`` names an unknown key with the valid ones, a wrong value, or the settings
     that do not go together."""
-    config = typed(TrainConfig, values, "train")
+    seeds = {name: {"seed": values.get("seed", 0), **values.get(name, {})} for name in SEEDED}
+    config = typed(TrainConfig, {**values, **seeds}, "train")
     if found := conflicts(config):
         raise UserError("the settings do not go together: " + "; ".join(found))
     return config

@@ -21,7 +21,7 @@ from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.hydra_command import stop
 from ipt.training.config import LaunchSettings, TrainConfig, as_values, train_config
-from ipt.training.records import METRICS, last_record
+from ipt.training.records import METRICS, last_record, outcome
 from ipt.training.stopping import signals_handled
 
 LAUNCHED = "launched.json"
@@ -33,8 +33,8 @@ def is_launched() -> bool:
 
 
 def launch(config: TrainConfig) -> float | None:
-    """Run ``config`` on ``launch.gpus`` processes and wait for them. Returns the loss of the last step, or None where a signal
-    stopped the run.
+    """Run ``config`` on ``launch.gpus`` processes and wait for them. Returns the `outcome`, or None where a signal stopped
+    the run.
 
     Raises ``RuntimeError`` where they fail; their own message is above.
     """
@@ -65,7 +65,8 @@ def launch(config: TrainConfig) -> float | None:
     if code and not received:
         raise RuntimeError(f"the {config.launch.gpus} processes of the run failed (exit code {code}); see above")
     record = last_record(folder / METRICS)
-    return record["loss"] if record is not None and record["step"] + 1 == config.trainer.steps else None
+    ended = record is not None and record["step"] + 1 == config.trainer.steps
+    return outcome(folder, config.checkpoints.best) if ended else None
 
 
 def command(processes: int) -> list[str]:

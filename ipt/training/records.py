@@ -84,3 +84,12 @@ def score(figures: Mapping[str, float], best: str) -> float:
 def last_record(path: Path) -> dict[str, Any] | None:
     """The newest record, where there is one."""
     return next(reversed(read_records(path)), None)
+
+
+def outcome(folder: Path, best: str) -> float | None:
+    """What a sweep minimises over runs: the `score` that the newest weights have in validation, else their training loss; None
+    before the first step."""
+    trained, scored = last_record(folder / METRICS), last_record(folder / VALIDATION)
+    if trained is None or scored is None or scored["step"] != trained["step"] + 1:
+        return None if trained is None else trained["loss"]
+    return math.nan if scored[best] is None else score(scored, best)

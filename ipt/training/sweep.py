@@ -57,7 +57,7 @@ class Job:
 
 
 def run_job(job: Job, sweep: Path, work: Callable[[], tuple[str, float | None]]) -> tuple[str, float]:
-    """Do ``work``, which returns status and loss, and record it. No error ends the sweep: a failed job's loss is NaN."""
+    """Do ``work``, which returns status and outcome, and record it. No error ends the sweep: a failed job's outcome is NaN."""
     started = time.time()
     job.write(sweep)
     try:

@@ -3,14 +3,14 @@ weights where there are any. They decide which checkpoint is the best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ipt.sequence.loader import Loader
+from ipt.sequence.batch import PackedBatch
 from ipt.training.losses import TERMS, token_counts
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Validation:
-    """``make_loader``: a fresh loader of this rank's validation packs, of which one per lane is used. ``evaluate``: answers
-    questions, and names the shares that it found."""
+    """``packs``: this rank's validation packs, which its first use would find wanting too late. ``evaluate``: answers questions,
+    and names the shares that it found."""
 
     def __init__(
-        self, make_loader: Callable[[], Loader], evaluate: Callable[[Trainer], dict[str, float]] | None = None
+        self, packs: Sequence[PackedBatch], evaluate: Callable[[Trainer], dict[str, float]] | None = None
     ) -> None:
-        self._make_loader, self._evaluate = make_loader, evaluate
+        self.packs, self._evaluate = packs, evaluate
 
     def __call__(self, trainer: Trainer) -> dict[str, float]:
         """The losses, the total weighed as in training, and the shares. All ranks call this together; nothing of the training
@@ -39,12 +39,9 @@ class Validation:
         return {"loss": trainer.config.loss.total(losses.values()), **losses, **shares}
 
     def _losses(self, trainer: Trainer) -> dict[str, float]:
-        loader = self._make_loader()
-        batches = iter(loader)
-        packs = [next(batches) for _ in loader.lanes]
-        counts = trainer.world.sum(np.sum([token_counts(pack, trainer.config.loss) for pack in packs], axis=0).tolist())
+        counts = trainer.world.sum(np.sum([token_counts(pack, trainer.config.loss) for pack in self.packs], axis=0).tolist())
         sums = np.zeros(len(TERMS))
-        for pack in packs:
+        for pack in self.packs:
             shares, _ = trainer.losses(pack, counts)
             sums += [share.item() for share in shares]
         return dict(zip(TERMS, trainer.world.sum(sums.tolist()), strict=True))

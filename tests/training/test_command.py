@@ -71,6 +71,14 @@ def test_the_paper_values_are_those_of_the_bagel_experiments() -> None:
     assert config.trainer.dtype == "bfloat16" and config.trainer.checkpoint_activations
 
 
+def test_one_seed_is_that_of_everything_that_is_drawn() -> None:
+    config = composed("experiment=pet_ipt", "dry_run=true", "seed=3", "sequence.seed=5")
+    assert (config.trainer.seed, config.loader.seed, config.sequence.seed) == (3, 3, 5)
+    small = {"input_side": 16, "vit_side": 16, "imagination": 2}
+    config = train_config({"seed": 3, "dry_run": True, "imagination": {"modes": {"ipt": 1.0}}, "resolution": small})
+    assert (config.trainer.seed, config.loader.seed, config.sequence.seed) == (3, 3, 3)
+
+
 def test_the_plan_divides_the_weights_among_those_that_share_them(data: Path) -> None:
     def memory(*overrides: str) -> float:
         text = plan(composed("experiment=mvc_ipt_bagel", "dry_run=true", f"data.train={data}", *overrides))

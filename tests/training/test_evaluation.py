@@ -9,15 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from ipt.common.errors import UserError
 from ipt.common.files import read_json
 from ipt.common.images import decode_image
+from ipt.imagination.mixture import make_mode
 from ipt.inference.engine import Answered
 from ipt.inference.prediction import Prediction
+from ipt.model.codec import codec_digest
 from ipt.samples.store import seal, write_shards
-from ipt.training.build import make_trainer
-from ipt.training.config import TrainConfig
+from ipt.sequence.latent_cache import LatentWriter
+from ipt.sequence.render import Renderer
+from ipt.training.build import check_settings, make_assets, make_trainer, readers, run
+from ipt.training.cache_latents import write_cache
+from ipt.training.config import DataSettings, TrainConfig
 from ipt.training.distributed import World, start_world
 from ipt.training.evaluation import GRID_HEADER, GRID_MARGIN, GRID_SIDE, tally
+from ipt.training.records import outcome, read_records
 from ipt.training.settings import CheckpointConfig
 from tests.sequence.loading import SAMPLES
 from tests.training import golden
@@ -111,3 +118,57 @@ def test_two_processes_find_what_one_finds(kind: str, data: Path, tmp_path: Path
         together(size, figures, made, tmp_path / f"{name}.json")
         found[name] = json.loads((tmp_path / f"{name}.json").read_text())
     assert found[kind] == pytest.approx(found["single"], rel=1e-5)
+
+
+def test_validation_is_made_before_the_first_step_with_true_imaginations(data: Path, tmp_path: Path) -> None:
+    own = {"modes": {"ipt": 1.0}, "ipt": {"source": {"ground_truth": 0.0, "self": 1.0}}, "self_made": str(tmp_path)}
+    trainer, _ = make_trainer(config(data, tmp_path / "own", imagination=own, evaluation={}), World())
+    assert trainer._validate is not None and trainer._validate(trainer)["flow"] > 0
+
+
+def test_a_validation_that_lacks_its_latents_is_told_before_the_first_step(data: Path, tmp_path: Path) -> None:
+    made = config(data, tmp_path / "run", evaluation={})
+    datasets = readers(made)
+    assets = make_assets(made, list(datasets.values()), tmp_path / "run" / "assets")
+    assert assets.codec is not None
+    writer = LatentWriter(tmp_path / "cache", codec_digest(assets.codec), "the command")
+    renderer = Renderer(assets.tokenizer, assets.shape.geometry, assets.profile, made.full_sequence)
+    (reader,) = datasets.values()
+    write_cache(
+        reader, [make_mode(name, renderer, made.imagination) for name in made.imagination.modes], assets.codec, writer
+    )
+    other = tmp_path / "other"
+    write_shards(other, "val", SAMPLES[8:12])
+    seal(other, {})
+    cached: dict[str, Any] = {
+        "train": str(data),
+        "validation": str(other),
+        "validation_packs": 1,
+        "cache": str(tmp_path / "cache"),
+    }
+    with pytest.raises(UserError, match=r"data\.validation=.*other: .*val-00000\.parquet, row \d, .*the command"):
+        make_trainer(replace(made, data=DataSettings(**places, validation_packs=1)), World())
+
+
+def test_a_sweep_minimises_the_validation_score(data: Path, tmp_path: Path) -> None:
+    made = config(data, tmp_path, trainer={"steps": 1}, evaluation={}, loader={"budget": 1024, "packs_per_step": 1})
+    found = run(replace(made, data=replace(made.data, validation_packs=1)))
+    (scored,), (trained,) = (read_records(tmp_path / f"{name}.jsonl") for name in ("validation", "metrics"))
+    assert found == scored["loss"] != trained["loss"]
+    assert outcome(tmp_path, "ce") == scored["ce"]
+    (tmp_path / "validation.jsonl").unlink()
+    assert outcome(tmp_path, "loss") == trained["loss"]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_continued_run_may_last_longer_unless_that_changes_its_rates(
+    schedule: str, data: Path, tmp_path: Path
+) -> None:
+    made = config(data, tmp_path, optim={"schedule": schedule})
+    check_settings(made, tmp_path)
+    longer = replace(made, trainer=replace(made.trainer, steps=20))
+    if schedule == "constant":
+        check_settings(longer, tmp_path)
+    else:
+        with pytest.raises(UserError, match=r"trainer\.steps: 10 there, 20 here"):
+            check_settings(longer, tmp_path)

@@ -13,6 +13,7 @@ import joblib
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 import train as command
 from ipt.common.files import write_json
@@ -43,6 +44,13 @@ def test_every_study_sweeps_over_runs_that_pass_the_checks(
     folders = [line.split(" in ")[1] for line in printed.splitlines() if line.startswith("run pet_ipt in ")]
     assert len(folders) == len(set(folders)) == printed.count("| planned") == 9
     assert (tmp_path / SUMMARY).read_text() in printed
+
+
+def test_seeds_of_a_study_differ_in_the_order_of_the_data_too() -> None:
+    study = OmegaConf.load(ROOT / "conf" / "study" / "modes_by_seeds.yaml")
+    (name,) = (key for key in study.hydra.sweeper.params if "seed" in key)
+    made = [command.COMMAND.compose([f"{name}={seed}"]) for seed in study.hydra.sweeper.params[name].split(",")]
+    assert [run.loader.seed for run in made] == [run.sequence.seed for run in made] == [0, 1, 2]
 
 
 def test_a_failed_job_does_not_end_the_others_and_fails_the_sweep(
