@@ -35,9 +35,8 @@ from ipt.model.config import presets
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample, Task
 from ipt.samples.store import SampleReader, seal, write_shards
 from ipt.sequence.latent_cache import LatentCache, LatentWriter, codec_pictures
-from ipt.sequence.loader import Loader
+from ipt.sequence.loader import Loader, Part
 from ipt.sequence.pictures import Picture
-from ipt.sequence.prepare import Part
 from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Segmenter
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig

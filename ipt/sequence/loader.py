@@ -2,8 +2,9 @@
 
 An optimisation step consists of ``packs_per_step`` packs, whatever the hardware. Each belongs to a *lane*: lane l packs the
 positions l, l + packs_per_step, ... of the `MixtureOrder` on its own. Ranks share the lanes, so more ranks mean fewer packs to
-accumulate per rank and step, but the same steps. Workers measure samples and build batches (`prepare`), which changes nothing
-but the speed. The state is what the batches handed out have consumed: per lane a cursor, and the positions in its open packs.
+accumulate per rank and step, but the same steps. Rows are read, rendered and decoded once each, by the workers of torch's
+`DataLoader`, and packed here; how many workers there are changes nothing but the speed. The state is what the batches handed out
+have consumed: per lane a cursor, and the positions in its open packs, whose rows are read again where a state is continued.
 
 Without ``epochs`` lanes run through epoch after epoch without a break (every epoch still has its exact row counts). With it,
 each lane ends with its open packs, so ranks may end a few packs apart: a caller with collectives goes on with empty batches.
@@ -11,109 +12,199 @@ each lane ends with its open packs, so ranks may end a few packs apart: a caller
 
 from __future__ import annotations
 
+import itertools
 import logging
-import math
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ipt.common.errors import UserError
-from ipt.sequence.batch import PackedBatch
+from ipt.samples.sample import SpatialSample
+from ipt.sequence.batch import Origin, PackedBatch, lay_out
 from ipt.sequence.order import MixtureOrder
 from ipt.sequence.packing import FirstFit, Pack
 from ipt.sequence.pictures import Picture
-from ipt.sequence.prepare import Measured, Part, Preparer, Workers, workers
-from ipt.sequence.segments import SpecialTokens
+from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, num_tokens, with_latents
 from ipt.sequence.settings import Geometry, LoaderConfig
 
-#: Samples per order to a worker: more of them cost less to send, fewer are ready sooner.
-MEASURED_TOGETHER = 8
+#: Rows that a worker prepares ahead: about the packs of a step, so that it works while the model is trained.
+ROWS_AHEAD = 16
 
 log = logging.getLogger(__name__)
 
 
+class Samples(Protocol):
+    """What a loader reads: ``ipt.samples.store.SampleReader``, or anything that says where a sample stands."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> SpatialSample: ...
+
+    def where(self, index: int) -> str: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """An ingredient of a mixture: samples, how they become segments, and the weight of the part in rows.
+
+    ``segmenter`` receives the number of the part's turn through its rows as the epoch. All of it must be picklable for workers.
+    """
+
+    name: str
+    samples: Samples
+    segmenter: Segmenter
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What stands at a position of the order: where it is stored (file, row and id), its origin, its segments and the tokens that
+    they take; or the error for which it has none. A `RejectedSample` is left out, any other error ends the run."""
+
+    position: int
+    where: str
+    origin: Origin | None = None
+    segments: Sequence[Segment] = ()
+    tokens: int = 0
+    error: UserError | None = None
+
+
+@dataclass(frozen=True)
+class Rows(Dataset[Row]):
+    """The rows of an order by position, each a pure function of it. ``latents``: a latent cache, which then replaces the codec.
+
+    Errors are part of a row, since those that a worker raises lose their type; they name file, row, sample and field.
+    """
+
+    parts: tuple[Part, ...]
+    order: MixtureOrder
+    geometry: Geometry
+    latents: Callable[[Picture], Tensor] | None = None
+
+    def __getitem__(self, position: int) -> Row:
+        place = self.order[position]
+        part = self.parts[place.part]
+        where = part.samples.where(place.row)
+        try:
+            sample = part.samples[place.row]
+        except UserError as error:
+            return Row(position, where, error=error)
+        named = f"{where}, sample '{sample.id}' (part '{part.name}')"
+        try:
+            segments = part.segmenter(sample, place.turn, place.row)
+            tokens = num_tokens(segments, self.geometry)
+            found = segments if self.latents is None else with_latents(segments, self.latents)
+            for segment in found:
+                if isinstance(segment.payload, Picture) and not segment.dropped:
+                    _ = segment.payload.decoded
+        except RejectedSample as rejection:
+            return Row(position, where, error=rejection)
+        except UserError as error:
+            return Row(position, where, error=UserError(f"{named}: {error}"))
+        return Row(position, named, Origin(part.name, sample.id, position), found, tokens)
+
+
 class Lane:
-    """One pack of every step: plans packs from measured samples, and hands them out in order once they are built."""
+    """One pack of every step: plans packs from its rows, and hands them out in order."""
 
     def __init__(self, number: int, config: LoaderConfig, epoch_rows: int) -> None:
         self.number, self.config, self.epoch_rows = number, config, epoch_rows
-        self._end = math.inf if config.epochs is None else config.epochs * epoch_rows
         self.load({"cursor": number, "packs": 0, "rejected": 0, "open": []})
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.state: Mapping[str, Any] = state
 
-    def start(self, staff: Workers, ahead: int) -> None:
-        """Order work from ``staff``, planning ``ahead`` packs beyond the one that is handed out."""
-        self._staff, self._ahead = staff, ahead
-        self._cursor, self._packs, self._rejected = (self.state[name] for name in ("cursor", "packs", "rejected"))
-        self._packer: FirstFit[Measured] = FirstFit(self.config.budget, self.config.open_packs, self.config.max_samples)
-        for items in self.state["open"]:
-            samples = [Measured(position, tokens) for position, tokens in items]
-            self._packer.open.append(Pack(samples, sum(sample.tokens for sample in samples)))
-        self._to_measure, self._measured = self._cursor, deque[Measured]()
-        self._measuring: deque[Callable[[], list[Measured]]] = deque()
-        self._ready: deque[tuple[Callable[[], PackedBatch], dict[str, Any]]] = deque()
-        self._ended, self._rejected_in_a_row = False, 0
-        self._order_measures()
+    def start(self) -> None:
+        """Go on from `state`: ask for the rows of its open packs again, then for those from its cursor on."""
+        self._cursor, self.packs, self._rejected = (self.state[name] for name in ("cursor", "packs", "rejected"))
+        self._packer: FirstFit[Row] = FirstFit(self.config.budget, self.config.open_packs, self.config.max_samples)
+        self._packer.open = [Pack() for _ in self.state["open"]]
+        waiting = [
+            (pack, *item) for pack, items in zip(self._packer.open, self.state["open"], strict=True) for item in items
+        ]
+        self._reopened = deque(waiting)
+        self.ready: deque[tuple[list[Row], dict[str, Any]]] = deque()
+        self._rejected_in_a_row = 0
+        stride, epochs = self.config.packs_per_step, self.config.epochs
+        rest = itertools.count(self._cursor, stride)
+        if epochs is not None:
+            rest = iter(range(self._cursor, epochs * self.epoch_rows, stride))  # type: ignore[assignment]
+        self._positions = itertools.chain((position for _, position, _ in waiting), rest)
+        self.in_work, self._ends = 0, False
 
-    def plan_ahead(self) -> None:
-        """Have the next pack and ``ahead`` further ones in work."""
-        while len(self._ready) <= self._ahead and not self._ended:
-            self._plan()
+    def ask(self) -> int | None:
+        """The position of the next row, None after the last one."""
+        position = next(self._positions, None)
+        self._ends = position is None
+        self.in_work += position is not None
+        return position
 
-    def next_batch(self) -> PackedBatch | None:
-        """The next pack, and ``None`` after the last one. `state` then is that after this pack."""
-        self.plan_ahead()
-        if not self._ready:
-            return None
-        build, state = self._ready[0]
-        batch = build()
-        self._ready.popleft()
-        self.state = state
-        return batch
+    @property
+    def waits(self) -> bool:
+        """Whether the next pack needs more rows, and there are some."""
+        return not self.ready and not (self._ends and not self.in_work)
 
-    def _plan(self) -> None:
-        """Take one more sample, or at the end of the data close one more pack, and order a pack that this completes."""
-        if not self._measured and self._measuring:
-            self._measured.extend(self._measuring.popleft()())
-            self._order_measures()
-        if self._measured:
-            sample = self._measured.popleft()
-            self._cursor += self.config.packs_per_step
-            closed = self._place(sample)
-        else:
-            closed = self._packer.close_oldest()
-            self._ended = closed is None
-        if closed is not None:
-            self._packs += 1
-            packs = [[[item.position, item.tokens] for item in pack.items] for pack in self._packer.open]
-            state = {"cursor": self._cursor, "packs": self._packs, "rejected": self._rejected, "open": packs}
-            self._ready.append((self._staff.build(closed.items), state))
-
-    def _place(self, sample: Measured) -> Pack[Measured] | None:
-        if sample.rejected:
-            self._rejected += 1
-            self._rejected_in_a_row += 1
-            log.warning("rejected %s (lane %d: %d so far)", sample.rejected, self.number, self._rejected)
-            if self._rejected_in_a_row > self.epoch_rows:
-                raise UserError(f"every sample of a whole epoch was rejected, the last one: {sample.rejected}")
-            return None
+    def take(self, row: Row) -> None:
+        """Place the next row that was asked for."""
+        self.in_work -= 1
+        if self._reopened:
+            self._reopen(row, *self._reopened.popleft())
+            return
+        self._cursor += self.config.packs_per_step
+        if row.error is not None:
+            self._leave_out(row, row.error)
+            return
         self._rejected_in_a_row = 0
         try:
-            return self._packer.add(sample, sample.tokens)
+            self._close(self._packer.add(row, row.tokens))
         except UserError as error:
-            raise UserError(f"{sample.where}: {error}") from error
+            raise UserError(f"{row.where}: {error}") from error
 
-    def _order_measures(self) -> None:
-        stride = self.config.packs_per_step
-        while len(self._measuring) <= self._ahead and self._to_measure < self._end:
-            last = min(self._to_measure + MEASURED_TOGETHER * stride, self._end)
-            self._measuring.append(self._staff.measure(range(self._to_measure, int(last), stride)))
-            self._to_measure += MEASURED_TOGETHER * stride
+    def hand_out(self) -> tuple[list[Row], dict[str, Any]] | None:
+        """The rows of the next pack and the state after it; at the end of the data of a pack that is still open."""
+        if not self.ready:
+            self._close(self._packer.close_oldest())
+        return self.ready.popleft() if self.ready else None
+
+    def _reopen(self, row: Row, pack: Pack[Row], position: int, tokens: int) -> None:
+        assert row.position == position
+        if row.error is not None:
+            raise row.error
+        if row.tokens != tokens:
+            raise UserError(
+                f"{row.where} has {row.tokens} tokens, but had {tokens} when it was measured: the data, the tokenizer or the "
+                "configuration has changed since the loader's state was saved"
+            )
+        pack.items.append(row)
+        pack.tokens += tokens
+
+    def _leave_out(self, row: Row, error: UserError) -> None:
+        if not isinstance(error, RejectedSample):
+            raise error
+        told = f"{row.where}: {error}"
+        self._rejected += 1
+        self._rejected_in_a_row += 1
+        log.warning("rejected %s (lane %d: %d so far)", told, self.number, self._rejected)
+        if self._rejected_in_a_row > self.epoch_rows:
+            raise UserError(f"every sample of a whole epoch was rejected, the last one: {told}")
+
+    def _close(self, pack: Pack[Row] | None) -> None:
+        if pack is not None:
+            self.packs += 1
+            packs = [[[row.position, row.tokens] for row in each.items] for each in self._packer.open]
+            state = {"cursor": self._cursor, "packs": self.packs, "rejected": self._rejected, "open": packs}
+            self.ready.append((pack.items, state))
 
 
 class Loader:
@@ -137,27 +228,68 @@ class Loader:
                 f"rank {rank} of {world} cannot take part in steps of {config.packs_per_step} packs: packs_per_step must be a "
                 "multiple of the number of ranks"
             )
-        self.config = config
+        self.config, self.tokens = config, tokens
         sizes, names = [len(part.samples) for part in parts], [part.name for part in parts]
         self.order = MixtureOrder(config.seed, names, sizes, [part.weight for part in parts], config.epoch_rows)
-        self._preparer = Preparer(tuple(parts), self.order, tokens, geometry, latents)
+        self.rows = Rows(tuple(parts), self.order, geometry, latents)
         numbers = range(rank, config.packs_per_step, world)
         self.lanes = [Lane(number, config, self.order.epoch_rows) for number in numbers]
 
     def __iter__(self) -> Iterator[PackedBatch]:
-        with workers(self._preparer, self.config.workers, self.config.start_method) as staff:
-            ahead = math.ceil(self.config.workers / len(self.lanes))
-            for lane in self.lanes:
-                lane.start(staff, ahead)
-            going = list(self.lanes)
-            while going:
-                for lane in going:
-                    lane.plan_ahead()
-                lane = min(going, key=lambda lane: (lane.state["packs"], lane.number))
-                if (batch := lane.next_batch()) is None:
-                    going.remove(lane)
-                else:
-                    yield batch
+        for lane in self.lanes:
+            lane.start()
+        rows, lanes = self._prepared(), {lane.number: lane for lane in self.lanes}
+        going = list(self.lanes)
+        while going:
+            lane = min(going, key=lambda lane: (lane.state["packs"], lane.number))
+            while lane.waits and (row := next(rows, None)) is not None:
+                lanes[row.position % self.config.packs_per_step].take(row)
+            if (pack := lane.hand_out()) is None:
+                going.remove(lane)
+                continue
+            batch = self.batch(pack[0])
+            lane.load(pack[1])
+            yield batch
+
+    def batch(self, rows: Sequence[Row]) -> PackedBatch:
+        """One pack of these rows."""
+        origins = tuple(row.origin for row in rows if row.origin is not None)
+        return replace(lay_out([row.segments for row in rows], self.tokens, self.rows.geometry), origins=origins)
+
+    def _asked(self) -> Iterator[int]:
+        """Positions in the order in which rows are prepared: next for the lane that has fewest packs, and least in work."""
+        going = list(self.lanes)
+        while going:
+            lane = min(going, key=lambda lane: (lane.packs, lane.in_work, lane.number))
+            if (position := lane.ask()) is None:
+                going.remove(lane)
+            else:
+                yield position
+
+    def _prepared(self) -> Iterator[Row]:
+        """The rows that were asked for, in that order. ``RuntimeError`` where a worker died."""
+        settings: dict[str, Any] = {}
+        if workers := self.config.workers:
+            # bytes come through pipes; tensors would come through shared memory, which containers often limit to 64 MB
+            settings = {"num_workers": workers, "collate_fn": pickle.dumps, "prefetch_factor": ROWS_AHEAD}
+            settings |= {"multiprocessing_context": self.config.start_method, "worker_init_fn": _start_worker}
+        else:
+            settings = {"collate_fn": _same}
+        # with a generator of its own, torch's global one is left alone
+        rows = iter(DataLoader(self.rows, None, sampler=self._asked(), generator=torch.Generator(), **settings))
+        while True:
+            try:
+                row = next(rows, None)
+            except RuntimeError as error:
+                if "DataLoader worker (pid" not in str(error):
+                    raise
+                raise RuntimeError(
+                    f"a loader worker died; its own message is above, if it could write one (a worker that the system kills for "
+                    f"memory cannot: use fewer workers): {error}"
+                ) from error
+            if row is None:
+                return
+            yield pickle.loads(row) if workers else row
 
     def state_dict(self) -> dict[str, Any]:
         """What this rank's lanes have given so far, as JSON values. Ranks' states are combined by `merge_states`."""
@@ -198,3 +330,21 @@ def check_same(here: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     if different := [key for key in sorted({*here, *saved}) if here.get(key) != saved.get(key)]:
         details = "; ".join(f"{key}: {here.get(key)} here, {saved.get(key)} in the state" for key in different)
         raise UserError(f"the loader state belongs to another run ({details}); start anew, or use that run's settings")
+
+
+def _same(row: Row) -> Row:
+    return row
+
+
+def _start_worker(worker: int) -> None:
+    """Signals that ask a run to end reach its workers, too, but it is the main process that stops them. Where that one is killed,
+    they end: torch's own watch waits for a full pipe to be read, which nobody does any more."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)

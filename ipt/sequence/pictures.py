@@ -45,8 +45,15 @@ class Picture:
         """Hex SHA-256 of the content and the sizes: equal keys give equal pixels."""
         return hashlib.sha256(self.data + repr(self.sizes).encode()).hexdigest()
 
+    @cached_property
+    def decoded(self) -> Tensor:
+        """The `pixels`, kept with the picture from then on, also where it is sent to another process."""
+        return self.pixels()
+
     def pixels(self) -> Tensor:
         """uint8 [3, height, width], bicubic and antialiased; not to be written to. A broken file is a ``BadImage`` error."""
+        if "decoded" in self.__dict__:
+            return self.decoded
         small = max(width * height for width, height in self.sizes) <= SMALL_PIXELS
         return _small_pixels(self) if small else _pixels(self)
 

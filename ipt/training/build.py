@@ -30,8 +30,7 @@ from ipt.samples.prompts import Profile
 from ipt.samples.store import SampleReader
 from ipt.samples.subset import First
 from ipt.sequence.latent_cache import LatentCache
-from ipt.sequence.loader import Loader
-from ipt.sequence.prepare import Part
+from ipt.sequence.loader import Loader, Part
 from ipt.sequence.render import Renderer
 from ipt.sequence.tokenizer import Tokenizer, dataset_texts, load_tokenizer, train_tokenizer
 from ipt.sequence.transforms import to_pixels

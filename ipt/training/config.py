@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -265,28 +264,11 @@ def _size_conflicts(config: TrainConfig, draws: bool) -> list[str]:
 def _process_conflicts(config: TrainConfig) -> list[str]:
     kind, gpus, packs, found = config.distributed.kind, config.launch.gpus, config.loader.packs_per_step, []
     if gpus > 1 and kind == "single":
-        found.append(f"launch.gpus={gpus} needs distributed=ddp, fsdp2, hsdp or deepspeed")
+        found.append(f"launch.gpus={gpus} needs distributed=ddp, fsdp2 or hsdp")
     if packs % gpus:
         found.append(f"loader.packs_per_step={packs} cannot be shared by launch.gpus={gpus}; choose a multiple")
     if kind == "hsdp" and gpus > 1 and gpus % config.distributed.shard:
         found.append(f"distributed.shard={config.distributed.shard} must divide launch.gpus={gpus}")
-    return [*found, *_zero3_conflicts(config)] if kind == "deepspeed" else found
-
-
-def _zero3_conflicts(config: TrainConfig) -> list[str]:
-    found = []
-    if not config.dry_run and find_spec("deepspeed") is None:
-        found.append(
-            "distributed=deepspeed needs the extra deepspeed, which is not installed: "
-            "pip install 'imaginative-perception-tokens[deepspeed]'"
-        )
-    if config.tuning.kind == "lora":
-        found.append("distributed=deepspeed cannot merge adapters for the export, so not with tuning=lora; fsdp2 can")
-    if questions := config.evaluation.questions:
-        found.append(
-            f"evaluation.questions={questions} cannot be answered during a run with distributed=deepspeed, which gathers weights "
-            "in the order of training; set evaluation.data, which is answered at the end, or use fsdp2"
-        )
     return found
 
 

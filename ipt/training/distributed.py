@@ -6,7 +6,6 @@ which every function here is the identity. Gradients are summed, not averaged: l
 ``ddp``: a whole model per process; in bfloat16 it is ``hsdp`` with groups of one, which sums gradients in float32, as
 `DistributedDataParallel` does not. ``fsdp2``: every layer's weights, gradients and optimizer state divided among all processes.
 ``hsdp``: divided within groups of ``shard`` processes, for example those of a node, and repeated over the groups.
-``deepspeed``: as ``fsdp2``, by DeepSpeed (`ipt.training.zero3`).
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from ipt.common.errors import UserError
 from ipt.model.unified import UnifiedModel
 from ipt.training.losses import Objective
 from ipt.training.settings import DistributedConfig
-from ipt.training.zero3 import Zero3, is_zero3, undivided
 
 Fill = Callable[[UnifiedModel], None]
 
@@ -79,7 +77,7 @@ def start_world(settings: DistributedConfig) -> World:
     if (settings.kind == "single") != (size == 1):
         raise UserError(
             f"distributed={settings.kind} does not go with {size} process(es); "
-            f"{'choose ddp, fsdp2, hsdp or deepspeed' if size > 1 else 'set launch.gpus, or use torchrun or accelerate launch'}"
+            f"{'choose ddp, fsdp2 or hsdp' if size > 1 else 'set launch.gpus, or use torchrun or accelerate launch'}"
         )
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu"
     if cuda:
@@ -100,7 +98,7 @@ def spread(
     for its own part only.
     """
     plain = settings.kind == "ddp" and dtype is torch.float32
-    if settings.kind not in ("single", "deepspeed") and not plain:
+    if settings.kind != "single" and not plain:
         _divide(objective, {"ddp": 1, "fsdp2": world.size, "hsdp": settings.shard}[settings.kind], world, dtype)
     if fill is not None:
         objective.to_empty(device=world.device)
@@ -135,8 +133,6 @@ def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
     each within a group that divides a model, since no process could hold them whole, and over the groups in the last."""
     if isinstance(module, FSDPModule):
         module.set_requires_all_reduce(last)
-    elif isinstance(module, Zero3):
-        module.accumulate(last)
     with nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync():
         yield
 
@@ -157,7 +153,7 @@ def root_gathered(module: nn.Module) -> Iterator[None]:
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether no process can compute with the module alone."""
-    return isinstance(module, FSDPModule | Zero3)
+    return isinstance(module, FSDPModule)
 
 
 @torch.no_grad()
@@ -165,9 +161,7 @@ def whole(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
     """Divided tensors put together on the main process's CPU, one at a time; empty on the others. All ranks call this."""
     gathered: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        full = (
-            tensor.full_tensor() if isinstance(tensor, DTensor) else undivided(tensor) if is_zero3(tensor) else tensor
-        )
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         if world.is_main:
             gathered[name] = full.detach().cpu()
     return gathered

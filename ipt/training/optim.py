@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +15,6 @@ from torch.distributed.tensor import DTensor
 
 from ipt.common.errors import UserError
 from ipt.training.settings import OptimConfig
-
-
-class Optimizer(Protocol):
-    """What the loop needs of `torch.optim.AdamW`."""
-
-    @property
-    def state(self) -> Any:
-        """AdamW's tensors by parameter."""
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """Parameters with their learning rate."""
-
-    def step(self) -> Any:
-        """Make one update."""
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
@@ -67,7 +48,7 @@ def _whole(parameters: Iterable[nn.Parameter]) -> bool:
     return not any(isinstance(parameter, DTensor) for parameter in parameters)
 
 
-def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -80,7 +61,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 
-def optimizer_tensors(optimizer: Optimizer, named: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def optimizer_tensors(optimizer: torch.optim.AdamW, named: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """AdamW's own state by parameter name, created where no update has been made yet: to be saved, or to be read into."""
     fused = optimizer.param_groups[0]["fused"]
     for parameter in named.values():

@@ -57,7 +57,7 @@ def _data(config: TrainConfig) -> list[str]:
     flops = float(np.mean([forward_flops(assets.shape, pack.spans, pack.patch_grids).training for pack in packs]))
     lines = [
         "data",
-        *(f"  {len(part.samples):>10,} rows  weight {part.weight:g}  {part.name}" for part in loader._preparer.parts),
+        *(f"  {len(part.samples):>10,} rows  weight {part.weight:g}  {part.name}" for part in loader.rows.parts),
     ]
     steps = rows * lengths.mean() / per_step
     lines += [
@@ -123,9 +123,7 @@ def _memory(config: TrainConfig, model: UnifiedModel, trained: int) -> list[str]
     state = trained * (TRAINED_BYTES + (2 if low else 0) + (4 if config.ema.decay else 0)) + frozen * (
         2 if low else FROZEN_BYTES
     )
-    shards = {"fsdp2": config.launch.gpus, "deepspeed": config.launch.gpus, "hsdp": config.distributed.shard}.get(
-        config.distributed.kind, 1
-    )
+    shards = {"fsdp2": config.launch.gpus, "hsdp": config.distributed.shard}.get(config.distributed.kind, 1)
     divided = f", divided among {shards} processes" if shards > 1 else ""
     activations = activation_bytes(model.config, config.loader.budget) * (1 if low else 2)
     note = (

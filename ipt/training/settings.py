@@ -175,12 +175,12 @@ class TrainerConfig:
             raise UserError(f"hang_minutes must be at least 0, got {self.hang_minutes}")
 
 
-DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp", "deepspeed")
+DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp")
 
 
 @dataclass(frozen=True)
 class DistributedConfig:
-    """``kind``: single, ddp, fsdp2, hsdp or deepspeed (ZeRO-3). ``shard``: processes that divide a model among them, for hsdp.
+    """``kind``: single, ddp, fsdp2 or hsdp. ``shard``: processes that divide a model among them, for hsdp.
     ``timeout_minutes``: how long a process waits for the others before the run fails."""
 
     kind: str = "single"

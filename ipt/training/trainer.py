@@ -33,7 +33,6 @@ from ipt.training.distributed import Fill, World, accumulating, is_sharded, spre
 from ipt.training.ema import Ema
 from ipt.training.losses import TERMS, Objective, TokenLosses, mean_losses, noised, sample_losses, token_counts
 from ipt.training.optim import (
-    Optimizer,
     clip_gradients,
     learning_rate,
     make_optimizer,
@@ -46,7 +45,6 @@ from ipt.training.settings import DistributedConfig, TrainerConfig
 from ipt.training.stopping import stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
 from ipt.training.watchdog import Watchdog
-from ipt.training.zero3 import Zero3, ZeroWeights
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -80,18 +78,9 @@ class Trainer:
             model.set_layer_runner(recomputed)
         compute = COMPUTE[config.dtype]
         distributed = distributed or DistributedConfig()
-        zero3 = distributed.kind == "deepspeed"
-        pieces = math.ceil(loader.config.budget / config.loss.chunk) if zero3 else None
-        objective = Objective(model.train(), config.loss, pieces)
-        self.objective = spread(objective, distributed, self.world, compute, fill)
-        self.weights: Weights | ZeroWeights
-        self.optimizer: Optimizer
-        if zero3:
-            self.objective = engine = Zero3(objective, config.optim, compute)
-            self.weights, self.optimizer = engine.weights, engine.optimizer
-        else:
-            self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
-            self.optimizer = make_optimizer(self.weights, config.optim)
+        self.objective = spread(Objective(model.train(), config.loss), distributed, self.world, compute, fill)
+        self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
+        self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)
         self._validate = validate

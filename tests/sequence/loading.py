@@ -12,9 +12,8 @@ from ipt.common.seeding import generator
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader, write_shards
 from ipt.sequence.batch import PackedBatch
-from ipt.sequence.loader import Loader
+from ipt.sequence.loader import Loader, Part
 from ipt.sequence.pictures import Picture
-from ipt.sequence.prepare import Part
 from ipt.sequence.segments import Kind, RejectedSample, Segment, SpecialTokens, TokenIds, with_draws
 from ipt.sequence.settings import Geometry, LoaderConfig
 from ipt.sequence.spans import Loss, Role

@@ -16,9 +16,8 @@ from ipt.model.codec import AutoencoderCodec, PatchPca, build_autoencoder, codec
 from ipt.samples.store import SampleReader
 from ipt.sequence import latent_cache
 from ipt.sequence.latent_cache import LatentCache, LatentWriter, codec_pictures
-from ipt.sequence.loader import Loader
+from ipt.sequence.loader import Loader, Part
 from ipt.sequence.pictures import Picture
-from ipt.sequence.prepare import Part
 from ipt.sequence.settings import LoaderConfig
 from ipt.sequence.transforms import normalised
 from tests.sequence.loading import GEOMETRY, SAMPLES, TOKENS, Words, contents, stored

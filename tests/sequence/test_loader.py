@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -23,9 +25,8 @@ from ipt.model.latents import add_noise
 from ipt.model.unified import UnifiedModel
 from ipt.samples.store import SampleReader
 from ipt.sequence.batch import PackedBatch
-from ipt.sequence.loader import Loader, merge_states
+from ipt.sequence.loader import Loader, Part, Rows, merge_states
 from ipt.sequence.pictures import Picture
-from ipt.sequence.prepare import Part
 from ipt.sequence.settings import LoaderConfig
 from ipt.sequence.transforms import normalised
 from tests.sequence.loading import (
@@ -177,6 +178,26 @@ def test_a_broken_image_is_located(tmp_path: Path, workers: int) -> None:
 def test_a_worker_that_dies_is_an_error(reader: SampleReader) -> None:
     with pytest.raises(RuntimeError, match="a loader worker died"):
         first(make_loader(reader, Words(deadly=11), workers=1, epochs=1), 100)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_signals_that_end_a_run_leave_its_workers_to_the_main_process(
+    number: signal.Signals, reader: SampleReader, expected: list[object]
+) -> None:
+    batches = iter(make_loader(reader, Words(latents=True), workers=1))
+    assert contents(next(batches)) == expected[0]
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, number)
+    assert [contents(batch) for batch in itertools.islice(batches, 27)] == expected[1:]
+
+
+def test_every_row_is_prepared_once(reader: SampleReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    prepare = Rows.__getitem__
+    monkeypatch.setattr(Rows, "__getitem__", lambda rows, position: made.append(position) or prepare(rows, position))
+    loader = make_loader(reader)
+    used = [origin.position for batch in itertools.islice(loader, 8) for origin in batch.origins]
+    assert len(set(made)) == len(made) >= len(used) and set(used) <= set(made)
 
 
 ORPHANED = """

@@ -1,7 +1,6 @@
 """One process of a distributed run, for tests.
 
-The main process writes every tensor of the run, put together, its records, with adapters the merged weights, and with DeepSpeed
-those that would be exported.
+The main process writes every tensor of the run, put together, its records, and with adapters the merged weights.
 """
 
 from __future__ import annotations
@@ -92,9 +91,7 @@ def main(job: Job) -> None:
     trainer._save()
     tensors = whole(state(trainer), world)
     merged = whole(merged_state(model), world) if job.tuning.get("kind") == "lora" else {}
-    exported = whole(dict(model.named_parameters()), world) if job.kind == "deepspeed" else {}
     if world.is_main:
-        tensors |= {f"exported {name}": tensor for name, tensor in exported.items()}
         tensors |= {f"merged {name}": tensor for name, tensor in merged.items()}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, f"{job.output}.safetensors")
         Path(f"{job.output}.json").write_text(json.dumps(records))

@@ -17,8 +17,7 @@ from ipt.model.codec import PatchPca, codec_digest, load_codec
 from ipt.model.config import presets
 from ipt.samples.store import SampleReader, seal, write_shards
 from ipt.sequence.latent_cache import LatentCache
-from ipt.sequence.loader import Loader
-from ipt.sequence.prepare import Part
+from ipt.sequence.loader import Loader, Part
 from ipt.sequence.settings import LoaderConfig
 from ipt.sequence.tokenizer import dataset_texts, train_tokenizer
 from ipt.training.cache_latents import CacheConfig, main, make_renderer

@@ -140,12 +140,7 @@ def test_a_validation_that_lacks_its_latents_is_told_before_the_first_step(data:
     other = tmp_path / "other"
     write_shards(other, "val", SAMPLES[8:12])
     seal(other, {})
-    cached: dict[str, Any] = {
-        "train": str(data),
-        "validation": str(other),
-        "validation_packs": 1,
-        "cache": str(tmp_path / "cache"),
-    }
+    places = {"train": str(data), "validation": str(other), "cache": str(tmp_path / "cache")}
     with pytest.raises(UserError, match=r"data\.validation=.*other: .*val-00000\.parquet, row \d, .*the command"):
         make_trainer(replace(made, data=DataSettings(**places, validation_packs=1)), World())
 

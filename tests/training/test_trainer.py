@@ -17,7 +17,6 @@ import torch
 from ipt.common.files import read_json
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
-from ipt.sequence.prepare import Measured
 from ipt.training.losses import noised
 from ipt.training.records import read_records
 from ipt.training.settings import CheckpointConfig
@@ -130,8 +129,7 @@ def test_accumulation_changes_neither_losses_nor_weights(run: Run, tmp_path: Pat
 
 def joined(loader: Loader, packs: list[PackedBatch]) -> PackedBatch:
     """All samples of ``packs`` in one."""
-    lengths = [zip(pack.origins, pack.spans.sample_lengths.tolist(), strict=True) for pack in packs]
-    return loader._preparer.build([Measured(origin.position, length) for pack in lengths for origin, length in pack])
+    return loader.batch([loader.rows[origin.position] for pack in packs for origin in pack.origins])
 
 
 def test_a_step_that_is_not_finite_is_skipped_counted_and_named(run: Run) -> None:
