@@ -93,14 +93,22 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, files: Sequence[str], content: Mapping[str, Any]) -> None:
-    """Seal ``folder``: list ``files`` (relative names) with size and SHA-256, together with ``content``."""
-    entries = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in files}
+def file_entry(path: Path) -> dict[str, Any]:
+    """What a manifest says about a file: its size and SHA-256."""
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def write_manifest(
+    folder: Path, files: Sequence[str], content: Mapping[str, Any], known: Mapping[str, Any] | None = None
+) -> None:
+    """Seal ``folder``: list ``files`` (relative names) with size and SHA-256, together with ``content``. ``known``: entries of
+    further files."""
+    entries = {**(known or {}), **{name: file_entry(folder / name) for name in files}}
     write_json(folder / MANIFEST, {**content, "files": entries})
 
 
-def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
-    """The manifest of a sealed folder. Sizes are always checked, digests only if ``verify``.
+def read_manifest(folder: Path, verify: bool | Sequence[str] = False) -> dict[str, Any]:
+    """The manifest of a sealed folder. Sizes are always checked, digests only if ``verify``, or of the files that it names.
 
     Raises ``FileNotFoundError`` where there is no manifest (the folder was never finished) and ``CorruptFile`` where a
     listed file is missing or differs.
@@ -118,7 +126,7 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
         size = file.stat().st_size
         if size != entry["bytes"]:
             raise CorruptFile(f"{file} has {size} bytes, {path} says {entry['bytes']}; write the folder again")
-        if verify and sha256_file(file) != entry["sha256"]:
+        if (verify if isinstance(verify, bool) else name in verify) and sha256_file(file) != entry["sha256"]:
             raise CorruptFile(f"{file} does not match its SHA-256 in {path}; write the folder again")
     return manifest
 

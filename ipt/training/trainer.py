@@ -98,6 +98,7 @@ class Trainer:
             with stop_requested() as stopping:
                 self._train(batches, meter, stopping)
         finally:
+            self.checkpoints.settle()
             meter.close()
             for tracker in self._receivers:
                 tracker.close()
@@ -118,6 +119,7 @@ class Trainer:
                     tracker.log(record)
                 meter.update(self.step, record.note())
                 watchdog.alive()
+                self.checkpoints.check()
                 if self.step % self.config.checkpoints.every == 0:
                     saved = self._save()
                     watchdog.alive()
@@ -128,6 +130,7 @@ class Trainer:
                 self._save()
                 if self.step == self.config.steps:
                     self._rate()
+            self.checkpoints.wait()
 
     def train_step(self, batches: Iterator[PackedBatch]) -> StepRecord:
         """One update, or none where loss or gradient are not finite: such steps are counted, their samples named.

@@ -89,6 +89,7 @@ def main(job: Job) -> None:
     while trainer.step < config.steps:
         records.append(trainer.train_step(batches).columns())
     trainer._save()
+    trainer.checkpoints.wait()
     tensors = whole(state(trainer), world)
     merged = whole(merged_state(model), world) if job.tuning.get("kind") == "lora" else {}
     if world.is_main:

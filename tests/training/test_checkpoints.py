@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from ipt.common import files
 from ipt.common.files import MANIFEST, CorruptFile
 from ipt.training.checkpoints import Checkpoints
-from ipt.training.distributed import World
-from ipt.training.settings import CheckpointConfig
+from ipt.training.distributed import World, start_world
+from ipt.training.settings import CheckpointConfig, DistributedConfig
+from tests.training.processes import together
 
 
 def tensors(value: float = 0.0) -> dict[str, dict[str, torch.Tensor]]:
@@ -24,10 +29,16 @@ def make(folder: Path, **settings: int) -> Checkpoints:
     return Checkpoints(folder, CheckpointConfig(**settings), World())
 
 
+def save(checkpoints: Checkpoints, step: int, values: dict[str, Any], progress: dict[str, Any]) -> Path:
+    path = checkpoints.save(step, values, progress)
+    checkpoints.wait()
+    return path
+
+
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     checkpoints = make(tmp_path)
     assert checkpoints.latest() is None
-    checkpoints.save(3, tensors(1.5), {"loader": {"lane": [1, 2]}})
+    save(checkpoints, 3, tensors(1.5), {"loader": {"lane": [1, 2]}})
     found = tensors()
     progress = checkpoints.load(tmp_path / "step_00000003", found)
     assert progress == {"loader": {"lane": [1, 2]}, "step": 3}
@@ -37,7 +48,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     checkpoints = make(tmp_path, keep_last=2, keep_best=1)
     for step, score in enumerate([0.9, 0.2, 0.5, None, 0.4]):
-        checkpoints.save(step, tensors(), {})
+        save(checkpoints, step, tensors(), {})
         checkpoints.rate(step, score)
     assert [path.name for path in checkpoints.complete()] == ["step_00000001", "step_00000003", "step_00000004"]
 
@@ -45,11 +56,11 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
 def test_a_folder_without_a_manifest_does_not_count(tmp_path: Path) -> None:
     checkpoints = make(tmp_path, keep_last=5)
     for step in (1, 2):
-        checkpoints.save(step, tensors(step), {})
+        save(checkpoints, step, tensors(step), {})
     (tmp_path / "step_00000002" / MANIFEST).unlink()
     (tmp_path / "step_00000007").mkdir()
     assert checkpoints.latest() == tmp_path / "step_00000001"
-    checkpoints.save(2, tensors(9.0), {})
+    save(checkpoints, 2, tensors(9.0), {})
     found = tensors()
     checkpoints.load(tmp_path / "step_00000002", found)
     assert found["ema"]["a"] == 9.0
@@ -59,7 +70,7 @@ def test_a_folder_without_a_manifest_does_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "altered", "removed"])
 def test_a_damaged_checkpoint_is_an_error_that_names_the_file(tmp_path: Path, file: str, damage: str) -> None:
     checkpoints = make(tmp_path)
-    path = checkpoints.save(1, tensors(), {}) / file
+    path = save(checkpoints, 1, tensors(), {}) / file
     data = path.read_bytes()
     if damage == "removed":
         path.unlink()
@@ -71,7 +82,7 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(tmp_path: Path, fi
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
     checkpoints = make(tmp_path)
-    path = checkpoints.save(1, tensors(), {})
+    path = save(checkpoints, 1, tensors(), {})
     with pytest.raises(ValueError, match="does not fit"):
         checkpoints.load(path, {**tensors(), "optimizer": {"b": torch.zeros(1)}})
     with pytest.raises(ValueError, match="does not fit"):
@@ -82,15 +93,39 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = make(tmp_path, keep_last=1)
-    checkpoints.save(1, tensors(), {})
+    save(checkpoints, 1, tensors(), {})
     with monkeypatch.context() as patch:
         patch.setattr("ipt.training.checkpoints.write_manifest", full_disk)
         with pytest.raises(
             OSError, match=r"step_00000002 could not be written \(.*No space left.*step_00000001 is whole"
         ):
-            checkpoints.save(2, tensors(), {})
+            save(checkpoints, 2, tensors(), {})
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
     checkpoints.load(tmp_path / "step_00000001", tensors())
+
+
+def test_each_rank_takes_and_checks_the_digests_of_its_own_files(tmp_path: Path) -> None:
+    hashed = {rank: tmp_path / f"hashed-{rank}.json" for rank in range(2)}
+    together(2, two_ranks, tmp_path)
+    for rank, path in hashed.items():
+        names = json.loads(path.read_text())
+        assert f"__{rank}_0.distcp" in names and f"__{1 - rank}_0.distcp" not in names, names
+
+
+def two_ranks(folder: Path) -> None:
+    """A checkpoint of two processes, saved and loaded; the names of the files that each has hashed go to a file."""
+    world, hashed = start_world(DistributedConfig("ddp")), list[str]()
+    original = files.sha256_file
+    files.sha256_file = lambda path: hashed.append(path.name) or original(path)  # type: ignore[assignment,func-returns-value]
+    checkpoints = Checkpoints(folder, CheckpointConfig(), world)
+    values = {"model": {str(number): torch.full((100,), float(number)) for number in range(8)}}
+    path = save(checkpoints, 1, values, {})
+    found = {"model": {name: torch.zeros(100) for name in values["model"]}}
+    checkpoints.load(path, found)
+    torch.testing.assert_close(found, values)
+    (folder / f"hashed-{world.rank}.json").write_text(json.dumps(hashed))
+    world.barrier()
+    dist.destroy_process_group()
 
 
 def full_disk(*arguments: object) -> None:

@@ -7,12 +7,14 @@ import itertools
 import json
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint import FileSystemWriter
 
 from ipt.common.files import read_json
 from ipt.sequence.batch import PackedBatch
@@ -63,6 +65,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         first.train_step(batches)
         if first.step == 2:
             first._save()
+    first.checkpoints.wait()
     second = divided.trainer()
     assert second.step == 2
     assert second.run()
@@ -180,6 +183,7 @@ def test_a_signal_saves_at_once_and_a_failing_validation_loses_no_step(run: Run)
     trainer = run.trainer()
 
     def terminated(trainer: Trainer) -> dict[str, float]:
+        trainer.checkpoints.wait()
         assert trainer.checkpoints.latest() is not None, "steps are saved before they are judged"
         if trainer.step == 4:
             raise RuntimeError("the validation fails")
@@ -209,6 +213,31 @@ def test_a_score_that_is_not_a_number_is_null_and_never_the_best(run: Run) -> No
     assert [record["loss"] for record in read_records(run.folder / "validation.jsonl")] == [None, 3.0, None]
     kept = {path.name: read_json(path / "manifest.json")["score"] for path in trainer.checkpoints.complete()}
     assert kept == {"step_00000004": 3.0, "step_00000006": None}
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(run: Run, whole: Trainer) -> None:
+    """The writing waits for two further steps; what it writes is the state before them."""
+    trainer, written = run.trainer(), threading.Event()
+    write = FileSystemWriter.write_data
+
+    def late(*arguments: object) -> object:
+        assert written.wait(60)
+        return write(*arguments)  # type: ignore[arg-type]
+
+    batches = iter(trainer.loader)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileSystemWriter, "write_data", late)
+        for _ in range(4):
+            trainer.train_step(batches)
+            if trainer.step == 2:
+                trainer._save()
+        assert trainer.checkpoints.latest() is None
+        trainer.checkpoints.check()
+        written.set()
+        trainer.checkpoints.wait()
+    again = run.trainer()
+    assert again.step == 2 and again.run()
+    assert_same_state(whole, again)
 
 
 def test_training_learns(run: Run) -> None:
