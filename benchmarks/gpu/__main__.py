@@ -39,8 +39,8 @@ SCALES = ("paper", "tiny")
 class BenchmarkConfig:
     """Measure attention, training and sampling on a GPU.
 
-    output_dir: folder for results; budget_s: seconds for all sections; device: cuda or cpu; scale: paper or tiny; only: sections to
-    run, separated by '+' (all by default); section: run this one here, in this process.
+    output_dir: folder for results; budget_s: seconds for all sections; device: cuda or cpu; scale: paper or tiny; only: sections
+    to run, separated by '+' (all by default); section: run this one here, in this process.
     """
 
     output_dir: str

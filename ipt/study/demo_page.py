@@ -45,8 +45,8 @@ def demo_page(findings: Findings, checks: Sequence[Check]) -> str:
     body = [
         tag(
             "p",
-            f"A model of {size(findings) / 1e6:.1f} million parameters, trained for minutes on block rooms, answers about rooms it "
-            "has not seen.",
+            f"A model of {size(findings) / 1e6:.1f} million parameters, trained for minutes on block rooms, answers about rooms "
+            "it has not seen.",
         ),
         tag("h2", "Checks"),
         *(verdict(check) for check in checks),
