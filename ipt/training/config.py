@@ -231,6 +231,8 @@ def conflicts(config: TrainConfig) -> list[str]:
     found += [*_process_conflicts(config), *_evaluation_conflicts(config)]
     if config.loader.epochs is not None:
         found.append("loader.epochs is not for training, which runs for trainer.steps")
+    if config.model.attention == "flash" and config.trainer.dtype != "bfloat16":
+        found.append("model.attention=flash computes in bfloat16 on a GPU: set trainer.dtype=bfloat16")
     if config.model.attention == "flash" and not config.dry_run and find_spec("flash_attn") is None:
         found.append(
             f"model.attention=flash needs flash-attn, which is not installed ({FLASH}); or choose flex, or sdpa"

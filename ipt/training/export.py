@@ -1,4 +1,4 @@
-"""``python -m ipt.training.export checkpoint=RUN output_dir=FOLDER``: a trained model in BAGEL's layout, for tools made for BAGEL."""
+"""``python -m ipt.training.export checkpoint=RUN output_dir=FOLDER``: a trained model in BAGEL's layout, for its tools."""
 
 from __future__ import annotations
 

@@ -143,6 +143,13 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
         (["trainer.hang_minutes=-1"], r"hang_minutes must be at least 0"),
         (["distributed=ddp", "dry_run=false"], r"there is no dataset"),
         (["data.limit=many"], r"'many'.*Integer"),
+        (["model.attention=flash"], r"flash computes in bfloat16 on a GPU: set trainer.dtype=bfloat16"),
+        (
+            ["model.attention=flash", "trainer.dtype=bfloat16"],
+            r"needs flash-attn, which is not installed \(pip install",
+        ),
+        (["model.latent_side=7"], r"tables of tiny have 7 x 7"),
+        (["model.preset=null"], r"takes the shape of model.init, which is not set"),
         (["experiment=pet_ipt"], r"'experiment=pet_ipt' is not valid any more; write task=pet imagination=ipt$"),
         (["experiment=mvc_text_cot_bagel"], r"write experiment=bagel task=mvc imagination=text_cot$"),
         (["trainer.optim.lr=0.1"], r"write optim.lr=0.1$"),

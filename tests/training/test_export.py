@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
 def test_the_exported_model_is_the_same_in_bagels_layout(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.run(ExportConfig, export, [f"checkpoint={run}", f"output_dir={run / 'bagel'}"])
     assert "BAGEL's own tools cannot draw" in capsys.readouterr().err
-    config, layout, (file,) = read_config(run / "bagel")
+    _, layout, (file,) = read_config(run / "bagel")
     assert (layout, file.name) == ("bagel", "ema.safetensors")
     assert {"llm_config.json", "vit_config.json", "codec.safetensors", RECIPE} <= {
         path.name for path in (run / "bagel").iterdir()
