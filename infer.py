@@ -16,28 +16,30 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.errors import UserError
-from ipt.common.hydra_command import SILENT, Command, plain, stop
+from ipt.common.hydra_command import Command, plain, stop
 from ipt.common.settings import typed
 from ipt.evaluation.settings import ReportConfig
 from ipt.inference.config import InferConfig, infer_config
 
 FREE_TEXT = ("question", "image")
-OUTPUT, REPORT_OUTPUT = "outputs/infer/${mode.name}", "outputs/report"
-COMMAND = Command("infer", Path(__file__).resolve().parent / "conf", ("mode",))
+COMMAND = Command("infer")
 
 
 def register() -> None:
-    """File the defaults of the dataclasses: the code is the one place where they are written. Groups override them."""
-    defaults = asdict(InferConfig()) | asdict(ReportConfig())
-    keys: Any = OmegaConf.to_container(OmegaConf.create(plain(defaults)))
-    keys["output_dir"] = OUTPUT
-    COMMAND.register({"defaults": ["_self_", {"mode": "answer_only"}, *SILENT], **keys})
+    """File the defaults of the dataclasses; ``conf/infer.yaml`` and the groups override them."""
+    COMMAND.register("infer_defaults", asdict(InferConfig()) | asdict(ReportConfig()))
 
 
 def report_config(values: dict[str, Any]) -> ReportConfig:
     """The settings of a report; one run may be named without brackets."""
     runs = values["report"]
     return typed(ReportConfig, {**values, "report": [runs] if isinstance(runs, str) else runs}, "infer")
+
+
+def changed(values: dict[str, Any], default: InferConfig | ReportConfig) -> list[str]:
+    """The keys that were set to something."""
+    before = plain(asdict(default))
+    return [key for key, value in values.items() if value != before[key] and key not in ("output_dir", "seed")]
 
 
 def infer(composed: DictConfig) -> None:
@@ -49,9 +51,17 @@ def infer(composed: DictConfig) -> None:
         if report.report:
             from ipt.evaluation.report import run_report
 
-            unset = OmegaConf.to_container(composed, resolve=False)["output_dir"] == OUTPUT  # type: ignore[index,call-overload]
-            print(run_report(report, Path(REPORT_OUTPUT if unset else values["output_dir"]), values["seed"]))
+            if others := changed(values, InferConfig()):
+                raise UserError(
+                    f"{', '.join(others)}: not with report, which asks nothing and reads what runs have left"
+                )
+            print(run_report(report, Path(values["output_dir"] or "outputs/report"), values["seed"]))
             return
+        if others := changed(about_report, ReportConfig()):
+            raise UserError(
+                f"{', '.join(others)}: these are for a page, name the runs that it is about with report=[RUN,RUN]"
+            )
+        values["output_dir"] = values["output_dir"] or f"outputs/infer/{values['mode']['name']}"
         config = infer_config(values)
         # torch takes seconds to import; by now the settings are known to go together
         if config.image:

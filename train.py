@@ -1,7 +1,7 @@
-"""``python train.py experiment=pet_ipt data.train=FOLDER``: train a model, or continue to.
+"""``python train.py task=pet imagination=ipt data.train=FOLDER``: train a model, or continue to.
 
-Settings are Hydra groups (``conf/``): model, task, imagination, resolution, optim, tuning, tracker and whole experiments;
-``--help`` lists every key. ``dry_run=true`` prints the plan. The same command continues an interrupted run, ``-m`` sweeps.
+Settings are Hydra groups: ``conf/train.yaml`` lists them, ``--help`` every key. ``dry_run=true`` prints the plan. The same
+command continues an interrupted run, ``-m`` sweeps.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +19,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.errors import UserError
-from ipt.common.hydra_command import SILENT, Command, plain, stop
-from ipt.training.config import SEEDED, TrainConfig, train_config
+from ipt.common.hydra_command import Command, stop
+from ipt.training import command
+from ipt.training.config import train_config
 from ipt.training.launch import is_launched, launch
 from ipt.training.sweep import DONE, PLANNED, STOPPED, SUMMARY, Job, run_job, summarise
 
-GROUPS = {
-    "model": "tiny",
-    "task": "pet",
-    "imagination": "ipt",
-    "resolution": "tiny",
-    "trainer": "default",
-    "optim": "default",
-    "tuning": "full",
-    "distributed": "single",
-    "experiment": None,
-    "study": None,
-}
 SWEEP_FOLDER = "hydra.sweep.dir="
-COMMAND = Command("train", Path(__file__).resolve().parent / "conf", tuple(GROUPS))
+COMMAND = Command("train", former=command.FORMER)
 
 
 def register() -> None:
-    """File the defaults of the dataclasses: the code is the one place where they are written. Groups override them."""
-    keys: Any = OmegaConf.to_container(OmegaConf.create(plain(asdict(TrainConfig()))))
-    keys["output_dir"] = "outputs/${name}"
-    for name in SEEDED:
-        keys[name]["seed"] = "${seed}"
-    groups = [{f"optional {name}" if choice is None else name: choice} for name, choice in GROUPS.items()]
-    COMMAND.register({"defaults": ["_self_", *groups, *SILENT], **keys})
+    """File the defaults of the settings; ``conf/train.yaml`` and the groups override them."""
+    command.register(COMMAND)
 
 
 def train(composed: DictConfig) -> float | None:

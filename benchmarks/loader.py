@@ -1,6 +1,6 @@
 """How fast does the loader fill packs at the paper's sizes, with and without the latent cache?
 
-    python -m benchmarks.loader rows=48 packs=6 output=outputs/benchmark_loader
+    python -m benchmarks.loader rows=48 packs=6 output_dir=outputs/benchmark_loader
 
 Makes one dataset per task of 1024 x 1024 pictures (JPEG inputs, PNG imagination), whose content does not matter, and loads packs
 of 32,768 tokens of the mode ipt: PET with one input at 1024 and a 64 x 64 latent imagination, PT with three inputs at 512 and
@@ -58,7 +58,7 @@ SIZES: dict[Task, Resolution] = {
 class BenchmarkConfig:
     """Time the loader at the paper's sizes. ``rows``: samples per task; ``packs``: packs timed, after two that are not."""
 
-    output: str
+    output_dir: str
     rows: int = 48
     packs: int = 6
 
@@ -142,7 +142,7 @@ def time_packs(
 
 def main(config: BenchmarkConfig) -> None:
     torch.set_num_threads(1)
-    output, geometry = Path(config.output), presets["bagel_7b_mot"].geometry
+    output, geometry = Path(config.output_dir), presets["bagel_7b_mot"].geometry
     print(
         f"python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )

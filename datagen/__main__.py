@@ -1,14 +1,13 @@
 """``python -m datagen backend=embedded task=pet split=train num_samples=64 seed=7``: make a dataset, or finish it.
 
-Settings are Hydra groups: ``task`` (pet, pt, mvc) and ``backend``, with the presets of ``conf/datagen``; ``--help`` lists
-every key with its default. Running the same command again resumes. ``--multirun`` sweeps.
+Settings are Hydra groups: ``conf/datagen.yaml`` lists them, with the presets of ``conf/datagen``; ``--help`` lists every key with
+its default. Running the same command again resumes. ``--multirun`` sweeps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, fields
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -19,14 +18,14 @@ from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig, run_config
 from datagen.run import generate
 from datagen.tasks import TASK_CONFIGS
-from ipt.common.hydra_command import SILENT, Command, stop
+from ipt.common.hydra_command import CONF, Command, stop
 
-COMMAND = Command("datagen", Path(__file__).resolve().parents[1] / "conf" / "datagen", ("task", "backend"))
+COMMAND = Command("datagen", CONF / "datagen")
 NOT_KEYS = ("task", "backend", "backend_config", "output_dir")
 
 
 def register() -> None:
-    """File the defaults of every dataclass as Hydra groups: the code is the one place where they are written."""
+    """File the defaults of every dataclass, tasks and simulators as groups: the code is the one place where they are written."""
     store = ConfigStore.instance()
     for name, entry in TASK_CONFIGS.items():
         store.store(group="task", name=name, node=asdict(entry()))  # type: ignore[call-arg]
@@ -37,8 +36,7 @@ def register() -> None:
         for entry in fields(RunConfig)
         if entry.default is not MISSING and entry.name not in NOT_KEYS
     }
-    defaults = [{"task": "pet"}, {"backend": "embedded"}, "_self_", *SILENT]
-    COMMAND.register({"defaults": defaults, **keys, "output_dir": None})
+    COMMAND.register("datagen_defaults", keys)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""``python -m datagen.gallery source=DIR``: generated samples on one self-contained page, made for testing oneself.
+"""``python -m datagen.gallery data=DIR``: generated samples on one self-contained page, made for testing oneself.
 
 Choosing an option marks it right or wrong, keeps score and opens what the sample knows: the true imagination, the
 counterfactual views, rationale, facts, a plan and the provenance. Nothing that tells the answer is shown before.
@@ -144,18 +144,19 @@ def shown(image: SampleImage) -> Html:
 
 @dataclass(frozen=True)
 class GalleryConfig:
-    """Show at most limit samples of a sealed folder or shard, spread evenly, on one page (default: beside the samples)."""
+    """Show at most limit samples of data (a sealed folder, or a shard), spread evenly, on one page: gallery.html in output_dir
+    (default: beside the samples)."""
 
-    source: str
-    output: str = ""
+    data: str
+    output_dir: str = ""
     limit: int = 100
 
 
 def main(config: GalleryConfig) -> None:
     """Write the page and say where it is."""
-    source = Path(config.source)
-    output = Path(config.output) if config.output else (source if source.is_dir() else source.parent) / "gallery.html"
-    print(f"{gallery(source, output, config.limit)} samples: {output}")
+    data = Path(config.data)
+    output = Path(config.output_dir or (data if data.is_dir() else data.parent)) / "gallery.html"
+    print(f"{gallery(data, output, config.limit)} samples: {output}")
 
 
 if __name__ == "__main__":

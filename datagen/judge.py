@@ -145,15 +145,15 @@ def judge(samples: Iterable[SpatialSample], model: Model, rounds: int = 3, worke
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """Judge a sealed folder of samples or a shard; judge.json and the cache of replies go to output.
+    """Judge data, a sealed folder of samples or a shard; judge.json and the cache of replies go to output_dir.
 
     model is the name under which the endpoint serves it, base_url any OpenAI-compatible endpoint such as
     http://127.0.0.1:8000/v1 (default: OpenAI's own); prices are per million tokens.
     """
 
-    source: str
+    data: str
     model: str
-    output: str
+    output_dir: str
     base_url: str = ""
     rounds: int = 3
     workers: int = 8
@@ -163,9 +163,9 @@ class JudgeConfig:
 
 def main(config: JudgeConfig) -> None:
     """Judge, write judge.json, print pass rates, tokens and cost."""
-    output = Path(config.output)
+    output = Path(config.output_dir)
     model = Endpoint(config.model, config.base_url or None, output / "cache")
-    report = judge(SampleReader(config.source), model, config.rounds, config.workers)
+    report = judge(SampleReader(config.data), model, config.rounds, config.workers)
     asked = Usage(0, report["prompt_tokens"], report["completion_tokens"])
     report["cost"] = asked.cost(config.price_in, config.price_out)
     write_json(output / "judge.json", report)

@@ -83,7 +83,7 @@ RULES = (
     Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing
     # 1: so few questions are not balanced; blocks, because blind baselines want five scenes
-    Rule(r"-m datagen\.audit folders=data/pet,", {"folders": "data/pet,data/pet-blocks"}, ends=(0, 1)),
+    Rule(r"-m datagen\.audit data=\[data/pet,", {"data": "[data/pet,data/pet-blocks]"}, ends=(0, 1)),
     Rule(r"-m datagen\.audit", ends=(0, 1)),
     Rule(r"-m datagen .*blocks .*split=(val|test)", {"num_samples": "4", "image_size": "64", "workers": "1"}),
     Rule(

@@ -176,7 +176,8 @@ def test_the_command_line_trains_on_cuda(tmp_path: Path) -> None:
     write_shards(tmp_path / "data", "train", SAMPLES[:20])
     seal(tmp_path / "data", {})
     changes = {
-        "experiment": "mvc_mixed",
+        "task": "mvc",
+        "imagination": "mixed",
         "data.train": tmp_path / "data",
         "data.validation": tmp_path / "data",
         "data.validation_packs": 1,

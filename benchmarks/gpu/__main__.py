@@ -1,4 +1,4 @@
-"""Everything that only a GPU can tell: ``python -m benchmarks.gpu out=FOLDER budget_s=360``.
+"""Everything that only a GPU can tell: ``python -m benchmarks.gpu output_dir=FOLDER budget_s=360``.
 
 Each section is a process of its own, so that a failure, a hang or a full memory costs that section only. Results are lines of
 ``FOLDER/results.jsonl``, written as they come, and tables at the end. ``device=cpu scale=tiny`` runs the same code in seconds.
@@ -39,11 +39,11 @@ SCALES = ("paper", "tiny")
 class BenchmarkConfig:
     """Measure attention, training and sampling on a GPU.
 
-    out: folder for results; budget_s: seconds for all sections; device: cuda or cpu; scale: paper or tiny; only: sections to run,
-    separated by '+' (all by default); section: run this one here, in this process.
+    output_dir: folder for results; budget_s: seconds for all sections; device: cuda or cpu; scale: paper or tiny; only: sections
+    to run, separated by '+' (all by default); section: run this one here, in this process.
     """
 
-    out: str
+    output_dir: str
     budget_s: float = 360.0
     device: str = "cuda"
     scale: str = "paper"
@@ -61,18 +61,18 @@ def main(config: BenchmarkConfig) -> None:
     if config.section:
         run_here(config)
         return
-    Path(config.out).mkdir(parents=True, exist_ok=True)
+    Path(config.output_dir).mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     for name in chosen:
         left = config.budget_s - (time.monotonic() - started)
         outcome = "skipped: no time left" if left < 10 else run_apart(config, name, min(left, LIMITS[name]))
         print(f"== {name}: {outcome}; {time.monotonic() - started:.0f} s so far", flush=True)
-    print_tables(Path(config.out) / "results.jsonl")
+    print_tables(Path(config.output_dir) / "results.jsonl")
 
 
 def run_apart(config: BenchmarkConfig, name: str, limit: float) -> str:
     """A section in a process of its own, ended with its children where it takes too long."""
-    given = [f"{key}={getattr(config, key)}" for key in ("out", "device", "scale")]
+    given = [f"{key}={getattr(config, key)}" for key in ("output_dir", "device", "scale")]
     command = [sys.executable, "-m", "benchmarks.gpu", f"section={name}", *given]
     process = subprocess.Popen(command, start_new_session=True)
     try:
@@ -94,7 +94,7 @@ def run_here(config: BenchmarkConfig) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
     large, little = (PAPER, SMALL) if config.scale == "paper" else (TINY, TINY)
-    results = Results(Path(config.out) / "results.jsonl", config.section, device)
+    results = Results(Path(config.output_dir) / "results.jsonl", config.section, device)
     sections: dict[str, Callable[[], None]] = {
         "machine": lambda: machine(results),
         "attention": lambda: attention.run(results, large),

@@ -1,4 +1,4 @@
-"""``python -m datagen.audit folders=DIR[,DIR...]``: audit sealed folders of samples together."""
+"""``python -m datagen.audit data=[DIR,DIR]``: audit sealed folders of samples together."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from datagen.backends.base import BackendUnavailable
 from datagen.backends.registry import BACKENDS
 from datagen.verify import Mismatch, recheck
 from ipt.common import cli
+from ipt.common.errors import UserError
 from ipt.common.files import read_manifest
 from ipt.common.progress import tracked
 from ipt.common.settings import typed
@@ -21,14 +22,14 @@ from ipt.samples.sample import SpatialSample
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Audit sealed folders of samples (or single shards; several with commas) together: audit.json and audit.html.
+    """Audit sealed folders of samples (or single shards) together, data=[DIR,DIR]: audit.json and audit.html.
 
-    They go to output, by default the first folder. recompute renders every stored camera again and recomputes the answers;
+    They go to output_dir, by default the first folder. recompute renders every stored camera again and recomputes the answers;
     it needs the simulator that made the samples. The exit status is 1 if a bar does not hold.
     """
 
-    folders: str
-    output: str = ""
+    data: list[str]
+    output_dir: str = ""
     recompute: bool = True
     seed: int = 0
 
@@ -65,8 +66,10 @@ def recomputation(folders: list[Path], stack: ExitStack) -> Recheck:
 
 def main(config: AuditConfig) -> None:
     """Write the audit and print every bar."""
-    folders = [Path(folder) for folder in config.folders.split(",")]
-    output = Path(config.output) if config.output else folders[0]
+    if not config.data:
+        raise UserError("data=[DIR,DIR] names no folder")
+    folders = [Path(folder) for folder in config.data]
+    output = Path(config.output_dir or folders[0])
     with ExitStack() as stack:
         again: Recheck | None = None
         if config.recompute:

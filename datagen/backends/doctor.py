@@ -1,7 +1,8 @@
-"""``python -m datagen.backends.doctor``: what this machine has of the simulators, and the commands that get the rest.
+"""``python -m datagen.backends.doctor``: what this machine has of the simulators and of optional packages, and the commands that
+get the rest.
 
 Each simulator that is complete renders one frame to a PNG file. The exit code is 0 if all that were asked for
-(``simulators=embedded,habitat``) gave one.
+(``simulators=[embedded,habitat]``) gave one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
 from datagen.backends.habitat.backend import HabitatBackend, HabitatConfig
 from datagen.backends.habitat.setup import diagnose as diagnose_habitat
 from ipt.common import cli
+from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import encode_image
 from ipt.common.registry import unknown_name
@@ -40,18 +42,18 @@ RGB: tuple[Modality, ...] = ("rgb",)
 class DoctorConfig:
     """Check this machine for the three simulators; render one frame with each that is complete.
 
-    simulators: which, separated by commas; habitat_python, habitat_dataset, habitat_data, habitat_gpu: as backend.python,
+    simulators: which; habitat_python, habitat_dataset, habitat_data, habitat_gpu: as backend.python,
     backend.dataset, backend.data and backend.gpu of backend=habitat; ai2thor_executable: backend.local_executable of
-    backend=ai2thor; output: folder of the frames.
+    backend=ai2thor; output_dir: folder of the frames.
     """
 
-    simulators: str = "embedded,ai2thor,habitat"
+    simulators: list[str] = field(default_factory=lambda: list(PATIENTS))
     habitat_python: str = "python"
     habitat_dataset: str = "hm3d"
     habitat_data: str = "data/hm3d"
     habitat_gpu: int = 0
     ai2thor_executable: str | None = None
-    output: str = "outputs/doctor"
+    output_dir: str = "outputs/doctor"
 
     def habitat(self) -> HabitatConfig:
         """The backend's configuration."""
@@ -92,6 +94,27 @@ PATIENTS: dict[str, Patient] = {
 }
 
 
+#: Optional packages by module: their name, what needs them, and how they are installed.
+PACKAGES = {
+    "flash_attn": ("flash-attn", "model.attention=flash", "pip install flash-attn --no-build-isolation"),
+    "tensorboard": ("tensorboard", "tracker=[tensorboard]", "pip install tensorboard"),
+    "wandb": ("wandb", "tracker=[wandb]", "pip install wandb"),
+    "openai": ("openai", "models behind an endpoint: datagen.judge, ipt.evaluation.baselines", "pip install openai"),
+    "submitit": ("submitit", "hydra/launcher=slurm", "pip install hydra-submitit-launcher submitit"),
+    "dask": ("dask", "engine=dask", "pip install 'dask[distributed]'"),
+    "ray": ("ray", "engine=ray", "pip install ray"),
+}
+
+
+def examine_packages() -> list[Finding]:
+    """What is installed of the optional packages. Nothing is imported."""
+    found = {module: importlib.util.find_spec(module) is not None for module in PACKAGES}
+    return [
+        Finding(name, found[module], f"{'installed' if found[module] else 'not installed'}, for {use}", install)
+        for module, (name, use, install) in PACKAGES.items()
+    ]
+
+
 def first_scene(backend: SceneBackend) -> str:
     """A scene of any split; ``SceneError`` of the last one if none has any."""
     for split in SPLITS[:-1]:
@@ -120,25 +143,30 @@ def examine(name: str, config: DoctorConfig) -> list[Finding]:
     except (BackendUnavailable, SceneError, SimulatorDied) as error:
         return [*findings, Finding("frame", False, str(error).splitlines()[0], "see above")]
     assert frame.rgb is not None
-    path = Path(config.output) / f"{name}.png"
+    path = Path(config.output_dir) / f"{name}.png"
     write_bytes(path, encode_image(frame.rgb, "png"))
     return [*findings, Finding("frame", True, f"{path}: {scene_id}, {version}")]
 
 
+def tell(title: str, findings: list[Finding]) -> None:
+    """Print what was found, and how to get what is missing."""
+    print(f"\n{title}")
+    for finding in findings:
+        print(f"  {'ok     ' if finding.ok else 'missing'} {finding.component}: {finding.detail}")
+        if not finding.ok and finding.fix:
+            print(f"          {finding.fix}")
+
+
 def main(config: DoctorConfig) -> None:
-    names = [name.strip() for name in config.simulators.split(",")]
-    for name in names:
+    for name in config.simulators:
         if name not in PATIENTS:
-            raise ValueError(unknown_name("simulator", name, list(PATIENTS)))
+            raise UserError(unknown_name("simulator", name, list(PATIENTS)))
     healthy = True
-    for name in names:
-        print(f"\n{name}")
+    for name in config.simulators:
         findings = examine(name, config)
-        for finding in findings:
-            print(f"  {'ok     ' if finding.ok else 'missing'} {finding.component}: {finding.detail}")
-            if not finding.ok and finding.fix:
-                print(f"          {finding.fix}")
+        tell(name, findings)
         healthy &= findings[-1].ok
+    tell("optional packages", examine_packages())
     sys.exit(0 if healthy else 1)
 
 

@@ -1,6 +1,8 @@
 """Small commands without Hydra: ``python -m some.tool key=value``, checked against a typed dataclass.
 
-Unknown keys and values of a wrong type end with one line that says what is valid; ``--help`` lists keys and defaults.
+Every command has the same words: ``data`` is what it reads, ``output_dir`` where it writes, and lists stand in brackets
+(``data=[A,B]``). Unknown keys and values of a wrong type end with one line that says what is valid; ``--help`` lists keys and
+defaults.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +20,15 @@ from ipt.common.registry import unknown_name
 from ipt.common.settings import writable
 
 T = TypeVar("T")
+#: Words of earlier versions, and the one that every command has for it now.
+FORMER = {
+    "source": "data",
+    "dataset": "data",
+    "folders": "data",
+    "output": "output_dir",
+    "out": "output_dir",
+    "mode": "imagination",
+}
 
 
 def parse(config: type[T], arguments: Sequence[str]) -> T:
@@ -28,17 +39,33 @@ def parse(config: type[T], arguments: Sequence[str]) -> T:
         if "=" not in argument:
             raise UserError(f"'{argument}' is not an argument; write key=value, with keys: {', '.join(known)}")
         if key.partition(".")[0] not in known:
-            raise UserError(unknown_name("key", key, list(known)))
+            now = FORMER.get(key)
+            raise UserError(f"'{key}' is called '{now}'" if now in known else unknown_name("key", key, list(known)))
     required = [name for name, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
     given = {argument.partition("=")[0] for argument in arguments}
     if missing := [name for name in required if name not in given]:
         raise UserError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
     try:
-        merged = OmegaConf.merge(writable(OmegaConf.structured(config)), OmegaConf.from_cli(list(arguments)))
+        merged = OmegaConf.merge(
+            writable(OmegaConf.structured(config)), OmegaConf.from_cli(lists_in_brackets(config, arguments))
+        )
         result: Any = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
     return result
+
+
+def lists_in_brackets(config: type[Any], arguments: Sequence[str]) -> list[str]:
+    """The arguments, where a list of one may stand without brackets. ``UserError`` for several that do."""
+    hints, written = get_type_hints(config), []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if get_origin(hints.get(key)) in (list, tuple) and not value.startswith("["):
+            if "," in value:
+                raise UserError(f"a list stands in brackets: {key}=[{value}]")
+            argument = f"{key}=[{value}]"
+        written.append(argument)
+    return written
 
 
 def run(config: type[T], main: Callable[[T], object], arguments: Sequence[str] | None = None) -> None:

@@ -1,9 +1,10 @@
-"""Commands configured by Hydra: composed once, mistakes answered with one line that lists what is valid, exit code 2."""
+"""Commands configured by Hydra: composed once, mistakes answered with one line that says what is valid, exit code 2."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,36 +16,42 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-#: Hydra settings of a command that keeps its own folders and prints its own progress.
-QUIET = {"run": {"dir": "."}, "sweep": {"dir": ".", "subdir": "."}, "output_subdir": None}
-SILENT: tuple[dict[str, str], ...] = ({"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"})
+#: The YAML files: beside the packages in the repository, inside of ipt where that is installed.
+CONF = next(
+    (folder for parent in (2, 1) if (folder := Path(__file__).resolve().parents[parent] / "conf").is_dir()),
+    Path("conf"),
+)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A primary configuration ``name``, its group files in ``folder`` (absent from an installed package), and the groups that
-    decide which keys there are."""
+    """The primary configuration ``conf/NAME.yaml`` with the group files in ``folder``. ``former``: patterns of arguments of
+    earlier versions, and what is written instead."""
 
     name: str
-    folder: Path
-    groups: tuple[str, ...]
+    folder: Path = CONF
+    former: tuple[tuple[str, str], ...] = ()
 
-    def register(self, node: dict[str, Any]) -> None:
-        """File the primary configuration: defaults and keys."""
-        ConfigStore.instance().store(name=self.name, node={**node, "hydra": QUIET})
+    def register(self, settings: str, defaults: dict[str, Any]) -> None:
+        """File ``defaults``, the one place where they are written, under ``settings``, a name in the file's list of defaults."""
+        store = ConfigStore.instance()
+        store.store(name=settings, node=plain(defaults))
+        if self.folder != CONF:  # Hydra looks there for the file, too
+            store.store(name=self.name, node=OmegaConf.load(CONF / f"{self.name}.yaml"))
 
     @property
-    def path(self) -> str | None:
-        return str(self.folder) if self.folder.is_dir() else None
+    def groups(self) -> tuple[str, ...]:
+        """The groups, which decide what keys there are."""
+        return tuple(_groups(self.name))
 
-    def compose(self, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
-        """The configuration that ``overrides`` give; ``with_hydra``: and Hydra's own under ``hydra``."""
-        path = self.path
-        context = (
-            hydra.initialize_config_dir(path, version_base="1.3") if path else hydra.initialize(version_base="1.3")
-        )
-        with context:
-            return hydra.compose(self.name, list(overrides), return_hydra_config=with_hydra)
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration that ``overrides`` give; Hydra's own goes to ``HydraConfig``."""
+        with hydra.initialize_config_dir(str(self.folder), version_base="1.3"):
+            config = hydra.compose(self.name, list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        return config
 
     def explain(self, error: Exception, overrides: Sequence[str]) -> str:
         """Hydra's complaint, and the valid keys where an unknown one was given."""
@@ -66,21 +73,33 @@ class Command:
         ``--multirun``: it would compose a single run three times."""
         given = list(sys.argv[1:] if arguments is None else arguments)
         sys.argv = [sys.argv[0], *given]
+        for argument in given:
+            for pattern, now in self.former:
+                if found := re.match(pattern, argument):
+                    stop(f"'{argument}' is not valid any more; write {found.expand(now) + argument[found.end() :]}")
         if any(argument.lstrip("+~").startswith(("-", "hydra")) for argument in given):
-            hydra.main(version_base="1.3", config_path=self.path, config_name=self.name)(work)()
+            hydra.main(version_base="1.3", config_path=str(self.folder), config_name=self.name)(work)()
             return
         try:
-            config = self.compose(given, with_hydra=True)
+            config = self.compose(given)
         except (HydraException, OmegaConfBaseException) as error:
             stop(self.explain(error, given))
-        HydraConfig.instance().set_config(config)
-        with open_dict(config):
-            del config["hydra"]
         work(config)
 
 
+def _groups(name: str) -> Iterator[str]:
+    """The groups of ``conf/NAME.yaml`` and of the primary configurations that it begins with."""
+    path = CONF / f"{name}.yaml"
+    loaded: Any = OmegaConf.load(path) if path.is_file() else {}
+    for entry in loaded.get("defaults", []):
+        if isinstance(entry, str):
+            yield from _groups(entry)
+        else:
+            yield from (str(key).removeprefix("optional ") for key in entry if not str(key).startswith("override "))
+
+
 def plain(value: Any) -> Any:
-    """Tuples as lists and paths as texts, which Hydra can hold."""
+    """Tuples as lists, which Hydra can hold."""
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}
     return [plain(entry) for entry in value] if isinstance(value, tuple | list) else value

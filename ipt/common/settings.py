@@ -60,6 +60,8 @@ def check_keys(config: type[Any], values: Mapping[str, Any], what: str) -> None:
     """Raise ``UnknownName`` for a key that dataclass ``config``, or one nested in it, does not have."""
     hints = get_type_hints(config)
     valid = [entry.name for entry in fields(config)]
+    if not isinstance(values, Mapping):
+        raise UserError(f"{what} takes {{{', '.join(f'{name}: ...' for name in valid)}}}, got {values!r}")
     for key, value in values.items():
         if key not in valid:
             raise UnknownName(unknown_name(f"{what} setting", str(key), valid))

@@ -1,4 +1,4 @@
-"""``python -m ipt.evaluation.baselines data=DIR model=NAME output=RUN``: other models on our questions.
+"""``python -m ipt.evaluation.baselines data=DIR model=NAME output_dir=RUN``: other models on our questions.
 
 A model behind any OpenAI-compatible endpoint reads the prompts that ours are trained with (profile ``default``) and answers
 at once (``zero_shot``) or after reasoning in words (``text_cot``). It leaves a run folder as inference does, so that scores,
@@ -40,19 +40,19 @@ class BaselineConfig(EndpointSettings):
     """Ask a model behind an OpenAI-compatible endpoint (base_url; default: OpenAI's own) the questions of a dataset.
 
     baseline: zero_shot or text_cot. limit: only the first so many questions. request.KEY=VALUE: more fields of the requests
-    (request.temperature=0). per_minute: at most so many requests a minute. cache: where replies are kept (default: in output).
-    Prices are per million tokens; costs.json counts every reply in the cache.
+    (request.temperature=0). per_minute: at most so many requests a minute. cache: where replies are kept (default: in
+    output_dir). Prices are per million tokens; costs.json counts every reply in the cache.
     """
 
     data: str
-    output: str
+    output_dir: str
     baseline: str = "zero_shot"
     limit: int = 0
 
 
 def main(config: BaselineConfig) -> None:
     """Answer, print the scores, count the costs."""
-    folder = Path(config.output)
+    folder = Path(config.output_dir)
     endpoint = config.open(folder / "cache")
     answer_dataset(config, endpoint)
     print(summary(read_run(folder)))
@@ -73,7 +73,7 @@ def answer_dataset(config: BaselineConfig, endpoint: Endpoint) -> None:
     ids = reader.ids()[: config.limit or None]
     if not ids:
         raise UserError(f"{config.data} holds no samples")
-    with PredictionWriter(Path(config.output), manifest(config, reader)) as writer:
+    with PredictionWriter(Path(config.output_dir), manifest(config, reader)) as writer:
         done = {prediction.sample_id for prediction in writer.finished}
         rows = [row for row, name in enumerate(ids) if name not in done]
         questions = (question(reader, row, ids[row], config.baseline, endpoint) for row in rows)

@@ -1,4 +1,4 @@
-"""``python -m ipt.evaluation.compare runs=RUN[,RUN...]``: scores side by side, and what differs from the first run."""
+"""``python -m ipt.evaluation.compare runs=[RUN,RUN]``: scores side by side, and what differs from the first run."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ipt.inference.prediction import Run, read_run
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Score runs of inference (folders, several with commas), and compare all others with the first, question by question.
+    """Score runs of inference (runs=[DIR,DIR]), and compare all others with the first, question by question.
 
-    output: a JSON file for all figures, with the ids of the questions that only one of two runs answers rightly.
+    output_dir: where comparison.json goes: all figures, with the ids of the questions that only one of two runs answers rightly.
     """
 
-    runs: str
-    output: str = ""
+    runs: list[str]
+    output_dir: str = ""
     seed: int = 0
 
 
 def main(config: CompareConfig) -> None:
     """Print the tables; write the JSON where one is asked for."""
-    runs = [read_run(folder) for folder in config.runs.split(",")]
+    runs = [read_run(folder) for folder in config.runs]
     scores = [scores_of(run, config.seed) for run in runs]
     comparisons = compare(runs, config.seed) if len(runs) > 1 else []
     print(
         "\n\n".join([*map(summary, runs), *([columns(runs, scores), differences(comparisons)] if comparisons else [])])
     )
-    if config.output:
+    if config.output_dir:
         write_json(
-            Path(config.output),
+            Path(config.output_dir) / "comparison.json",
             {
                 "runs": [str(run.folder) for run in runs],
                 "scores": [each.to_json() for each in scores],

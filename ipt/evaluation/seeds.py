@@ -1,4 +1,4 @@
-"""``python -m ipt.evaluation.seeds runs=RUN,RUN,... [reference=RUN,RUN,...]``: the same training with several seeds.
+"""``python -m ipt.evaluation.seeds runs=[RUN,RUN] reference=[RUN,RUN]``: the same training with several seeds.
 
 Two questions, two intervals: what another training run may give (t, over seeds), and what other runs on other scenes may give
 (seeds and scenes resampled together). With a reference, both are about the difference of two arms, paired by position: give the
@@ -8,7 +8,7 @@ runs of both in the order of their seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,22 +101,21 @@ def seed_score(
 
 @dataclass(frozen=True)
 class SeedsConfig:
-    """Accuracy over training seeds: runs of inference with the checkpoints of one arm (folders with commas).
+    """Accuracy over training seeds: runs of inference with the checkpoints of one arm (runs=[DIR,DIR]).
 
-    reference: runs of another arm, in the same order of seeds, which is subtracted. output: a JSON file for all figures.
+    reference: runs of another arm, in the same order of seeds, which is subtracted. output_dir: where seeds.json goes, with all
+    figures.
     """
 
-    runs: str
-    reference: str = ""
-    output: str = ""
+    runs: list[str]
+    reference: list[str] = field(default_factory=list)
+    output_dir: str = ""
     seed: int = 0
 
 
 def main(config: SeedsConfig) -> None:
     """Print one row per task; write the JSON where one is asked for."""
-    runs, reference = (
-        [read_run(folder) for folder in names.split(",") if folder] for names in (config.runs, config.reference)
-    )
+    runs, reference = ([read_run(folder) for folder in names] for names in (config.runs, config.reference))
     if not runs:
         raise UserError("runs= names no run folder")
     scores = over_seeds(runs, reference, config.seed)
@@ -127,8 +126,8 @@ def main(config: SeedsConfig) -> None:
         counts = [str(number) for number in (len(row.values), row.count, row.scenes)]
         rows.append([row.task, row.mode, *figures, *counts, " ".join(map(percent, row.values))])
     print(aligned(rows, left=2))
-    if config.output:
-        write_json(Path(config.output), [score.to_json() for score in scores])
+    if config.output_dir:
+        write_json(Path(config.output_dir) / "seeds.json", [score.to_json() for score in scores])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m ipt.evaluation.teacher data=DIR model=NAME output=DIR``: another model's reasoning in words, for text-CoT training.
+"""``python -m ipt.evaluation.teacher data=DIR model=NAME output_dir=DIR``: another model's reasoning, for text-CoT training.
 
 As in the paper, the teacher sees what the answerer will not (the right answer, the imagined image) and writes how one gets from
 the question's own pictures to the answer. Its words become the samples' rationale if they end in the right answer; samples for
@@ -35,15 +35,15 @@ HINT = "For you only, the view that the question is about:"
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(EndpointSettings):
-    """Write the samples of data, with reasoning by a model behind an OpenAI-compatible endpoint (base_url), to output.
+    """Write the samples of data, with reasoning by a model behind an OpenAI-compatible endpoint (base_url), to output_dir.
 
     attempts: how often a sample is asked until its reasoning ends in the right answer. request.KEY=VALUE: more fields of the
-    requests. per_minute: at most so many requests a minute. cache: where replies are kept (default: beside output). Prices are
-    per million tokens.
+    requests. per_minute: at most so many requests a minute. cache: where replies are kept (default: beside output_dir). Prices
+    are per million tokens.
     """
 
     data: str
-    output: str
+    output_dir: str
     attempts: int = 3
 
 
@@ -51,7 +51,7 @@ def main(config: TeacherConfig) -> None:
     """Write the dataset; print what was kept and what it cost."""
     if config.attempts < 1:
         raise UserError(f"attempts must be at least 1, got {config.attempts}")
-    output = Path(config.output)
+    output = Path(config.output_dir)
     endpoint = config.open(output.with_name(f"{output.name}-cache"))
     reader, counts = SampleReader(config.data), Counter[str]()
     write_shards(output, "taught", taught(reader, endpoint, config, counts))

@@ -1,4 +1,4 @@
-"""``python -m ipt.imagination.export dataset=DIR output=DIR``: our samples in the interleaved schema, for BAGEL's trainer and
+"""``python -m ipt.imagination.export data=DIR output_dir=DIR``: our samples in the interleaved schema, for BAGEL's trainer and
 those derived from it."""
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ ROW_GROUP_ROWS = 16
 class ExportConfig:
     """Write a folder of samples as parquet files for BAGEL's trainer, with their parquet_info.json.
 
-    ``mode``: an imagination mode. ``profile``: default, or release with ``prompts`` (a prompts.json).
-    ``data_dir``: the folder as the trainer will name it, because it looks files up by path (default: ``output``).
+    ``imagination``: a mode of it. ``profile``: default, or release with ``prompts`` (a prompts.json).
+    ``data_dir``: the folder as the trainer will name it, because it looks files up by path (default: ``output_dir``).
     ``rows_per_file``: those trainers want more files than GPUs times workers.
     """
 
-    dataset: str
-    output: str
-    mode: str = "ipt"
+    data: str
+    output_dir: str
+    imagination: str = "ipt"
     profile: str = "default"
     prompts: str | None = None
     data_dir: str | None = None
@@ -69,14 +69,14 @@ def interleaved_row(sample: SpatialSample, mode: str, profile: Profile, seed: in
 
 def export(config: ExportConfig) -> None:
     """Write ``chunk_0.parquet``, ... and ``parquet_info.json``. Raises ``ValueError`` naming the row that cannot be written."""
-    if config.mode not in modes:
-        raise UserError(unknown_name("mode", config.mode, modes))
+    if config.imagination not in modes:
+        raise UserError(unknown_name("imagination", config.imagination, modes))
     if config.rows_per_file < 1:
         raise UserError(f"rows_per_file must be positive, got {config.rows_per_file}")
-    reader = SampleReader(config.dataset)
+    reader = SampleReader(config.data)
     profile = load_profile(config.profile, None if config.prompts is None else Path(config.prompts))
-    output, data_dir = Path(config.output), Path(config.data_dir or config.output)
-    rows = tracked(exported_rows(reader, config.mode, profile, config.seed), "exporting", len(reader))
+    output, data_dir = Path(config.output_dir), Path(config.data_dir or config.output_dir)
+    rows = tracked(exported_rows(reader, config.imagination, profile, config.seed), "exporting", len(reader))
     info = {}
     for chunk in range(-(-len(reader) // config.rows_per_file)):
         name = f"chunk_{chunk}.parquet"

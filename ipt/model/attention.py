@@ -4,8 +4,8 @@ Tokens arrive in the grouped order (understanding tokens first), so that the lay
 slices; a back-end may gather rows of its own, but never changes the order it returns.
 
 Back-ends: ``sdpa`` (reference; CPU and GPU; one dense mask per sample, samples of similar length in one padded call),
-``flex`` (FlexAttention with a BlockMask made from span tiles; compiled on GPU, forward only on CPU), ``flash`` (flash-attn;
-only where every sample is one span: images in the vision tower, and cached inference).
+``flex`` (FlexAttention with a BlockMask made from span tiles; compiled on GPU, forward only on CPU), ``flash`` (flash-attn,
+where that is installed).
 
 Shape suffixes: T grouped tokens, N query heads, K key/value heads, H numbers per head, B rows (samples), L padded row length.
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.common.registry import Registry
 from ipt.sequence.spans import Ints, Mode, SpanTable
-from ipt.sequence.visibility import Sight, tile_pairs, token_sight, visible
+from ipt.sequence.visibility import Sight, span_sight, tile_pairs, token_sight, visible
 
 
 class Attention(Protocol):
@@ -265,20 +265,38 @@ def one_mode(spans: SpanTable) -> Mode:
 
 @backends.register("flash")
 class FlashAttention:
-    """flash-attn over samples of one span each: vision tower images, texts without context; any length as it is."""
+    """flash-attn: every span is a segment whose keys are those of the spans that it sees, in order, and its own at the end, where
+    the kernel aligns causal masks. One call for causal spans, one for images; keys are gathered once per span that sees them.
+    Takes packs of any length as they are."""
 
     def __init__(
         self, spans: SpanTable, like: Tensor, multiple: int = 1, kernel: Callable[..., Tensor] | None = None
     ) -> None:
-        self.causal = one_mode(spans) is Mode.CAUSAL
         self.kernel = flash_kernel(like) if kernel is None else kernel
-        rows = Rows(spans)
-        self.token_S = torch.from_numpy(rows.tokens).to(like.device)
-        self.rank_T = torch.argsort(self.token_S)
-        self.longest = int(spans.sample_lengths.max())
-        self.edges = torch.from_numpy(np.append(0, np.cumsum(spans.sample_lengths)).astype(np.int32)).to(like.device)
+        sight = span_sight(spans)
+        sees_PP = visible(sight.at((slice(None), None)), sight.at(None))
+        place_S = np.argsort(spans.order)
+        tokens = [place_S[start : start + length] for start, length in zip(spans.start, spans.length, strict=True)]
+        self.calls, asked = [], []
+        for causal in (True, False):
+            chosen = np.flatnonzero(((spans.mode == Mode.CAUSAL) == causal) & (spans.length > 0))
+            if len(chosen):
+                queries = [tokens[span] for span in chosen]
+                keys = [np.concatenate([tokens[seen] for seen in np.flatnonzero(sees_PP[span])]) for span in chosen]
+                self.calls.append((causal, _segments(queries, like.device), _segments(keys, like.device)))
+                asked += queries
+        self.rank_T = to_device(np.argsort(np.concatenate(asked)), like.device)
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
-        q, k, v = (x[self.token_S] for x in (q_TNH, k_TKH, v_TKH))
-        edges, longest = self.edges, self.longest
-        return self.kernel(q, k, v, edges, edges, longest, longest, causal=self.causal)[self.rank_T]
+        outputs = []
+        for causal, (queries, edges_q, longest_q), (keys, edges_k, longest_k) in self.calls:
+            q, k, v = q_TNH.index_select(0, queries), k_TKH.index_select(0, keys), v_TKH.index_select(0, keys)
+            outputs.append(self.kernel(q, k, v, edges_q, edges_k, longest_q, longest_k, causal=causal))
+        return torch.cat(outputs).index_select(0, self.rank_T)
+
+
+def _segments(tokens: list[Ints], device: torch.device) -> tuple[Tensor, Tensor, int]:
+    """Tokens of segments one after the other, where each begins and ends, and the length of the longest."""
+    lengths = np.array([len(segment) for segment in tokens])
+    edges = np.append(0, np.cumsum(lengths)).astype(np.int32)
+    return to_device(np.concatenate(tokens), device), to_device(edges, device), int(lengths.max())

@@ -1,4 +1,4 @@
-"""``python -m ipt.study.collect study=outputs/small_scale output=FOLDER``: a study's finished runs in a few archives.
+"""``python -m ipt.study.collect study=outputs/small_scale output_dir=FOLDER``: a study's finished runs in a few archives.
 
 `unpack` lays them out as they were; `ipt.study.report` reads both.
 """
@@ -24,12 +24,12 @@ class CollectConfig:
     """Pack what a study found: settings, results, predictions and imagined pictures of every run that is done."""
 
     study: str
-    output: str
+    output_dir: str
 
 
 def collect(config: CollectConfig) -> list[Path]:
     """Write ``answers.tar.xz`` and ``images-<k>.tar``, each of at most 14 MiB of pictures; their paths."""
-    study, output = Path(config.study), Path(config.output)
+    study, output = Path(config.study), Path(config.output_dir)
     runs = [name for name in read_json(study / "study.json")["runs"] if (study / name / "result.json").is_file()]
     texts = [study / "study.json"]
     pictures: list[Path] = []

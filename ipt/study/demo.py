@@ -28,9 +28,9 @@ CHANCE = 0.5
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Run the demo in folder ``output`` with two processes; ``train``: further overrides of train.py, separated by spaces."""
+    """Run the demo in folder ``output_dir`` with two processes; ``train``: further overrides of train.py, separated by spaces."""
 
-    output: str = "outputs/demo"
+    output_dir: str = "outputs/demo"
     workers: int = 2
     train: str = ""
 
@@ -38,10 +38,10 @@ class DemoConfig:
 def demo(config: DemoConfig) -> None:
     """Everything, then the checks, which are findings: a demo that ran has exit code 0. Raises ``RuntimeError`` naming a command
     that failed."""
-    output, started = Path(config.output), time.monotonic()
+    output, started = Path(config.output_dir), time.monotonic()
     study = ["train.py", "study=demo", f"plan.workers={config.workers}", f"plan.data={output / 'data'}"]
     steps = [
-        (f"draw a furnished home and questions about homes ({output / 'homes-*.html'})", *homes(output)),
+        (f"draw a furnished home and questions about homes ({output / 'homes-*/gallery.html'})", *homes(output)),
         (
             "generate 6,500 questions about block rooms, train a model that imagines and a control side by side, and ask both "
             "about 500 questions of unseen rooms (about 6 minutes on two cores)",
@@ -69,11 +69,11 @@ def demo(config: DemoConfig) -> None:
 
 def homes(output: Path) -> list[list[str]]:
     """Commands that make samples of furnished homes, with a page to answer them on."""
-    commands = [["-m", "datagen.backends.embedded.show", "seed=9", f"output={output / 'home.png'}"]]
+    commands = [["-m", "datagen.backends.embedded.show", "seed=9", f"output_dir={output}"]]
     for task in ("pet", "pt", "mvc"):
         data = output / f"homes-{task}"
         commands.append(["-m", "datagen", f"task={task}", *HOME, f"output_dir={data}"])
-        commands.append(["-m", "datagen.gallery", f"source={data}", f"output={output / f'homes-{task}.html'}"])
+        commands.append(["-m", "datagen.gallery", f"data={data}"])
     return commands
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,10 @@ from PIL import Image
 from ipt.common.html import Html, page, picture, plot, table, tag
 from ipt.evaluation.metrics import evaluate
 from ipt.evaluation.tables import percent, span
+from ipt.inference.checkpoint import EXPORT
 from ipt.inference.prediction import Prediction
+from ipt.model.checkpoint import read_config
+from ipt.model.weights import headers
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 from ipt.study.pictures import sheet
@@ -41,7 +45,8 @@ def demo_page(findings: Findings, checks: Sequence[Check]) -> str:
     body = [
         tag(
             "p",
-            "A model of half a million parameters, trained for minutes on block rooms, answers about rooms it has not seen.",
+            f"A model of {size(findings) / 1e6:.1f} million parameters, trained for minutes on block rooms, answers about rooms "
+            "it has not seen.",
         ),
         tag("h2", "Checks"),
         *(verdict(check) for check in checks),
@@ -53,6 +58,13 @@ def demo_page(findings: Findings, checks: Sequence[Check]) -> str:
         *gallery(findings, samples),
     ]
     return page("The demo: imagine the unseen view, then answer", body, STYLE)
+
+
+def size(findings: Findings) -> int:
+    """How many numbers the imagining model has."""
+    run = findings.of("pet", "imagining")[0]
+    folder = findings.folder / f"pet-imagining-{run['seed']}" / EXPORT
+    return sum(math.prod(shape) for shape, _ in headers(read_config(folder)[2]).values())
 
 
 def verdict(check: Check) -> Html:

@@ -1,4 +1,4 @@
-"""``python -m ipt.study.report study=outputs/small_scale output=docs/small_scale.md``: what a study found, as Markdown and JSON.
+"""``python -m ipt.study.report study=outputs/small_scale output_dir=docs``: what a study found, as Markdown and JSON.
 
 Everything is a function of the runs' folders (or of those that `ipt.study.collect.unpack` lays out) and of the dataset: an
 accuracy is the mean over seeds, its interval that of resampling seeds and scenes together; a difference is paired by seed and
@@ -40,11 +40,11 @@ GAINS = (("imagination", "answer_only"), ("gt_imagination", "wrong_imagination")
 class ReportConfig:
     """Tell what a study found. data: folder of its datasets, if not where the study says. intro: a Markdown file to begin with.
 
-    Writes the tables to output, and every figure to a JSON file beside it.
+    Writes output_dir/NAME.md, NAME being that of the study's folder, every figure to a JSON file beside it, pictures to images/.
     """
 
     study: str
-    output: str
+    output_dir: str
     data: str = ""
     intro: str = ""
 
@@ -108,7 +108,10 @@ class Findings:
 
 def report(config: ReportConfig) -> Path:
     """Write the Markdown and the JSON; the Markdown's path."""
-    findings, output = Findings(Path(config.study), config.data), Path(config.output)
+    findings, output = (
+        Findings(Path(config.study), config.data),
+        Path(config.output_dir) / f"{Path(config.study).resolve().name}.md",
+    )
     values: dict[str, Any] = {"study": config.study, "plan": read_json(Path(config.study) / PLAN)}
     parts = [Path(config.intro).read_text()] if config.intro else []
     for task in findings.study.tasks:

@@ -15,6 +15,7 @@ import torch
 
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
+from ipt.common.images import BadImage
 from ipt.common.seeding import derived_seed
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.profiles import load_profile
@@ -22,7 +23,7 @@ from ipt.imagination.recipe import Recipe
 from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_pretrained
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
-from ipt.model.config import ModelConfig
+from ipt.model.config import ModelConfig, presets
 from ipt.model.lora import initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.samples.memory import in_memory
@@ -95,11 +96,8 @@ def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: P
     """Tokenizer and codec: those of ``model.init``, else made from the datasets once and kept in ``folder``."""
     prompts = config.data.prompts
     profile = load_profile(config.data.profile, None if prompts is None else Path(prompts))
-    init, codec = config.model.init, config.model.codec
-    if init is not None:
-        shape, tokenizer = read_config(Path(init), config.model.weights)[0], load_tokenizer(Path(init))
-    else:
-        shape, tokenizer = config.model.shape, _kept_tokenizer(config, datasets, profile, folder)
+    init, codec, shape = config.model.init, config.model.codec, model_shape(config)
+    tokenizer = _kept_tokenizer(config, datasets, profile, folder) if init is None else load_tokenizer(Path(init))
     if codec == "none":
         return Assets(tokenizer, None, profile, shape)
     if codec == "patch_pca":
@@ -111,6 +109,21 @@ def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: P
             f"1/{shape.latents.downsample}"
         )
     return Assets(tokenizer, made, profile, shape)
+
+
+def model_shape(config: TrainConfig) -> ModelConfig:
+    """The shape of the model. Raises ``ValueError`` where the weights of ``model.init`` are of another one than the preset."""
+    model = config.model
+    if model.init is None:
+        return model.shape
+    stored = model.sized(read_config(Path(model.init), model.weights)[0])
+    if model.preset is not None and replace(stored, name=model.preset) != model.shape:
+        same = [name for name in presets if replace(stored, name=name) == model.sized(presets[name])]
+        raise UserError(
+            f"the model in model.init={model.init} is not of the shape model.preset={model.preset}; choose "
+            f"{f'model={same[0]}' if same else 'model.preset=null, which takes the shape as it is'}"
+        )
+    return stored
 
 
 def _kept_tokenizer(
@@ -135,8 +148,11 @@ def _kept_codec(
     for reader in datasets:
         for row in range(0, len(reader), max(len(reader) // CODEC_SAMPLES, 1)):
             sample = reader[row]
-            pictures = (sample.imagination, *sample.images)
-            images += [to_pixels(_picture(picture.pixels(), side)) for picture in pictures]
+            try:
+                pictures = [picture.pixels() for picture in (sample.imagination, *sample.images)]
+            except BadImage as error:
+                raise UserError(f"{reader.where(row)}: sample '{sample.id}', {error}") from error
+            images += [to_pixels(_picture(pixels, side)) for pixels in pictures]
     codec = PatchPca.fit(images, shape.latents.downsample, shape.latents.channels)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +27,31 @@ from ipt.training.settings import (
     LossConfig,
     OptimConfig,
     TrainerConfig,
+    TrainerSettings,
 )
 
 #: Groups whose ``seed`` is that of the run unless it is set alone.
 SEEDED = ("trainer", "loader", "sequence")
 TUNINGS = ("full", "lora", "generation_expert")
 TRACKERS = ("tensorboard", "wandb")
-ATTENTION = ("sdpa", "flex")
+ATTENTION = ("sdpa", "flex", "flash")
+FLASH = "pip install flash-attn --no-build-isolation"
 #: Codecs that are not folders: the one in ``model.init``, one fitted on the images of the dataset, or none.
 CODECS = ("init", "patch_pca", "none")
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """``preset``: the shape of a model trained from scratch; ``init``: a folder of weights to start from instead, of which
-    ``weights`` names a file where there are several. ``codec``: ``init``, ``patch_pca``, ``none`` or a folder. ``attention``: the
-    back-end, sdpa or flex. ``pad_packs``: with flex, attention is padded to the next multiple of so many tokens: every length
-    takes seconds to compile for."""
+    """``preset``: the shape of the model. ``init``: a folder of weights to start from, of that shape (or of any, with
+    ``preset=null``); ``weights`` names its file where there are several. ``latent_side``: latent tokens per side of the largest
+    image, where not the preset's; the table is computed, so any weights can be started from. ``codec``: ``init``, ``patch_pca``,
+    ``none`` or a folder. ``attention``: the back-end, sdpa, flex or flash. ``pad_packs``: with flex, attention is padded to the
+    next multiple of so many tokens: every length takes seconds to compile for."""
 
-    preset: str = "tiny"
+    preset: str | None = "tiny"
     init: str | None = None
     weights: str | None = None
+    latent_side: int | None = None
     codec: str = "patch_pca"
     attention: str = "sdpa"
     pad_packs: int = 4096
@@ -54,14 +59,24 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if self.pad_packs < 1:
             raise UserError(f"model.pad_packs must be positive, got {self.pad_packs}")
-        if self.preset not in presets:
+        if self.latent_side is not None and self.latent_side < 1:
+            raise UserError(f"model.latent_side must be positive, got {self.latent_side}")
+        if self.preset is None and self.init is None:
+            raise UserError("model.preset=null takes the shape of model.init, which is not set")
+        if self.preset is not None and self.preset not in presets:
             raise UnknownName(unknown_name("model preset", self.preset, presets))
         if self.attention not in ATTENTION:
             raise UnknownName(unknown_name("attention", self.attention, ATTENTION))
 
     @property
     def shape(self) -> ModelConfig:
-        return presets[self.preset]
+        """The shape of a model trained from scratch."""
+        return self.sized(presets[str(self.preset)])
+
+    def sized(self, shape: ModelConfig) -> ModelConfig:
+        """``shape`` with the latent table that the settings ask for."""
+        side = self.latent_side
+        return shape if side is None else replace(shape, latents=replace(shape.latents, side=side))
 
 
 @dataclass(frozen=True)
@@ -141,9 +156,9 @@ class LaunchSettings:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run of ``train.py``. ``trainer`` leaves losses, optimizer, average and checkpoints to the keys of these names.
-    ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends. ``seed``: of all that is drawn, each by its name; the
-    order of the data (``loader.seed``), the modes, thoughts and dropout of samples (``sequence.seed``) and weights and noise
+    """One run of ``train.py``. ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends.
+
+    ``seed``: of all that is drawn, each by its name; the order of the data (``loader.seed``), the modes, thoughts and dropout of samples (``sequence.seed``) and weights and noise
     (``trainer.seed``) may have their own."""
 
     name: str = "run"
@@ -157,7 +172,7 @@ class TrainConfig:
     resolution: Resolution = field(default_factory=Resolution)
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
@@ -177,7 +192,9 @@ class TrainConfig:
     def full_trainer(self) -> TrainerConfig:
         """The trainer's settings, complete."""
         average = self.ema if self.ema.decay else None
-        return replace(self.trainer, loss=self.loss, optim=self.optim, ema=average, checkpoints=self.checkpoints)
+        return TrainerConfig(
+            **vars(self.trainer), loss=self.loss, optim=self.optim, ema=average, checkpoints=self.checkpoints
+        )
 
     @property
     def full_sequence(self) -> SequenceConfig:
@@ -221,7 +238,65 @@ def conflicts(config: TrainConfig) -> list[str]:
     found += [*_process_conflicts(config), *_evaluation_conflicts(config)]
     if config.loader.epochs is not None:
         found.append("loader.epochs is not for training, which runs for trainer.steps")
-    return found
+    if config.model.attention == "flash" and config.trainer.dtype != "bfloat16":
+        found.append("model.attention=flash computes in bfloat16 on a GPU: set trainer.dtype=bfloat16")
+    if config.model.attention == "flash" and not config.dry_run and find_spec("flash_attn") is None:
+        found.append(
+            f"model.attention=flash needs flash-attn, which is not installed ({FLASH}); or choose flex, or sdpa"
+        )
+    return found + _without_effect(config)
+
+
+def _without_effect(config: TrainConfig) -> list[str]:
+    """Keys that somebody has set and nothing would read, each with what would make it count."""
+    plain, evaluation = TrainConfig(), config.evaluation
+    asked = evaluation.questions or evaluation.data is not None
+    sizes, tasks = config.sequence.resolutions, config.task.names
+    unused = {
+        "data.prompts": (config.data.prompts is not None and config.data.profile != "release", "data.profile=release"),
+        "data.validation_packs": (
+            config.data.validation_packs != plain.data.validation_packs and config.data.validation is None,
+            "data.validation",
+        ),
+        "data.cache": (config.data.cache is not None and config.model.codec == "none", "a model.codec"),
+        "model.weights": (config.model.weights is not None and config.model.init is None, "model.init"),
+        "model.pad_packs": (
+            config.model.pad_packs != plain.model.pad_packs and config.model.attention != "flex",
+            "model.attention=flex",
+        ),
+        "evaluation": (
+            not asked and not _same(replace(evaluation, limit=None), plain.evaluation),
+            "evaluation.questions or evaluation.data",
+        ),
+        "evaluation.limit": (evaluation.limit is not None and evaluation.data is None, "evaluation.data"),
+        "checkpoints.best": (
+            config.checkpoints.best != plain.checkpoints.best and not config.checkpoints.keep_best,
+            "checkpoints.keep_best above 0",
+        ),
+        "tuning.lora": (
+            not _same(config.tuning.lora, plain.tuning.lora) and config.tuning.kind != "lora",
+            "tuning=lora",
+        ),
+        "ema.warmup": (config.ema.warmup != plain.ema.warmup and not config.ema.decay, "ema.decay above 0"),
+        "distributed.shard": (
+            config.distributed.shard != plain.distributed.shard and config.distributed.kind != "hsdp",
+            "distributed=hsdp",
+        ),
+        "resolution": (
+            config.resolution != plain.resolution and set(tasks) <= set(sizes),
+            "a task that has no sizes of its own in sequence.resolutions",
+        ),
+        f"sequence.resolutions of {', '.join(set(sizes) - set(tasks))}": (
+            not set(sizes) <= set(tasks),
+            f"another task (this run is for {', '.join(tasks)})",
+        ),
+    }
+    return [f"{key} has no effect without {needs}" for key, (idle, needs) in unused.items() if idle]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two settings are equal; lists may be tuples."""
+    return json.dumps(asdict(one)) == json.dumps(asdict(other))
 
 
 def _evaluation_conflicts(config: TrainConfig) -> list[str]:
@@ -315,7 +390,9 @@ def _data_conflicts(config: TrainConfig) -> list[str]:
             found.append(f"the weight of {folder} in data.parts must be positive, got {weight}")
     if data.validation_packs < 1 or data.validation_packs % config.launch.gpus:
         found.append(f"data.validation_packs={data.validation_packs} must be a positive multiple of launch.gpus")
-    named = {"data.validation": data.validation, "model.init": config.model.init, "data.cache": data.cache}
+    named = {"data.validation": data.validation, "model.init": config.model.init}
+    if not config.dry_run:  # it is made from the same settings
+        named["data.cache"] = data.cache
     for name, place in named.items():
         if place is not None and not Path(place).is_dir():
             found.append(f"{name}={place} is no folder")

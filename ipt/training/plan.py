@@ -14,7 +14,7 @@ from ipt.model.summary import PARTS, activation_bytes, imagining_layout, paramet
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
-from ipt.training.build import make_assets, make_loader, readers
+from ipt.training.build import make_assets, make_loader, model_shape, readers
 from ipt.training.config import TrainConfig, missing_weights
 from ipt.training.distributed import World
 from ipt.training.tuning import apply_tuning
@@ -25,7 +25,7 @@ TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
 def plan(config: TrainConfig) -> str:
     """The plan as text. Reads a few packs of the dataset where there is one; builds the model without memory."""
-    shape = config.model.shape
+    shape = model_shape(config)
     model = build_on_meta(shape)
     counts = parameters(model)
     apply_tuning(model, config.tuning)
@@ -40,7 +40,7 @@ def plan(config: TrainConfig) -> str:
     lines += ["mixture", *(f"  {mode:<22}{weight:>18g}" for mode, weight in config.imagination.modes.items()), ""]
     missing = missing_weights(config)
     lines += [f"to be set before training: {reason}" for reason in missing]
-    lines += _data(config) if config.data.weights and not missing else _without_data(config)
+    lines += _data(config) if config.data.weights and not missing else _without_data(config, shape)
     return "\n".join([*lines, "", *_memory(config, model, trained)])
 
 
@@ -96,9 +96,8 @@ def _some(loader: Loader) -> Iterable[PackedBatch]:
         yield next(batches)
 
 
-def _without_data(config: TrainConfig) -> list[str]:
+def _without_data(config: TrainConfig, shape: ModelConfig) -> list[str]:
     """No dataset is named: one imagining sample with images as large as the model's tables allow."""
-    shape = config.model.shape
     once, batch = (sample(shape, imagining_layout(shape, draws)) for draws in (1, config.loss.noise_draws))
     tokens = batch.spans.num_tokens
     flops = forward_flops(shape, batch.spans, batch.patch_grids).training / tokens

@@ -56,7 +56,7 @@ LOSS_TERMS = tuple(entry.name.removesuffix(WEIGHT) for entry in fields(LossConfi
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW and its learning rate: linear warm-up over ``warmup_steps``, then ``constant`` or ``cosine`` down to ``min_lr`` at
-    the last step. ``clip``: largest norm of the whole gradient. Defaults are the paper's (``spec/ipt.md`` section 4)."""
+    the last step. ``clip``: largest norm of the whole gradient. Defaults are those of the paper's training."""
 
     lr: float = 1e-5
     min_lr: float = 1e-7
@@ -142,12 +142,12 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
-class TrainerConfig:
+class TrainerSettings:
     """A run of ``steps`` updates. ``dtype``: what the model computes with (weights and optimizer are float32).
-    ``checkpoint_activations``: recompute every layer in the backward pass. ``ema``: None for no average. ``resume``: ``auto``
-    continues from the newest checkpoint where there is one, ``never`` demands that there is none. ``max_skipped``: non-finite
-    steps in a row after which the run ends. ``hardest``: samples with the largest loss to name per step.
-    ``hang_minutes`` without a step, or a checkpoint, after which the stacks of all threads are written (0: never).
+    ``checkpoint_activations``: recompute every layer in the backward pass. ``resume``: ``auto`` continues from the newest
+    checkpoint where there is one, ``never`` demands that there is none. ``max_skipped``: non-finite steps in a row after which
+    the run ends. ``hardest``: samples with the largest loss to name per step. ``hang_minutes`` without a step, or a checkpoint,
+    after which the stacks of all threads are written (0: never).
     ``peak_tflops`` of one device, for MFU, where it is not a known one."""
 
     steps: int = 1000
@@ -159,10 +159,6 @@ class TrainerConfig:
     hardest: int = 4
     hang_minutes: float = 30.0
     peak_tflops: float | None = None
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    ema: EmaConfig | None = None
-    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -173,6 +169,16 @@ class TrainerConfig:
             raise UserError("steps and max_skipped must be at least 1")
         if self.hang_minutes < 0:
             raise UserError(f"hang_minutes must be at least 0, got {self.hang_minutes}")
+
+
+@dataclass(frozen=True)
+class TrainerConfig(TrainerSettings):
+    """Everything that the loop takes: its own settings, and those of loss, optimizer, average (None: none) and checkpoints."""
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: EmaConfig | None = None
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
 DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp")

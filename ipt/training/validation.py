@@ -39,7 +39,9 @@ class Validation:
         return {"loss": trainer.config.loss.total(losses.values()), **losses, **shares}
 
     def _losses(self, trainer: Trainer) -> dict[str, float]:
-        counts = trainer.world.sum(np.sum([token_counts(pack, trainer.config.loss) for pack in self.packs], axis=0).tolist())
+        counts = trainer.world.sum(
+            np.sum([token_counts(pack, trainer.config.loss) for pack in self.packs], axis=0).tolist()
+        )
         sums = np.zeros(len(TERMS))
         for pack in self.packs:
             shares, _ = trainer.losses(pack, counts)

@@ -298,7 +298,7 @@ def test_the_same_sample_twice_is_an_error(tmp_path: Path) -> None:
 def test_the_command_prints_every_bar_and_fails_if_one_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_samples(tmp_path / "train")
     try:
-        cli.run(AuditConfig, main, [f"folders={folder}"])
+        cli.run(AuditConfig, main, [f"data={folder}"])
         status = 0
     except SystemExit as stop:
         status = stop.code

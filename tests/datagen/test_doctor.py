@@ -20,12 +20,12 @@ def run(*arguments: str) -> int:
 
 def test_a_complete_machine_renders_a_frame_each(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     code = run(
-        "simulators=embedded,habitat",
+        "simulators=[embedded,habitat]",
         f"habitat_python={PYTHON}",
         "habitat_dataset=files",
         f"habitat_data={GOLDEN / 'scene'}",
         "habitat_gpu=-1",
-        f"output={tmp_path}",
+        f"output_dir={tmp_path}",
     )
     said = capsys.readouterr().out
     assert code == 0 and "missing frame" not in said and "0.3.3" in said
@@ -35,7 +35,7 @@ def test_a_complete_machine_renders_a_frame_each(tmp_path: Path, capsys: pytest.
 
 
 def test_what_is_missing_comes_with_its_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert run("simulators=habitat", f"habitat_data={tmp_path / 'none'}", f"output={tmp_path}") == 1
+    assert run("simulators=habitat", f"habitat_data={tmp_path / 'none'}", f"output_dir={tmp_path}") == 1
     said = capsys.readouterr().out
     assert "conda install habitat-sim" in said and LAYOUTS["hm3d"].download in said
     assert not list(tmp_path.glob("*.png"))

@@ -68,7 +68,7 @@ def test_hostile_words_stay_words() -> None:
 @pytest.mark.parametrize(("limit", "expected"), [(3, ["00000", "00010", "00019"]), (100, None)])
 def test_a_limit_spreads_over_the_whole_set(tmp_path: Path, limit: int, expected: list[str] | None) -> None:
     write_shard(tmp_path / "a.parquet", [make_sample(number) for number in range(20)])
-    cli.run(GalleryConfig, main, [f"source={tmp_path / 'a.parquet'}", f"limit={limit}"])
+    cli.run(GalleryConfig, main, [f"data={tmp_path / 'a.parquet'}", f"limit={limit}"])
     found = re.findall(r"mvc, train, sample-(\d+)", (tmp_path / "gallery.html").read_text())
     assert len(found) == min(limit, 20)
     assert expected is None or found == expected

@@ -119,7 +119,7 @@ def test_a_vote_needs_a_round() -> None:
 def test_the_command_judges_a_folder_and_prices_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_shard(tmp_path / "a.parquet", [PT, PET, MVC])
     with serving(Stub(lambda text, pictures: "yes" if "Reply yes" in text else "A")) as url:
-        given = {"source": tmp_path / "a.parquet", "model": "m", "output": tmp_path, "base_url": url}
+        given = {"data": tmp_path / "a.parquet", "model": "m", "output_dir": tmp_path, "base_url": url}
         arguments = [f"{key}={value}" for key, value in given.items()]
         cli.run(JudgeConfig, main, [*arguments, "price_in=1", "price_out=10"])
     report = json.loads((tmp_path / "judge.json").read_text())

@@ -41,12 +41,12 @@ def known(text: str) -> str:
 
 def config_of(data: Path, url: str, **changes: Any) -> BaselineConfig:
     return BaselineConfig(
-        **{"data": str(data), "model": "m", "output": str(data.parent / "run"), "base_url": url, **changes}
+        **{"data": str(data), "model": "m", "output_dir": str(data.parent / "run"), "base_url": url, **changes}
     )
 
 
 def endpoint_of(config: BaselineConfig, **changes: Any) -> Endpoint:
-    return Endpoint(config.model, config.base_url, Path(config.output) / "cache", config.request, **changes)
+    return Endpoint(config.model, config.base_url, Path(config.output_dir) / "cache", config.request, **changes)
 
 
 def answered(folder: str) -> list[Prediction]:
@@ -58,8 +58,8 @@ def test_answers_are_read_and_scored_like_our_own(data: Path) -> None:
     with serving(stub) as url:
         config = config_of(data, url)
         answer_dataset(config, endpoint_of(config))
-    run = read_run(config.output)
-    assert [p.sample_id for p in answered(config.output)] == [sample.id for sample in SAMPLES]
+    run = read_run(config.output_dir)
+    assert [p.sample_id for p in answered(config.output_dir)] == [sample.id for sample in SAMPLES]
     assert run.done is not None and (run.done["answered"], run.done["invalid"], run.done["errors"]) == (11, 1, {})
     (task,) = evaluate(run.predictions).tasks
     assert (task.mode, task.overall.value, task.overall.invalid) == ("zero_shot", pytest.approx(11 / 12), 1)
@@ -71,7 +71,12 @@ def test_the_prompt_is_the_one_of_training_and_text_cot_asks_for_reasoning(data:
     with serving(stub) as url:
         for baseline in ("zero_shot", "text_cot"):
             config = config_of(
-                data, url, baseline=baseline, output=str(data.parent / baseline), limit=1, request={"temperature": 0}
+                data,
+                url,
+                baseline=baseline,
+                output_dir=str(data.parent / baseline),
+                limit=1,
+                request={"temperature": 0},
             )
             answer_dataset(config, endpoint_of(config))
     (first,) = answered(str(data.parent / "zero_shot"))
@@ -84,7 +89,7 @@ def test_the_prompt_is_the_one_of_training_and_text_cot_asks_for_reasoning(data:
 def test_a_run_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(data: Path) -> None:
     stub = Stub(lambda text, pictures: known(text))
     with serving(stub) as url:
-        whole = config_of(data, url, output=str(data.parent / "whole"))
+        whole = config_of(data, url, output_dir=str(data.parent / "whole"))
         answer_dataset(whole, endpoint_of(whole))
     count = len(stub.requests)
     assert count == 12
@@ -93,13 +98,13 @@ def test_a_run_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(data: Pat
         config = config_of(data, url, workers=1)
         with pytest.raises(EndpointDown):
             answer_dataset(config, endpoint_of(config, retries=0))
-        assert read_run(config.output).done is None and 3 <= len(answered(config.output)) <= 5
+        assert read_run(config.output_dir).done is None and 3 <= len(answered(config.output_dir)) <= 5
         dying.answer = lambda text, pictures: known(text)
         before = len(dying.requests)
         answer_dataset(config, endpoint_of(config))
         assert len(dying.requests) - before <= 12 - 5  # what was paid for is not asked again
-    assert answered(config.output) == answered(whole.output)
-    assert compare([read_run(config.output), read_run(whole.output)])[0].difference == 0
+    assert answered(config.output_dir) == answered(whole.output_dir)
+    assert compare([read_run(config.output_dir), read_run(whole.output_dir)])[0].difference == 0
 
 
 def test_refused_and_unreadable_samples_are_errors_with_their_ids_and_the_others_are_answered(data: Path) -> None:
@@ -109,7 +114,7 @@ def test_refused_and_unreadable_samples_are_errors_with_their_ids_and_the_others
     with serving(Stub(lambda text, pictures: 400 if "(1)" in text else known(text))) as url:
         config = config_of(data.parent / "bad", url)
         answer_dataset(config, endpoint_of(config))
-    found = {p.sample_id: p for p in answered(config.output)}
+    found = {p.sample_id: p for p in answered(config.output_dir)}
     assert (found[SAMPLES[1].id].error or "").startswith("RefusedRequest: the endpoint refuses a request")
     assert "names image 7" in (found[broken.id].error or "")
     assert [found[SAMPLES[n].id].correct for n in (0, 2)] == [True, True]
@@ -131,7 +136,13 @@ def test_the_command_prints_scores_and_counts_costs_over_both_halves(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(Stub(lambda text, pictures: known(text))) as url:
-        given = ["model=m", f"data={data}", f"output={data.parent / 'run'}", f"base_url={url}", "request.temperature=0"]
+        given = [
+            "model=m",
+            f"data={data}",
+            f"output_dir={data.parent / 'run'}",
+            f"base_url={url}",
+            "request.temperature=0",
+        ]
         for _ in range(2):
             cli.run(BaselineConfig, main, [*given, "price_in=10000", "price_out=100000"])
             printed = capsys.readouterr().out

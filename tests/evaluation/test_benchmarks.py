@@ -228,12 +228,12 @@ def test_the_command_makes_a_folder_that_knows_how_it_is_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mindcube_source(tmp_path / "source", 40)
-    cli.run(BenchmarkConfig, main, ["name=mindcube", f"source={tmp_path / 'source'}", f"output={tmp_path / 'out'}"])
+    cli.run(BenchmarkConfig, main, ["name=mindcube", f"data={tmp_path / 'source'}", f"output_dir={tmp_path / 'out'}"])
     assert "40 questions; the published evaluation has 200" in capsys.readouterr().err
     reader = SampleReader(tmp_path / "out", verify=True)
     assert len(reader) == 40 and not reader[0].has_imagination
     assert read_json(tmp_path / "out" / "manifest.json")["benchmark"]["name"] == "mindcube"
     assert averages(tmp_path / "out") is True
     with pytest.raises(SystemExit):
-        cli.run(BenchmarkConfig, main, ["name=mindcub", "source=x", "output=y"])
+        cli.run(BenchmarkConfig, main, ["name=mindcub", "data=x", "output_dir=y"])
     assert "did you mean 'mindcube'" in capsys.readouterr().err

@@ -118,16 +118,21 @@ def test_the_command_shows_modes_as_columns_and_writes_every_figure(
     pair: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = ",".join(str(run.folder) for run in pair)
-    cli.run(command.CompareConfig, command.main, [f"runs={folders}", f"output={tmp_path / 'out.json'}"])
+    cli.run(command.CompareConfig, command.main, [f"runs=[{folders}]", f"output_dir={tmp_path}"])
     printed = capsys.readouterr().out
-    written = json.loads((tmp_path / "out.json").read_text())
+    written = json.loads((tmp_path / "comparison.json").read_text())
     assert any("answer_only" in line and "imagination" in line for line in printed.splitlines())
     assert len(written["scores"]) == 2
     assert len(written["comparisons"][0]["gained"]) > len(written["comparisons"][0]["lost"])
     assert f"{100 * written['comparisons'][0]['difference']:+.1f}" in printed
-    with pytest.raises(SystemExit):
-        cli.run(command.CompareConfig, command.main, [f"runs={tmp_path}"])
-    assert "is no run of inference" in capsys.readouterr().err
+    for arguments, told in (
+        ([f"runs={tmp_path}"], "is no run of inference"),
+        ([f"runs={folders}"], f"a list stands in brackets: runs=[{folders}]"),
+        ([f"runs=[{folders}]", "output=a.json"], "'output' is called 'output_dir'"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.run(command.CompareConfig, command.main, arguments)
+        assert told in capsys.readouterr().err
 
 
 def test_seeds_have_an_interval_over_runs_and_one_over_runs_and_scenes(tmp_path: Path) -> None:

@@ -34,7 +34,13 @@ def test_right_reasoning_is_kept_and_the_rest_is_counted(tmp_path: Path, capsys:
     seal(tmp_path / "data", {})
     stub = Stub(reply)
     with serving(stub) as url:
-        given = [f"data={tmp_path / 'data'}", "model=m", f"output={tmp_path / 'out'}", f"base_url={url}", "attempts=2"]
+        given = [
+            f"data={tmp_path / 'data'}",
+            "model=m",
+            f"output_dir={tmp_path / 'out'}",
+            f"base_url={url}",
+            "attempts=2",
+        ]
         cli.run(TeacherConfig, main, given)
         assert len(stub.requests) == 1 + 2 + 1 + 1  # the wrong one is asked twice
         cli.run(TeacherConfig, main, given)

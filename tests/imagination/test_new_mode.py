@@ -38,4 +38,4 @@ def test_a_file_and_a_yaml_make_a_mode(tmp_path: Path) -> None:
         "infer.py", "checkpoint=run", f"data={data}", "mode=imagination", "mode.text.max_tokens=4", "output_dir=answers"
     )
     assert len((tmp_path / "answers/predictions.jsonl").read_text().splitlines()) == 4
-    assert "mode repeat" in run("-m", "ipt.imagination.preview", f"data={data}", "mode=repeat", "output=preview.png")
+    assert "imagination repeat" in run("-m", "ipt.training.preview", *common)

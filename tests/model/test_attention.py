@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
@@ -138,19 +138,19 @@ def varlen_reference(
     return torch.cat(out)
 
 
-@pytest.mark.parametrize("mode", [Mode.CAUSAL, Mode.FULL])
-@torch.no_grad()
-def test_flash_packs_pure_samples(mode: Mode) -> None:
-    table = SpanTable.from_spans(Span(i, n, mode, Expert.UNDERSTANDING, 0) for i, n in enumerate((5, 1, 9)))
-    q, k, v = inputs(table.num_tokens)
-    out = FlashAttention(table, q, kernel=varlen_reference)(0, q, k, v)
-    torch.testing.assert_close(out, exact(table, q, k, v), atol=2e-6, rtol=1e-5)
-
-
-def test_flash_refuses_what_it_cannot_express() -> None:
-    for table in (pack([8]), SpanTable.from_spans([Span(0, 4, Mode.CAUSAL, Expert.UNDERSTANDING, 0)] * 2)):
-        with pytest.raises(ValueError, match="one span per sample"):
-            FlashAttention(table, torch.empty(0), kernel=varlen_reference)
+@settings(max_examples=25)
+@given(span_tables())
+def test_flash_equals_dense_softmax_forward_and_backward(table: SpanTable) -> None:
+    assume(table.num_tokens)
+    ours, reference = inputs(table.num_tokens), inputs(table.num_tokens)
+    out = FlashAttention(table, ours[0], kernel=varlen_reference)(0, *ours)
+    expected = exact(table, *reference)
+    torch.testing.assert_close(out, expected, atol=2e-6, rtol=1e-5)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    (out * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for a, b in zip(ours, reference, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4)
 
 
 def test_a_back_end_that_cannot_run_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def write(folder: Path, rows: list[dict[str, Any]], name: str = "train-00000-of-
 def converted(tmp_path: Path, task: str, rows: list[dict[str, Any]], *more: str) -> list[SpatialSample]:
     write(tmp_path / "source", rows)
     convert(
-        parse(ConvertConfig, [f"task={task}", f"source={tmp_path / 'source'}", f"output={tmp_path / 'out'}", *more])
+        parse(ConvertConfig, [f"task={task}", f"data={tmp_path / 'source'}", f"output_dir={tmp_path / 'out'}", *more])
     )
     return list(SampleReader(tmp_path / "out", verify=True))
 
@@ -260,7 +260,7 @@ def test_lost_rows_are_noticed(tmp_path: Path) -> None:
 def exported(tmp_path: Path, samples: list[SpatialSample], *more: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     write_shards(tmp_path / "data", "train", samples)
     seal(tmp_path / "data", {})
-    export(parse(ExportConfig, [f"dataset={tmp_path / 'data'}", f"output={tmp_path / 'bagel'}", *more]))
+    export(parse(ExportConfig, [f"data={tmp_path / 'data'}", f"output_dir={tmp_path / 'bagel'}", *more]))
     files = sorted((tmp_path / "bagel").glob("*.parquet"))
     return read_json(tmp_path / "bagel" / "parquet_info.json"), [
         row for path in files for row in pq.read_table(path).to_pylist()
@@ -275,7 +275,7 @@ def exported(tmp_path: Path, samples: list[SpatialSample], *more: str) -> tuple[
 ])  # fmt: skip
 def test_our_samples_in_bagels_schema(tmp_path: Path, mode: str, outputs: list[str]) -> None:
     samples = [make_sample(number) for number in range(5)]
-    info, rows = exported(tmp_path, samples, f"mode={mode}", "rows_per_file=2", "data_dir=/data/ours")
+    info, rows = exported(tmp_path, samples, f"imagination={mode}", "rows_per_file=2", "data_dir=/data/ours")
     assert info == {
         f"/data/ours/chunk_{n}.parquet": {"num_row_groups": 1, "num_rows": rows} for n, rows in enumerate((2, 2, 1))
     }
@@ -299,9 +299,9 @@ def test_what_is_exported_is_read_back(tmp_path: Path) -> None:
 
 def test_a_sample_that_a_mode_cannot_show_is_located(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train-00000\.parquet, row 1: sample 'sample-00001', field 'rationale'"):
-        exported(tmp_path, [make_sample(0), make_sample(1, rationale="")], "mode=text_cot")
+        exported(tmp_path, [make_sample(0), make_sample(1, rationale="")], "imagination=text_cot")
     with pytest.raises(ValueError, match="unknown mode 'cot'"):
-        export(ExportConfig("data", "out", mode="cot"))
+        export(ExportConfig("data", "out", imagination="cot"))
 
 
 WORDS = st.text(st.sampled_from("abc ,?'"), min_size=1, max_size=12).map(str.strip).filter(bool)
@@ -331,7 +331,7 @@ def test_the_commands_run(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "ipt.samples.official"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [*program, "convert", "task=pt", f"source={tmp_path / 'source'}", f"output={tmp_path / 'out'}"],
+        [*program, "convert", "task=pt", f"data={tmp_path / 'source'}", f"output_dir={tmp_path / 'out'}"],
         capture_output=True, text=True, check=True, env=environment,
     )  # fmt: skip
     assert "1 shards in" in done.stdout and len(SampleReader(tmp_path / "out")) == 1

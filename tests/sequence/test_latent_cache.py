@@ -23,7 +23,7 @@ from ipt.sequence.transforms import normalised
 from tests.sequence.loading import GEOMETRY, SAMPLES, TOKENS, Words, contents, stored
 from tests.synthetic import make_sample
 
-COMMAND = "python -m ipt.training.cache_latents dataset=here"
+COMMAND = "python -m ipt.training.cache_latents data.train=here"
 PICTURES = [codec_pictures(Words(latents=True)(sample, 0, 0))[0] for sample in SAMPLES]
 
 
@@ -117,7 +117,8 @@ def test_a_missing_latent_names_sample_size_and_command(tmp_path: Path, codec: P
         latents=cache,
     )
     with pytest.raises(
-        ValueError, match=r"row 4, sample 'sample-00099' .*imagination: .* at 16x16 pixels.*cache_latents dataset=here"
+        ValueError,
+        match=r"row 4, sample 'sample-00099' .*imagination: .* at 16x16 pixels.*cache_latents data.train=here",
     ):
         list(itertools.islice(loader, 1))
 

@@ -75,10 +75,10 @@ def test_the_report_is_the_same_from_archives_and_pairs_arms_by_seed(done: Path,
     unpack(tmp_path / "packed", tmp_path / "again")
     texts = []
     for folder in (done / "out", tmp_path / "again"):
-        path = report(ReportConfig(str(folder), str(tmp_path / f"{folder.name}.md"), data=str(done / "data")))
+        path = report(ReportConfig(str(folder), str(tmp_path / "told"), data=str(done / "data")))
         texts.append(path.read_text())
     assert texts[0] == texts[1]
-    values = read_json(tmp_path / "out.json")
+    values = read_json(tmp_path / "told" / "out.json")
     assert values["contrasts"]["same"]["values"] == [0.0, 0.0]
     accuracies = values["mvc"]["accuracy"]
     primary = [gt - label for gt, label in zip(

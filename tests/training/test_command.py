@@ -22,7 +22,6 @@ from tests.sequence.loading import SAMPLES
 from tests.training.runs import ROOT
 from tests.waiting import HANGS, until
 
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 SHORT = ("trainer.steps=2", "checkpoints.every=1", "optim.warmup_steps=1")
 
 
@@ -45,20 +44,25 @@ def composed(*overrides: str) -> TrainConfig:
     return train_config(OmegaConf.to_container(command.COMMAND.compose(overrides), resolve=True))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_composes_passes_the_checks_and_can_be_planned(name: str) -> None:
-    config = composed(f"experiment={name}", "dry_run=true")
-    task, mode = name.removesuffix("_bagel").split("_", 1)
-    assert config.name == name and config.output_dir == f"outputs/{name}"
-    assert list(config.task.names) == [task]
-    assert set(config.imagination.modes) == ({"ipt", "label_only"} if mode == "mixed" else {mode})
+@pytest.mark.parametrize("experiment", [(), ("experiment=bagel",)], ids=lambda found: found[0] if found else "tiny")
+@pytest.mark.parametrize("task", ["pet", "pt", "mvc", "all"])
+def test_every_task_and_imagination_composes_passes_the_checks_and_can_be_planned(
+    task: str, experiment: tuple[str, ...]
+) -> None:
+    for mode in ("label_only", "text_cot", "caption", "ipt", "mixed"):
+        config = composed(*experiment, f"task={task}", f"imagination={mode}", "dry_run=true")
+        assert config.name == f"{task}_{mode}{'_bagel' * bool(experiment)}"
+        assert config.output_dir == f"outputs/{config.name}"
+        assert list(config.task.names) == (["pet", "pt", "mvc"] if task == "all" else [task])
+        assert set(config.imagination.modes) == ({"ipt", "label_only"} if mode == "mixed" else {mode})
+        assert list(config.sequence.observe) == (["vae", "vit"] if mode in ("ipt", "mixed") else ["vit"])
     text = plan(config)
-    assert ("to be set before training: model.preset=bagel_7b_mot" in text) == name.endswith("bagel")
-    assert ("bagel_7b_mot" if name.endswith("bagel") else "tiny") in text and "tokens per step" in text
+    assert ("to be set before training: model.preset=bagel_7b_mot" in text) == bool(experiment)
+    assert ("bagel_7b_mot" if experiment else "tiny") in text and "tokens per step" in text
 
 
-def test_the_paper_values_are_those_of_the_bagel_experiments() -> None:
-    config = composed("experiment=pet_ipt_bagel", "dry_run=true")
+def test_the_paper_values_are_those_of_the_bagel_experiment() -> None:
+    config = composed("experiment=bagel", "dry_run=true")
     assert (config.optim.lr, config.optim.beta2, config.optim.eps, config.optim.warmup_steps) == (
         1e-5,
         0.95,
@@ -67,7 +71,10 @@ def test_the_paper_values_are_those_of_the_bagel_experiments() -> None:
     )
     assert (config.ema.decay, config.optim.clip, config.trainer.steps) == (0.9999, 1.0, 25000)
     assert (config.loader.budget, config.sequence.max_sample_tokens, config.loader.packs_per_step) == (24576, 24576, 8)
-    assert (config.full_sequence.resolution("pet").input_side, config.resolution.imagination) == (1024, 64)
+    for task, sizes in {"pet": (1024, 512, 64), "pt": (512, 256, 32), "mvc": (512, 256, 64)}.items():
+        for chosen in (task, "all"):
+            size = composed("experiment=bagel", f"task={chosen}", "dry_run=true").full_sequence.resolution(task)
+            assert (size.input_side, size.input_min_side, size.imagination) == sizes
     assert config.trainer.dtype == "bfloat16" and config.trainer.checkpoint_activations
 
 
@@ -81,7 +88,7 @@ def test_one_seed_is_that_of_everything_that_is_drawn() -> None:
 
 def test_the_plan_divides_the_weights_among_those_that_share_them(data: Path) -> None:
     def memory(*overrides: str) -> float:
-        text = plan(composed("experiment=mvc_ipt_bagel", "dry_run=true", f"data.train={data}", *overrides))
+        text = plan(composed("experiment=bagel", "task=mvc", "dry_run=true", f"data.train={data}", *overrides))
         assert "set model.init" in text and "20 rows" in text
         return float(re.search(r"process: ([\d.,]+) GB of weights", text)[1].replace(",", ""))  # type: ignore[index]
 
@@ -143,6 +150,17 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
         (["trainer.hang_minutes=-1"], r"hang_minutes must be at least 0"),
         (["distributed=ddp", "dry_run=false"], r"there is no dataset"),
         (["data.limit=many"], r"'many'.*Integer"),
+        (["model.attention=flash"], r"flash computes in bfloat16 on a GPU: set trainer.dtype=bfloat16"),
+        (
+            ["model.attention=flash", "trainer.dtype=bfloat16"],
+            r"needs flash-attn, which is not installed \(pip install",
+        ),
+        (["model.latent_side=7"], r"tables of tiny have 7 x 7"),
+        (["model.preset=null"], r"takes the shape of model.init, which is not set"),
+        (["experiment=pet_ipt"], r"'experiment=pet_ipt' is not valid any more; write task=pet imagination=ipt$"),
+        (["experiment=mvc_text_cot_bagel"], r"write experiment=bagel task=mvc imagination=text_cot$"),
+        (["trainer.optim.lr=0.1"], r"write optim.lr=0.1$"),
+        (["-m", "trainer.loss.chunk=1,2"], r"write loss.chunk=1,2$"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and value else "",
 )
@@ -165,7 +183,7 @@ def test_an_unknown_key_in_a_file_is_named_with_the_valid_ones() -> None:
 def test_a_run_trains_exports_and_continues(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     validation = [f"data.validation={data}", "data.validation_packs=1"]
-    arguments = ["experiment=mvc_mixed", f"data.train={data}", f"output_dir={run}", *validation, *SHORT]
+    arguments = ["task=mvc", "imagination=mixed", f"data.train={data}", f"output_dir={run}", *validation, *SHORT]
     command.main(arguments)
     assert {"metrics.jsonl", "curves.png", "config.json", "model", "assets", "checkpoints"} <= {
         p.name for p in run.iterdir()
@@ -193,7 +211,7 @@ def test_one_command_starts_two_processes_and_one_process_continues(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [
-        "experiment=mvc_ipt",
+        "task=mvc",
         f"data.train={data}",
         f"output_dir={tmp_path}",
         *SHORT,
@@ -211,7 +229,7 @@ def test_one_command_starts_two_processes_and_one_process_continues(
 @pytest.mark.long
 def test_a_signal_through_the_launcher_saves_and_ends_cleanly(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ["experiment=mvc_ipt", f"data.train={data}", f"output_dir={run}", "loader.packs_per_step=2"]
+    arguments = ["task=mvc", f"data.train={data}", f"output_dir={run}", "loader.packs_per_step=2"]
     more = ["trainer.steps=1000000", "checkpoints.every=1000000", "distributed=ddp", "launch.gpus=2"]
     command_line = [sys.executable, "train.py", *arguments, *more]
     process = subprocess.Popen(command_line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -230,10 +248,10 @@ def test_a_dataset_of_another_task_and_an_unwritable_folder_are_named(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        command.main(["experiment=pet_ipt", f"data.train={data}", f"output_dir={tmp_path / 'run'}", *SHORT])
+        command.main([f"data.train={data}", f"output_dir={tmp_path / 'run'}", *SHORT])
     assert "holds samples of the tasks mvc, the run is for pet" in capsys.readouterr().err
     GlobalHydra.instance().clear()
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit):
-        command.main(["experiment=mvc_ipt", f"data.train={data}", f"output_dir={tmp_path / 'file' / 'run'}", *SHORT])
+        command.main(["task=mvc", f"data.train={data}", f"output_dir={tmp_path / 'file' / 'run'}", *SHORT])
     assert "cannot be written" in capsys.readouterr().err

@@ -21,17 +21,15 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 
 import train as command
-from ipt.common.cli import parse
 from ipt.common.files import sha256_file
 from ipt.samples.store import seal, write_shards
-from ipt.training.cache_latents import CacheConfig
 from ipt.training.cache_latents import main as cache_latents
 from tests.sequence.loading import SAMPLES
 from tests.training.runs import largest_file
 from tests.training.test_trainer import lasting
 
 SMALL = (
-    "experiment=mvc_ipt",
+    "task=mvc",
     "model=micro",
     "resolution=micro",
     "loader.budget=512",
@@ -98,8 +96,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Begun:
     write_shards(data, "train", SAMPLES[:20])
     seal(data, {})
     train(f"data.train={data}", f"output_dir={whole}")
-    sizes = ["input_side=32", "input_min_side=16", "vit_side=32", "vit_min_side=16", "imagination=4"]
-    cache_latents(parse(CacheConfig, [f"dataset={data}", f"model={whole / 'model'}", f"output={cache}", *sizes]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["cache_latents"])
+        cache_latents([*SMALL, f"data.train={data}", f"data.cache={cache}", f"output_dir={whole}"])
     begun = Begun(folder / "begun", data, cache, whole)
     train(*begun.overrides(), steps=2)
     return begun

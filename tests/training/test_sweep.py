@@ -39,9 +39,9 @@ def job(tmp_path: Path, number: int, *overrides: str) -> Job:
 def test_every_study_sweeps_over_runs_that_pass_the_checks(
     study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command.main(["-m", f"study={study}", "experiment=pet_ipt", "dry_run=true", f"hydra.sweep.dir={tmp_path}"])
+    command.main(["-m", f"study={study}", "dry_run=true", f"hydra.sweep.dir={tmp_path}"])
     printed = capsys.readouterr().out
-    folders = [line.split(" in ")[1] for line in printed.splitlines() if line.startswith("run pet_ipt in ")]
+    folders = [line.split(" in ")[1] for line in printed.splitlines() if line.startswith("run pet_")]
     assert len(folders) == len(set(folders)) == printed.count("| planned") == 9
     assert (tmp_path / SUMMARY).read_text() in printed
 

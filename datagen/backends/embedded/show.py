@@ -34,7 +34,7 @@ class ShowConfig:
     """Write a contact sheet of one scene of the embedded simulator (views, depth, instances, plan).
 
     preset: home or blocks; renderer: auto, mujoco or ray; size: pixels of a view; fov: vertical degrees; scene_file: an
-    MJCF or GLB file instead of a generated scene; output: the PNG to write.
+    MJCF or GLB file instead of a generated scene; output_dir: where scene.png goes.
     """
 
     seed: int = 0
@@ -45,7 +45,7 @@ class ShowConfig:
     fov: float = 70.0
     views: int = 4
     scene_file: str | None = None
-    output: str = "scene.png"
+    output_dir: str = "outputs/show"
 
 
 def contact_sheet(backend: EmbeddedBackend, info: SceneInfo, config: ShowConfig) -> RGB:
@@ -153,11 +153,12 @@ def show(config: ShowConfig) -> None:
     chosen = EmbeddedConfig(preset=config.preset, renderer=config.renderer, scene_file=config.scene_file)
     with EmbeddedBackend(chosen) as backend:
         info = backend.load(backend.scenes(config.split)[0 if config.scene_file else config.seed])
-        write_bytes(Path(config.output), encode_image(contact_sheet(backend, info, config)))
+        path = Path(config.output_dir) / "scene.png"
+        write_bytes(path, encode_image(contact_sheet(backend, info, config)))
         names = sorted({thing.category for thing in backend.objects() if not thing.is_structure})
         print(f"{info.scene_id}: {len(info.rooms)} rooms ({', '.join(room.kind for room in info.rooms)})")
         print(f"{len(backend.objects())} objects, {len(names)} categories: {', '.join(names)}")
-        print(f"drawn by {backend.version}; wrote {config.output}")
+        print(f"drawn by {backend.version}; wrote {path}")
 
 
 if __name__ == "__main__":

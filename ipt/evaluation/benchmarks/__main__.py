@@ -18,22 +18,22 @@ from ipt.samples.store import seal, write_shards
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Convert a published evaluation set, downloaded into the folder source, into a folder of samples.
+    """Convert a published evaluation set, downloaded into the folder data, into a folder of samples.
 
     name: pet_ai2thor, pet_habitat, pet_sat, mvc_ai2thor, mvc_scannet, mvc_messytable, pt_ai2thor, pt_real, mindcube, all_angles.
     The manifest remembers the name and how the set is scored.
     """
 
     name: str
-    source: str
-    output: str
+    data: str
+    output_dir: str
 
 
 def main(config: BenchmarkConfig) -> None:
     """Write shards and, last, the manifest; says where the number of questions is not the published one."""
     if config.name not in BENCHMARKS:
         raise UserError(unknown_name("benchmark", config.name, BENCHMARKS))
-    benchmark, source, output = BENCHMARKS[config.name], Path(config.source), Path(config.output)
+    benchmark, source, output = BENCHMARKS[config.name], Path(config.data), Path(config.output_dir)
     if not source.exists():
         raise MissingFile(f"{source} does not exist; download {benchmark.origin} into it")
     count = 0

@@ -30,15 +30,15 @@ Schema = Literal["viewer", "interleaved"]
 class ConvertConfig:
     """Convert a published dataset into a folder of samples that training and evaluation read.
 
-    ``source``: folder (or file) of an 'ipt' or evaluation variant in either schema. ``companions``: folders of other training
+    ``data``: folder (or file) of an 'ipt' or evaluation variant in either schema. ``companions``: folders of other training
     variants of the same rows in the interleaved schema (answer-only, text CoT): their system prompts are taken over, and their
     reasoning, where image and question agree. ``schema``: viewer or interleaved, where a folder holds files of both.
     ``arrow``: PET's version with the direction drawn. ``verify=false`` reads only the headers of images.
     """
 
     task: str
-    source: str
-    output: str
+    data: str
+    output_dir: str
     split: str = "train"
     companions: list[str] = field(default_factory=list)
     schema: str = "auto"
@@ -105,16 +105,16 @@ def schema_of(path: Path, task: Task) -> Schema:
 def source_files(config: ConvertConfig, task: Task) -> tuple[Schema, list[Path]]:
     """The files to convert, all of one schema."""
     by_schema: dict[Schema, list[Path]] = {}
-    for path in parquet_files(Path(config.source)):
+    for path in parquet_files(Path(config.data)):
         by_schema.setdefault(schema_of(path, task), []).append(path)
     if config.schema == "auto" and len(by_schema) > 1:
         raise UserError(
-            f"{config.source} holds files of both schemas (the releases' converter writes its own beside the originals); choose "
+            f"{config.data} holds files of both schemas (the releases' converter writes its own beside the originals); choose "
             f"with schema=viewer or schema=interleaved: {', '.join(str(files[0]) for files in by_schema.values())}"
         )
     schema = next(iter(by_schema)) if config.schema == "auto" else cast(Schema, config.schema)
     if schema not in by_schema:
-        raise UserError(f"{config.source} holds no file of schema '{schema}'; it holds: {', '.join(by_schema)}")
+        raise UserError(f"{config.data} holds no file of schema '{schema}'; it holds: {', '.join(by_schema)}")
     return schema, by_schema[schema]
 
 
@@ -142,7 +142,7 @@ def convert(config: ConvertConfig) -> None:
                 sample = replace(sample, rationale=rationale)
             yield sample
 
-    output = Path(config.output)
+    output = Path(config.output_dir)
     shards = write_shards(output, f"{task}-{split}", samples())
     systems, thoughts, remarks = texts.prompts(task)
     if matched:
@@ -153,7 +153,7 @@ def convert(config: ConvertConfig) -> None:
         remarks.append(
             "these rows hold no system prompts; profile 'release' needs some: name a folder of interleaved rows in companions="
         )
-    seal(output, {"source": Path(config.source).name, "task": task, "schema": schema, "remarks": remarks})
+    seal(output, {"source": Path(config.data).name, "task": task, "schema": schema, "remarks": remarks})
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     print(f"{len(shards)} shards in {output}")

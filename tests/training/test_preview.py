@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 
+from ipt.common.hydra_command import Command
 from ipt.common.images import MAX_PIXELS, decode_image
-from ipt.imagination.preview import PreviewConfig, preview
 from ipt.samples.store import SCHEMA, write_shard
 from ipt.sequence.describe import ranges
-from ipt.sequence.settings import Resolution
-from tests.imagination.examples import GEOMETRY, example, noise_picture, plain
+from ipt.training.build import make_assets, make_loader, readers
+from ipt.training.command import register
+from ipt.training.config import train_config
+from ipt.training.distributed import World
+from ipt.training.preview import main
+from tests.imagination.examples import example, noise_picture, plain
 
 ROOT = Path(__file__).parents[2]
-SMALL: dict[str, Any] = {"resolution": Resolution(16, 8, 16, 8, 2), "geometry": GEOMETRY, "vocabulary": 400}
 
 
 def shard(folder: Path, **cells: Any) -> Path:
@@ -34,16 +39,24 @@ def shard(folder: Path, **cells: Any) -> Path:
     return path
 
 
+def overrides(path: Path, folder: Path, *more: str) -> list[str]:
+    sizes = ["input_side=16", "input_min_side=8", "vit_side=16", "vit_min_side=8", "imagination=2"]
+    return [
+        "task=all",
+        f"data.train={path}",
+        f"output_dir={folder}",
+        *(f"resolution.{size}" for size in sizes),
+        "sequence.dropout.text=1",
+        *more,
+    ]
+
+
 def test_the_command_prints_every_segment_and_draws_the_mask(tmp_path: Path) -> None:
-    values = {f"{key}.{name}": v for key in ("resolution", "geometry") for name, v in SMALL[key].__dict__.items()}
-    arguments = [f"{key}={value}" for key, value in values.items()]
-    command = [sys.executable, "-m", "ipt.imagination.preview", f"data={shard(tmp_path)}", "row=2", *arguments]
-    result = subprocess.run(
-        [*command, f"output={tmp_path / 'mask.png'}", "ipt.bottleneck=1", "dropout.text=1"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    arguments = overrides(shard(tmp_path), tmp_path, "row=2", "imagination.ipt.bottleneck=1")
+    command = [sys.executable, "-m", "ipt.training.preview", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     head, *lines = result.stdout.splitlines()
-    assert head == "sample 'mvc-0' (mvc), mode ipt, profile default, epoch 0"
+    assert head == "sample 'mvc-0' (mvc), imagination ipt, profile default, epoch 0"
     table = [line.split(maxsplit=6) for line in lines[1:-1]]
     assert [row[1:3] for row in table[:13]] == [
         *[["observation", "vae"], ["observation", "vit"]] * 4,
@@ -56,7 +69,7 @@ def test_the_command_prints_every_segment_and_draws_the_mask(tmp_path: Path) -> 
     assert [row[3] for row in table[9:12]] == ["6", "6", "6"] and table[9][4] == "flow"
     assert table[9][6].startswith("0-8 ") and table[10][6].startswith("8 ") and table[12][6].startswith("8, 10-11 ")
     assert [row[:2] for row in table[13:]] == [["-", "system"], ["-", "question"]]
-    mask = decode_image(tmp_path / "mask.png")
+    mask = decode_image(tmp_path / "preview.png")
     colours = {tuple(colour) for colour in mask.reshape(-1, 3)[::97]}
     assert {(76, 120, 168), (84, 162, 75), (245, 133, 24), (178, 121, 162)} <= colours
 
@@ -81,11 +94,37 @@ def test_the_command_prints_every_segment_and_draws_the_mask(tmp_path: Path) -> 
         ({"imagination": {"bytes": b"no image", "path": None}}, "field 'imagination': not a PNG"),
     ],
 )
-def test_wrong_data_is_located(tmp_path: Path, cells: dict[str, Any], message: str) -> None:
+def test_wrong_data_is_located(
+    tmp_path: Path, cells: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = shard(tmp_path, **cells)
-    config = PreviewConfig(str(path), row=1, output=str(tmp_path / "mask.png"), **SMALL)
-    with pytest.raises(ValueError, match=rf"samples\.parquet, row 1: sample 'pt-0', {message}"):
-        preview(config)
+    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["preview"])
+        main(overrides(path, tmp_path, "row=1"))
+    assert ended.value.code == 2
+    assert re.search(rf"samples\.parquet, row 1: sample 'pt-0', {message}", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("imagination", ["ipt", "caption"])
+def test_it_is_the_sequence_of_the_training_with_the_same_settings(
+    imagination: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sizes, mixture and texts come from the same keys: nothing is typed again."""
+    monkeypatch.setattr(sys, "argv", ["preview"])
+    given = overrides(shard(tmp_path), tmp_path, f"imagination={imagination}", "data.profile=brief")
+    given += ["loader.max_samples=1", "sequence.dropout.text=0"]
+    command = Command("train")
+    register(command)
+    config = train_config(OmegaConf.to_container(command.compose([*given, "trainer.steps=1"]), resolve=True))  # type: ignore[arg-type]
+    datasets = readers(config)
+    assets = make_assets(config, list(datasets.values()), None)
+    loader = make_loader(config, datasets, assets, World())
+    packs = {pack.origins[0].sample_id: pack for _, pack in zip(range(3), loader, strict=False)}
+    for sample_id, pack in packs.items():
+        main([*given, f"row={('pet-0', 'pt-0', 'mvc-0').index(sample_id)}"])
+        lines = capsys.readouterr().out.splitlines()[2:-1]
+        shown = sum(int(line.split()[3]) for line in lines if line.split()[0] != "-")
+        assert shown == pack.spans.num_tokens, lines
 
 
 def test_ranges() -> None:
