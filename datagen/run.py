@@ -21,7 +21,7 @@ from datagen.engine import make_units
 from datagen.progress import Progress
 from datagen.tasks import TASKS
 from datagen.tasks.base import Question
-from datagen.units import UnitRef, open_backend, read_candidate, read_unit
+from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures
 from datagen.yields import NoYield, Yields
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
 from ipt.common.revision import code_revision, source_digest
@@ -70,6 +70,7 @@ class Part:
     shards: int = 0
     samples: int = 0
     yields: Yields = field(default_factory=Yields)
+    licences: set[str] = field(default_factory=set)
     kept: dict[int, UnitRef] = field(default_factory=dict)
 
     @property
@@ -96,9 +97,12 @@ class Part:
             if SampleReader(path).ids() != [pick.question.candidate_id for pick in self.picks]:
                 raise CorruptFile(f"{path} does not hold the samples this run gives; delete it and run again")
         else:
+            for pick in self.picks:  # an earlier command released them when it had written this shard
+                restore_pictures(self.config, pick.stored.unit, pick.stored.header)
             write_shard(path, (self.sample(pick) for pick in self.picks))
         self.shards += 1
         self.samples += len(self.picks)
+        self.licences |= {pick.stored.header["licence"] for pick in self.picks}
         self.picks.clear()
 
     def release(self, number: int, waiting: Mapping[str, Stored]) -> None:
@@ -107,6 +111,15 @@ class Part:
         needed = {stored.unit.number for stored in (*waiting.values(), *(pick.stored for pick in self.picks))}
         for unit in [unit for unit in self.kept.values() if unit.number not in needed]:
             self.kept.pop(unit.number).pictures.unlink(missing_ok=True)
+
+    def report(self) -> dict[str, Any]:
+        """What the manifest says of this part's samples, as JSON values."""
+        return {
+            "samples": self.samples,
+            "yields": self.yields.to_json(),
+            "scene_errors": self.yields.errors,
+            "licences": sorted(self.licences),
+        }
 
     def sample(self, pick: Pick) -> SpatialSample:
         """The finished record of a pick."""
@@ -153,7 +166,7 @@ def generate(config: RunConfig, progress: Progress | None = None) -> dict[str, A
             backend = open_backend(config)
             backend.require(TASKS[config.task.name](config.task).required, f"task '{config.task.name}'")
             select(part, progress or Progress(config.part_samples))
-            write_json(done, {"samples": part.samples, "yields": part.yields.to_json()})
+            write_json(done, part.report())
         return seal_if_complete(part)
 
 
@@ -169,7 +182,7 @@ def select(part: Part, progress: Progress) -> None:
     with closing(make_units(config, part.work)) as units, closing(progress):
         for number in units:
             header = read_unit(UnitRef(part.work, number))
-            part.yields.add(Yields.from_json(header["yields"]))
+            part.yields.add(Yields.from_json(header["yields"], header["errors"]))
             before = selector.remaining
             for record in header["candidates"]:
                 name = sample_id(config, header, record)
@@ -279,12 +292,14 @@ def seal_if_complete(part: Part) -> dict[str, Any]:
     try:
         if not all(report.is_file() for report in reports):
             return {**content, "complete": False, **read_json(part.work / "done.json")}
-        yields = Yields()
-        for report in reports:
-            yields.add(Yields.from_json(read_json(report)["yields"]))
+        whole = Part(config, part.revision, part.sources)
+        for done in map(read_json, reports):
+            whole.samples += done["samples"]
+            whole.licences |= set(done["licences"])
+            whole.yields.add(Yields.from_json(done["yields"], done["scene_errors"]))
     except FileNotFoundError:  # another part finished last and has just sealed the folder
         return read_manifest(part.folder)
-    seal(part.folder, {**content, "complete": True, "yields": yields.to_json()})
+    seal(part.folder, {**content, "complete": True, **whole.report()})
     shutil.rmtree(part.folder / ".work", ignore_errors=True)
     return read_manifest(part.folder)
 

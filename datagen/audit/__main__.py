@@ -23,8 +23,9 @@ from ipt.samples.sample import SpatialSample
 class AuditConfig:
     """Audit sealed folders of samples (or single shards; several with commas) together: audit.json and audit.html.
 
-    They go to output, by default the first folder. recompute renders every stored camera again and recomputes the answers;
-    it needs the simulator that made the samples. The exit status is 1 if a bar does not hold.
+    They go to output, by default the first folder (for SHARD.parquet the folder SHARD-audit beside it). recompute renders
+    every stored camera again and recomputes the answers; it needs the simulator that made the samples. The exit status is 1
+    if a bar does not hold.
     """
 
     folders: str
@@ -63,10 +64,15 @@ def recomputation(folders: list[Path], stack: ExitStack) -> Recheck:
     return again
 
 
+def beside(source: Path) -> Path:
+    """Where an audit goes by default: into the folder that it is about, or into one beside the shard."""
+    return source.parent / f"{source.stem}-audit" if source.is_file() else source
+
+
 def main(config: AuditConfig) -> None:
     """Write the audit and print every bar."""
     folders = [Path(folder) for folder in config.folders.split(",")]
-    output = Path(config.output) if config.output else folders[0]
+    output = Path(config.output) if config.output else beside(folders[0])
     with ExitStack() as stack:
         again: Recheck | None = None
         if config.recompute:

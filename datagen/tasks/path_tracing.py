@@ -52,6 +52,11 @@ class PathTracing(SpatialTask):
     name: ClassVar[Task] = "pt"
     config: PathTracingConfig
 
+    @property
+    def required(self) -> frozenset[str]:
+        oblique = any(variant.startswith("dh") for variant in self.config.variants)
+        return super().required | ({"oblique_cut"} if oblique else frozenset())
+
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         config = self.config
         # Nowhere in a single room are four nouns each seen without the others (measured on homes): spare the search.
@@ -165,7 +170,8 @@ class PathTracing(SpatialTask):
             return None
         frame = scene.render([resized(found.camera, scene.image_size)], ("rgb", "depth", "instance"))[0]
         stats = scene.stats(frame)
-        if not (scene.acceptable(stats, yields, "side_view") and search.shows(puzzle, stats, absent)):
+        shows = scene.acceptable(stats, yields, "side_view") and search.shows(puzzle, stats, absent)
+        if not yields.check("side_view.final", shows):
             return None
         facts = self._facts(scene, puzzle, frame, stats, trip)
         if frame.rgb is None or not verify.agrees("pt", facts, {"side_view": frame}, scene.objects, yields):
@@ -228,7 +234,7 @@ class PathTracing(SpatialTask):
         walk = sight.walk
         camera = dollhouse_camera(scene, walk) if trip.variant.startswith("dh") else self._map_camera(scene, walk)
         above = scene.backend.render([camera], ("rgb", "depth"), TOP_DOWN_HIDES)[0]
-        marks, labels = map_marks(walk, facts, camera)
+        marks, labels = map_marks(walk, facts, camera, scene.info.floor_z)
         images = [scene.encode(annotate.draw(above, scene.info.floor_z, marks, labels), "map", camera)]
         cameras = trip.waypoint_cameras(sight, scene.image_size)
         pictures: tuple[Modality, ...] = ("rgb",)
@@ -242,7 +248,8 @@ class PathTracing(SpatialTask):
         margin = self.config.map_margin_m
         low = np.maximum(walk.path.points[:, :2].min(axis=0) - margin, np.asarray(scene.info.bounds_min[:2]) - 0.2)
         high = np.minimum(walk.path.points[:, :2].max(axis=0) + margin, np.asarray(scene.info.bounds_max[:2]) + 0.2)
-        return top_down_camera((float(low[0]), float(low[1]), float(high[0]), float(high[1])), scene.image_size)
+        region = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+        return top_down_camera(region, scene.image_size, scene.info.floor_z)
 
 
 def compass(angle: float) -> str:
@@ -255,14 +262,17 @@ def dollhouse_camera(scene: SceneView, walk: Walk) -> Camera:
     size = np.asarray(scene.info.bounds_max[:2]) - np.asarray(scene.info.bounds_min[:2])
     distance = float(np.clip(1.1 * size.max(), 5.0, 11.0))
     x, y = walk.midpoint[0], walk.midpoint[1] - distance * math.cos(DOLLHOUSE_PITCH)
-    pose = CameraPose((float(x), float(y), -distance * math.sin(DOLLHOUSE_PITCH)), math.pi / 2, DOLLHOUSE_PITCH)
+    z = scene.info.floor_z - distance * math.sin(DOLLHOUSE_PITCH)
+    pose = CameraPose((float(x), float(y), z), math.pi / 2, DOLLHOUSE_PITCH)
     return Camera(pose, scene.image_size, scene.image_size, DOLLHOUSE_FOV_DEG)
 
 
-def map_marks(walk: Walk, facts: Mapping[str, Any], camera: Camera) -> tuple[list[annotate.Mark], list[annotate.Label]]:
+def map_marks(
+    walk: Walk, facts: Mapping[str, Any], camera: Camera, floor_z: float
+) -> tuple[list[annotate.Mark], list[annotate.Label]]:
     """The path with its waypoints, or only M1 with the heading, and the arrow to the queried side."""
     variant, heading = facts["variant"], math.radians(facts["heading_deg"])
-    middle = np.array([*walk.midpoint, 0.0])
+    middle = np.array([*walk.midpoint, floor_z])
     marks, labels = [], []
     if variant.endswith("midpoint"):
         marks.append(

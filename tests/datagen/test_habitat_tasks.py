@@ -13,7 +13,7 @@ from datagen.backends.base import SceneError
 from datagen.backends.habitat.backend import HabitatConfig
 from datagen.config import RunConfig, run_config
 from datagen.progress import Progress
-from datagen.tasks import TASK_CONFIGS
+from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import CounterfactualConfig
 from datagen.units import close_backends
 from ipt.samples.store import SampleReader
@@ -83,6 +83,13 @@ def test_what_habitat_lacks_is_an_error_before_the_first_scene(tmp_path: Path) -
     wrong = TASK_CONFIGS["pet"](name="pet", counterfactuals=CounterfactualConfig(enabled=True))
     with pytest.raises(SceneError, match="edit_scene"):
         run.generate(settings(tmp_path, "pet", "/no/such/python", task=wrong))
+    for variants in (("dh_midpoint",), ("td_ego_dir", "dh_midpoint")):
+        oblique = TASK_CONFIGS["pt"](name="pt", variants=variants)
+        with pytest.raises(SceneError, match="oblique_cut"):
+            run.generate(
+                settings(tmp_path, "pt", "/no/such/python", task=oblique, output_dir=str(tmp_path / str(len(variants))))
+            )
+    assert "oblique_cut" not in TASKS["pt"](TASK_CONFIGS["pt"](name="pt")).required
 
 
 @pytest.mark.parametrize("preset", ["hm3d", "mp3d", "replica_cad", "hssd"])
