@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,12 @@ from typing import Any
 
 from datagen.config import RunConfig
 from datagen.engine import make_units
-from datagen.progress import Progress
 from datagen.tasks import TASKS
 from datagen.tasks.base import Question
 from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures
 from datagen.yields import NoYield, Yields
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
+from ipt.common.progress import Meter
 from ipt.common.revision import code_revision, source_digest
 from ipt.common.seeding import generator
 from ipt.samples.sample import Provenance, SpatialSample
@@ -150,7 +151,7 @@ class Part:
         )
 
 
-def generate(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
+def generate(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
     """Make or finish this part of the dataset and return its manifest (of the part, while other parts are unfinished).
 
     Raises ``ValueError`` for settings that contradict what the folder holds, ``NoYield`` where filters let nothing
@@ -165,21 +166,22 @@ def generate(config: RunConfig, progress: Progress | None = None) -> dict[str, A
         if not done.is_file():
             backend = open_backend(config)
             backend.require(TASKS[config.task.name](config.task).required, f"task '{config.task.name}'")
-            select(part, progress or Progress(config.part_samples))
+            select(part, quiet)
             write_json(done, part.report())
         return seal_if_complete(part)
 
 
-def select(part: Part, progress: Progress) -> None:
+def select(part: Part, quiet: bool) -> None:
     """Read units in order until the selector has what it wants; write shards on the way."""
-    config = part.config
+    config, started = part.config, time.monotonic()
+    meter = Meter("samples", config.part_samples, quiet=quiet)
     task = TASKS[config.task.name](config.task)
     selector = task.selector(
         config.part_samples, generator(config.seed, "selection", task.name, config.split, config.part[0])
     )
     waiting: dict[str, Stored] = {}
     idle = 0
-    with closing(make_units(config, part.work)) as units, closing(progress):
+    with closing(make_units(config, part.work)) as units, closing(meter):
         for number in units:
             header = read_unit(UnitRef(part.work, number))
             part.yields.add(Yields.from_json(header["yields"], header["errors"]))
@@ -194,7 +196,10 @@ def select(part: Part, progress: Progress) -> None:
             part.release(number, waiting)
             found = before - selector.remaining
             part.yields.count("selection.balance", len(header["candidates"]), len(header["candidates"]) - found)
-            progress.update(found, number + 1, part.yields)
+            done = config.part_samples - selector.remaining
+            rate = done / max(time.monotonic() - started, 1e-9)
+            note = f"{rate:.2f}/s, {done / (number + 1):.2f} per scene, {part.yields.worst()}"
+            meter.update(done, note)
             idle = 0 if found else idle + 1
             if not selector.remaining:
                 break
@@ -246,9 +251,9 @@ def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
     if old["config_sha256"] != new["config_sha256"]:
         theirs, ours = flat(old["config"]), flat(new["config"])
         keys = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
-        told = ", ".join(f"{key}={theirs.get(key)} (now {ours.get(key)})" for key in keys)
+        differing = ", ".join(f"{key}={theirs.get(key)} (now {ours.get(key)})" for key in keys)
         raise ValueError(
-            f"{folder} was made with other settings: {told}; choose another output_dir or the same settings"
+            f"{folder} was made with other settings: {differing}; choose another output_dir or the same settings"
         )
     if old.get("sources") != new.get("sources"):
         begun, now = (f"{plan['code_revision']} with sources {plan.get('sources')}" for plan in (old, new))

@@ -5,8 +5,9 @@ with the same noun; which of them is asked is then drawn. The published distract
 give it away: the smallest and the largest of four different numbers are 3 apart or more, so neither could be the answer,
 and guessing between the other two is right half the time. Hence the end of a run has one distractor that is 3 away.
 
-Pictures serve one question. A scene is asked about a noun once: its places show the same things, so they would give the same answer again and again,
-and the answers of a part of the scenes would tell those of the rest (the other answers are rarer there).
+Pictures serve one question. A scene is asked about a noun once: its places show the same things, so they would give the
+same answer again and again, and the answers of a part of the scenes would tell those of the rest (the other answers are
+rarer there).
 """
 
 from __future__ import annotations

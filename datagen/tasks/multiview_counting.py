@@ -71,7 +71,7 @@ class MultiviewCountingConfig(TaskConfig):
     min_best_area: float = 0.004
     max_count: int = 8
     groups: bool = True
-    max_noun_share: float = 0.099
+    max_noun_share: float = 0.099  # the paper caps a category at 9.9 % of the questions
     mark_length_m: float = 0.5
     view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.7, min_instances=2))
 

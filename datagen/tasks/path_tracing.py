@@ -34,7 +34,7 @@ from datagen.tasks.path_questions import OPTIONS, PathTracingSelector
 from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.paths import BINS, SIDES, Sight, Walk, bearing_of, find_walks, seen_from_above, sights
 from datagen.tasks.puzzles import Puzzle, PuzzleSets, all_puzzles, ask_chances, draw_puzzles, shuffled
-from datagen.tasks.side_views import SIGNS, Lens, SideViewSearch, Trip
+from datagen.tasks.side_views import SIGNS, Lens, Presentation, SideViewSearch
 from datagen.visibility import InstanceStats
 from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
@@ -67,16 +67,16 @@ class PathTracing(SpatialTask):
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         on_map = seen_from_above(scene, config.min_map_area_m2)
         pairs = [sights(scene, walk, config.min_scan_area, on_map) for walk in walks]
-        trips = {walk: self._trip(scene, rng) for walk in walks}
-        search = SideViewSearch(scene, config, trips, yields)
+        presentations = {walk: self._presentation(scene, rng) for walk in walks}
+        search = SideViewSearch(scene, config, presentations, yields)
         make = self._with_own_options if config.options == "same_scene" else self._without_options
-        return make(scene, pairs, trips, search, rng, yields)
+        return make(scene, pairs, presentations, search, rng, yields)
 
     def _with_own_options(
         self,
         scene: SceneView,
         pairs: Sequence[tuple[Sight, Sight]],
-        trips: Mapping[Walk, Trip],
+        presentations: Mapping[Walk, Presentation],
         search: SideViewSearch,
         rng: np.random.Generator,
         yields: Yields,
@@ -100,11 +100,11 @@ class PathTracing(SpatialTask):
                 continue
             asked, walk = chosen[0], chosen[0].sight.walk
             wrong = sorted(other.noun for other in chosen[1:])
-            candidate = self._finish(scene, asked, trips[walk], search, wrong, f"{len(candidates):02d}", yields)
+            candidate = self._finish(scene, asked, presentations[walk], search, wrong, f"{len(candidates):02d}", yields)
             sets[name].drop(walk)
             if candidate is not None:
-                told = {"distractors": wrong, "rooms": sorted(puzzle.sight.walk.room for puzzle in chosen)}
-                candidates.append(replace(candidate, facts={**candidate.facts, **told}))
+                decided = {"distractors": wrong, "rooms": sorted(puzzle.sight.walk.room for puzzle in chosen)}
+                candidates.append(replace(candidate, facts={**candidate.facts, **decided}))
                 wanted[name] -= 1
             if wanted[name]:
                 turns.append(name)
@@ -114,7 +114,7 @@ class PathTracing(SpatialTask):
         self,
         scene: SceneView,
         pairs: Sequence[tuple[Sight, Sight]],
-        trips: Mapping[Walk, Trip],
+        presentations: Mapping[Walk, Presentation],
         search: SideViewSearch,
         rng: np.random.Generator,
         yields: Yields,
@@ -132,33 +132,33 @@ class PathTracing(SpatialTask):
                 continue
             tried[puzzle.noun] += 1
             key = f"{len(candidates):02d}"
-            candidate = self._finish(scene, puzzle, trips[walk], search, (), key, yields)
+            candidate = self._finish(scene, puzzle, presentations[walk], search, (), key, yields)
             if candidate is not None:
                 given[walk.bin] += 1
                 alike = [one for one in pairs if (one[0].walk.bin, one[0].walk.room) == (walk.bin, walk.room)]
-                told = {"chances": ask_chances(alike), "rooms": [walk.room]}
-                candidates.append(replace(candidate, facts={**candidate.facts, **told}))
-        if candidates:  # told once per scene
+                decided = {"chances": ask_chances(alike), "rooms": [walk.room]}
+                candidates.append(replace(candidate, facts={**candidate.facts, **decided}))
+        if candidates:  # once per scene
             candidates[0] = replace(candidates[0], facts={**candidates[0].facts, "tried": dict(sorted(tried.items()))})
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
         return PathTracingSelector(count, rng, self.config.plain)
 
-    def _trip(self, scene: SceneView, rng: np.random.Generator) -> Trip:
+    def _presentation(self, scene: SceneView, rng: np.random.Generator) -> Presentation:
         """Draw direction, variant and camera."""
         config = self.config
         forward = bool(rng.integers(2))
         variant = config.variants[int(rng.integers(len(config.variants)))]
         height = scene.info.floor_z + float(rng.choice(config.heights_m))
         fov_deg, pitch_deg = float(rng.uniform(*config.fov_deg)), float(rng.uniform(*config.pitch_deg))
-        return Trip(forward, variant, Lens(height, fov_deg, math.radians(pitch_deg)))
+        return Presentation(forward, variant, Lens(height, fov_deg, math.radians(pitch_deg)))
 
     def _finish(
         self,
         scene: SceneView,
         puzzle: Puzzle,
-        trip: Trip,
+        presentation: Presentation,
         search: SideViewSearch,
         absent: Sequence[str],
         key: str,
@@ -173,19 +173,19 @@ class PathTracing(SpatialTask):
         shows = scene.acceptable(stats, yields, "side_view") and search.shows(puzzle, stats, absent)
         if not yields.check("side_view.final", shows):
             return None
-        facts = self._facts(scene, puzzle, frame, stats, trip)
+        facts = self._facts(scene, puzzle, frame, stats, presentation)
         if frame.rgb is None or not verify.agrees("pt", facts, {"side_view": frame}, scene.objects, yields):
             return None
-        images = self._inputs(scene, puzzle.sight, facts, trip)
+        images = self._inputs(scene, puzzle.sight, facts, presentation)
         target = scene.objects[puzzle.sight.clear[puzzle.noun]]
         wrong = counterfactuals(scene, frame.camera, target, yields, lambda shot: shot.rgb)  # type: ignore[arg-type,return-value]
         return Candidate(key, facts, images, scene.encode(frame.rgb, "side_view", frame.camera), wrong)
 
     def _facts(
-        self, scene: SceneView, puzzle: Puzzle, frame: Frame, stats: InstanceStats, trip: Trip
+        self, scene: SceneView, puzzle: Puzzle, frame: Frame, stats: InstanceStats, presentation: Presentation
     ) -> dict[str, Any]:
         """Everything true about the walk; ``side`` and ``heading_deg`` are those of the traveller."""
-        forward, lens = trip.forward, trip.lens
+        forward, lens = presentation.forward, presentation.lens
         walk = puzzle.sight.walk
         item = scene.objects[puzzle.sight.clear[puzzle.noun]]
         heading = walk.heading if forward else wrap_angle(walk.heading + math.pi)
@@ -200,7 +200,7 @@ class PathTracing(SpatialTask):
             "options": [puzzle.noun, *sorted(elsewhere)],
             "in_view": sorted(in_view),
             "opposite": sorted(puzzle.opposite),
-            "variant": trip.variant,
+            "variant": presentation.variant,
             "direction": "forward" if forward else "reverse",
             "side": side,
             "start": "waypoint 1" if forward else "waypoint 2",
@@ -229,14 +229,18 @@ class PathTracing(SpatialTask):
             "side_view_offset_m": round(float(np.linalg.norm(frame.camera.pose.position[:2] - walk.midpoint)), 3),
         }
 
-    def _inputs(self, scene: SceneView, sight: Sight, facts: dict[str, Any], trip: Trip) -> tuple[SampleImage, ...]:
+    def _inputs(
+        self, scene: SceneView, sight: Sight, facts: dict[str, Any], presentation: Presentation
+    ) -> tuple[SampleImage, ...]:
         """The map with its marks and, if the variant has them, first-person views at both waypoints."""
         walk = sight.walk
-        camera = dollhouse_camera(scene, walk) if trip.variant.startswith("dh") else self._map_camera(scene, walk)
+        camera = (
+            dollhouse_camera(scene, walk) if presentation.variant.startswith("dh") else self._map_camera(scene, walk)
+        )
         above = scene.backend.render([camera], ("rgb", "depth"), TOP_DOWN_HIDES)[0]
         marks, labels = map_marks(walk, facts, camera, scene.info.floor_z)
         images = [scene.encode(annotate.draw(above, scene.info.floor_z, marks, labels), "map", camera)]
-        cameras = trip.waypoint_cameras(sight, scene.image_size)
+        cameras = presentation.waypoint_cameras(sight, scene.image_size)
         pictures: tuple[Modality, ...] = ("rgb",)
         for number, frame in enumerate(scene.render(cameras, pictures), start=1):
             assert frame.rgb is not None

@@ -15,7 +15,6 @@ from datagen.backends.base import SceneError, SceneInfo, SimulatorDied
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.embedded.blocks import BlocksConfig
 from datagen.config import run_config, typed
-from datagen.progress import Progress
 from datagen.tasks import TASK_CONFIGS
 from datagen.tasks.base import TaskConfig
 from datagen.verify import recheck
@@ -91,7 +90,7 @@ def test_every_stored_answer_is_what_its_scene_shows(
 ) -> None:
     """Render the stored cameras again, each scene loaded once; recompute; then tamper with an answer and see it found."""
     config = run_settings(tmp_path, task, num_samples=12)
-    run.generate(config, Progress(12, quiet=True))
+    run.generate(config, quiet=True)
     samples = list(SampleReader(tmp_path))
     assert all(sample.task == task and sample.caption and sample.rationale for sample in samples)
     assert all(sample.rationale.rstrip(".").endswith(sample.answer_text.lower()) for sample in samples)
@@ -110,7 +109,7 @@ def test_every_stored_answer_is_what_its_scene_shows(
 
 def test_a_scene_that_fails_leaves_the_others_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a refused scene nor a dead simulator ends a recomputation; what could not be checked is told with the reason."""
-    run.generate(run_settings(tmp_path, "pet", num_samples=12), Progress(12, quiet=True))
+    run.generate(run_settings(tmp_path, "pet", num_samples=12), quiet=True)
     samples = list(SampleReader(tmp_path))
     scenes = list(dict.fromkeys(sample.provenance.scene_id for sample in samples))
     assert len(scenes) >= 3

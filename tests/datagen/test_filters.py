@@ -27,7 +27,7 @@ from datagen.tasks.multiview_counting import (
 )
 from datagen.tasks.path_questions import PathTracingSelector
 from datagen.tasks.path_settings import PathTracingConfig
-from datagen.tasks.paths import Walk, best_instances, middle
+from datagen.tasks.paths import Sight, Walk, best_instances, find_walks, middle
 from datagen.tasks.perspective_taking import (
     SUB_CATEGORIES,
     PerspectiveTaking,
@@ -36,6 +36,8 @@ from datagen.tasks.perspective_taking import (
     Shot,
     answers,
 )
+from datagen.tasks.puzzles import Puzzle
+from datagen.tasks.side_views import SideViewSearch
 from datagen.tasks.vocabulary import Vocabulary
 from datagen.visibility import InstanceStats
 from datagen.yields import Yields
@@ -328,6 +330,39 @@ def test_m1_lies_on_a_straight_stretch(bend: float, kept: bool) -> None:
     assert (walk is not None) is kept
     if walk is not None:
         assert math.degrees(walk.heading) == pytest.approx(bend / 2, abs=1.0)
+
+
+def test_a_side_view_shows_its_answer_and_nothing_of_the_other_side() -> None:
+    """The answer large enough, not a pixel of a noun of the opposite side or of another option."""
+    names = ["lamp", "sofa", "desk", "rug"]
+    scene = made_up([thing(index, name, LAMP) for index, name in enumerate(names)], PathTracingConfig())
+    search = SideViewSearch(scene, PathTracingConfig(), {}, Yields())
+    puzzle = Puzzle(Sight(straight_walk(), "left", {"lamp": 0}, frozenset({"lamp"})), "lamp", frozenset({"sofa"}))
+
+    def shows(*area: float, absent: tuple[str, ...] = ()) -> bool:
+        return search.shows(puzzle, measures(list(area), [(0.5, 0.5)] * 4), absent)
+
+    assert shows(0.0016, 0.0, 0.0, 0.5) and not shows(0.0014, 0.0, 0.0, 0.5)
+    assert not shows(0.01, 0.0001, 0.0, 0.0), "a pixel of the opposite side"
+    assert shows(0.01, 0.0, 0.0001, 0.0) and not shows(0.01, 0.0, 0.0001, 0.0, absent=("desk",))
+
+
+def test_a_walk_round_obstacles_asks_for_its_clearance() -> None:
+    asked: list[float] = []
+    config = PathTracingConfig(clearance_m=0.33)
+    scene = made_up([], config)
+
+    def plan(start: np.ndarray, goal: np.ndarray, clearance: float = 0.2) -> Path:
+        asked.append(clearance)
+        return Path(np.stack([start, goal]), float(np.linalg.norm(goal - start)))
+
+    scene.backend.is_free = lambda points, clearance: np.zeros(len(points), bool)
+    scene.backend.shortest_path = plan
+    scene.backend.sample_navigable = lambda count, rng, clearance, room=None: np.column_stack(
+        [rng.uniform(-3, 3, (count, 2)), np.zeros(count)]
+    )
+    walks = find_walks(scene, (1.0, 2.0, 4.0), 2, np.random.default_rng(0), Yields())
+    assert len(walks) >= 3 and set(asked) == {0.33}
 
 
 def pt_facts(noun: str, **changes: Any) -> dict[str, Any]:

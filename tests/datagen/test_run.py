@@ -20,7 +20,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from datagen import engine, run, units
 from datagen.backends.base import SceneError, SceneInfo, SimulatorDied
 from datagen.backends.embedded.backend import EmbeddedBackend
-from datagen.progress import Progress
 from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTaking, PerspectiveTakingConfig
 from datagen.units import UnitRef, read_unit, scene_of
@@ -34,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def generate(config: run.RunConfig) -> dict[str, object]:
-    return run.generate(config, Progress(config.part_samples, quiet=True))
+    return run.generate(config, quiet=True)
 
 
 def shards(folder: Path) -> dict[str, bytes]:
