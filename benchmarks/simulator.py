@@ -88,7 +88,7 @@ def measure_homes(config: BenchmarkConfig) -> None:
                     with clock(f"frame, {size} pixels, {' + '.join(modalities)}", len(views)):
                         backend.render(views, modalities)
             with clock("plan from above, 512 pixels, RGB"):
-                backend.render([top_down_camera((-1, -1, 9, 9), 512)], ("rgb",), TOP_DOWN_HIDES)
+                backend.render([top_down_camera((-1, -1, 9, 9), 512, 0.0)], ("rgb",), TOP_DOWN_HIDES)
             start, goal = backend.sample_navigable(2, rng)
             with clock("shortest path"):
                 backend.shortest_path(start, goal)

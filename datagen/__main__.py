@@ -62,6 +62,10 @@ def work(composed: DictConfig) -> None:
     print(f"{config.output_dir}: {manifest['samples']} samples, {state}")
     for name, entry in sorted(manifest["yields"].items(), key=lambda item: -item[1]["rejected_share"]):
         print(f"  {name:32} rejected {entry['rejected']:>8} of {entry['tested']:>8} ({entry['rejected_share']:.1%})")
+    for message, times in manifest.get("scene_errors", {}).items():
+        print(f"  not loaded, {times} times: {message}")
+    for licence in filter(None, manifest.get("licences", ())):
+        print(f"  scenes under: {licence}")
 
 
 if __name__ == "__main__":

@@ -36,21 +36,21 @@ def counterfactuals(
             cameras[f"distance+{distance:g}"] = moved
     images = [
         scene.encode(decorate(frame), role, frame.camera)
-        for role, frame in zip(cameras, shoot(scene, list(cameras.values())), strict=True)
+        for role, frame in zip(cameras, render_alike(scene, list(cameras.values())), strict=True)
     ]
     if config.mirrored:
-        pixels = decorate(shoot(scene, [camera])[0])[:, ::-1]
+        pixels = decorate(render_alike(scene, [camera])[0])[:, ::-1]
         images.append(SampleImage(scene.encode(pixels, "mirrored", camera).data, "mirrored", None))
     for kind in config.edits:
         edit = scene_edit(scene, kind, target)
         if yields.check(f"counterfactual.{kind}", edit is not None) and edit is not None:
             with scene.backend.edited([edit]):
-                frame = shoot(scene, [camera])[0]
+                frame = render_alike(scene, [camera])[0]
             images.append(scene.encode(decorate(frame), kind, camera))
     return tuple(images)
 
 
-def shoot(scene: SceneView, cameras: list[Camera]) -> list[Frame]:
+def render_alike(scene: SceneView, cameras: list[Camera]) -> list[Frame]:
     """Pictures as the imagination was taken: from above without ceilings, else through the eyes of the agent."""
     from_above = bool(cameras) and cameras[0].ortho_height_m is not None
     hide: Any = ("ceiling", "lintel") if from_above else ()

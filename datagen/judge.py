@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from datagen.language import with_article
 from ipt.common import cli
 from ipt.common.endpoint import Endpoint, Reply, Usage
 from ipt.common.files import write_json
@@ -23,6 +24,9 @@ from ipt.samples.store import SampleReader
 
 YES_NO = ("yes", "no")
 EARLY_EXIT = 2
+WORD = re.compile(r"[A-Za-z]+")
+#: A capital that stands alone and is no article: what follows "A" is a stop, a verb of judging, or nothing.
+LETTER = re.compile(r"\b(?!A\s+(?!is\b|because\b|as\b|since\b|or\b|and\b|would\b|seems\b)[a-z])[A-Z]\b(?!')")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def probes(sample: SpatialSample) -> Iterator[Probe]:
             if choice != sample.answer_text:
                 yield Probe("distractor_visible", visible(choice), seen, YES_NO, "no")
     elif sample.task == "pet":
-        yield Probe("answer_visible", visible(f"a {sample.facts['object']['name']}"), seen, YES_NO, "yes")
+        yield Probe("answer_visible", visible(with_article(sample.facts["object"]["name"])), seen, YES_NO, "yes")
     else:
         text = f"Does this view from above show exactly {sample.answer_text} of: {sample.facts['category']}? Reply yes or no."
         yield Probe("answer_visible", text, seen, YES_NO, "yes")
@@ -83,15 +87,20 @@ def probes(sample: SpatialSample) -> Iterator[Probe]:
 
 
 def visible(thing: str) -> str:
-    return f"Is {thing} visible in this picture? Reply yes or no."
+    """The question whether a thing, with its article, is seen."""
+    return f"{'Are' if thing.startswith('some ') else 'Is'} {thing} visible in this picture? Reply yes or no."
 
 
 def parse_reply(text: str, replies: Sequence[str]) -> str | None:
-    """The first word of a reply if it is one that counts, else the only one that counts, else None."""
-    words = re.findall(r"[a-z]+", text.lower())
-    found = [word for word in words if word in replies]
-    if words and words[0] in replies:
-        return words[0]
+    """The first word of a reply if it is one that counts, else the only one that counts, else None.
+
+    A letter counts where it stands as one: "A." and "A is right" do, the article of "A chair" does not.
+    """
+    prose = len(WORD.findall(text)) > 1
+    words = (LETTER if prose and max(map(len, replies)) == 1 else WORD).findall(text)
+    found = [word.lower() for word in words if word.lower() in replies]
+    if found and words[0].lower() == found[0] and words[0] == WORD.findall(text)[0]:
+        return found[0]
     return found[0] if len(set(found)) == 1 else None
 
 

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 IRREGULAR = {"shelf": "shelves", "bookshelf": "bookshelves", "knife": "knives", "loaf": "loaves", "person": "people"}
 ALREADY_PLURAL = ("curtains", "books", "scissors", "blinds", "stairs", "drawers")
+LIKE_YOU = ("uni", "use", "uti", "ute", "uri", "eu", "one")  # begin with a vowel letter but a consonant sound
 NUMERALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def is_plural(noun: str) -> bool:
+    """Whether a noun phrase speaks of several things already: ``books``, but not ``chest of drawers``."""
+    return noun.partition(" of ")[0].rpartition(" ")[2] in ALREADY_PLURAL
 
 
 def with_article(noun: str) -> str:
     """``a chair``, ``an armchair``; ``some books`` for a plural noun."""
-    if noun.rsplit(" ", 1)[-1] in ALREADY_PLURAL:
+    if is_plural(noun):
         return f"some {noun}"
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    vowel = noun[0] in "aeiou" and not noun.startswith(LIKE_YOU)
+    return f"{'an' if vowel else 'a'} {noun}"
 
 
 def plural(noun: str) -> str:
-    """``chairs``, ``bookshelves``, ``boxes``, ``washing machines``."""
-    head, space, last = noun.rpartition(" ")
+    """``chairs``, ``bookshelves``, ``boxes``, ``washing machines``, ``chests of drawers``."""
+    thing, of, rest = noun.partition(" of ")
+    head, space, last = thing.rpartition(" ")
     if last in ALREADY_PLURAL:
         return noun
     if last in IRREGULAR:
-        return head + space + IRREGULAR[last]
-    if last.endswith(("s", "x", "z", "ch", "sh")):
-        return noun + "es"
-    if last.endswith("y") and last[-2:-1] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + "s"
+        several = IRREGULAR[last]
+    elif last.endswith(("s", "x", "z", "ch", "sh")):
+        several = last + "es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        several = last[:-1] + "ies"
+    else:
+        several = last + "s"
+    return head + space + several + of + rest
 
 
 def numeral(count: int) -> str:

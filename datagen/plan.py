@@ -11,7 +11,7 @@ from ipt.common.html import Html, join, tag
 from ipt.samples.camera import Camera
 from ipt.samples.sample import SpatialSample
 
-PLACES = ("target", "midpoint", "waypoints", "position")
+PLACES = ("target", "midpoint", "waypoints")
 LINES = ("path",)
 INPUT, IMAGINED, MARK = "#5b6675", "#2457a6", "#b3261e"
 MARGIN_M = 0.6

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,12 @@ from typing import Any
 
 from datagen.config import RunConfig
 from datagen.engine import make_units
-from datagen.progress import Progress
 from datagen.tasks import TASKS
 from datagen.tasks.base import Question
-from datagen.units import UnitRef, open_backend, read_candidate, read_unit
+from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures
 from datagen.yields import NoYield, Yields
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
+from ipt.common.progress import Meter
 from ipt.common.revision import code_revision, source_digest
 from ipt.common.seeding import generator
 from ipt.samples.sample import Provenance, SpatialSample
@@ -70,6 +71,7 @@ class Part:
     shards: int = 0
     samples: int = 0
     yields: Yields = field(default_factory=Yields)
+    licences: set[str] = field(default_factory=set)
     kept: dict[int, UnitRef] = field(default_factory=dict)
 
     @property
@@ -96,9 +98,12 @@ class Part:
             if SampleReader(path).ids() != [pick.question.candidate_id for pick in self.picks]:
                 raise CorruptFile(f"{path} does not hold the samples this run gives; delete it and run again")
         else:
+            for pick in self.picks:  # an earlier command released them when it had written this shard
+                restore_pictures(self.config, pick.stored.unit, pick.stored.header)
             write_shard(path, (self.sample(pick) for pick in self.picks))
         self.shards += 1
         self.samples += len(self.picks)
+        self.licences |= {pick.stored.header["licence"] for pick in self.picks}
         self.picks.clear()
 
     def release(self, number: int, waiting: Mapping[str, Stored]) -> None:
@@ -107,6 +112,15 @@ class Part:
         needed = {stored.unit.number for stored in (*waiting.values(), *(pick.stored for pick in self.picks))}
         for unit in [unit for unit in self.kept.values() if unit.number not in needed]:
             self.kept.pop(unit.number).pictures.unlink(missing_ok=True)
+
+    def report(self) -> dict[str, Any]:
+        """What the manifest says of this part's samples, as JSON values."""
+        return {
+            "samples": self.samples,
+            "yields": self.yields.to_json(),
+            "scene_errors": self.yields.errors,
+            "licences": sorted(self.licences),
+        }
 
     def sample(self, pick: Pick) -> SpatialSample:
         """The finished record of a pick."""
@@ -137,7 +151,7 @@ class Part:
         )
 
 
-def generate(config: RunConfig, progress: Progress | None = None) -> dict[str, Any]:
+def generate(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
     """Make or finish this part of the dataset and return its manifest (of the part, while other parts are unfinished).
 
     Raises ``ValueError`` for settings that contradict what the folder holds, ``NoYield`` where filters let nothing
@@ -152,24 +166,25 @@ def generate(config: RunConfig, progress: Progress | None = None) -> dict[str, A
         if not done.is_file():
             backend = open_backend(config)
             backend.require(TASKS[config.task.name](config.task).required, f"task '{config.task.name}'")
-            select(part, progress or Progress(config.part_samples))
-            write_json(done, {"samples": part.samples, "yields": part.yields.to_json()})
+            select(part, quiet)
+            write_json(done, part.report())
         return seal_if_complete(part)
 
 
-def select(part: Part, progress: Progress) -> None:
+def select(part: Part, quiet: bool) -> None:
     """Read units in order until the selector has what it wants; write shards on the way."""
-    config = part.config
+    config, started = part.config, time.monotonic()
+    meter = Meter("samples", config.part_samples, quiet=quiet)
     task = TASKS[config.task.name](config.task)
     selector = task.selector(
         config.part_samples, generator(config.seed, "selection", task.name, config.split, config.part[0])
     )
     waiting: dict[str, Stored] = {}
     idle = 0
-    with closing(make_units(config, part.work)) as units, closing(progress):
+    with closing(make_units(config, part.work)) as units, closing(meter):
         for number in units:
             header = read_unit(UnitRef(part.work, number))
-            part.yields.add(Yields.from_json(header["yields"]))
+            part.yields.add(Yields.from_json(header["yields"], header["errors"]))
             before = selector.remaining
             for record in header["candidates"]:
                 name = sample_id(config, header, record)
@@ -181,7 +196,10 @@ def select(part: Part, progress: Progress) -> None:
             part.release(number, waiting)
             found = before - selector.remaining
             part.yields.count("selection.balance", len(header["candidates"]), len(header["candidates"]) - found)
-            progress.update(found, number + 1, part.yields)
+            done = config.part_samples - selector.remaining
+            rate = done / max(time.monotonic() - started, 1e-9)
+            note = f"{rate:.2f}/s, {done / (number + 1):.2f} per scene, {part.yields.worst()}"
+            meter.update(done, note)
             idle = 0 if found else idle + 1
             if not selector.remaining:
                 break
@@ -233,9 +251,9 @@ def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
     if old["config_sha256"] != new["config_sha256"]:
         theirs, ours = flat(old["config"]), flat(new["config"])
         keys = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
-        told = ", ".join(f"{key}={theirs.get(key)} (now {ours.get(key)})" for key in keys)
+        differing = ", ".join(f"{key}={theirs.get(key)} (now {ours.get(key)})" for key in keys)
         raise ValueError(
-            f"{folder} was made with other settings: {told}; choose another output_dir or the same settings"
+            f"{folder} was made with other settings: {differing}; choose another output_dir or the same settings"
         )
     if old.get("sources") != new.get("sources"):
         begun, now = (f"{plan['code_revision']} with sources {plan.get('sources')}" for plan in (old, new))
@@ -279,12 +297,14 @@ def seal_if_complete(part: Part) -> dict[str, Any]:
     try:
         if not all(report.is_file() for report in reports):
             return {**content, "complete": False, **read_json(part.work / "done.json")}
-        yields = Yields()
-        for report in reports:
-            yields.add(Yields.from_json(read_json(report)["yields"]))
+        whole = Part(config, part.revision, part.sources)
+        for done in map(read_json, reports):
+            whole.samples += done["samples"]
+            whole.licences |= set(done["licences"])
+            whole.yields.add(Yields.from_json(done["yields"], done["scene_errors"]))
     except FileNotFoundError:  # another part finished last and has just sealed the folder
         return read_manifest(part.folder)
-    seal(part.folder, {**content, "complete": True, "yields": yields.to_json()})
+    seal(part.folder, {**content, "complete": True, **whole.report()})
     shutil.rmtree(part.folder / ".work", ignore_errors=True)
     return read_manifest(part.folder)
 

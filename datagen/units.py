@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig
 from datagen.tasks import TASKS
 from datagen.tasks.base import Candidate, SceneView
-from datagen.yields import OUTCOME, Yields
+from datagen.yields import LOADS, OUTCOME, Yields
 from ipt.common.files import read_json, write_bytes, write_json
 from ipt.common.seeding import derived_seed, generator
 from ipt.samples.camera import Camera
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 #: How often a unit is begun anew when the simulator dies under it; after that its scene counts as turned away.
 ATTEMPTS = 3
+MAX_MESSAGE = 200  # characters of an error that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def scene_of(config: RunConfig, scenes: Sequence[str], number: int) -> tuple[str
 
 
 _OPEN: dict[str, SceneBackend] = {}
+_UNITS_MADE = count(1)  # by this process
 
 
 def open_backend(config: RunConfig) -> SceneBackend:
@@ -82,13 +85,23 @@ def close_backends() -> None:
 def run_unit(config: RunConfig, folder: Path, number: int) -> int:
     """Make a unit unless it is there already; returns its number.
 
-    BLAS gets one thread: its products are small here, and its idle threads would spin on the cores of other workers.
+    BLAS gets one thread: its products are small here, and its idle threads would spin on the cores of other workers. After
+    ``config.recycle`` units the simulator of the process is closed: drivers and simulators leak.
     """
     unit = UnitRef(folder, number)
     if not unit.header.is_file():
         with blas().limit(limits=1, user_api="blas"):
             make_unit(config, unit)
+        if next(_UNITS_MADE) % config.recycle == 0:
+            close_backends()
     return number
+
+
+def restore_pictures(config: RunConfig, unit: UnitRef, header: Mapping[str, Any]) -> None:
+    """Make the pictures of a complete unit again where they were deleted; its header comes out as it was."""
+    if header["picture_bytes"] and not unit.pictures.is_file():
+        with blas().limit(limits=1, user_api="blas"):
+            make_unit(config, unit)
 
 
 @cache
@@ -103,24 +116,35 @@ def make_unit(config: RunConfig, unit: UnitRef) -> None:
     backend = open_backend(config)
     scene_id, turn = scene_of(config, backend.scenes(config.split), unit.number)
     task = TASKS[config.task.name](config.task)
-    for attempt in range(ATTEMPTS):
+    licence, deaths = "", 0
+    yields, candidates = Yields(), list[Candidate]()
+    while deaths < ATTEMPTS:
         yields, candidates = Yields(), []
         try:
-            view = SceneView(backend, backend.load(scene_id), config.image_size, config.task)
+            info = backend.load(scene_id)
+            licence = info.source_licence
+            view = SceneView(backend, info, config.image_size, config.task)
             candidates = task.propose(view, generator(config.seed, config.task.name, scene_id, turn), yields)
             yields.check(OUTCOME, bool(candidates))
+            yields.check(LOADS, True)
             break
         except SceneError as error:
-            yields.check(f"scene.loads: {error}"[:200], False)
+            yields.check(LOADS, False)
+            yields.note(str(error)[:MAX_MESSAGE])
             break
         except SimulatorDied as error:
-            logger.warning("scene %s, attempt %d of %d: %s", scene_id, attempt + 1, ATTEMPTS, error)
-            yields.check("scene.simulator_survives", False)
+            deaths += 1
+            logger.warning("scene %s, attempt %d of %d: %s", scene_id, deaths, ATTEMPTS, error)
+            if deaths == ATTEMPTS:
+                yields.note(f"scene {scene_id}: {str(error).splitlines()[0]}"[:MAX_MESSAGE])
+    yields.count("scene.simulator_survives", min(deaths + 1, ATTEMPTS), deaths)
     header = {
         "scene_id": scene_id,
         "turn": turn,
         "backend_version": backend.version,
+        "licence": licence,
         "yields": yields.to_json(),
+        "errors": yields.errors,
         "cpu_s": round(time.process_time() - started, 4),
     }
     write_unit(unit, candidates, header)

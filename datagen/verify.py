@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.backends.base import TOP_DOWN_HIDES, Floats, Frame, SceneBackend, SceneObject
+from datagen.backends.base import (
+    TOP_DOWN_HIDES,
+    Floats,
+    Frame,
+    SceneBackend,
+    SceneError,
+    SceneObject,
+    SimulatorDied,
+)
 from datagen.yields import Yields
 from ipt.samples.camera import Camera
 from ipt.samples.sample import SpatialSample
@@ -135,11 +143,12 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A sample whose stored answer is not what its scene shows."""
+    """A sample whose stored answer is not what its scene shows; or, with an ``error``, one whose scene shows nothing."""
 
     sample_id: str
     stored: str
     recomputed: str | None
+    error: str = ""
 
 
 def recheck(
@@ -150,7 +159,8 @@ def recheck(
     """Load each sample's scene, render its stored cameras again and compare the answers; yields what differs.
 
     All samples are read, without keeping their pictures, before the first scene is loaded: those of a scene may lie far
-    apart, and each is loaded once. ``watch`` passes them on one by one, for a progress bar.
+    apart, and each is loaded once. ``watch`` passes them on one by one, for a progress bar. A scene that the simulator
+    refuses, or dies of, leaves its samples unchecked, with the reason, and the others are checked all the same.
     """
     by_scene: dict[str, list[Stored]] = {}
     for sample in samples:
@@ -159,14 +169,24 @@ def recheck(
         stored = Stored(sample.id, scene_id, sample.task, sample.facts, sample.answer_text, cameras)
         by_scene.setdefault(scene_id, []).append(stored)
     for scene_id, group in groupby(watch(list(chain(*by_scene.values()))), key=lambda stored: stored.scene_id):
-        backend.load(scene_id)
-        objects = backend.objects()
-        for stored in group:
-            frames = {}
-            for role, camera in stored.cameras.items():
-                assert camera is not None, "generated samples keep the camera of every picture"
-                hide = TOP_DOWN_HIDES if role in ("bev", "map") else frozenset()
-                frames[role] = backend.render([camera], ("depth", "instance"), hide)[0]
-            answer = RECOMPUTE[stored.task](stored.facts, frames, objects)
-            if answer != stored.facts["answer"] or stored.facts["answer_text"] != stored.answer_text:
-                yield Mismatch(stored.sample_id, stored.answer_text, answer)
+        waiting = list(group)
+        try:
+            backend.load(scene_id)
+            for stored in list(waiting):
+                answer = recomputed(stored, backend)
+                waiting.remove(stored)
+                if answer != stored.facts["answer"] or stored.facts["answer_text"] != stored.answer_text:
+                    yield Mismatch(stored.sample_id, stored.answer_text, answer)
+        except (SceneError, SimulatorDied) as error:
+            reason = f"scene {scene_id}: {str(error).splitlines()[0]}"
+            yield from (Mismatch(stored.sample_id, stored.answer_text, None, reason) for stored in waiting)
+
+
+def recomputed(stored: Stored, backend: SceneBackend) -> str | None:
+    """The answer that the stored cameras show in the loaded scene."""
+    frames = {}
+    for role, camera in stored.cameras.items():
+        assert camera is not None, "generated samples keep the camera of every picture"
+        hide = TOP_DOWN_HIDES if role in ("bev", "map") else frozenset()
+        frames[role] = backend.render([camera], ("depth", "instance"), hide)[0]
+    return RECOMPUTE[stored.task](stored.facts, frames, backend.objects())

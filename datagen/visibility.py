@@ -42,10 +42,6 @@ class InstanceStats:
         depth = frame.depth[frame.depth > 0]
         return cls(pixels, pixels / (height * width), centre, float(np.median(depth)) if depth.size else 0.0)
 
-    def visible(self, min_area: float) -> NDArray[np.intp]:
-        """Indices of instances that cover at least ``min_area`` of the image."""
-        return np.flatnonzero(self.area >= min_area)
-
 
 def pixel_counts(frame: Frame, count: int) -> NDArray[np.int64]:
     """Pixels (count,) of each of ``count`` instances in a frame: all that counting needs, at a tenth of the cost."""

@@ -21,6 +21,7 @@ from datagen.audit.balance import (
 from datagen.audit.baselines import BASELINES, evaluate, project
 from datagen.audit.items import Item, by_task, to_item
 from datagen.audit.page import render_audit
+from datagen.verify import Mismatch
 from ipt.common.files import write_bytes, write_json
 from ipt.common.progress import tracked
 from ipt.common.seeding import generator
@@ -30,7 +31,7 @@ from ipt.samples.store import SampleReader
 LETTER_POINTS = 2.0
 
 
-Recheck = Callable[[Iterable[SpatialSample]], Iterable[object]]
+Recheck = Callable[[Iterable[SpatialSample]], Iterable[Mismatch]]
 
 
 def audit(
@@ -40,8 +41,10 @@ def audit(
 
     ``recheck`` recomputes answers and yields what differs (``datagen.verify.recheck`` with an open backend). Returns the
     content of ``audit.json``; ``passed`` is true if every bar that was tested holds. ``ValueError`` where there is no
-    sample, where an id occurs twice, or for fewer scenes than folds.
+    sample, where an id occurs twice, or for fewer scenes than folds; ``OSError``, before anything is read, where ``output``
+    cannot be a folder.
     """
+    output.mkdir(parents=True, exist_ok=True)
     readers = [SampleReader(folder) for folder in folders]
     total = sum(map(len, readers))
 
@@ -53,20 +56,24 @@ def audit(
     if len({item.id for item in items}) != total or not total:
         different = len({item.id for item in items})
         raise ValueError(f"{total} samples with {different} different ids in {', '.join(map(str, folders))}")
-    wrong = None if recheck is None else [str(mismatch) for mismatch in recheck(samples("reading cameras"))]
-    report = audit_items(items, wrong, seed)
+    found = None if recheck is None else list(recheck(samples("reading cameras")))
+    report = audit_items(items, found, seed)
     report["folders"] = [folder.name for folder in folders]
     write_json(output / "audit.json", report)
     write_bytes(output / "audit.html", render_audit(report).encode())
     return report
 
 
-def audit_items(items: Sequence[Item], wrong: Sequence[str] | None = None, seed: int = 0) -> dict[str, Any]:
-    """The report as JSON values; ``wrong`` describes recomputed answers that differ, None if none was recomputed."""
+def audit_items(items: Sequence[Item], found: Sequence[Mismatch] | None = None, seed: int = 0) -> dict[str, Any]:
+    """The report as JSON values; ``found`` are recomputed answers that differ and those that no scene could be loaded for,
+    None if none was recomputed."""
+    wrong = [mismatch for mismatch in found or () if not mismatch.error]
+    unchecked = [mismatch for mismatch in found or () if mismatch.error]
     recomputed = {
-        "checked": 0 if wrong is None else len(items),
-        "wrong": len(wrong or ()),
-        "examples": (wrong or [])[:20],
+        "checked": 0 if found is None else len(items) - len(unchecked),
+        "wrong": len(wrong),
+        "unchecked": len(unchecked),
+        "examples": [str(mismatch) for mismatch in (*wrong[:20], *unchecked[:20])],
     }
     report: dict[str, Any] = {
         "samples": len(items),
@@ -126,4 +133,7 @@ def bars(report: dict[str, Any]) -> list[dict[str, Any]]:
     done = report["recomputed"]
     verdict = None if not done["checked"] else not done["wrong"]
     rows.append(("all", "no answer differs from its recomputation", verdict, f"{done['wrong']} of {done['checked']}"))
+    asked = done["checked"] + done["unchecked"]
+    verdict = None if not asked else not done["unchecked"]
+    rows.append(("all", "every answer could be recomputed", verdict, f"{done['unchecked']} of {asked} could not"))
     return [dict(zip(("task", "bar", "passed", "figure"), row, strict=True)) for row in rows]

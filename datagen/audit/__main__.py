@@ -24,8 +24,9 @@ from ipt.samples.sample import SpatialSample
 class AuditConfig:
     """Audit sealed folders of samples (or single shards) together, data=[DIR,DIR]: audit.json and audit.html.
 
-    They go to output_dir, by default the first folder. recompute renders every stored camera again and recomputes the answers;
-    it needs the simulator that made the samples. The exit status is 1 if a bar does not hold.
+    They go to output_dir, by default the first folder (for SHARD.parquet the folder SHARD-audit beside it). recompute renders
+    every stored camera again and recomputes the answers; it needs the simulator that made the samples. The exit status is 1
+    if a bar does not hold.
     """
 
     data: list[str]
@@ -64,12 +65,17 @@ def recomputation(folders: list[Path], stack: ExitStack) -> Recheck:
     return again
 
 
+def beside(source: Path) -> Path:
+    """Where an audit goes by default: into the folder that it is about, or into one beside the shard."""
+    return source.parent / f"{source.stem}-audit" if source.is_file() else source
+
+
 def main(config: AuditConfig) -> None:
     """Write the audit and print every bar."""
     if not config.data:
         raise UserError("data=[DIR,DIR] names no folder")
     folders = [Path(folder) for folder in config.data]
-    output = Path(config.output_dir or folders[0])
+    output = Path(config.output_dir) if config.output_dir else beside(folders[0])
     with ExitStack() as stack:
         again: Recheck | None = None
         if config.recompute:

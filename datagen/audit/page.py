@@ -79,7 +79,9 @@ def set_section(report: Mapping[str, Any]) -> list[Html]:
             f"{close['pairs_across_splits']} of them across splits.",
         ),
         table(["picture", "looks like"], close["examples"]),
-        tag("p", f"Answers recomputed: {done['checked']:,}, wrong: {done['wrong']}."),
+        tag(
+            "p", f"Answers recomputed: {done['checked']:,}, wrong: {done['wrong']}, not possible: {done['unchecked']}."
+        ),
         tag("pre", "\n".join(done["examples"])),
     ]
     return parts

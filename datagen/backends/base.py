@@ -30,9 +30,11 @@ TOP_DOWN_HIDES: frozenset[Layer] = frozenset({"ceiling", "lintel"})
 #: What a task may ask of a backend. ``instance``: exact instance masks; ``rooms``: floor polygons with kinds;
 #: ``navmesh``: continuous free space (not a lattice); ``ortho``: parallel projection; ``obb``: oriented boxes;
 #: ``create_scene``: an unlimited supply of scenes; ``deterministic``: equal seeds give equal pixels;
-#: ``edit_scene``: objects can be removed, added or moved (counterfactual renders).
+#: ``edit_scene``: objects can be removed, added or moved (counterfactual renders); ``oblique_cut``: views from above may
+#: leave out ceilings in perspective, too, not only straight down.
 CAPABILITIES: frozenset[str] = frozenset(
     {"rgb", "depth", "instance", "ortho", "obb", "navmesh", "rooms", "create_scene", "deterministic", "edit_scene"}
+    | {"oblique_cut"}
 )
 
 
@@ -150,6 +152,12 @@ class FreeMap:
         cells = np.floor((points[..., :2] - np.asarray(self.origin)) / self.resolution).astype(np.intp)
         return cells[..., 1], cells[..., 0]
 
+    def contains(self, points: Floats) -> NDArray[np.bool_]:
+        """Whether world points (..., >=2) lie in free cells, (...)."""
+        rows, columns = self.cell_of(np.asarray(points, dtype=np.float64))
+        inside = (rows >= 0) & (columns >= 0) & (rows < self.grid.shape[0]) & (columns < self.grid.shape[1])
+        return inside & self.grid[np.where(inside, rows, 0), np.where(inside, columns, 0)]
+
     def centre_of(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
         """World (x, y) of cell centres, (..., 2)."""
         return np.asarray(self.origin) + self.resolution * (np.stack([columns, rows], axis=-1) + 0.5)
@@ -194,6 +202,11 @@ class SceneBackend(ABC):
     def load(self, scene_id: str) -> SceneInfo:
         """Open a scene and close the previous one."""
 
+    @property
+    @abstractmethod
+    def info(self) -> SceneInfo:
+        """What :meth:`load` returned; ``SceneError`` where no scene is loaded."""
+
     @abstractmethod
     def close(self) -> None:
         """Release the scene and the simulator; the backend may be loaded again."""
@@ -213,8 +226,8 @@ class SceneBackend(ABC):
         """The connected region that :meth:`sample_navigable` draws from."""
 
     @abstractmethod
-    def shortest_path(self, start: Floats, goal: Floats) -> Path | None:
-        """The shortest walkable path between two floor points, or None where there is none."""
+    def shortest_path(self, start: Floats, goal: Floats, clearance: float = 0.2) -> Path | None:
+        """The shortest path between two floor points with that clearance in metres, or None where there is none."""
 
     @abstractmethod
     def render(
@@ -236,10 +249,7 @@ class SceneBackend(ABC):
 
     def is_free(self, points: Floats, clearance: float = 0.2) -> NDArray[np.bool_]:
         """Whether floor points (n, >=2) lie in the free map."""
-        free = self.free_map(clearance)
-        rows, columns = free.cell_of(np.asarray(points, dtype=np.float64))
-        inside = (rows >= 0) & (columns >= 0) & (rows < free.grid.shape[0]) & (columns < free.grid.shape[1])
-        return inside & free.grid[np.where(inside, rows, 0), np.where(inside, columns, 0)]
+        return self.free_map(clearance).contains(points)
 
     def render_top_down(
         self,
@@ -252,7 +262,7 @@ class SceneBackend(ABC):
         A region that is not square is centred in the square that its longer side spans; the frame's camera maps pixels
         to metres exactly (``camera.project`` / ``unproject``).
         """
-        return self.render([top_down_camera(region, resolution)], modalities, TOP_DOWN_HIDES)[0]
+        return self.render([top_down_camera(region, resolution, self.info.floor_z)], modalities, TOP_DOWN_HIDES)[0]
 
     def require(self, needed: Collection[str], what: str) -> None:
         """Raise ``SceneError`` before the first scene if ``what`` needs a capability this backend lacks."""
@@ -270,12 +280,14 @@ class SceneBackend(ABC):
         self.close()
 
 
-def top_down_camera(region: tuple[float, float, float, float], resolution: int, height: float = 20.0) -> Camera:
+def top_down_camera(
+    region: tuple[float, float, float, float], resolution: int, floor_z: float, height: float = 20.0
+) -> Camera:
     """Orthographic camera ``height`` metres above the floor, looking down on ``region`` with +y up in the image."""
     x0, y0, x1, y1 = region
     if not (x1 > x0 and y1 > y0):
         raise SceneError(f"a top-down region is (x0, y0, x1, y1) with x0 < x1 and y0 < y1, got {region}")
-    pose = CameraPose(((x0 + x1) / 2, (y0 + y1) / 2, height), yaw=math.pi / 2, pitch=-math.pi / 2)
+    pose = CameraPose(((x0 + x1) / 2, (y0 + y1) / 2, floor_z + height), yaw=math.pi / 2, pitch=-math.pi / 2)
     span = max(x1 - x0, y1 - y0)
     return Camera(pose, resolution, resolution, ortho_height_m=span, near=0.1, far=height + 10)
 

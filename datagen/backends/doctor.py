@@ -47,7 +47,7 @@ class DoctorConfig:
     backend=ai2thor; output_dir: folder of the frames.
     """
 
-    simulators: list[str] = field(default_factory=lambda: list(PATIENTS))
+    simulators: list[str] = field(default_factory=lambda: list(SIMULATORS))
     habitat_python: str = "python"
     habitat_dataset: str = "hm3d"
     habitat_data: str = "data/hm3d"
@@ -63,8 +63,8 @@ class DoctorConfig:
 
 
 @dataclass(frozen=True)
-class Patient:
-    """A simulator: how it is examined and how it is made."""
+class Simulator:
+    """How a simulator is examined and how it is made."""
 
     examine: Callable[[DoctorConfig], list[Finding]]
     make: Callable[[DoctorConfig], SceneBackend]
@@ -82,13 +82,13 @@ def examine_embedded(_: DoctorConfig) -> list[Finding]:
     ]
 
 
-PATIENTS: dict[str, Patient] = {
-    "embedded": Patient(examine_embedded, lambda _: EmbeddedBackend()),
-    "ai2thor": Patient(
+SIMULATORS: dict[str, Simulator] = {
+    "embedded": Simulator(examine_embedded, lambda _: EmbeddedBackend()),
+    "ai2thor": Simulator(
         lambda _: diagnose_ai2thor(),
         lambda config: Ai2thorBackend(Ai2thorConfig(local_executable=config.ai2thor_executable)),
     ),
-    "habitat": Patient(
+    "habitat": Simulator(
         lambda config: diagnose_habitat(config.habitat()), lambda config: HabitatBackend(config.habitat())
     ),
 }
@@ -135,9 +135,9 @@ def first_frame(backend: SceneBackend) -> tuple[str, Frame]:
 
 def examine(name: str, config: DoctorConfig) -> list[Finding]:
     """All findings about a simulator; the last one is its frame."""
-    findings = PATIENTS[name].examine(config)
+    findings = SIMULATORS[name].examine(config)
     try:
-        with PATIENTS[name].make(config) as backend:
+        with SIMULATORS[name].make(config) as backend:
             scene_id, frame = first_frame(backend)
             version = backend.version
     except (BackendUnavailable, SceneError, SimulatorDied) as error:
@@ -159,8 +159,8 @@ def tell(title: str, findings: list[Finding]) -> None:
 
 def main(config: DoctorConfig) -> None:
     for name in config.simulators:
-        if name not in PATIENTS:
-            raise UserError(unknown_name("simulator", name, list(PATIENTS)))
+        if name not in SIMULATORS:
+            raise UserError(unknown_name("simulator", name, list(SIMULATORS)))
     healthy = True
     for name in config.simulators:
         findings = examine(name, config)

@@ -5,12 +5,14 @@ with the same noun; which of them is asked is then drawn. The published distract
 give it away: the smallest and the largest of four different numbers are 3 apart or more, so neither could be the answer,
 and guessing between the other two is right half the time. Hence the end of a run has one distractor that is 3 away.
 
-A scene is asked about a noun once: its places show the same things, so they would give the same answer again and again,
-and the answers of a part of the scenes would tell those of the rest (the other answers are rarer there).
+Pictures serve one question. A scene is asked about a noun once: its places show the same things, so they would give the
+same answer again and again, and the answers of a part of the scenes would tell those of the rest (the other answers are
+rarer there).
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
@@ -25,33 +27,6 @@ from ipt.samples.questions import word, wordings
 
 OPTIONS = 4
 POOL = 40  # waiting places per noun and count
-#: What one may take for the noun asked about: where such a thing is in view, the question is refused.
-LOOKALIKES: Mapping[str, tuple[str, ...]] = {
-    "cabinet": ("kitchen counter", "wall cabinet", "sink", "bathroom sink", "tv stand", "dresser", "shoe rack"),
-    "storage unit": ("kitchen counter", "wall cabinet", "sink", "bathroom sink"),
-    "dresser": ("cabinet", "nightstand"),
-    "chair": ("office chair", "armchair"),
-    "stool": ("ottoman", "side table"),
-    "ottoman": ("stool",),
-    "side table": ("stool", "nightstand"),
-    "nightstand": ("side table",),
-    "basket": ("laundry basket", "trash bin"),
-    "laundry basket": ("basket", "trash bin"),
-    "trash bin": ("basket", "laundry basket"),
-    "television": ("monitor",),
-    "monitor": ("television",),
-}
-#: Kinds of things of which homes have several, although of each category only one or two.
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "seat": ("chair", "armchair", "sofa", "stool", "bar stool", "office chair", "bench", "ottoman"),
-    "table": ("dining table", "coffee table", "side table", "console table", "desk", "nightstand"),
-    "storage unit": ("cabinet", "wardrobe", "bookshelf", "dresser", "tv stand", "nightstand", "shoe rack"),
-    "kitchen appliance": ("stove", "fridge", "microwave", "toaster", "kettle", "dishwasher", "coffee machine"),
-    "lamp": ("table lamp", "floor lamp", "ceiling lamp"),
-    "bathroom fixture": ("toilet", "bathtub", "shower", "bathroom sink", "washing machine"),
-    "electronic device": ("television", "monitor", "laptop", "keyboard", "speaker"),
-    "container": ("trash bin", "basket", "laundry basket", "box", "suitcase", "backpack"),
-}
 
 
 class MultiviewCountingSelector:
@@ -60,7 +35,8 @@ class MultiviewCountingSelector:
     def __init__(self, count: int, max_share: float, rng: np.random.Generator, plain: bool = False) -> None:
         self._wanted, self._max_share, self._rng, self._plain = count, max_share, rng, plain
         self._pool: dict[str, dict[int, deque[tuple[str, Mapping[str, Any]]]]] = {}
-        self._asked: set[tuple[str, str]] = set()
+        self._asked: set[tuple[str, str]] = set()  # scenes and nouns
+        self._places: set[str] = set()  # whose pictures have served
         self._given: Counter[str] = Counter()
         self._letters = Deck(range(OPTIONS), rng)
         self._templates = Deck(wordings(plain)["mvc_count"], rng)
@@ -74,7 +50,7 @@ class MultiviewCountingSelector:
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
         noun = facts["category"]
-        if (scene_of(candidate_id), noun) in self._asked:
+        if (scene_of(candidate_id), noun) in self._asked or place_of(candidate_id) in self._places:
             return []
         queues = self._pool.setdefault(noun, {})
         queue = queues.setdefault(facts["count"], deque())
@@ -88,6 +64,7 @@ class MultiviewCountingSelector:
         chosen_id, chosen = queues[options[int(self._rng.integers(OPTIONS))]].popleft()
         self._given[noun] += 1
         self._asked.add((scene_of(chosen_id), noun))
+        self._places.add(place_of(chosen_id))
         self._forget(place_of(chosen_id), scene_of(chosen_id), noun)
         return [self._word(chosen_id, chosen, options)]
 
@@ -112,10 +89,11 @@ class MultiviewCountingSelector:
 
     def _word(self, candidate_id: str, facts: Mapping[str, Any], options: list[int]) -> Question:
         template, position = self._templates.deal(), self._letters.deal()
-        noun, members = facts["category"], facts["members"]
+        noun, kinds = facts["category"], facts.get("kinds", ())
         objects = plural(noun)
-        if members != [noun]:
-            objects += f" ({', '.join(plural(member) for member in GROUPS[noun])})"
+        if kinds:
+            others = " and others" if noun in kinds else ""
+            objects += f" ({', '.join(plural(kind) for kind in kinds if kind != noun)}{others})"
         right = str(facts["count"])
         wrong = [str(option) for option in options if option != facts["count"]]
         return Question(
@@ -130,6 +108,11 @@ class MultiviewCountingSelector:
         )
 
 
+def candidate_key(place: str, noun: str) -> str:
+    """The key of a question about ``noun`` at a place: one hyphen, so that ids can be taken apart again."""
+    return f"{place}-{re.sub(r'[^a-z0-9]+', '_', noun.lower())}"
+
+
 def place_of(candidate_id: str) -> str:
     """The part of a candidate's id that names its pictures."""
     return candidate_id.rsplit("-", 1)[0]
@@ -137,4 +120,4 @@ def place_of(candidate_id: str) -> str:
 
 def scene_of(candidate_id: str) -> str:
     """The part of a candidate's id that names its scene, whichever pass over the scenes it comes from."""
-    return place_of(candidate_id).rsplit("-", 1)[0].partition("-turn")[0]
+    return re.sub(r"-turn\d+$", "", place_of(candidate_id).rsplit("-", 1)[0])

@@ -31,7 +31,7 @@ PRIOR_QUESTIONS = 4.0  # imagined questions with the common preference: steadies
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuestionNouns:
     """One question: its answer; how likely the scene was to have each noun asked for (adds up to 1); nouns in view
     (which cannot be distractors), of the opposite side, and of the scene.
     """
@@ -44,8 +44,8 @@ class Asked:
 
 
 def draw_distractors(
-    asked: Sequence[Asked],
-    history: Sequence[Asked],
+    asked: Sequence[QuestionNouns],
+    history: Sequence[QuestionNouns],
     kept: Mapping[str, float],
     count: int,
     rng: np.random.Generator,
@@ -72,7 +72,7 @@ def draw_distractors(
     return [[nouns[index] for index in row] for row in picks]
 
 
-def preference(one: Asked, noun: str) -> float:
+def preference(one: QuestionNouns, noun: str) -> float:
     """How welcome a noun is as a distractor: 0 where it is in view."""
     if noun == one.answer or noun in one.in_view:
         return 0.0

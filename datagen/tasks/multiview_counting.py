@@ -18,6 +18,7 @@ import numpy as np
 
 from datagen import annotate, verify
 from datagen.backends.base import TOP_DOWN_HIDES, Frame, top_down_camera
+from datagen.backends.space import in_polygon
 from datagen.counterfactual import counterfactuals
 from datagen.tasks.base import (
     TASKS,
@@ -29,8 +30,8 @@ from datagen.tasks.base import (
     ViewFilter,
     resized,
 )
-from datagen.tasks.counting_questions import GROUPS, LOOKALIKES, OPTIONS, MultiviewCountingSelector
-from datagen.tasks.paths import within
+from datagen.tasks.counting_questions import OPTIONS, MultiviewCountingSelector, candidate_key
+from datagen.tasks.vocabulary import Vocabulary, vocabulary_of
 from datagen.visibility import pixel_counts
 from datagen.yields import Yields
 from ipt.common.images import RGB
@@ -39,8 +40,6 @@ from ipt.samples.sample import Task
 
 MOVEMENTS = ("rotation", "square")
 FRAMES = 4
-#: Nouns that do not say what one piece of them is.
-UNCOUNTABLE = ("books", "kitchen counter", "wall cabinet", "toy blocks", "curtain")
 FAINT = 0.0002  # of a picture: what shows less is not seen, what shows more but not enough is a reason to refuse
 CROP_SHARES = (1.0, 0.8, 0.65, 0.5, 0.4)  # of the largest crop radius, tried in turn
 SCAN_MAP_SIZE = 256
@@ -72,7 +71,7 @@ class MultiviewCountingConfig(TaskConfig):
     min_best_area: float = 0.004
     max_count: int = 8
     groups: bool = True
-    max_noun_share: float = 0.099
+    max_noun_share: float = 0.099  # the paper caps a category at 9.9 % of the questions
     mark_length_m: float = 0.5
     view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.7, min_instances=2))
 
@@ -127,9 +126,10 @@ class MultiviewCounting(SpatialTask):
     config: MultiviewCountingConfig
 
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
-        nouns = countable(scene, self.config.groups)
+        vocabulary = vocabulary_of(scene.info.backend)
+        nouns = countable(scene, vocabulary, self.config.groups)
         spots = self._spots(scene, rng, yields)
-        counts = self._counts(scene, spots, nouns, yields)
+        counts = self._counts(scene, spots, nouns, vocabulary, yields)
         candidates: list[Candidate] = []
         for view in range(self.config.samples_per_scene):
             if max((len(count.instances) for count in counts), default=0) < RARE:
@@ -187,7 +187,12 @@ class MultiviewCounting(SpatialTask):
         ]
 
     def _counts(
-        self, scene: SceneView, spots: Sequence[Spot], nouns: Mapping[str, frozenset[int]], yields: Yields
+        self,
+        scene: SceneView,
+        spots: Sequence[Spot],
+        nouns: Mapping[str, frozenset[int]],
+        vocabulary: Vocabulary,
+        yields: Yields,
     ) -> list[Count]:
         """What can be asked where: frames clear about the noun, and a crop of the map that agrees with them."""
         (x0, y0, _), (x1, y1, _) = scene.info.bounds_min, scene.info.bounds_max
@@ -203,9 +208,10 @@ class MultiviewCounting(SpatialTask):
                     continue
                 if not yields.check("count.none_barely_seen", instances == spot.seen & members):
                     continue
-                alike = LOOKALIKES.get(noun, ())
+                alike = (spot.seen & scene.candidates) - members
                 if not yields.check(
-                    "count.no_lookalike", not any(scene.objects[index].category in alike for index in spot.seen)
+                    "count.no_lookalike",
+                    not any(looks_like(scene.objects[index].category, noun, vocabulary) for index in alike),
                 ):
                     continue
                 fitting = (
@@ -243,13 +249,15 @@ class MultiviewCounting(SpatialTask):
         """Render a spot in full once; a candidate for each noun that the full masks confirm."""
         cameras = [resized(camera, scene.image_size) for camera in spot.cameras]
         frames = scene.render(cameras, ("rgb", "instance"))
-        top = top_down_camera(chosen.region.box, scene.image_size)
+        top = top_down_camera(chosen.region.box, scene.image_size, scene.info.floor_z)
         bev = scene.backend.render([top], ("rgb", "depth", "instance"), TOP_DOWN_HIDES)[0]
         shown = [self._shown(scene, frame) for frame in (*frames, bev)]
         named = {f"frame_{number}": frame for number, frame in enumerate(frames)}
         images = tuple(scene.encode(frame.rgb, role, frame.camera) for role, frame in named.items())
         marks, labels = annotate.camera_marks(
-            cameras, annotate.legible(self.config.mark_length_m, top, (0, 0, 0), 0.07), self.config.eye_height_m
+            cameras,
+            annotate.legible(self.config.mark_length_m, top, (0, 0, scene.info.floor_z), 0.07),
+            self.config.eye_height_m,
         )
 
         def decorated(frame: Frame) -> RGB:
@@ -259,11 +267,13 @@ class MultiviewCounting(SpatialTask):
         candidates = []
         for count in counts:
             others = (shown[-1] & scene.candidates) - count.instances
+            kinds = vocabulary_of(scene.info.backend).groups.get(count.noun, ()) if self.config.groups else ()
             facts = {
                 "answer": str(len(count.instances)),
                 "count": len(count.instances),
                 "category": count.noun,
                 "members": sorted({scene.objects[index].category for index in nouns[count.noun]}),
+                **({"kinds": list(kinds)} if kinds else {}),
                 "movement": spot.movement,
                 "view_group": key,
                 "region": [round(value, 3) for value in count.region.box],
@@ -277,8 +287,7 @@ class MultiviewCounting(SpatialTask):
             if verify.agrees("mvc", facts, {**named, "bev": bev}, scene.objects, yields):
                 target = scene.objects[min(count.instances)]
                 wrong = counterfactuals(scene, top, target, yields, decorated)
-                noun = count.noun.replace(" ", "_")
-                candidates.append(Candidate(f"{key}-{noun}", facts, images, imagination, wrong))
+                candidates.append(Candidate(candidate_key(key, count.noun), facts, images, imagination, wrong))
         return candidates
 
     def _shown(self, scene: SceneView, frame: Frame) -> frozenset[int]:
@@ -289,22 +298,27 @@ class MultiviewCounting(SpatialTask):
 
     def _room(self, scene: SceneView, spot: Spot) -> str:
         place = np.asarray(spot.cameras[0].pose.position[:2])
-        return next((room.kind for room in scene.info.rooms if within(place, room.polygon)), "")
+        return next((room.kind for room in scene.info.rooms if in_polygon(place, room.polygon)), "")
 
 
-def countable(scene: SceneView, groups: bool) -> dict[str, frozenset[int]]:
+def countable(scene: SceneView, vocabulary: Vocabulary, groups: bool) -> dict[str, frozenset[int]]:
     """Nouns that can be counted and the instances of each: categories, and kinds that join several of them."""
     found: dict[str, set[int]] = {}
     for index in scene.candidates:
         category = scene.objects[index].category
-        if category not in UNCOUNTABLE:
+        if category not in vocabulary.uncountable:
             found.setdefault(category, set()).add(index)
     categories = dict(found)
-    for noun, members in GROUPS.items() if groups else ():
+    for noun, members in vocabulary.groups.items() if groups else ():
         joined = set().union(*(categories.get(member, set()) for member in members))
         if joined:
             found[noun] = joined
     return {noun: frozenset(found[noun]) for noun in sorted(found)}
+
+
+def looks_like(category: str, noun: str, vocabulary: Vocabulary) -> bool:
+    """Whether a thing of ``category`` may be taken for a ``noun``: a bar stool for a stool, a monitor for a television."""
+    return category == noun or category.endswith(f" {noun}") or category in vocabulary.lookalikes.get(noun, ())
 
 
 def crop(above: Frame, region: Region) -> Frame:

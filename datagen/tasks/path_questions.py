@@ -12,7 +12,7 @@ from datagen.balance import Deck, ordered, quotas
 from datagen.language import with_article
 from datagen.rationale import pt_caption, pt_rationale
 from datagen.tasks.base import Question
-from datagen.tasks.distractors import Asked, draw_distractors
+from datagen.tasks.distractors import QuestionNouns, draw_distractors
 from datagen.tasks.paths import BINS
 from ipt.samples.questions import word, wordings
 
@@ -25,12 +25,16 @@ Chosen = tuple[str, Mapping[str, Any]]
 def view_sentence(facts: Mapping[str, Any]) -> str:
     """What the arrow and the pictures after the map show."""
     variant = facts["variant"]
-    told = ["The blue arrow at M1 points to the side in question."] if variant.endswith("arrow") else []
+    sentences = ["The blue arrow at M1 points to the side in question."] if variant.endswith("arrow") else []
     if "_ego_dir" in variant:
-        told.append("The other two pictures show the view ahead, in the direction of travel, at waypoints 1 and 2.")
+        sentences.append(
+            "The other two pictures show the view ahead, in the direction of travel, at waypoints 1 and 2."
+        )
     if "_ego_side" in variant:
-        told.append(f"The other two pictures show the view to the {facts['side']} of the walk at waypoints 1 and 2.")
-    return " ".join([*told, ""])
+        sentences.append(
+            f"The other two pictures show the view to the {facts['side']} of the walk at waypoints 1 and 2."
+        )
+    return " ".join([*sentences, ""])
 
 
 class PathTracingSelector:
@@ -47,7 +51,7 @@ class PathTracingSelector:
         self._queues: dict[str, dict[str, deque[Chosen]]] = {name: {} for name in BINS}
         self._taken: dict[str, dict[str, int]] = {name: {} for name in BINS}
         self._block: list[Chosen] = []
-        self._history: list[Asked] = []
+        self._history: list[QuestionNouns] = []
         self._offers = 0
         self._in_view: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
@@ -115,7 +119,7 @@ class PathTracingSelector:
     def _drawn(self) -> list[list[str]]:
         """Distractors for the block."""
         asked = [
-            Asked(
+            QuestionNouns(
                 facts["answer"],
                 facts["chances"],
                 frozenset(facts["in_view"]),
@@ -135,8 +139,8 @@ class PathTracingSelector:
 
     def _word(self, candidate_id: str, facts: Mapping[str, Any], wrong: list[str]) -> Question:
         template = self._templates["pt_midpoint" if facts["variant"].endswith("midpoint") else "pt_path"].deal()
-        told = {"template": template.id, "person": template.person}
-        decided = {**facts, "options": [facts["answer"], *wrong], "distractors": wrong, **told}
+        wording = {"template": template.id, "person": template.person}
+        decided = {**facts, "options": [facts["answer"], *wrong], "distractors": wrong, **wording}
         text = word(
             template,
             map="dollhouse view" if facts["variant"].startswith("dh") else "top-down map",

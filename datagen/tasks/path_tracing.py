@@ -34,7 +34,7 @@ from datagen.tasks.path_questions import OPTIONS, PathTracingSelector
 from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.paths import BINS, SIDES, Sight, Walk, bearing_of, find_walks, seen_from_above, sights
 from datagen.tasks.puzzles import Puzzle, PuzzleSets, all_puzzles, ask_chances, draw_puzzles, shuffled
-from datagen.tasks.side_views import SIGNS, Lens, SideViewSearch, Trip
+from datagen.tasks.side_views import SIGNS, Lens, Presentation, SideViewSearch
 from datagen.visibility import InstanceStats
 from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
@@ -52,6 +52,11 @@ class PathTracing(SpatialTask):
     name: ClassVar[Task] = "pt"
     config: PathTracingConfig
 
+    @property
+    def required(self) -> frozenset[str]:
+        oblique = any(variant.startswith("dh") for variant in self.config.variants)
+        return super().required | ({"oblique_cut"} if oblique else frozenset())
+
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         config = self.config
         # Nowhere in a single room are four nouns each seen without the others (measured on homes): spare the search.
@@ -62,16 +67,16 @@ class PathTracing(SpatialTask):
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         on_map = seen_from_above(scene, config.min_map_area_m2)
         pairs = [sights(scene, walk, config.min_scan_area, on_map) for walk in walks]
-        trips = {walk: self._trip(scene, rng) for walk in walks}
-        search = SideViewSearch(scene, config, trips, yields)
+        presentations = {walk: self._presentation(scene, rng) for walk in walks}
+        search = SideViewSearch(scene, config, presentations, yields)
         make = self._with_own_options if config.options == "same_scene" else self._without_options
-        return make(scene, pairs, trips, search, rng, yields)
+        return make(scene, pairs, presentations, search, rng, yields)
 
     def _with_own_options(
         self,
         scene: SceneView,
         pairs: Sequence[tuple[Sight, Sight]],
-        trips: Mapping[Walk, Trip],
+        presentations: Mapping[Walk, Presentation],
         search: SideViewSearch,
         rng: np.random.Generator,
         yields: Yields,
@@ -95,11 +100,11 @@ class PathTracing(SpatialTask):
                 continue
             asked, walk = chosen[0], chosen[0].sight.walk
             wrong = sorted(other.noun for other in chosen[1:])
-            candidate = self._finish(scene, asked, trips[walk], search, wrong, f"{len(candidates):02d}", yields)
+            candidate = self._finish(scene, asked, presentations[walk], search, wrong, f"{len(candidates):02d}", yields)
             sets[name].drop(walk)
             if candidate is not None:
-                told = {"distractors": wrong, "rooms": sorted(puzzle.sight.walk.room for puzzle in chosen)}
-                candidates.append(replace(candidate, facts={**candidate.facts, **told}))
+                decided = {"distractors": wrong, "rooms": sorted(puzzle.sight.walk.room for puzzle in chosen)}
+                candidates.append(replace(candidate, facts={**candidate.facts, **decided}))
                 wanted[name] -= 1
             if wanted[name]:
                 turns.append(name)
@@ -109,7 +114,7 @@ class PathTracing(SpatialTask):
         self,
         scene: SceneView,
         pairs: Sequence[tuple[Sight, Sight]],
-        trips: Mapping[Walk, Trip],
+        presentations: Mapping[Walk, Presentation],
         search: SideViewSearch,
         rng: np.random.Generator,
         yields: Yields,
@@ -127,33 +132,33 @@ class PathTracing(SpatialTask):
                 continue
             tried[puzzle.noun] += 1
             key = f"{len(candidates):02d}"
-            candidate = self._finish(scene, puzzle, trips[walk], search, (), key, yields)
+            candidate = self._finish(scene, puzzle, presentations[walk], search, (), key, yields)
             if candidate is not None:
                 given[walk.bin] += 1
                 alike = [one for one in pairs if (one[0].walk.bin, one[0].walk.room) == (walk.bin, walk.room)]
-                told = {"chances": ask_chances(alike), "rooms": [walk.room]}
-                candidates.append(replace(candidate, facts={**candidate.facts, **told}))
-        if candidates:  # told once per scene
+                decided = {"chances": ask_chances(alike), "rooms": [walk.room]}
+                candidates.append(replace(candidate, facts={**candidate.facts, **decided}))
+        if candidates:  # once per scene
             candidates[0] = replace(candidates[0], facts={**candidates[0].facts, "tried": dict(sorted(tried.items()))})
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
         return PathTracingSelector(count, rng, self.config.plain)
 
-    def _trip(self, scene: SceneView, rng: np.random.Generator) -> Trip:
+    def _presentation(self, scene: SceneView, rng: np.random.Generator) -> Presentation:
         """Draw direction, variant and camera."""
         config = self.config
         forward = bool(rng.integers(2))
         variant = config.variants[int(rng.integers(len(config.variants)))]
         height = scene.info.floor_z + float(rng.choice(config.heights_m))
         fov_deg, pitch_deg = float(rng.uniform(*config.fov_deg)), float(rng.uniform(*config.pitch_deg))
-        return Trip(forward, variant, Lens(height, fov_deg, math.radians(pitch_deg)))
+        return Presentation(forward, variant, Lens(height, fov_deg, math.radians(pitch_deg)))
 
     def _finish(
         self,
         scene: SceneView,
         puzzle: Puzzle,
-        trip: Trip,
+        presentation: Presentation,
         search: SideViewSearch,
         absent: Sequence[str],
         key: str,
@@ -165,21 +170,22 @@ class PathTracing(SpatialTask):
             return None
         frame = scene.render([resized(found.camera, scene.image_size)], ("rgb", "depth", "instance"))[0]
         stats = scene.stats(frame)
-        if not (scene.acceptable(stats, yields, "side_view") and search.shows(puzzle, stats, absent)):
+        shows = scene.acceptable(stats, yields, "side_view") and search.shows(puzzle, stats, absent)
+        if not yields.check("side_view.final", shows):
             return None
-        facts = self._facts(scene, puzzle, frame, stats, trip)
+        facts = self._facts(scene, puzzle, frame, stats, presentation)
         if frame.rgb is None or not verify.agrees("pt", facts, {"side_view": frame}, scene.objects, yields):
             return None
-        images = self._inputs(scene, puzzle.sight, facts, trip)
+        images = self._inputs(scene, puzzle.sight, facts, presentation)
         target = scene.objects[puzzle.sight.clear[puzzle.noun]]
         wrong = counterfactuals(scene, frame.camera, target, yields, lambda shot: shot.rgb)  # type: ignore[arg-type,return-value]
         return Candidate(key, facts, images, scene.encode(frame.rgb, "side_view", frame.camera), wrong)
 
     def _facts(
-        self, scene: SceneView, puzzle: Puzzle, frame: Frame, stats: InstanceStats, trip: Trip
+        self, scene: SceneView, puzzle: Puzzle, frame: Frame, stats: InstanceStats, presentation: Presentation
     ) -> dict[str, Any]:
         """Everything true about the walk; ``side`` and ``heading_deg`` are those of the traveller."""
-        forward, lens = trip.forward, trip.lens
+        forward, lens = presentation.forward, presentation.lens
         walk = puzzle.sight.walk
         item = scene.objects[puzzle.sight.clear[puzzle.noun]]
         heading = walk.heading if forward else wrap_angle(walk.heading + math.pi)
@@ -194,7 +200,7 @@ class PathTracing(SpatialTask):
             "options": [puzzle.noun, *sorted(elsewhere)],
             "in_view": sorted(in_view),
             "opposite": sorted(puzzle.opposite),
-            "variant": trip.variant,
+            "variant": presentation.variant,
             "direction": "forward" if forward else "reverse",
             "side": side,
             "start": "waypoint 1" if forward else "waypoint 2",
@@ -223,14 +229,18 @@ class PathTracing(SpatialTask):
             "side_view_offset_m": round(float(np.linalg.norm(frame.camera.pose.position[:2] - walk.midpoint)), 3),
         }
 
-    def _inputs(self, scene: SceneView, sight: Sight, facts: dict[str, Any], trip: Trip) -> tuple[SampleImage, ...]:
+    def _inputs(
+        self, scene: SceneView, sight: Sight, facts: dict[str, Any], presentation: Presentation
+    ) -> tuple[SampleImage, ...]:
         """The map with its marks and, if the variant has them, first-person views at both waypoints."""
         walk = sight.walk
-        camera = dollhouse_camera(scene, walk) if trip.variant.startswith("dh") else self._map_camera(scene, walk)
+        camera = (
+            dollhouse_camera(scene, walk) if presentation.variant.startswith("dh") else self._map_camera(scene, walk)
+        )
         above = scene.backend.render([camera], ("rgb", "depth"), TOP_DOWN_HIDES)[0]
-        marks, labels = map_marks(walk, facts, camera)
+        marks, labels = map_marks(walk, facts, camera, scene.info.floor_z)
         images = [scene.encode(annotate.draw(above, scene.info.floor_z, marks, labels), "map", camera)]
-        cameras = trip.waypoint_cameras(sight, scene.image_size)
+        cameras = presentation.waypoint_cameras(sight, scene.image_size)
         pictures: tuple[Modality, ...] = ("rgb",)
         for number, frame in enumerate(scene.render(cameras, pictures), start=1):
             assert frame.rgb is not None
@@ -242,7 +252,8 @@ class PathTracing(SpatialTask):
         margin = self.config.map_margin_m
         low = np.maximum(walk.path.points[:, :2].min(axis=0) - margin, np.asarray(scene.info.bounds_min[:2]) - 0.2)
         high = np.minimum(walk.path.points[:, :2].max(axis=0) + margin, np.asarray(scene.info.bounds_max[:2]) + 0.2)
-        return top_down_camera((float(low[0]), float(low[1]), float(high[0]), float(high[1])), scene.image_size)
+        region = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+        return top_down_camera(region, scene.image_size, scene.info.floor_z)
 
 
 def compass(angle: float) -> str:
@@ -255,14 +266,17 @@ def dollhouse_camera(scene: SceneView, walk: Walk) -> Camera:
     size = np.asarray(scene.info.bounds_max[:2]) - np.asarray(scene.info.bounds_min[:2])
     distance = float(np.clip(1.1 * size.max(), 5.0, 11.0))
     x, y = walk.midpoint[0], walk.midpoint[1] - distance * math.cos(DOLLHOUSE_PITCH)
-    pose = CameraPose((float(x), float(y), -distance * math.sin(DOLLHOUSE_PITCH)), math.pi / 2, DOLLHOUSE_PITCH)
+    z = scene.info.floor_z - distance * math.sin(DOLLHOUSE_PITCH)
+    pose = CameraPose((float(x), float(y), z), math.pi / 2, DOLLHOUSE_PITCH)
     return Camera(pose, scene.image_size, scene.image_size, DOLLHOUSE_FOV_DEG)
 
 
-def map_marks(walk: Walk, facts: Mapping[str, Any], camera: Camera) -> tuple[list[annotate.Mark], list[annotate.Label]]:
+def map_marks(
+    walk: Walk, facts: Mapping[str, Any], camera: Camera, floor_z: float
+) -> tuple[list[annotate.Mark], list[annotate.Label]]:
     """The path with its waypoints, or only M1 with the heading, and the arrow to the queried side."""
     variant, heading = facts["variant"], math.radians(facts["heading_deg"])
-    middle = np.array([*walk.midpoint, 0.0])
+    middle = np.array([*walk.midpoint, floor_z])
     marks, labels = [], []
     if variant.endswith("midpoint"):
         marks.append(

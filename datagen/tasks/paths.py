@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datagen.backends.base import Floats, Path, SceneError
+from datagen.backends.space import in_polygon
 from datagen.tasks.base import SceneView
 from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
@@ -74,7 +75,7 @@ def find_walks(
             path = straight(scene, start, goal)
             if path is None and plans:
                 plans -= 1
-                path = scene.backend.shortest_path(start, goal)
+                path = scene.backend.shortest_path(start, goal, clearance)
             fits = path is not None and edges[number] <= path.length_m < edges[number + 1]
             if not yields.check(f"walk.{name}", fits) or path is None:
                 continue
@@ -102,7 +103,7 @@ def middle(scene: SceneView, path: Path, name: str) -> Walk | None:
     if abs(wrap_angle(directions[1] - directions[0])) > math.radians(STRAIGHT_DEG):
         return None
     heading = math.atan2(*(after - before)[::-1])
-    rooms = [room.kind for room in scene.info.rooms if within(midpoint, room.polygon)]
+    rooms = [room.kind for room in scene.info.rooms if in_polygon(midpoint, room.polygon)]
     return Walk(path, midpoint, heading, name, rooms[0] if rooms else "")
 
 
@@ -110,15 +111,6 @@ def along(points: Floats, distance: float) -> Floats:
     """The point of a polyline (n, d) at ``distance`` metres from its start, clamped to its ends."""
     steps = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     return np.array([np.interp(distance, steps, points[:, axis]) for axis in range(points.shape[1])])
-
-
-def within(point: Floats, polygon: Floats) -> bool:
-    """Whether a point (2,) lies in a simple polygon (n, 2) (even-odd rule)."""
-    start, end = polygon, np.roll(polygon, -1, axis=0)
-    crosses = (start[:, 1] > point[1]) != (end[:, 1] > point[1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        x = start[:, 0] + (point[1] - start[:, 1]) / (end[:, 1] - start[:, 1]) * (end[:, 0] - start[:, 0])
-    return bool(np.count_nonzero(crosses & (point[0] < x)) % 2)
 
 
 def seen_from_above(scene: SceneView, min_area_m2: float) -> frozenset[int]:

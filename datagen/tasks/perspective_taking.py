@@ -413,7 +413,7 @@ def scene_words(scene: SceneView, stats: InstanceStats, min_area: float, most: i
 class PerspectiveTakingSelector:
     """Six equal quotas, no object name much more often than its share; letters and templates dealt evenly."""
 
-    SLACK = 4
+    SLACK = 4  # questions that a noun may be ahead of its share, so that the first ones are not turned away (ours)
 
     def __init__(self, config: PerspectiveTakingConfig, count: int, rng: np.random.Generator) -> None:
         self._max_share, self._offered = config.max_object_share, set[str]()

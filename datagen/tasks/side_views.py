@@ -18,7 +18,11 @@ from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
 
 SIGNS = {"left": 1.0, "right": -1.0}
-RENDERED_CANDIDATES = 4
+RENDERED_CANDIDATES = 4  # of the 147, at different places, until one passes: more find little (ours)
+#: A box that fills this share of the picture is large enough; more is no better, or near cupboards would beat lamps (ours).
+ENOUGH_AREA = 0.12
+#: What each point of the opposite side in view leaves of a candidate's score (ours: one is worse than half the area).
+INTRUDER_FACTOR = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Lens:
 
 
 @dataclass(frozen=True, slots=True)
-class Trip:
+class Presentation:
     """How a walk is told: direction, input variant, camera."""
 
     forward: bool
@@ -63,8 +67,10 @@ class SideView:
 class SideViewSearch:
     """Side views of one scene's puzzles; each is searched for once."""
 
-    def __init__(self, scene: SceneView, config: PathTracingConfig, trips: Mapping[Walk, Trip], yields: Yields) -> None:
-        self._scene, self._config, self._trips, self._yields = scene, config, trips, yields
+    def __init__(
+        self, scene: SceneView, config: PathTracingConfig, presentations: Mapping[Walk, Presentation], yields: Yields
+    ) -> None:
+        self._scene, self._config, self._presentations, self._yields = scene, config, presentations, yields
         self._found: dict[Puzzle, SideView | None] = {}
         self._open: dict[Sight, bool] = {}
 
@@ -90,7 +96,7 @@ class SideViewSearch:
         )
 
     def _has_open_waypoints(self, sight: Sight) -> bool:
-        cameras = self._trips[sight.walk].waypoint_cameras(sight, self._scene.search_size)
+        cameras = self._presentations[sight.walk].waypoint_cameras(sight, self._scene.search_size)
         for frame in self._scene.render(cameras, ("depth", "instance")):
             assert frame.depth is not None
             near = float(np.median(frame.depth[frame.depth > 0])) if (frame.depth > 0).any() else 0.0
@@ -99,7 +105,7 @@ class SideViewSearch:
         return True
 
     def _search(self, puzzle: Puzzle) -> SideView | None:
-        best = self._best_cameras(puzzle, self._trips[puzzle.sight.walk].lens)
+        best = self._best_cameras(puzzle, self._presentations[puzzle.sight.walk].lens)
         self._yields.check("side_view.free_place", bool(best))
         found = None
         for camera in best:
@@ -155,7 +161,7 @@ def exposure(
     whole = area / np.maximum((high - low).prod(axis=1), 1e-12)
     off_centre = np.abs(seen[:, 8, 0] - 0.5)
     intruders = inside(seen[:, 9:], 0.0).sum(axis=1)
-    score: Floats = np.minimum(area, 0.12) * whole**2 * (1 - off_centre) * 0.2**intruders
+    score: Floats = np.minimum(area, ENOUGH_AREA) * whole**2 * (1 - off_centre) * INTRUDER_FACTOR**intruders
     return np.nan_to_num(score)
 
 

@@ -190,7 +190,7 @@ def make_validation(config: TrainConfig, assets: Assets, world: World) -> Valida
     reader = SampleReader(config.data.validation)
     packs = replace(config.loader, packs_per_step=config.data.validation_packs, workers=0)
     data = replace(config.data, limit=None)
-    alone = replace(config, data=data, loader=packs, imagination=asked.inference_imagination)
+    alone = replace(config, data=data, loader=packs, imagination=config.imagination.at_inference)
     try:
         loader = make_loader(alone, {str(reader.source): reader}, assets, world)
         batches = list(itertools.islice(loader, len(loader.lanes)))

@@ -158,8 +158,9 @@ class LaunchSettings:
 class TrainConfig:
     """One run of ``train.py``. ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends.
 
-    ``seed``: of all that is drawn, each by its name; the order of the data (``loader.seed``), the modes, thoughts and dropout of samples (``sequence.seed``) and weights and noise
-    (``trainer.seed``) may have their own."""
+    ``seed``: of all that is drawn, each by its name; the order of the data (``loader.seed``), the modes, thoughts and dropout of
+    samples (``sequence.seed``) and weights and noise (``trainer.seed``) may have their own.
+    """
 
     name: str = "run"
     seed: int = 0

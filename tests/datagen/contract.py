@@ -19,16 +19,16 @@ CLEARANCE = 0.25
 
 
 def look_around(backend: SceneBackend, count: int = 3, height: float = 1.4) -> list[Camera]:
-    """Level and tilted cameras at free places, of different shapes and fields of view."""
+    """Level and tilted cameras at free places, ``height`` metres above the floor, of different shapes and fields of view."""
     rng = generator(5, "contract")
     cameras = []
-    for x, y, _ in backend.sample_navigable(count, rng, CLEARANCE):
+    for x, y, z in backend.sample_navigable(count, rng, CLEARANCE):
         for yaw, pitch, width, fov in (
             (0.3, 0.0, SIZE, 70.0),
             (2.0, -0.4, SIZE * 3 // 2, 90.0),
             (-1.7, 0.2, SIZE, 55.0),
         ):
-            cameras.append(Camera(CameraPose((x, y, height), yaw, pitch), width, SIZE, fov))
+            cameras.append(Camera(CameraPose((x, y, z + height), yaw, pitch), width, SIZE, fov))
     return cameras
 
 
@@ -51,7 +51,7 @@ class BackendContract:
 
     def test_describes_itself(self, backend: SceneBackend, info: SceneInfo) -> None:
         assert backend.name == info.backend and backend.version == info.backend_version
-        assert backend.capabilities <= CAPABILITIES
+        assert backend.capabilities <= CAPABILITIES and backend.info == info
         assert np.all(np.asarray(info.bounds_max) > np.asarray(info.bounds_min))
         with pytest.raises(SceneError, match="valid"):
             backend.scenes("no such split")
@@ -115,9 +115,9 @@ class BackendContract:
 
     def test_two_views_agree_on_what_is_where(self, backend: SceneBackend, info: SceneInfo) -> None:
         """Points seen by one camera reproject into another at the depth it measured, unless something nearer hides them."""
-        x, y, _ = backend.sample_navigable(1, generator(6, "contract"), CLEARANCE)[0]
+        x, y, z = backend.sample_navigable(1, generator(6, "contract"), CLEARANCE)[0]
         first, second = (
-            Camera(CameraPose((x, y, height), 0.4 + turn, pitch), SIZE, SIZE, 80)
+            Camera(CameraPose((x, y, z + height), 0.4 + turn, pitch), SIZE, SIZE, 80)
             for height, turn, pitch in ((1.3, 0.0, 0.0), (1.5, 0.25, -0.15))
         )
         one, other = backend.render([first, second], ("depth", "instance"))
@@ -157,13 +157,38 @@ class BackendContract:
         free = backend.free_map(CLEARANCE)
         assert free.grid.any() and not free.grid.all()
 
+    def test_points_of_a_room_lie_in_it(self, backend: SceneBackend, info: SceneInfo) -> None:
+        """By a count of crossings of each room's outline; rooms too full to stand in say so."""
+        if "rooms" not in backend.capabilities:
+            with pytest.raises(SceneError, match="rooms"):
+                backend.sample_navigable(1, generator(12, "contract"), room_id="room-0")
+            return
+        stood = 0
+        for room in info.rooms:
+            try:
+                points = backend.sample_navigable(20, generator(12, "contract"), 0.2, room.id)
+            except SceneError:
+                continue
+            stood += 1
+            assert points.shape == (20, 3) and backend.is_free(points, 0.2).all()
+            for x, y, _ in points:
+                edges = list(zip(room.polygon, np.roll(room.polygon, -1, axis=0), strict=True))
+                crossed = [(a, b) for a, b in edges if (a[1] > y) != (b[1] > y)]
+                hits = sum(x < a[0] + (y - a[1]) / (b[1] - a[1]) * (b[0] - a[0]) for a, b in crossed)
+                near = min(
+                    abs((b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0])) / np.linalg.norm(b - a)
+                    for a, b in edges
+                )
+                assert hits % 2 or near < 0.04, room.kind  # points are drawn anywhere in cells of 5 cm
+        assert stood >= 1
+
     def test_nothing_stands_where_one_may_walk(self, backend: SceneBackend, info: SceneInfo) -> None:
         """Seen from the middle of a free place, no surface between knee and head comes closer than the clearance."""
-        for x, y, _ in backend.sample_navigable(6, generator(8, "contract"), CLEARANCE):
-            ring = [Camera(CameraPose((x, y, 1.0), turn * math.pi / 2), 64, 64, 90, near=0.02) for turn in range(4)]
+        for x, y, z in backend.sample_navigable(6, generator(8, "contract"), CLEARANCE):
+            ring = [Camera(CameraPose((x, y, z + 1.0), turn * math.pi / 2), 64, 64, 90, near=0.02) for turn in range(4)]
             for frame in backend.render(ring, ("depth", "instance")):
                 points = world_points(frame)[frame.instance >= 0]
-                body = (points[:, 2] > 0.15) & (points[:, 2] < 1.6)
+                body = (points[:, 2] > z + 0.15) & (points[:, 2] < z + 1.6)
                 distance = np.linalg.norm(points[body][:, :2] - (x, y), axis=1)
                 assert distance.size == 0 or distance.min() > CLEARANCE - 0.12
 
@@ -172,6 +197,7 @@ class BackendContract:
         for start, goal in zip(points[:6], points[6:], strict=True):
             path = backend.shortest_path(start, goal)
             assert path is not None, "free space is connected"
+            assert np.allclose(path.points[:, 2], info.floor_z)
             assert np.allclose(path.points[0][:2], start[:2], atol=0.3) and np.allclose(
                 path.points[-1][:2], goal[:2], atol=0.3
             )
@@ -183,6 +209,31 @@ class BackendContract:
             )
             assert backend.is_free(along, 0.1).all()
         assert backend.shortest_path(points[0], np.array([1e3, 1e3, 0.0])) is None
+
+    def test_paths_keep_the_asked_clearance(self, backend: SceneBackend, info: SceneInfo) -> None:
+        """Checked at every 5 cm against the free map of a decimetre less: grids are as coarse as that."""
+        wide = 0.4 if backend.free_map(0.4).grid.any() else CLEARANCE
+        points = backend.sample_navigable(8, generator(11, "contract"), wide)
+        for start, goal in zip(points[:4], points[4:], strict=True):
+            lengths = []
+            for clearance in (0.2, wide):
+                path = backend.shortest_path(start, goal, clearance)
+                assert path is not None, "free space is connected"
+                for a, b in itertools.pairwise(path.points):
+                    count = 2 + int(np.linalg.norm(b - a) / 0.05)
+                    along = a + np.linspace(0, 1, count)[:, None] * (b - a)
+                    assert backend.is_free(along, clearance - 0.1).all()
+                lengths.append(path.length_m)
+            assert lengths[1] >= np.linalg.norm((goal - start)[:2]) - 0.3
+
+    def test_the_floor_is_where_the_backend_says(self, backend: SceneBackend, info: SceneInfo) -> None:
+        """Looking straight down from free places, what lies under one's feet is at ``floor_z`` (a rug may be there)."""
+        below = []
+        for x, y, z in backend.sample_navigable(8, generator(10, "contract"), CLEARANCE):
+            camera = Camera(CameraPose((x, y, z + 1.2), 0.0, -math.pi / 2), 8, 8, 10, near=0.02)
+            below.append(z + 1.2 - float(np.median(backend.render([camera], ("depth",))[0].depth)))
+        assert np.median(below) == pytest.approx(info.floor_z, abs=0.03)
+        assert np.all(np.abs(np.array(below) - info.floor_z) < 0.2)
 
     def test_top_down_view_has_the_stated_scale(self, backend: SceneBackend, info: SceneInfo) -> None:
         low, high = np.asarray(info.bounds_min), np.asarray(info.bounds_max)
@@ -203,6 +254,7 @@ class BackendContract:
                 points <= np.asarray(thing.aabb_max) + 0.1
             )
         assert seen >= 3, "furniture is visible from above: ceilings are hidden"
+        assert frame.camera.pose.position[2] == pytest.approx(info.floor_z + 20.0)
         north = frame.camera.unproject(np.array([128.0, 10.0]), np.array(1.0))
         south = frame.camera.unproject(np.array([128.0, 240.0]), np.array(1.0))
         assert north[1] > south[1]

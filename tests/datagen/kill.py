@@ -11,7 +11,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from datagen.progress import Progress
 from datagen.run import generate
 from ipt.common.seeding import generator
 from tests.datagen.conftest import run_settings
@@ -20,7 +19,7 @@ from tests.deadly import forked
 
 def work(folder: Path) -> None:
     config = run_settings(folder)
-    generate(config, Progress(config.part_samples, quiet=True))
+    generate(config, quiet=True)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,13 @@ def machine(tmp_path) -> Iterator[ThorMachine]:
 
 
 class ThorContract(BackendContract):
-    preset, server = "home", "fifo"
+    preset, server, raised = "home", "fifo", False
     sources: tuple[str, ...] = ("ithor",)
 
     @pytest.fixture(scope="class")
     def backend(self, tmp_path_factory) -> Iterator[Ai2thorBackend]:
         with thor_machine(tmp_path_factory.mktemp("thor"), self.preset) as machine:
+            machine.settings(raised=self.raised)
             houses = machine.houses(3, 5, 7) if "procthor" in self.sources else None
             config = machine.config(server=self.server, sources=self.sources, houses=houses)
             with Ai2thorBackend(config) as backend:
@@ -73,6 +74,13 @@ class TestHouseThroughHttp(ThorContract):
 
 class TestBlocksThroughPipes(ThorContract):
     preset = "blocks"
+
+
+class TestRaisedBlocksThroughPipes(ThorContract):
+    preset, raised = "blocks", True
+
+    def test_the_floor_is_at_three_metres(self, info: SceneInfo) -> None:
+        assert info.floor_z == pytest.approx(3.0, abs=0.02)
 
 
 def test_frames_are_those_of_the_scene_in_the_player(machine: ThorMachine) -> None:

@@ -20,7 +20,6 @@ from datagen.backends.ai2thor.frames import (
     from_thor,
     linearised_as_perspective,
     planar_depth,
-    pose_from_thor,
     rotation_to_thor,
     to_thor,
     without_ceiling,
@@ -55,9 +54,8 @@ def test_a_pose_is_the_same_axes_in_unity(pose: CameraPose) -> None:
 
 @given(poses)
 def test_poses_survive_the_journey(pose: CameraPose) -> None:
-    for back in (pose_from_thor, pose_of):
-        again = back(to_thor(pose.position), rotation_to_thor(pose))
-        assert np.allclose(again.camera_to_world, pose.camera_to_world, atol=1e-6)
+    again = pose_of(to_thor(pose.position), rotation_to_thor(pose))
+    assert np.allclose(again.camera_to_world, pose.camera_to_world, atol=1e-6)
 
 
 def test_yaw_and_horizon_as_the_manual_has_them() -> None:
@@ -80,7 +78,7 @@ def test_orthographic_depth_is_recovered_from_the_perspective_formula(near: floa
 
 
 def test_the_way_a_build_reports_orthographic_depth_is_recognised() -> None:
-    camera = top_down_camera((0, 0, 4, 4), 8)
+    camera = top_down_camera((0, 0, 4, 4), 8, 0.0)
     rng = generator(1, "depth")
     depth = 20 - rng.uniform(0, 2.5, (8, 8))
     buffer = (camera.far - depth) / (camera.far - camera.near)
@@ -92,7 +90,7 @@ def test_the_way_a_build_reports_orthographic_depth_is_recognised() -> None:
 
 
 def test_ceilings_are_left_out_where_that_is_possible() -> None:
-    camera = top_down_camera((0, 0, 4, 4), 8)
+    camera = top_down_camera((0, 0, 4, 4), 8, 0.0)
     cut = without_ceiling(camera, 2.1, 2.5)
     assert cut.near == pytest.approx(17.9) and cut.pose == camera.pose and cut.far == camera.far
     dollhouse = Camera(CameraPose((0, 0, 6), 0, -1.0), 8, 8)
@@ -205,6 +203,26 @@ def test_published_splits_are_kept(tmp_path) -> None:
     assert [len(library.scenes(split)) for split in ("train", "val", "test")] == [3, 2, 1]
 
 
+def test_the_papers_mix_has_houses_for_training_only(tmp_path) -> None:
+    from omegaconf import OmegaConf
+
+    from datagen import __main__ as command
+    from datagen.config import run_config
+
+    for split in SPLITS:
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(json.dumps(house(n)) for n in range(2)))
+    command.register()
+    composed = command.compose(["backend=ithor_procthor", "task=pt", f"backend.houses={tmp_path}"])
+    config = run_config(OmegaConf.to_container(composed, resolve=True)).backend_config
+    library = SceneLibrary(config.sources, config.houses, config.procthor_splits)
+    counts = {split: len(library.scenes(split)) for split in SPLITS}
+    assert counts == {"train": 80 + 2, "val": 20, "test": 20}
+    assert not any("procthor" in scene for split in ("val", "test") for scene in library.scenes(split))
+    assert len(SceneLibrary(("ithor", "procthor"), str(tmp_path)).scenes("val")) == 22
+    with pytest.raises(SceneError, match="valid: "):
+        SceneLibrary(("procthor",), str(tmp_path), ("training",))
+
+
 def test_broken_house_files_are_named(tmp_path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"rooms": []}\n{"rooms": [\n[1]\n')
@@ -242,24 +260,6 @@ def test_outlines_run_counter_clockwise(direction: int, corners) -> None:
     polygon = outline_of([{"x": x, "y": 0.0, "z": y} for x, y in corners][::direction])
     (a, b, c) = polygon
     assert (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) >= -1e-6
-
-
-@given(st.integers(0, 10_000))
-def test_paths_over_the_lattice_are_shortest_and_cut_no_corner(seed: int) -> None:
-    rng = generator(seed, "lattice")
-    open_cells = rng.uniform(size=(7, 9)) < 0.75
-    open_cells[0, 0] = True
-    rows, columns = np.nonzero(open_cells)
-    lattice = Lattice("test", np.column_stack([columns, rows]) * 0.25 + 1.125, 0.25, 0.0)
-    points = lattice.sample(2, rng, 0.2)
-    path = lattice.shortest_path(*points)
-    assert path is not None and lattice.walkable(path.points[:, :2])
-    assert np.allclose(path.points[[0, -1]], points)
-    across = np.abs(points[1] - points[0])[:2]
-    assert path.length_m >= across.max() + (math.sqrt(2) - 1) * across.min() - 1e-9
-    back = lattice.shortest_path(*points[::-1])
-    assert back is not None and back.length_m == pytest.approx(path.length_m)
-    assert lattice.shortest_path(points[0], np.array([90.0, 0.0, 0.0])) is None
 
 
 @given(st.integers(0, 10_000))

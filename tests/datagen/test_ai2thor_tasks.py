@@ -11,7 +11,6 @@ pytest.importorskip("ai2thor")
 from datagen.__main__ import main
 from datagen.backends.ai2thor import setup
 from datagen.config import RunConfig, run_config
-from datagen.progress import Progress
 from datagen.run import generate
 from datagen.tasks import TASKS
 from datagen.units import close_backends
@@ -38,7 +37,7 @@ def settings(machine: ThorMachine, task: str, output: str) -> RunConfig:
 
 
 def samples(config: RunConfig) -> list:
-    generate(config, Progress(config.part_samples, quiet=True))
+    generate(config, quiet=True)
     return [sample for path in sorted(Path(config.output_dir).glob("*.parquet")) for sample in SampleReader(path)]
 
 

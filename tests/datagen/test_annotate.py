@@ -89,7 +89,7 @@ def test_outside_and_behind_are_drawn_as_nothing() -> None:
 
 
 def test_from_above_an_arrow_points_where_it_should() -> None:
-    camera = top_down_camera((-3, -3, 3, 3), 240)
+    camera = top_down_camera((-3, -3, 3, 3), 240, 0.0)
     frame = floor_frame(camera)
     picture = annotate.draw(frame, 0.0, [annotate.arrow((0, 0), math.pi / 2, 2.0, annotate.RED)])
     rows, columns = np.nonzero(reddened(picture))
@@ -99,7 +99,7 @@ def test_from_above_an_arrow_points_where_it_should() -> None:
 
 
 def test_labels_stay_inside_and_differ_by_text() -> None:
-    camera = top_down_camera((-3, -3, 3, 3), 128)
+    camera = top_down_camera((-3, -3, 3, 3), 128, 0.0)
     frame = floor_frame(camera)
     corner = annotate.draw(frame, 0.0, [], [annotate.Label("1", (3.0, 3.0), annotate.GREEN)])
     painted = np.argwhere((corner != 120).any(axis=2))
@@ -118,7 +118,7 @@ def test_camera_marks_number_every_camera_from_one() -> None:
 
 
 def test_raised_marks_pass_over_tables_but_not_through_cupboards() -> None:
-    camera = top_down_camera((-3, -3, 3, 3), 120, height=10.0)
+    camera = top_down_camera((-3, -3, 3, 3), 120, 0.0, height=10.0)
     frame = floor_frame(camera)
     mark = replace(annotate.polyline([(-2, 0), (2, 0)], 0.2), height=1.5)
     assert frame.depth is not None
@@ -130,7 +130,7 @@ def test_raised_marks_pass_over_tables_but_not_through_cupboards() -> None:
 
 
 def test_a_mark_that_only_touches_the_border_is_no_error() -> None:
-    camera = top_down_camera((-3, -3, 3, 3), 64)
+    camera = top_down_camera((-3, -3, 3, 3), 64, 0.0)
     frame = floor_frame(camera)
     for offset in (2.9, 2.99, 3.0, 3.05, 3.1):
         annotate.draw(frame, 0.0, [annotate.arrow((offset, 0), 0.0, 0.3)])

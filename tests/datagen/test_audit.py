@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datagen.audit import audit, audit_items
+from datagen.audit import audit, audit_items, bars
 from datagen.audit.__main__ import AuditConfig, main
 from datagen.audit.balance import elimination, fact_counts, letter_shares, near_duplicates, scenes_in_two_splits
-from datagen.audit.baselines import BASELINES, evaluate, project
+from datagen.audit.baselines import BASELINES, borrow, evaluate, project
 from datagen.audit.folds import FOLDS, assign_folds, validations
 from datagen.audit.items import Item, Picture, perceptual_hash, to_item
+from datagen.verify import Mismatch
 from ipt.common import cli
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
@@ -191,6 +193,24 @@ def test_a_later_split_is_answered_by_what_the_earlier_ones_tell() -> None:
     assert excess("question_only", [*told, *other]).value < 0.04
 
 
+def test_no_split_is_answered_by_what_a_later_one_tells() -> None:
+    items = [
+        replace(item, split=split, scene=f"{split}/{item.scene}")
+        for split, seed in (("test", 0), ("train", 1), ("val", 2))
+        for item in path_tracing(seed, 20)
+    ]
+    test, train, val = list(range(20)), list(range(20, 40)), list(range(40, 60))
+    assert validations(items, generator(0, "folds")) == [(train, val), (sorted([*train, *val]), test)]
+
+
+def test_pictures_are_borrowed_from_other_scenes_alone() -> None:
+    items = path_tracing(0, 60)
+    for row, lender in zip(range(60), borrow(items, list(range(60)), generator(0, "borrow")), strict=True):
+        assert items[row].scene != items[lender].scene
+    more = [replace(items[0], views=items[0].views * 3), *items[10:30]]
+    assert borrow(more, list(range(21)), generator(0, "borrow"))[0] == 0, "none has as many pictures"
+
+
 def test_elimination_reproduces_the_published_gap() -> None:
     """62% of questions with one option that is never correct: 37.5% instead of 25% in the authors' audit."""
     items = [
@@ -277,7 +297,7 @@ def write_samples(folder: Path, split: str = "train", first: int = 0) -> Path:
 
 def test_folders_are_audited_together_and_the_page_escapes_them(tmp_path: Path) -> None:
     folders = [write_samples(tmp_path / "train"), write_samples(tmp_path / "<b>test", "test", 80)]
-    wrong: list[str] = ["sample-00003: stored <4>, recomputed 5"]
+    wrong = [Mismatch("sample-00003", "<4>", "5")]
     report = audit(folders, tmp_path / "out", lambda samples: wrong if len(list(samples)) == 160 else [])
     assert json.loads((tmp_path / "out" / "audit.json").read_text()) == json.loads(json.dumps(report))
     assert report["samples"] == 160 and report["tasks"]["mvc"]["facts"]["room"] == {"kitchen": 80, "hall": 80}
@@ -286,7 +306,69 @@ def test_folders_are_audited_together_and_the_page_escapes_them(tmp_path: Path) 
     assert verdicts["no answer differs from its recomputation"] is False
     assert report["passed"] is False
     page = (tmp_path / "out" / "audit.html").read_text()
-    assert page.count("<svg") >= 4 and "&lt;b&gt;test" in page and "<b>test" not in page and "stored &lt;4&gt;" in page
+    assert page.count("<svg") >= 4 and "&lt;b&gt;test" in page and "<b>test" not in page and "&lt;4&gt;" in page
+
+
+def made_up_report() -> dict[str, Any]:
+    """The figures of a set that holds every bar."""
+    baseline = {"bar": True, "includes_chance": True, "value": 0.25, "low": 0.2, "high": 0.3}
+    task = {
+        "letters": {"deviation": 1.9},
+        "baselines": {"option_priors": baseline, "all_views": {**baseline, "bar": False, "includes_chance": False}},
+        "elimination": {"guess_rate": 0.26, "null_high": 0.26},
+        "chance": 0.25,
+    }
+    done = {"checked": 400, "wrong": 0, "unchecked": 0}
+    return {"tasks": {"pt": task}, "scenes_in_two_splits": {}, "recomputed": done}
+
+
+@pytest.mark.parametrize(
+    ("bar", "where", "broken"),
+    [
+        ("letters within 2 points of uniform", ("tasks", "pt", "letters", "deviation"), 2.1),
+        ("striking out never-correct options does not help", ("tasks", "pt", "elimination", "guess_rate"), 0.27),
+        ("interval of option_priors includes chance", ("tasks", "pt", "baselines", "option_priors", "includes_chance"), False),
+        ("no scene in two splits", ("scenes_in_two_splits",), {"toy/0": ["test", "train"]}),
+        ("no answer differs from its recomputation", ("recomputed", "wrong"), 1),
+        ("every answer could be recomputed", ("recomputed", "unchecked"), 1),
+    ],
+)  # fmt: skip
+def test_every_bar_fails_when_what_it_forbids_is_there(bar: str, where: tuple[str, ...], broken: object) -> None:
+    report = made_up_report()
+    holds = {row["bar"]: row["passed"] for row in bars(report)}
+    assert all(holds.values()) and len(holds) == 6 and bar in holds
+    inner: Any = report
+    for name in where[:-1]:
+        inner = inner[name]
+    inner[where[-1]] = broken
+    assert [row["bar"] for row in bars(report) if not row["passed"]] == [bar]
+
+
+def test_what_no_scene_could_be_loaded_for_is_not_wrong_and_not_silent() -> None:
+    items = path_tracing(0, 60)
+    report = audit_items(items, [Mismatch("0-1", "a", "b"), Mismatch("0-2", "a", None, "scene s: gone")])
+    assert report["recomputed"]["checked"] == 59 and report["recomputed"]["wrong"] == 1
+    assert report["recomputed"]["unchecked"] == 1 and "scene s: gone" in report["recomputed"]["examples"][1]
+    assert report["passed"] is False
+    untested = {
+        row["bar"]: row["passed"] for row in bars({**report, "recomputed": {"checked": 0, "wrong": 0, "unchecked": 0}})
+    }
+    assert untested["no answer differs from its recomputation"] is untested["every answer could be recomputed"] is None
+
+
+def test_a_single_shard_is_audited_into_a_folder_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = write_samples(tmp_path / "train") / "samples.parquet"
+    with suppress(SystemExit):
+        cli.run(AuditConfig, main, [f"folders={shard}"])
+    assert json.loads((tmp_path / "train" / "samples-audit" / "audit.json").read_text())["samples"] == 80
+    assert "written: " in capsys.readouterr().out
+
+
+def test_an_output_that_cannot_be_a_folder_is_refused_before_the_work(tmp_path: Path) -> None:
+    folder = write_samples(tmp_path / "train")
+    (tmp_path / "file").write_text("taken")
+    with pytest.raises(FileExistsError, match="file"):
+        audit([folder], tmp_path / "file", lambda samples: pytest.fail("it was read"))
 
 
 def test_the_same_sample_twice_is_an_error(tmp_path: Path) -> None:

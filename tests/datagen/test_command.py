@@ -11,10 +11,10 @@ import pytest
 
 from datagen import __main__ as command
 from datagen import run
+from datagen.backends.base import SceneError, SceneInfo, SimulatorDied
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.embedded.blocks import BlocksConfig
 from datagen.config import run_config, typed
-from datagen.progress import Progress
 from datagen.tasks import TASK_CONFIGS
 from datagen.tasks.base import TaskConfig
 from datagen.verify import recheck
@@ -90,7 +90,7 @@ def test_every_stored_answer_is_what_its_scene_shows(
 ) -> None:
     """Render the stored cameras again, each scene loaded once; recompute; then tamper with an answer and see it found."""
     config = run_settings(tmp_path, task, num_samples=12)
-    run.generate(config, Progress(12, quiet=True))
+    run.generate(config, quiet=True)
     samples = list(SampleReader(tmp_path))
     assert all(sample.task == task and sample.caption and sample.rationale for sample in samples)
     assert all(sample.rationale.rstrip(".").endswith(sample.answer_text.lower()) for sample in samples)
@@ -105,3 +105,25 @@ def test_every_stored_answer_is_what_its_scene_shows(
         wrong = next(choice for choice in first.choices if choice != first.answer_text)
         (found,) = recheck([first.with_choices(first.choices, wrong)], backend)
         assert found.sample_id == first.id and found.stored == wrong
+
+
+def test_a_scene_that_fails_leaves_the_others_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a refused scene nor a dead simulator ends a recomputation; what could not be checked is told with the reason."""
+    run.generate(run_settings(tmp_path, "pet", num_samples=12), quiet=True)
+    samples = list(SampleReader(tmp_path))
+    scenes = list(dict.fromkeys(sample.provenance.scene_id for sample in samples))
+    assert len(scenes) >= 3
+    failures = {scenes[0]: SceneError("no such file"), scenes[1]: SimulatorDied("crashed\nlast words")}
+    with EmbeddedBackend(EmbeddedConfig(preset="blocks")) as backend:
+        load = backend.load
+
+        def fails(scene_id: str) -> SceneInfo:
+            if scene_id in failures:
+                raise failures[scene_id]
+            return load(scene_id)
+
+        monkeypatch.setattr(backend, "load", fails)
+        found = list(recheck(samples, backend))
+    assert {mismatch.sample_id for mismatch in found} == {s.id for s in samples if s.provenance.scene_id in failures}
+    reasons = {mismatch.error for mismatch in found}
+    assert reasons == {f"scene {scenes[0]}: no such file", f"scene {scenes[1]}: crashed"}

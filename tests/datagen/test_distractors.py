@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from datagen.balance import Deck, ordered, quotas
-from datagen.tasks.distractors import Asked, draw_distractors
+from datagen.tasks.distractors import QuestionNouns, draw_distractors
 
 NOUNS = [f"noun{number:02d}" for number in range(24)]
 
 
-def biased_questions(count: int, rng: np.random.Generator) -> list[Asked]:
+def biased_questions(count: int, rng: np.random.Generator) -> list[QuestionNouns]:
     """Scenes of six questions: common nouns are asked for more often, and are in view more often, as curtains are."""
     prior = 0.9 ** np.arange(len(NOUNS))
-    asked: list[Asked] = []
+    asked: list[QuestionNouns] = []
     while len(asked) < count:
         present = [noun for noun, chance in zip(NOUNS, 0.2 + 0.5 * prior, strict=True) if rng.random() < chance]
         if not present:
@@ -27,11 +27,11 @@ def biased_questions(count: int, rng: np.random.Generator) -> list[Asked]:
             in_view = {noun for noun in present if rng.random() < 0.5} | {answer}
             rest = [noun for noun in present if noun not in in_view]
             opposite = frozenset(rest[: int(rng.integers(3))])
-            asked.append(Asked(answer, chances, frozenset(in_view), opposite, frozenset(rest)))
+            asked.append(QuestionNouns(answer, chances, frozenset(in_view), opposite, frozenset(rest)))
     return asked[:count]
 
 
-def right_and_shown(asked: list[Asked], drawn: list[list[str]]) -> tuple[Counter[str], Counter[str]]:
+def right_and_shown(asked: list[QuestionNouns], drawn: list[list[str]]) -> tuple[Counter[str], Counter[str]]:
     right = Counter(one.answer for one in asked)
     return right, right + Counter(noun for wrong in drawn for noun in wrong)
 
@@ -78,7 +78,7 @@ def test_filters_that_spare_some_nouns_are_made_up_for() -> None:
         assert abs(right[noun] - shown[noun] / 4) < 4.5 * np.sqrt(shown[noun] * 3 / 16) + 2, noun
 
 
-def clustered_questions(count: int, rng: np.random.Generator) -> list[Asked]:
+def clustered_questions(count: int, rng: np.random.Generator) -> list[QuestionNouns]:
     """Rooms of three clusters of four nouns each: what is beside the answer is in view, one other cluster is opposite."""
     clusters = [NOUNS[first : first + 4] for first in range(0, 24, 4)]
     asked = []
@@ -86,7 +86,7 @@ def clustered_questions(count: int, rng: np.random.Generator) -> list[Asked]:
         here, across, _ = (clusters[index] for index in rng.permutation(6)[:3])
         answer = here[int(rng.integers(4))]
         rest = frozenset(NOUNS) - set(here)
-        asked.append(Asked(answer, dict.fromkeys(here, 0.25), frozenset(here), frozenset(across), rest))
+        asked.append(QuestionNouns(answer, dict.fromkeys(here, 0.25), frozenset(here), frozenset(across), rest))
     return asked
 
 
@@ -113,7 +113,7 @@ def test_distractors_are_never_in_view_never_double_and_mostly_opposite() -> Non
 
 
 def test_too_few_nouns_is_an_error_with_the_answer() -> None:
-    asked = [Asked("chair", {"chair": 1.0}, frozenset({"chair", "table"}), frozenset(), frozenset({"bed"}))]
+    asked = [QuestionNouns("chair", {"chair": 1.0}, frozenset({"chair", "table"}), frozenset(), frozenset({"bed"}))]
     with pytest.raises(ValueError, match="distractors for 'chair'"):
         draw_distractors(asked, [], {}, 3, np.random.default_rng(0))
 

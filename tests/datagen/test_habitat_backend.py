@@ -16,6 +16,7 @@ from datagen.backends.habitat.space import choose_level, floor_levels, height_sp
 from ipt.common.seeding import generator
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.contract import BackendContract, look_around
+from tests.datagen.embedded.scenes import RaisedBackend
 from tests.datagen.habitat_tools import FRAMES, GOLDEN, golden_backend, homes_backend, our_camera, recorded
 
 NAVMESH = json.loads((GOLDEN / "navmesh" / "navmesh.json").read_text())["golden_r02"]
@@ -102,6 +103,7 @@ class TestContractOnAHome(BackendContract):
     """The whole contract, on an embedded home that the stand-in draws."""
 
     scene = HOME
+    kind: type[EmbeddedBackend] = EmbeddedBackend
 
     @pytest.fixture(scope="class")
     def backend(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HabitatBackend]:
@@ -114,11 +116,11 @@ class TestContractOnAHome(BackendContract):
 
     def test_frames_are_those_of_the_embedded_simulator(self, backend: HabitatBackend, info: SceneInfo) -> None:
         """Two simulators, two conventions, one house: the same cameras see the same depth and the same objects."""
-        with EmbeddedBackend(EmbeddedConfig(preset=self.scene.partition("-")[0], renderer="ray")) as other:
-            other.load(self.scene)
+        with self.kind(EmbeddedConfig(preset=self.scene.partition("-")[0], renderer="ray")) as other:
+            other.load(self.scene.removesuffix("-raised"))
             cameras = [
                 *look_around(backend, 2),
-                Camera(CameraPose((1.0, 1.0, 6.0), 0.4, -1.5, 0.3), 96, 160, ortho_height_m=5.0),
+                Camera(CameraPose((1.0, 1.0, info.floor_z + 6.0), 0.4, -1.5, 0.3), 96, 160, ortho_height_m=5.0),
             ]
             for one, two in zip(backend.render(cameras), other.render(cameras), strict=True):
                 assert np.mean(one.instance != two.instance) < 2e-3
@@ -136,6 +138,13 @@ class TestContractOnAHome(BackendContract):
 
 class TestContractOnBlocks(TestContractOnAHome):
     scene = "blocks-train-5"
+
+
+class TestContractOnRaisedBlocks(TestContractOnAHome):
+    scene, kind = "blocks-train-5-raised", RaisedBackend
+
+    def test_the_floor_is_at_three_metres(self, info: SceneInfo) -> None:
+        assert info.floor_z == pytest.approx(3.0, abs=0.02)
 
 
 def test_views_of_another_storey_are_left_out() -> None:

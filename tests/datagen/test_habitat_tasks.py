@@ -12,8 +12,7 @@ from datagen import run
 from datagen.backends.base import SceneError
 from datagen.backends.habitat.backend import HabitatConfig
 from datagen.config import RunConfig, run_config
-from datagen.progress import Progress
-from datagen.tasks import TASK_CONFIGS
+from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import CounterfactualConfig
 from datagen.units import close_backends
 from ipt.samples.store import SampleReader
@@ -50,7 +49,7 @@ def no_simulator_survives() -> None:
 @pytest.mark.parametrize("task", ["pet", "pt", "mvc"])
 def test_every_task_generates_through_the_worker(task: str, tmp_path: Path) -> None:
     config = settings(tmp_path, task)
-    manifest = run.generate(config, Progress(config.part_samples, quiet=True))
+    manifest = run.generate(config, quiet=True)
     assert manifest["samples"] == SAMPLES and manifest["complete"]
     samples = list(SampleReader(tmp_path / task))
     assert len({sample.id for sample in samples}) == SAMPLES
@@ -72,7 +71,7 @@ def test_a_unit_is_tried_again_when_the_simulator_dies(tmp_path: Path, caplog: p
         ("crash", f"{PYTHON} {wrapper} 'crash while rendering' {tmp_path / 'mark'}"),
     ):
         config = settings(tmp_path, "pet", python, task=task, num_samples=2, output_dir=str(tmp_path / name))
-        run.generate(config, Progress(config.part_samples, quiet=True))
+        run.generate(config, quiet=True)
         results.append([(sample.id, sample.question, sample.answer) for sample in SampleReader(tmp_path / name)])
         close_backends()
     assert results[0] == results[1] and len(results[0]) == 2
@@ -83,6 +82,13 @@ def test_what_habitat_lacks_is_an_error_before_the_first_scene(tmp_path: Path) -
     wrong = TASK_CONFIGS["pet"](name="pet", counterfactuals=CounterfactualConfig(enabled=True))
     with pytest.raises(SceneError, match="edit_scene"):
         run.generate(settings(tmp_path, "pet", "/no/such/python", task=wrong))
+    for variants in (("dh_midpoint",), ("td_ego_dir", "dh_midpoint")):
+        oblique = TASK_CONFIGS["pt"](name="pt", variants=variants)
+        with pytest.raises(SceneError, match="oblique_cut"):
+            run.generate(
+                settings(tmp_path, "pt", "/no/such/python", task=oblique, output_dir=str(tmp_path / str(len(variants))))
+            )
+    assert "oblique_cut" not in TASKS["pt"](TASK_CONFIGS["pt"](name="pt")).required
 
 
 @pytest.mark.parametrize("preset", ["hm3d", "mp3d", "replica_cad", "hssd"])

@@ -67,6 +67,15 @@ def test_two_equal_replies_settle_a_vote_and_otherwise_the_majority_does(
         ("B", ("a", "b"), "b"),
         ("**B.** a sofa", ("a", "b"), "b"),
         ("I cannot tell", YES_NO, None),
+        ("A chair is visible on the right, so B.", ("a", "b"), "b"),
+        ("a", ("a", "b"), "a"),
+        ("A", ("a", "b"), "a"),
+        ("A is right.", ("a", "b"), "a"),
+        ("A\nbecause a bed is there", ("a", "b"), "a"),
+        ("(A) a bed", ("a", "b"), "a"),
+        ("A bed or a sofa", ("a", "b"), None),
+        ("Option A is right.", ("a", "b"), "a"),
+        ("Either A or B", ("a", "b"), None),
     ],
 )
 def test_replies_are_read_strictly(text: str, replies: tuple[str, ...], expected: str | None) -> None:
@@ -78,6 +87,10 @@ def test_probes_ask_about_the_answer_every_distractor_and_the_question() -> None
     assert asked == [("answer_visible", "yes", 1), *[("distractor_visible", "no", 1)] * 3, ("answerable", "b", 3)]
     assert "a sofa" in next(probes(PT)).text and "a bed" in next(probes(PET)).text
     assert "exactly 3 of: chair" in next(probes(MVC)).text
+    armchair = make_sample(1, task="pet", choices=("Left", "Right"), answer="A", facts={"object": {"name": "armchair"}})
+    assert next(probes(armchair)).text.startswith("Is an armchair visible")
+    books = make_sample(1, task="pet", choices=("Left", "Right"), answer="A", facts={"object": {"name": "books"}})
+    assert next(probes(books)).text.startswith("Are some books visible")
     assert all(probe.images[-1] == sample.imagination for sample in (PT, PET, MVC) for probe in probes(sample))
 
 

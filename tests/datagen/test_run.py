@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from datagen import run, units
-from datagen.progress import Progress
+from datagen import engine, run, units
+from datagen.backends.base import SceneError, SceneInfo, SimulatorDied
+from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.tasks.path_settings import PathTracingConfig
-from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTakingConfig
+from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTaking, PerspectiveTakingConfig
 from datagen.units import UnitRef, read_unit, scene_of
-from datagen.yields import NoYield
+from datagen.yields import NoYield, Yields
 from ipt.common.files import CorruptFile
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
@@ -28,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def generate(config: run.RunConfig) -> dict[str, object]:
-    return run.generate(config, Progress(config.part_samples, quiet=True))
+    return run.generate(config, quiet=True)
 
 
 def shards(folder: Path) -> dict[str, bytes]:
@@ -204,6 +208,171 @@ def test_a_foreign_or_damaged_shard_is_reported_and_kept(tmp_path: Path, referen
     with pytest.raises(CorruptFile, match=first):
         generate(replace(config, output_dir=str(tmp_path / "again")))
     assert damaged.stat().st_size == 2000
+
+
+def test_a_damaged_shard_of_an_unfinished_run_may_be_deleted(
+    tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of written shards are gone by then: those units are made again, the others are not."""
+
+    def no_seal(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = run_settings(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "seal_if_complete", no_seal)
+        with pytest.raises(KeyboardInterrupt):
+            generate(config)
+    (tmp_path / ".work" / config.prefix / "done.json").unlink()  # as if it had been killed before its end
+    second = sorted(reference)[1]
+    (tmp_path / second).write_bytes(reference[second][:2000])
+    with pytest.raises(CorruptFile, match=second):
+        generate(config)
+    (tmp_path / second).unlink()
+    made: list[int] = []
+    make = units.make_unit
+    monkeypatch.setattr(units, "make_unit", lambda config, unit: (made.append(unit.number), make(config, unit))[1])
+    manifest = generate(config)
+    assert shards(tmp_path) == reference and manifest["complete"]
+    owners = {sample.provenance.scene_id for sample in SampleReader(tmp_path / second)}
+    assert len(made) == len(set(made)) == len(owners)
+
+
+def test_what_is_finished_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    make = units.make_unit
+    monkeypatch.setattr(units, "make_unit", lambda config, unit: (made.append(unit.number), make(config, unit))[1])
+    config = run_settings(tmp_path, num_samples=12)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            generate(config)
+    before = list(made)
+    generate(config)
+    assert len(before) > 1 and len(made) == len(set(made)), "every unit is made once, before the kill or after it"
+
+
+def test_the_manifest_adds_up_what_the_units_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers: list[dict[str, Any]] = []
+
+    def kept(unit: UnitRef) -> dict[str, Any]:
+        headers.append(read_unit(unit))
+        return headers[-1]
+
+    monkeypatch.setattr(run, "read_unit", kept)
+    manifest = generate(run_settings(tmp_path, num_samples=12))
+    found: dict[str, list[int]] = {}
+    for header in headers:
+        for name, entry in header["yields"].items():
+            tested, rejected = found.setdefault(name, [0, 0])
+            found[name] = [tested + entry["tested"], rejected + entry["rejected"]]
+    offered = sum(len(header["candidates"]) for header in headers)
+    found["selection.balance"] = [offered, offered - 12]
+    assert {name: [row["tested"], row["rejected"]] for name, row in manifest["yields"].items()} == found
+    assert found["scene.loads"] == found["scene.simulator_survives"] == [len(headers), 0]
+    assert manifest["licences"] == ["generated; no restrictions"] and manifest["scene_errors"] == {}
+
+
+def test_scenes_that_do_not_load_are_counted_and_their_messages_capped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes are counted, too; thousands of broken scenes leave a short list; the filter that starves a run is named."""
+    load = EmbeddedBackend.load
+
+    def every_second(self: EmbeddedBackend, scene_id: str) -> SceneInfo:
+        if int(scene_id.rsplit("-", 1)[1]) % 2:
+            raise SceneError(f"scene {scene_id} is broken")
+        return load(self, scene_id)
+
+    monkeypatch.setattr(EmbeddedBackend, "load", every_second)
+    manifest = generate(run_settings(tmp_path, num_samples=12))
+    loads = manifest["yields"]["scene.loads"]
+    assert loads["rejected"] >= 1 and abs(loads["tested"] - 2 * loads["rejected"]) <= 1
+    assert sum(manifest["scene_errors"].values()) == loads["rejected"]
+    assert all("is broken" in message for message in manifest["scene_errors"])
+    with pytest.raises(NoYield, match=r"filter 'first_view.area' rejected 100"):
+        generate(replace(run_settings(tmp_path / "b"), task=PerspectiveTakingConfig(min_area=0.9, patience=6)))
+
+
+def test_yields_name_the_filter_that_least_passes_and_keep_few_messages() -> None:
+    yields = Yields()
+    yields.count("area", 10_000, 9_990)
+    yields.check("scene.loads", False)
+    yields.note("scene x: no such file")
+    assert yields.worst() == "filter 'area' rejected 99.9%"
+    yields.count("rare", 10, 10)
+    assert yields.worst() == "filter 'area' rejected 99.9%"
+    yields.count("scene.gives_candidates", 10**6, 10**6)
+    assert yields.worst() == "filter 'area' rejected 99.9%", "the outcome is no cause"
+    broken = Yields()
+    broken.count("scene.loads", 60, 60)
+    for number in range(1000):
+        broken.note(f"scene {number}")
+    broken.note("scene 3", 5)
+    assert len(broken.errors) == 21 and broken.errors["others"] == 980 and broken.errors["scene 3"] == 6
+    both = Yields()
+    both.add(broken)
+    both.add(broken)
+    assert both.errors["scene 3"] == 12 and both.errors["others"] == 1960 and len(both.errors) == 21
+    assert Yields.from_json(both.to_json(), both.errors) == both
+    assert Yields({"scene.loads": 9}, {"scene.loads": 9}, {"no file": 9}).worst().endswith("rejected 100.0% (no file)")
+
+
+def test_a_simulator_that_dies_is_counted_with_its_survivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    propose, deaths = PerspectiveTaking.propose, iter([True, False, True, True, True, False])
+
+    def dies(self: PerspectiveTaking, *arguments: Any) -> Any:
+        if next(deaths):
+            raise SimulatorDied("the worker crashed\nlast words")
+        return propose(self, *arguments)
+
+    monkeypatch.setattr(PerspectiveTaking, "propose", dies)
+    config = run_settings(tmp_path)
+    counts = []
+    for number in range(3):
+        units.run_unit(config, tmp_path, number)
+        header = read_unit(UnitRef(tmp_path, number))
+        survives = header["yields"]["scene.simulator_survives"]
+        counts.append((survives["tested"], survives["rejected"], bool(header["candidates"]), list(header["errors"])))
+    scene = read_unit(UnitRef(tmp_path, 1))["scene_id"]
+    assert counts == [(2, 1, True, []), (3, 3, False, [f"scene {scene}: the worker crashed"]), (1, 0, True, [])]
+
+
+def test_worker_processes_are_replaced_after_so_many_scenes_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers, two scenes each: processes end after every four units."""
+    ends: list[int] = []
+    done: list[int] = []
+    workers = SimpleNamespace(shutdown=lambda wait: ends.append(len(done)))
+    monkeypatch.setattr("joblib.externals.loky.get_reusable_executor", lambda: workers)
+    monkeypatch.setattr(engine, "in_order", lambda config, folder, numbers: iter(numbers))
+    for number in engine.make_units(run_settings(tmp_path, workers=2, recycle=2), tmp_path):
+        done.append(number)
+        if number == 9:
+            break
+    assert done == list(range(10)) and ends == [4, 8]
+
+
+@pytest.mark.parametrize("recycle", [1, 2, 100])
+def test_simulators_are_closed_after_so_many_units(
+    tmp_path: Path, recycle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the engine: each worker process, this one too, closes its simulator and opens it again."""
+    opened: list[object] = []
+    make = EmbeddedBackend.__init__
+    monkeypatch.setattr(
+        EmbeddedBackend, "__init__", lambda self, config=None: (opened.append(self), make(self, config))[1]
+    )
+    monkeypatch.setattr(units, "_UNITS_MADE", itertools.count(1))
+    config = run_settings(tmp_path, recycle=recycle)
+    for number in range(4):
+        units.run_unit(config, tmp_path, number)
+    assert len(opened) == {1: 4, 2: 2, 100: 1}[recycle]
 
 
 def test_full_disk_keeps_finished_shards(

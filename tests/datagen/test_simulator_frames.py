@@ -95,9 +95,13 @@ def test_rotations_come_back(pose: CameraPose) -> None:
 
 
 @given(pinholes)
-def test_fields_of_view_come_back(camera: Camera) -> None:
-    back = frames.vertical_fov_deg(frames.horizontal_fov_deg(camera), camera.width, camera.height)
-    assert back == pytest.approx(camera.vertical_fov_deg)
+def test_the_horizontal_field_of_view_is_as_wide_as_the_picture(camera: Camera) -> None:
+    """A point on the right border, half way up, is half the horizontal field of view off the axis."""
+    half = math.radians(frames.horizontal_fov_deg(camera)) / 2
+    pose = camera.pose.camera_to_world
+    border = pose[:3, 3] + math.cos(half) * -pose[:3, 2] + math.sin(half) * pose[:3, 0]
+    pixel, _ = camera.project(border)
+    assert pixel == pytest.approx([camera.width, camera.height / 2])
 
 
 @given(st.floats(0.01, 1.0), st.floats(5.0, 1000.0), st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20))

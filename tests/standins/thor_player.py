@@ -5,7 +5,8 @@ embedded scenes. Geometry is derived here from Unity's definitions (left-handed 
 the adapter under test. What Unity does oddly is kept: depth and instance cameras take over a changed projection only
 with a change of resolution, and orthographic depth is linearised as if it were a perspective.
 
-``THOR_STANDIN`` names a JSON file: ``preset`` of the scenes and settings of ``blocks`` rooms, oddities of other builds, and
+``THOR_STANDIN`` names a JSON file: ``preset`` of the scenes and settings of ``blocks`` rooms, ``raised`` for scenes whose
+floor is not at zero, oddities of other builds, and
 one ``fault`` (deleted from the file when it strikes, so that a second player is sound).
 """
 
@@ -26,6 +27,7 @@ from datagen.backends.base import SceneObject
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.embedded.blocks import BlocksConfig
 from ipt.samples.camera import Camera, CameraPose
+from tests.datagen.embedded.scenes import RaisedBackend
 from tests.standins.thor_wire import connect
 from tests.waiting import HANGS
 
@@ -84,8 +86,9 @@ def pose_of(position: dict[str, float], angles: dict[str, float]) -> CameraPose:
 class World:
     """One embedded scene in AI2-THOR's words."""
 
-    def __init__(self, preset: str, blocks: dict[str, Any]) -> None:
-        self._backend = EmbeddedBackend(EmbeddedConfig(preset=preset, blocks=BlocksConfig(**blocks)))
+    def __init__(self, preset: str, blocks: dict[str, Any], lifted: bool) -> None:
+        kind = RaisedBackend if lifted else EmbeddedBackend
+        self._backend = kind(EmbeddedConfig(preset=preset, blocks=BlocksConfig(**blocks)))
         self._preset = preset
         self.loaded = False
 
@@ -151,7 +154,8 @@ class World:
                 if there not in seen and self._backend.is_free(sweep, CAPSULE).all():
                     seen.add(there)
                     queue.append(there)
-        return [vector((*(start + step * np.array(place)), AGENT_HEIGHT)) for place in queue]
+        height = self.info.floor_z + AGENT_HEIGHT
+        return [vector((*(start + step * np.array(place)), height)) for place in queue]
 
     def path(self, start: dict[str, float], goal: dict[str, float]) -> list[dict[str, float]]:
         ends = [np.array([place["x"], place["z"], 0.0]) for place in (start, goal)]
@@ -181,7 +185,7 @@ class StandIn:
 
     def __init__(self, settings: dict[str, Any], width: int, height: int) -> None:
         self.settings = settings
-        self.world = World(settings.get("preset", "home"), settings.get("blocks", {}))
+        self.world = World(settings.get("preset", "home"), settings.get("blocks", {}), settings.get("raised", False))
         self.size = (width, height)
         self.cameras: list[dict[str, Any]] = []
         self.copied: list[dict[str, Any]] = []

@@ -147,6 +147,27 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_named(run: Run) -> Non
         trainer.train_step(batches)
 
 
+def test_a_step_uses_a_gradient_no_longer_than_the_setting(run: Run) -> None:
+    """Adam hides the length of a gradient in its first steps, so the gradient itself is looked at where it is used."""
+    lengths = []
+    for number, clip in enumerate((1e-3, 1e3)):
+        optim = replace(run.config.optim, clip=clip)
+        trainer = replace(run, folder=run.folder / str(number)).with_(optim=optim).trainer()
+        update = trainer.optimizer.step
+
+        def measured(update: Any = update, trainer: Trainer = trainer) -> None:
+            gradients = [w.grad for w in trainer.weights.named.values() if w.grad is not None]
+            lengths.append(
+                float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+            )
+            update()
+
+        trainer.optimizer.step = measured  # type: ignore[method-assign]
+        record = trainer.train_step(iter(trainer.loader))
+        assert record.gradient_norm > 1e-2, "the record says what it was before"
+    assert lengths[0] == pytest.approx(1e-3, rel=1e-3) and 1e-2 < lengths[1] < 1e3
+
+
 def test_samples_without_a_codec_are_an_error(run: Run) -> None:
     trainer = run.trainer()
     trainer.encode = None

@@ -46,6 +46,7 @@ from datagen.backends.base import (
 )
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera
+from ipt.samples.sample import SPLITS
 
 if TYPE_CHECKING:
     from datagen.backends.ai2thor.process import Player
@@ -61,14 +62,15 @@ NO_DISPLAY = ":0"
 class Ai2thorConfig:
     """Which scenes, which player build and how patient to be.
 
-    ``sources``: ithor, robothor, procthor; ``houses``: see :class:`SceneLibrary`. ``local_executable`` replaces the build
-    that the client downloads. ``image_size`` is the size of the first pictures: others cost a change of resolution.
-    ``top_down_cut_m``: what lies higher above the floor is left out of top-down views. A player is replaced after
+    ``sources``: ithor, robothor, procthor; ``houses``, ``procthor_splits``: see :class:`SceneLibrary`. ``local_executable``
+    replaces the build that the client downloads. ``image_size`` is the size of the first pictures: others cost a change of
+    resolution. ``top_down_cut_m``: what lies higher above the floor is left out of top-down views. A player is replaced after
     ``recycle_after`` scenes, and given up after ``step_timeout_s`` seconds of silence (``start_timeout_s`` at its start).
     """
 
     sources: tuple[str, ...] = ("ithor",)
     houses: str | None = None
+    procthor_splits: tuple[str, ...] = SPLITS
     platform: str = "CloudRendering"
     local_executable: str | None = None
     commit_id: str | None = None
@@ -99,14 +101,14 @@ class Ai2thorBackend(SceneBackend):
     """iTHOR, RoboTHOR and ProcTHOR scenes."""
 
     name: ClassVar[str] = "ai2thor"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"rgb", "depth", "instance", "ortho", "rooms"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"rgb", "depth", "instance", "ortho", "rooms", "oblique_cut"})
 
     def __init__(self, config: Ai2thorConfig | None = None) -> None:
         self.config = config or Ai2thorConfig()
         self._client_version = require_client()
         if self.config.local_executable is not None:
             require_executable(self.config.local_executable)
-        self._library = SceneLibrary(self.config.sources, self.config.houses)
+        self._library = SceneLibrary(self.config.sources, self.config.houses, self.config.procthor_splits)
         self._player: Player | None = None
         self._loads = 0
         self._scene: LoadedScene | None = None
@@ -191,7 +193,7 @@ class Ai2thorBackend(SceneBackend):
         places = np.array([from_thor(place) for place in reached]).reshape(-1, 3)
         floor_z = round(float(np.median(places[:, 2])) - AGENT_HEIGHT, 3) if len(places) else 0.0
         width, height = self._player.size if self._player is not None else (1, 1)
-        arguments = camera_to_thor(top_down_camera((0, 0, 1, 1), 1))
+        arguments = camera_to_thor(top_down_camera((0, 0, 1, 1), 1, floor_z))
         self._act("AddThirdPartyCamera", **arguments, renderImage=False)
         if self.config.local_executable is not None and self.config.platform == "CloudRendering":
             # Such builds ignore the quality of the command line, and the client takes every local build for Linux64.
@@ -240,6 +242,10 @@ class Ai2thorBackend(SceneBackend):
             raise SceneError("no scene is loaded; call load(scene_id) first")
         return self._scene
 
+    @property
+    def info(self) -> SceneInfo:
+        return self._loaded.info
+
     def close(self) -> None:
         if self._player is not None:
             self._player.stop()
@@ -260,10 +266,10 @@ class Ai2thorBackend(SceneBackend):
     def free_map(self, clearance: float = 0.2) -> FreeMap:
         return self._loaded.lattice.map(clearance)
 
-    def shortest_path(self, start: Floats, goal: Floats) -> Path | None:
-        """The simulator's path over its navmesh where that keeps to reachable cells, else the one over the lattice."""
+    def shortest_path(self, start: Floats, goal: Floats, clearance: float = 0.2) -> Path | None:
+        """The simulator's path over its navmesh where that keeps to free cells, else the one over the lattice."""
         lattice = self._loaded.lattice
-        walk = lattice.shortest_path(start, goal)
+        walk = lattice.shortest_path(start, goal, clearance)
         if walk is None:
             return None
         stand = [0.0, 0.0, AGENT_HEIGHT]
@@ -274,7 +280,7 @@ class Ai2thorBackend(SceneBackend):
             return walk
         corners = np.array([from_thor(corner)[:2] for corner in answer["corners"]])
         direct = lattice.path(corners) if len(corners) > 1 else walk
-        return direct if direct.length_m <= walk.length_m and lattice.walkable(corners) else walk
+        return direct if direct.length_m <= walk.length_m and lattice.walkable(corners, clearance) else walk
 
     def render(
         self,
@@ -321,7 +327,7 @@ class Ai2thorBackend(SceneBackend):
         if self._ortho_as_perspective is None:
             info = self._loaded.info
             (x0, y0, low), (x1, y1, high) = info.bounds_min, info.bounds_max
-            camera = top_down_camera((x0, y0, x1, y1), 64)
+            camera = top_down_camera((x0, y0, x1, y1), 64, info.floor_z)
             reported = self._look(camera).third_party_depth_frames[0]
             self._ortho_as_perspective = linearised_as_perspective(reported, camera, (low, high))
         return self._ortho_as_perspective

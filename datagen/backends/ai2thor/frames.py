@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from datagen.backends.base import OrientedBox, SceneError
-from ipt.samples.camera import Camera, CameraPose, wrap_angle
+from ipt.samples.camera import Camera, CameraPose
 
 Floats = NDArray[np.float64]
 Vector = Mapping[str, float]
@@ -37,17 +37,6 @@ def to_thor(point: ArrayLike) -> dict[str, float]:
 def rotation_to_thor(pose: CameraPose) -> dict[str, float]:
     """Unity Euler angles in degrees of a camera pose."""
     return {"x": -math.degrees(pose.pitch), "y": 90.0 - math.degrees(pose.yaw), "z": math.degrees(pose.roll)}
-
-
-def pose_from_thor(position: Vector, rotation: Vector) -> CameraPose:
-    """The camera pose at a Unity position with Unity Euler angles in degrees."""
-    x, y, z = from_thor(position)
-    return CameraPose(
-        (x, y, z),
-        yaw=wrap_angle(math.radians(90.0 - rotation["y"])),
-        pitch=wrap_angle(-math.radians(rotation["x"])),
-        roll=wrap_angle(math.radians(rotation["z"])),
-    )
 
 
 def camera_to_thor(camera: Camera) -> dict[str, Any]:

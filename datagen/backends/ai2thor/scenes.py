@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from datagen.backends.base import BackendUnavailable, Room, SceneError
+from datagen.backends.space import in_polygon
 from ipt.common.registry import unknown_name
 from ipt.common.seeding import derived_seed
 from ipt.samples.sample import SPLITS
@@ -67,10 +67,11 @@ class SceneLibrary:
     """Scene ids of the chosen ``sources`` and what they stand for.
 
     ``houses`` names ProcTHOR houses: a JSON or JSONL file (also .gz), a folder with train/val/test.jsonl(.gz) as ProcTHOR
-    is published, or "prior:procthor-10k". A single file without splits is divided 18:1:1, by house.
+    is published, or "prior:procthor-10k". A single file without splits is divided 18:1:1, by house. Only the splits of
+    ``procthor_splits`` have houses.
     """
 
-    def __init__(self, sources: Sequence[str], houses: str | None) -> None:
+    def __init__(self, sources: Sequence[str], houses: str | None, procthor_splits: Sequence[str] = SPLITS) -> None:
         for source in sources:
             if source not in SOURCES:
                 raise SceneError(unknown_name("AI2-THOR source", source, SOURCES))
@@ -79,7 +80,10 @@ class SceneLibrary:
                 "source 'procthor' needs houses: set backend.houses to a JSON or JSONL(.gz) file of ProcTHOR houses, to the "
                 "folder that holds train/val/test.jsonl.gz, or to prior:procthor-10k (pip install prior)"
             )
-        self._sources, self._houses = tuple(sources), houses
+        for split in procthor_splits:
+            if split not in SPLITS:
+                raise SceneError(unknown_name("split", split, SPLITS))
+        self._sources, self._houses, self._procthor_splits = tuple(sources), houses, tuple(procthor_splits)
 
     def scenes(self, split: str) -> list[str]:
         """Scene ids of a split, in a fixed order."""
@@ -90,7 +94,7 @@ class SceneLibrary:
             ids += [f"FloorPlan{100 * hundred + number}" for hundred in ITHOR_KINDS for number in ITHOR_NUMBERS[split]]
         if "robothor" in self._sources:
             ids += [f"FloorPlan_{layout}_{n}" for layout in ROBOTHOR_LAYOUTS[split] for n in ROBOTHOR_FURNISHINGS]
-        if "procthor" in self._sources:
+        if "procthor" in self._sources and split in self._procthor_splits:
             ids += [f"procthor-{split}-{index}" for index in self._procthor.numbers(split)]
         return ids
 
@@ -202,9 +206,7 @@ def outline_of(polygon: Sequence[dict[str, float]]) -> NDArray[np.float64]:
 
 def room_at(point: NDArray[np.float64], rooms: Sequence[Room]) -> str | None:
     """Id of the room whose outline holds the floor point (2,), or None."""
-    return next(
-        (room.id for room in rooms if Outline(room.polygon).contains_point((point[0], point[1]), radius=1e-6)), None
-    )
+    return next((room.id for room in rooms if in_polygon(point, room.polygon)), None)
 
 
 def words(camel: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path as FilePath
-from typing import ClassVar, Literal, Protocol, overload
+from typing import ClassVar, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,6 @@ from ipt.samples.camera import Camera
 from ipt.samples.sample import SPLITS
 
 Floats = NDArray[np.float64]
-RendererName = Literal["auto", "mujoco", "ray"]
 PRESETS = ("home", "blocks")
 SCENES_PER_SPLIT = 10_000_000
 
@@ -119,6 +118,11 @@ class EmbeddedBackend(SceneBackend):
     def load(self, scene_id: str) -> SceneInfo:
         scene = self._make(scene_id)
         self._scene, self._shown, self._space = scene, scene, None
+        return self.info
+
+    @property
+    def info(self) -> SceneInfo:
+        scene = self.scene
         return SceneInfo(
             scene_id=scene.scene_id,
             backend=self.name,
@@ -127,6 +131,7 @@ class EmbeddedBackend(SceneBackend):
             bounds_max=scene.bounds_max,
             rooms=scene.rooms,
             seed=scene.seed,
+            floor_z=scene.floor_z,
             source_licence=scene.licence,
         )
 

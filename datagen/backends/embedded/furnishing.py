@@ -151,7 +151,8 @@ def living_room(space: RoomSpace) -> None:
         ("basketball", 0.12),
     ):
         if space.wants(category, chance):
-            space.in_corner(category) if category in ("floor lamp", "guitar", "fan") else space.freestanding(category)
+            place = space.in_corner if category in ("floor lamp", "guitar", "fan") else space.freestanding
+            place(category)
     _pictures(space, 0.6)
     if space.wants("wall shelf", 0.3):
         shelf = space.hang("wall shelf")
@@ -355,7 +356,8 @@ def office(space: RoomSpace) -> None:
         ("basketball", 0.08),
     ):
         if space.wants(category, chance):
-            space.in_corner(category) if category in ("floor lamp", "guitar") else space.freestanding(category)
+            place = space.in_corner if category in ("floor lamp", "guitar") else space.freestanding
+            place(category)
     _plants(space, 0.55, 1)
     _pictures(space, 0.55, 2)
     if space.wants("wall shelf", 0.4):

@@ -247,7 +247,7 @@ def kitchen_run(space: RoomSpace) -> list[Placed]:
         if best:
             break
     for item in best:
-        space.zones.append((space._front(item, 0.75), item))
+        space.zones.append((space.front(item, 0.75), item))
     stove = next((item for item in best if item.category == "stove"), None)
     for item in best:
         if item.category == "fridge" or item.side is None:
@@ -265,7 +265,7 @@ def _longest_free(space: RoomSpace, side: SideName) -> tuple[float, float]:
     """Start and length of the longest stretch of wall 0.65 m deep that no door zone touches."""
     start, end = space.room.span(side)
     cuts = [(start, start)]
-    probe = space._strip(side, start, end, 0.68, 0.0, 0.95)
+    probe = space.strip(side, start, end, 0.68, 0.0, 0.95)
     axis = 0 if side in ("south", "north") else 1
     for b in (*space.blocked, *(item.bounds for item in space.placed)):
         if b[0] < probe[3] and probe[0] < b[3] and b[1] < probe[4] and probe[1] < b[4] and b[2] < 0.95:

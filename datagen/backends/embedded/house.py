@@ -163,7 +163,7 @@ def _reached(floor: FreeSpace, space: RoomSpace) -> bool:
     x0, y0, x1, y1 = space.room.inner
     (low_row, high_row), (low_column, high_column) = free.cell_of(np.array([[x0, y0], [x1, y1]]))
     window = (slice(max(low_row, 0), high_row), slice(max(low_column, 0), high_column))
-    reached, open_floor = int(free.grid[window].sum()), int((floor.distance[window] > CLEARANCE).sum())
+    reached, open_floor = int(free.grid[window].sum()), int((floor.clearance[window] > CLEARANCE).sum())
     return reached * free.resolution**2 > 0.2 and reached > REACHED * open_floor
 
 

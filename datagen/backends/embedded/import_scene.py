@@ -1,7 +1,8 @@
 """A user's own scene: an MJCF file (a MolmoSpaces house, for example) or a GLB mesh with named nodes.
 
-Names make objects: ``Chair_02`` becomes category "chair"; a name with *wall*, *floor*, *ceiling*, *door*, *window* or
-*roof* is structure, and ceilings and roofs are hidden from above. MJCF: the geoms of each top-level body are one object,
+Names make objects: ``Chair_02`` becomes category "chair". The head noun of a name, its last one, says what is structure:
+``Wall_North``, ``kitchen floor`` and ``DoorFrame`` are, ``FloorLamp_01``, ``WallClock`` and ``DoorMat`` are things. Ceilings
+and roofs are hidden from above. MJCF: the geoms of each top-level body are one object,
 visual groups 0-2 only, as MuJoCo's viewer shows. GLB: each mesh node is one object; glTF's y-up axes become z-up. The
 floor (the top of what is called floor or ground, else the lowest point) is moved to z = 0.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,25 @@ from ipt.common.images import flatten
 logger = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
-STRUCTURE = frozenset({"wall", "walls", "floor", "ground", "ceiling", "door", "doorway", "window", "roof", "stage"})
+STRUCTURE = frozenset({"wall", "floor", "ground", "ceiling", "door", "doorway", "window", "roof", "stage"})
 FLOORS = frozenset({"floor", "ground"})
 CEILINGS = frozenset({"ceiling", "roof"})
+#: Words after a noun that say where it is or what it is of: a north wall is a wall.
+PLACES = frozenset(
+    re.findall(
+        r"\w+",
+        """north south east west left right front back rear top bottom upper lower inner outer interior exterior inside outside
+        main kitchen bedroom bathroom livingroom living room hall hallway corridor mesh geom geometry visual node object obj
+        wood wooden stone concrete brick marble plaster""",
+    )
+)
+#: Parts of structure that stand after its noun: a door frame is structure, a picture frame is not.
+STRUCTURE_PARTS = frozenset(
+    re.findall(
+        r"\w+",
+        "frame sill panel casing trim slab plane surface section segment tile tiles covering molding header jamb glass pane",
+    )
+)
 BODY_SLAB = (0.10, 1.70)  # metres above the floor: what an agent would bump into
 MAX_TEXTURE_SIDE = 1024
 Y_UP_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
@@ -188,8 +205,17 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 
 
-def layer_of(words: set[str]) -> Layer | None:
-    return "ceiling" if words & CEILINGS else None
+def structure_of(words: Sequence[str]) -> str | None:
+    """The kind of structure that a name's words stand for, decided by its head noun; None for a thing.
+
+    >>> structure_of(["wall", "north"]), structure_of(["floor", "lamp"])
+    ('wall', None)
+    """
+    rest = list(words)
+    while len(rest) > 1 and (len(rest[-1]) == 1 or rest[-1] in PLACES | STRUCTURE_PARTS):
+        rest.pop()
+    head = rest[-1].removesuffix("s") if rest else ""
+    return head if head in STRUCTURE else None
 
 
 def scene_of(scene_id: str, pieces: list[Piece]) -> Scene:
@@ -198,19 +224,20 @@ def scene_of(scene_id: str, pieces: list[Piece]) -> Scene:
     for piece in pieces:
         owners[piece.owner].append(piece)
     words = {owner: words_of(owner) or ["object"] for owner in owners}
-    floors = [piece.mesh for piece in pieces if set(words[piece.owner]) & FLOORS]
+    kinds = {owner: structure_of(words[owner]) for owner in owners}
+    floors = [piece.mesh for piece in pieces if kinds[piece.owner] in FLOORS]
     everything = np.concatenate([piece.mesh.vertices for piece in pieces])
     floor_z = float(max(mesh.vertices[:, 2].max() for mesh in floors) if floors else everything[:, 2].min())
     shift = (0.0, 0.0, -floor_z)
     parts, objects, materials = [], [], {}
     for index, (owner, owned) in enumerate(owners.items()):
-        named = set(words[owner])
-        mine = [Part(piece.mesh, piece.material.name, index, layer_of(named), shift) for piece in owned]
+        kind = kinds[owner]
+        layer: Layer | None = "ceiling" if kind in CEILINGS else None
+        mine = [Part(piece.mesh, piece.material.name, index, layer, shift) for piece in owned]
         materials.update({piece.material.name: piece.material for piece in owned})
-        structure = bool(named & STRUCTURE)
-        category = next((word for word in words[owner] if word in STRUCTURE), None) or " ".join(words[owner])
+        category = kind or " ".join(words[owner])
         made = object_from_parts(
-            index, category, mine, raw_category=owner, is_structure=structure, movable=not structure
+            index, category, mine, raw_category=owner, is_structure=kind is not None, movable=kind is None
         )
         objects.append(replace(made, id=owner))
         parts += mine

@@ -116,7 +116,7 @@ class RoomSpace:
         self.blocked += self.sills
         self.zones: list[tuple[Box, Placed]] = []
 
-    def _strip(self, side: SideName, start: float, end: float, depth: float, low: float, high: float) -> Box:
+    def strip(self, side: SideName, start: float, end: float, depth: float, low: float, high: float) -> Box:
         """Box along a wall, ``depth`` metres into the room."""
         (xa, ya), (xb, yb) = self.room.point(side, start, -0.01), self.room.point(side, end, depth)
         return (min(xa, xb), min(ya, yb), low, max(xa, xb), max(ya, yb), high)
@@ -125,12 +125,12 @@ class RoomSpace:
         """What must stay free before an opening: the view from a window, the way through a door."""
         start, end, low, high = opening.start, opening.end, opening.low, opening.high
         if opening.kind == "window":
-            return self._strip(opening.side, start - 0.03, end + 0.03, 0.3, low + 0.05, high + 0.05)
-        return self._strip(opening.side, start - 0.1, end + 0.1, DOOR_DEPTH, 0.0, high + 0.1)
+            return self.strip(opening.side, start - 0.03, end + 0.03, 0.3, low + 0.05, high + 0.05)
+        return self.strip(opening.side, start - 0.1, end + 0.1, DOOR_DEPTH, 0.0, high + 0.1)
 
     def _sill(self, opening: Opening) -> Box:
         """The board under a window and the frame above it."""
-        return self._strip(
+        return self.strip(
             opening.side, opening.start - 0.045, opening.end + 0.045, 0.055, opening.low - 0.04, opening.high
         )
 
@@ -145,7 +145,7 @@ class RoomSpace:
             else hinge + towards * 0.09
         )
         inside = hinge - towards * 0.06
-        return self._strip(side, min(inside, edge), max(inside, edge), 0.98, 0.0, 2.1)
+        return self.strip(side, min(inside, edge), max(inside, edge), 0.98, 0.0, 2.1)
 
     @property
     def area(self) -> float:
@@ -192,10 +192,10 @@ class RoomSpace:
         """Keep ``item``, with ``zone`` metres of floor in front of it left free for its use."""
         self.placed.append(item)
         if zone:
-            self.zones.append((self._front(item, zone), item))
+            self.zones.append((self.front(item, zone), item))
         return item
 
-    def _front(self, item: Placed, depth: float) -> Box:
+    def front(self, item: Placed, depth: float) -> Box:
         """The strip of ``depth`` metres before a piece's front face; the piece is turned by a multiple of 90 degrees."""
         dx, dy = round(math.cos(item.yaw)), round(math.sin(item.yaw))
         x0, y0, _, x1, y1, _ = item.bounds
@@ -205,7 +205,7 @@ class RoomSpace:
 
     def _zone_free(self, item: Placed, depth: float) -> bool:
         """Whether the strip in front of ``item`` holds nothing yet and lies in the room."""
-        zone = self._front(item, depth)
+        zone = self.front(item, depth)
         x0, y0, x1, y1 = self.room.inner
         inside = zone[0] >= x0 - 0.01 and zone[1] >= y0 - 0.01 and zone[3] <= x1 + 0.01 and zone[4] <= y1 + 0.01
         return inside and not any(overlap(zone, other.bounds) for other in self.placed)

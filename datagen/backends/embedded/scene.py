@@ -74,8 +74,8 @@ class Scene:
     """A complete scene in the world frame (z up, metres).
 
     ``obstacles`` are the floor outlines (n, 2), convex and counter-clockwise, that an agent cannot cross, walls included;
-    ``walkable`` are the outlines that it may stand on (room floors and doorways). ``closed``: no camera ever sees the back
-    of a face, so a renderer may leave backs out.
+    ``walkable`` are the outlines that it may stand on (room floors and doorways), all at height ``floor_z``. ``closed``: no
+    camera ever sees the back of a face, so a renderer may leave backs out.
     """
 
     scene_id: str
@@ -89,6 +89,7 @@ class Scene:
     bounds_min: tuple[float, float, float]
     bounds_max: tuple[float, float, float]
     template: str | None = None
+    floor_z: float = 0.0
     closed: bool = False
     licence: str = "generated; no restrictions"
     notes: dict[str, object] = field(default_factory=dict)

@@ -180,7 +180,7 @@ class HabitatBackend(SceneBackend):
             scene_id,
         )
         space = self._space(scene_id, level)
-        floor_z = self._measure_floor(space, level)
+        space.floor_z = floor_z = self._measure_floor(space, level)
         corners = frames.points_to_ours(reply["scene_bounds"])
         classes = class_names(FilePath(self.config.data), self.layout)
         for record in reply["objects"]:
@@ -199,6 +199,10 @@ class HabitatBackend(SceneBackend):
         self._loaded = _Loaded(info, objects, index_of_id, space)
         return info
 
+    @property
+    def info(self) -> SceneInfo:
+        return self._scene.info
+
     def close(self) -> None:
         if self._worker is not None:
             self._worker.stop()
@@ -212,12 +216,23 @@ class HabitatBackend(SceneBackend):
     ) -> Floats:
         if room_id is not None:
             raise SceneError("habitat-sim knows no room outlines (capability rooms)")
-        return self._scene.space.sample(count, rng, clearance, self._scene.info.floor_z)
+        return self._scene.space.sample(count, rng, clearance)
 
     def free_map(self, clearance: float = 0.2) -> FreeMap:
         return self._scene.space.map(clearance)
 
-    def shortest_path(self, start: Floats, goal: Floats) -> Path | None:
+    def shortest_path(self, start: Floats, goal: Floats, clearance: float = 0.2) -> Path | None:
+        """habitat-sim's path over its navmesh, which keeps the agent's radius; for more clearance the one over our grid."""
+        path = self._navmesh_path(start, goal)
+        if (
+            path is None
+            or clearance <= self.config.agent_radius
+            or self._scene.space.walkable(path.points[:, :2], clearance)
+        ):
+            return path
+        return self._scene.space.shortest_path(start, goal, clearance)
+
+    def _navmesh_path(self, start: Floats, goal: Floats) -> Path | None:
         floor_z = self._scene.info.floor_z
         ends = [np.array([point[0], point[1], floor_z]) for point in (start, goal)]
         reply = self._ask(
@@ -234,8 +249,7 @@ class HabitatBackend(SceneBackend):
             or np.linalg.norm(points[[0, -1], :2] - np.array(ends)[:, :2], axis=1).max() > STEP_TOLERANCE
         ):
             return None
-        points[:, 2] = floor_z
-        return Path(points, float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum()))
+        return self._scene.space.path(points[:, :2])
 
     def render(
         self,
@@ -329,7 +343,7 @@ class HabitatBackend(SceneBackend):
     def _measure_floor(self, space: NavmeshSpace, level: float) -> float:
         """Height of the floor, seen from above: the navmesh lies up to one cell height over it."""
         heights = []
-        rows, columns = np.nonzero(space.walkable)
+        rows, columns = np.nonzero(space.on_mesh)
         for index in np.linspace(0, len(rows) - 1, 9).astype(int):
             x, y = space.map(0.0).centre_of(rows[index], columns[index])
             pose = CameraPose((float(x), float(y), level + 1), yaw=0.0, pitch=-np.pi / 2)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 from ipt.samples.camera import Camera
 
@@ -33,43 +34,18 @@ def points_to_habitat(points: ArrayLike) -> Floats:
 
 def rotation_to_ours(quaternion_xyzw: ArrayLike) -> Floats:
     """Rotation (3, 3) into our world frame of what habitat turns by a quaternion (x, y, z, w)."""
-    x, y, z, w = np.asarray(quaternion_xyzw, dtype=np.float64)
-    return TO_OURS @ np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    return TO_OURS @ Rotation.from_quat(np.asarray(quaternion_xyzw, dtype=np.float64)).as_matrix()
 
 
 def quaternion_to_habitat(rotation: ArrayLike) -> tuple[float, float, float, float]:
     """Habitat's unit quaternion (x, y, z, w) of a rotation (3, 3) into our world frame."""
-    matrix = TO_OURS.T @ np.asarray(rotation, dtype=np.float64)
-    # The eigenvector of the largest eigenvalue is stable for every rotation (Bar-Itzhack 2000).
-    xx, xy, xz = matrix[0]
-    yx, yy, yz = matrix[1]
-    zx, zy, zz = matrix[2]
-    symmetric = np.array(
-        [
-            [xx - yy - zz, 0, 0, 0],
-            [yx + xy, yy - xx - zz, 0, 0],
-            [zx + xz, zy + yz, zz - xx - yy, 0],
-            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
-        ]
-    )
-    x, y, z, w = np.linalg.eigh(symmetric)[1][:, -1]
+    x, y, z, w = Rotation.from_matrix(TO_OURS.T @ np.asarray(rotation, dtype=np.float64)).as_quat()
     return float(x), float(y), float(z), float(w)
 
 
 def horizontal_fov_deg(camera: Camera) -> float:
     """Habitat's ``hfov`` in degrees of a pinhole camera."""
     return math.degrees(2 * math.atan(camera.half_height * camera.width / camera.height))
-
-
-def vertical_fov_deg(hfov_deg: float, width: int, height: int) -> float:
-    """Our vertical field of view in degrees of a habitat sensor."""
-    return math.degrees(2 * math.atan(math.tan(math.radians(hfov_deg) / 2) * height / width))
 
 
 def ortho_scale(camera: Camera) -> float:

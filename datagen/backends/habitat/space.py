@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datagen.backends.base import FreeMap, SceneError
+from datagen.backends.base import Floats, SceneError
+from datagen.backends.space import GridSpace
 
-Floats = NDArray[np.float64]
 RESOLUTION = 0.05
 STOREY = 1.2  # metres: parts of the navmesh that are further apart in height belong to different levels
 
@@ -62,8 +62,8 @@ def choose_level(
     return levels[int(wanted)][0]
 
 
-class NavmeshSpace:
-    """Free maps of one level. ``islands`` (rows of habitat's z, columns of x) are the navmesh's islands, -1 elsewhere.
+class NavmeshSpace(GridSpace):
+    """Free space of one level. ``islands`` (rows of habitat's z, columns of x) are the navmesh's islands, -1 elsewhere.
 
     habitat-sim samples cell corners: value [row, column] belongs to (x_min + column * r, z_min + row * r). Our cells are
     moved by half a cell, so that these samples are their centres.
@@ -72,36 +72,16 @@ class NavmeshSpace:
     def __init__(
         self, islands: NDArray[np.int32], x_min: float, z_min: float, radius: float, scene_id: str, margin: float = 0.5
     ) -> None:
-        self.scene_id, self.radius = scene_id, radius
+        self.radius = radius
         numbers = islands[islands >= 0]
         if not numbers.size:
             raise SceneError(f"scene {scene_id}: the navmesh is empty on this level; lower backend.agent_radius")
         pad = round(margin / RESOLUTION)
-        self.walkable = np.pad((islands == np.bincount(numbers).argmax())[::-1], pad)
+        self.on_mesh = np.pad((islands == np.bincount(numbers).argmax())[::-1], pad)
         y_min = -(z_min + (len(islands) - 1) * RESOLUTION)
-        self.origin = (x_min - (pad + 0.5) * RESOLUTION, y_min - (pad + 0.5) * RESOLUTION)
-        outside: Floats = ndimage.distance_transform_edt(~self.walkable)
-        inside: Floats = ndimage.distance_transform_edt(self.walkable)
+        origin = (x_min - (pad + 0.5) * RESOLUTION, y_min - (pad + 0.5) * RESOLUTION)
+        outside: Floats = ndimage.distance_transform_edt(~self.on_mesh)
+        inside: Floats = ndimage.distance_transform_edt(self.on_mesh)
         # The outermost cells of the navmesh are as far from obstacles as its radius says.
-        self.clearance = radius + (np.maximum(inside - 1, 0) - outside) * RESOLUTION
-        self._maps: dict[float, FreeMap] = {}
-
-    def map(self, clearance: float) -> FreeMap:
-        """Largest connected region with at least ``clearance`` metres to any obstacle, as far as the navmesh tells."""
-        if clearance not in self._maps:
-            labels, count = ndimage.label(self.clearance > clearance - 1e-9)
-            grid = (
-                labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else np.zeros_like(self.walkable)
-            )
-            self._maps[clearance] = FreeMap(grid, self.origin, RESOLUTION)
-        return self._maps[clearance]
-
-    def sample(self, count: int, rng: np.random.Generator, clearance: float, floor_z: float) -> Floats:
-        """Uniform floor points (count, 3) of the free map."""
-        free = self.map(clearance)
-        rows, columns = np.nonzero(free.grid)
-        if not len(rows):
-            raise SceneError(f"scene {self.scene_id}: no floor point has {clearance:.2f} m of clearance")
-        chosen = rng.integers(len(rows), size=count)
-        points = free.centre_of(rows[chosen], columns[chosen]) + RESOLUTION * rng.uniform(-0.5, 0.5, (count, 2))
-        return np.column_stack([points, np.full(count, floor_z)])
+        clearance = radius + (np.maximum(inside - 1, 0) - outside) * RESOLUTION
+        super().__init__(scene_id, clearance, origin, RESOLUTION, floor_z=0.0)

@@ -1,8 +1,11 @@
 """Small hand-made scenes for tests: known geometry, no generator involved."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from datagen.backends.base import Room
+from datagen.backends.base import OrientedBox, Room, triple
+from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.backends.embedded.scene import Material, Mesh, Part, Scene, object_from_parts
 
 OUTWARD = ((0, 1, 2), (0, -1, 2), (1, 2, 0), (1, -2, 0), (2, 1, 0), (2, -1, 0))
@@ -80,6 +83,33 @@ def room_scene(furniture: int = 8, seed: int = 0, template: str | None = None) -
         rooms=(Room("room-0", "living room", outline),), obstacles=tuple(obstacles), walkable=(outline,),
         bounds_min=(-3.1, -2.6, -0.1), bounds_max=(3.1, 2.6, 2.6), template=template,
     )  # fmt: skip
+
+
+class RaisedBackend(EmbeddedBackend):
+    """The embedded simulator, but every scene's floor lies ``lift`` metres above the world's zero."""
+
+    lift = 3.0
+
+    def _make(self, scene_id: str) -> Scene:
+        return raised(super()._make(scene_id), self.lift)
+
+
+def raised(scene: Scene, by: float) -> Scene:
+    """The same scene, everything in it ``by`` metres higher."""
+    up = np.array([0.0, 0.0, by])
+    objects = []
+    for thing in scene.objects:
+        box = thing.obb and OrientedBox(thing.obb.centre + up, thing.obb.half_size, thing.obb.rotation)
+        low, high = (triple(np.add(corner, up)) for corner in (thing.aabb_min, thing.aabb_max))
+        objects.append(replace(thing, aabb_min=low, aabb_max=high, obb=box))
+    return replace(
+        scene,
+        parts=tuple(replace(part, position=triple(np.add(part.position, up))) for part in scene.parts),
+        objects=tuple(objects),
+        bounds_min=triple(np.add(scene.bounds_min, up)),
+        bounds_max=triple(np.add(scene.bounds_max, up)),
+        floor_z=scene.floor_z + by,
+    )
 
 
 def counter_clockwise(outline: np.ndarray) -> np.ndarray:

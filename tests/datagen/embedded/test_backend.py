@@ -16,6 +16,7 @@ from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
 from ipt.common.seeding import generator
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.contract import BackendContract
+from tests.datagen.embedded.scenes import RaisedBackend
 
 needs_gl = pytest.mark.skipif(
     gl.prepare_gl() is None, reason="no OpenGL on this machine: `make setup` says how to get it"
@@ -25,10 +26,11 @@ ROOT = Path(__file__).parents[3]
 
 class EmbeddedContract(BackendContract):
     preset, renderer, scene_id = "", "", ""
+    kind: type[EmbeddedBackend] = EmbeddedBackend
 
     @pytest.fixture(scope="class")
     def backend(self) -> Iterator[EmbeddedBackend]:
-        with EmbeddedBackend(EmbeddedConfig(preset=self.preset, renderer=self.renderer)) as backend:
+        with self.kind(EmbeddedConfig(preset=self.preset, renderer=self.renderer)) as backend:
             yield backend
 
     @pytest.fixture(scope="class")
@@ -52,6 +54,10 @@ class TestHomeWithMujoco(EmbeddedContract):
 
 class TestHomeWithRays(EmbeddedContract):
     preset, renderer, scene_id = "home", "ray", "home-val-7"
+
+
+class TestRaisedHome(EmbeddedContract):
+    preset, renderer, scene_id, kind = "home", "ray", "home-val-7", RaisedBackend
 
 
 FINGERPRINT = """

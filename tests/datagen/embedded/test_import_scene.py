@@ -11,7 +11,7 @@ from PIL import Image
 from datagen.backends.base import SceneError, SceneInfo
 from datagen.backends.embedded import gl
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
-from datagen.backends.embedded.import_scene import import_scene, words_of
+from datagen.backends.embedded.import_scene import import_scene, structure_of, words_of
 from datagen.backends.embedded.scene import Material
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.contract import BackendContract
@@ -125,6 +125,47 @@ def test_names_become_categories() -> None:
     assert words_of("DiningTable_02.001") == ["dining", "table"]
     assert words_of("TVStand") == ["tv", "stand"] and words_of("wall_north") == ["wall", "north"]
     assert words_of("0042") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("FloorLamp_01", None), ("WallClock", None), ("wallCabinet", None), ("DoorMat", None), ("WindowPlanter", None),
+        ("CeilingFan.002", None), ("floor_lamp", None), ("PictureFrame", None), ("wine glass", None), ("Table_North", None),
+        ("Floor", "floor"), ("floor_0_3", "floor"), ("Floor_Kitchen", "floor"), ("ground", "ground"), ("Floor tiles", "floor"),
+        ("wall_north", "wall"), ("Wall.001", "wall"), ("Walls", "wall"), ("KitchenWall_A", "wall"), ("DoorFrame", "door"),
+        ("window_pane_2", "window"), ("Ceiling", "ceiling"), ("Roof_Wood", "roof"), ("", None),
+    ],
+)  # fmt: skip
+def test_the_head_noun_decides_what_is_structure(name: str, kind: str | None) -> None:
+    assert structure_of(words_of(name)) == kind
+
+
+def test_lamps_clocks_and_mats_stay_things_and_do_not_move_the_floor(tmp_path: Path) -> None:
+    """A floor lamp 1.65 m high is no floor: the scene does not sink by its height, and nothing of it is hidden from above."""
+    scene = trimesh.Scene()
+    sizes = {
+        "Floor": (4, 4, 0.1),
+        "FloorLamp_01": (0.3, 0.3, 1.65),
+        "DoorMat": (0.6, 0.4, 0.02),
+        "CeilingFan": (0.5, 0.5, 0.1),
+    }
+    for place, (name, extents) in enumerate(sizes.items()):
+        mesh = trimesh.creation.box(extents)
+        centre = (0, 0, -0.05) if name == "Floor" else (place - 2.0, 0, extents[2] / 2)
+        mesh.apply_translation(centre)
+        turned = mesh.apply_transform(np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]]))
+        scene.add_geometry(turned, node_name=name, geom_name=name)
+    path = tmp_path / "lamps.glb"
+    path.write_bytes(scene.export(file_type="glb"))
+    read = import_scene(path)
+    by_id = {thing.id: thing for thing in read.objects}
+    assert {name for name, thing in by_id.items() if thing.is_structure} == {"Floor"}
+    assert by_id["Floor"].aabb_max[2] == pytest.approx(0, abs=1e-5)
+    assert by_id["FloorLamp_01"].category == "floor lamp" and by_id["FloorLamp_01"].aabb_max[2] == pytest.approx(
+        1.65, abs=1e-5
+    )
+    assert all(part.layer is None for part in read.parts)
 
 
 def test_mjcf_objects_are_its_bodies(mjcf: Path) -> None:

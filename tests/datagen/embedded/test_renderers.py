@@ -31,7 +31,7 @@ CAMERAS = [
     Camera(CameraPose((0.3, -0.2, 1.4), 0.5, -0.2), 128, 96, 70),
     Camera(CameraPose((-1.0, 0.5, 1.7), 2.5, -0.5, 0.3), 96, 128, 100),
     Camera(CameraPose((0.0, 0.0, 0.5), -1.6, 0.1), 128, 128, 40, near=0.2, far=2.2),
-    top_down_camera((-3.5, -3.5, 3.5, 3.5), 128),
+    top_down_camera((-3.5, -3.5, 3.5, 3.5), 128, 0.0),
 ]
 
 
@@ -80,7 +80,7 @@ def test_both_renderers_agree_on_random_homes(mujoco: MujocoRenderer, homes: int
             for (x, y, _), yaw in zip(points, (0.4, 2.5, -1.5), strict=True)
         ]
         (x0, y0, _), (x1, y1, _) = scene.bounds_min, scene.bounds_max
-        plan = top_down_camera((x0, y0, x1, y1), 128)
+        plan = top_down_camera((x0, y0, x1, y1), 128, 0.0)
         # OpenGL snaps vertices to 1/256 of a pixel: an edge along a pixel column flips all of it at once, or nothing.
         cameras.append(replace(plan, pose=plan.pose.turned(0.12)))
         for one, other in zip(draw(mujoco, scene, cameras), draw(ray, scene, cameras), strict=True):

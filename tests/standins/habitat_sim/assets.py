@@ -1,4 +1,7 @@
-"""What scene files hold: the golden room's parts, or an embedded home that a file is named after; and how rays hit it."""
+"""What scene files hold: the golden room's parts, or an embedded home that a file is named after; and how rays hit it.
+
+``home-train-3.glb`` is that home, ``home-train-3-raised.glb`` the same with its floor at 3 m.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +68,11 @@ def load_asset(scene_id: str) -> Asset | None:
         raise AssertionError(f"ESP_CHECK failed: Error loading general mesh data from file '{scene_id}'")
     from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig  # slow, and only homes need it
 
-    backend = EmbeddedBackend(EmbeddedConfig(preset=preset, renderer="ray"))
-    backend.load(name)
+    kind: type[EmbeddedBackend] = EmbeddedBackend
+    if name.endswith("-raised"):
+        from tests.datagen.embedded.scenes import RaisedBackend as kind  # type: ignore[no-redef]
+    backend = kind(EmbeddedConfig(preset=preset, renderer="ray"))
+    backend.load(name.removesuffix("-raised"))
     return embedded_scene(backend.scene)
 
 

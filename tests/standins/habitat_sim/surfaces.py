@@ -95,7 +95,7 @@ class GridSurface:
     def __init__(self, space: FreeSpace, radius: float) -> None:
         self.space, self.radius = space, round(radius, 6)
         self.free = space.map(self.radius)
-        self.height = 0.1
+        self.height = space.floor_z + 0.1
         rows, columns = np.nonzero(self.free.grid)
         self.centres = y_down(self.free.centre_of(rows, columns))
         squares = self.centres[:, None] + self.free.resolution / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])

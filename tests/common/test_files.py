@@ -1,0 +1,34 @@
+"""What a power cut leaves: a file is on the disk before it gets its name, and its name before the writer goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ipt.common.files import write_bytes
+
+
+def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_sync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        steps.append(
+            ("sync", "folder" if path == tmp_path.resolve() else "partial" if path.suffix == ".partial" else "?")
+        )
+        fsync(descriptor)
+
+    def record_replace(source: Path, target: Path) -> None:
+        steps.append(("rename", target.name))
+        assert Path(source).read_bytes() == b"content", "all of it is written by then"
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    write_bytes(tmp_path / "a.bin", b"content")
+    assert steps == [("sync", "partial"), ("rename", "a.bin"), ("sync", "folder")]
