@@ -28,6 +28,7 @@ ALLOWED = {
     },
     "ipt.evaluation": {"ipt.common", "ipt.samples", "ipt.sequence", "ipt.imagination", "ipt.model", "ipt.inference"},
     "ipt.study": {
+        "ipt.model",
         "ipt.common",
         "ipt.samples",
         "ipt.imagination",

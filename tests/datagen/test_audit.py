@@ -359,7 +359,7 @@ def test_what_no_scene_could_be_loaded_for_is_not_wrong_and_not_silent() -> None
 def test_a_single_shard_is_audited_into_a_folder_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard = write_samples(tmp_path / "train") / "samples.parquet"
     with suppress(SystemExit):
-        cli.run(AuditConfig, main, [f"folders={shard}"])
+        cli.run(AuditConfig, main, [f"data={shard}"])
     assert json.loads((tmp_path / "train" / "samples-audit" / "audit.json").read_text())["samples"] == 80
     assert "written: " in capsys.readouterr().out
 
