@@ -25,6 +25,7 @@ from ipt.common.errors import UserError
 from ipt.evaluation.settings import ReportConfig
 from ipt.inference.config import InferConfig
 from ipt.training.config import TrainConfig, train_config
+from ipt.training.settings import LOSS_TERMS, WEIGHT
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Another value of a key, where it is not another number, the opposite, or None turned into a text.
@@ -131,19 +132,18 @@ def test_the_loop_has_one_place_for_each_of_its_settings(key: str) -> None:
 
 
 def settings_of(config: type[Any]) -> set[str]:
-    """Names of all fields of a dataclass and those nested in it."""
+    """Names of all keys of a dataclass and of those nested in it."""
     found = set()
     for entry in fields(config):
-        found.add(entry.name)
         made = entry.default_factory() if callable(entry.default_factory) else entry.default
-        if is_dataclass(made):
-            found |= settings_of(type(made))
+        found |= settings_of(type(made)) if is_dataclass(made) else {entry.name}
     return found
 
 
 def read_names(*packages: str) -> set[str]:
     """Names of attributes that the code reads."""
-    found = {"imagination_vae", "imagination_vit"}  # by `getattr`, in `ipt.sequence.render`
+    # by `getattr`: of dropout in `ipt.sequence.render`, and of each term of the loss
+    found = {"imagination_vae", "imagination_vit", *(f"{name}{WEIGHT}" for name in LOSS_TERMS)}
     for path in (file for package in packages for file in sorted((ROOT / package).rglob("*.py"))):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):

@@ -17,10 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 #: The YAML files: beside the packages in the repository, inside of ipt where that is installed.
-CONF = next(
-    (folder for parent in (2, 1) if (folder := Path(__file__).resolve().parents[parent] / "conf").is_dir()),
-    Path("conf"),
-)
+REPOSITORY, INSTALLED = (Path(__file__).resolve().parents[up] / "conf" for up in (2, 1))
+CONF = INSTALLED if INSTALLED.is_dir() else REPOSITORY
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ipt.common import cli
+from ipt.common.errors import UserError
 from ipt.common.files import write_json
 from ipt.imagination.recipe import RECIPE
 from ipt.model.checkpoint import from_pretrained, read_config, save_pretrained
 from ipt.model.codec import PatchPca
+from ipt.model.config import ModelConfig
+from ipt.training.build import model_shape
+from ipt.training.config import train_config
 from ipt.training.export import ExportConfig, export
 from tests.model.toy import random_model
 
@@ -70,3 +75,21 @@ def test_mistakes_end_with_one_line(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
+
+
+def test_a_run_takes_weights_of_its_preset_or_the_shape_as_it_is(run: Path) -> None:
+    """A preset beside weights of another shape was ignored."""
+
+    def shape(**model: object) -> ModelConfig:
+        values = {
+            "dry_run": True,
+            "imagination": {"modes": {"ipt": 1.0}},
+            "model": {"init": str(run / "model"), **model},
+        }
+        return model_shape(train_config(values))
+
+    stored = read_config(run / "model")[0]
+    with pytest.raises(UserError, match=r"not of the shape model.preset=tiny; choose model.preset=null"):
+        shape()
+    assert shape(preset=None) == stored
+    assert shape(preset=None, latent_side=33).latents == replace(stored.latents, side=33)
