@@ -61,8 +61,8 @@ class DoctorConfig:
 
 
 @dataclass(frozen=True)
-class Simulator:
-    """How a simulator is examined and how it is made."""
+class Patient:
+    """A simulator: how it is examined and how it is made."""
 
     examine: Callable[[DoctorConfig], list[Finding]]
     make: Callable[[DoctorConfig], SceneBackend]
@@ -80,13 +80,13 @@ def examine_embedded(_: DoctorConfig) -> list[Finding]:
     ]
 
 
-SIMULATORS: dict[str, Simulator] = {
-    "embedded": Simulator(examine_embedded, lambda _: EmbeddedBackend()),
-    "ai2thor": Simulator(
+PATIENTS: dict[str, Patient] = {
+    "embedded": Patient(examine_embedded, lambda _: EmbeddedBackend()),
+    "ai2thor": Patient(
         lambda _: diagnose_ai2thor(),
         lambda config: Ai2thorBackend(Ai2thorConfig(local_executable=config.ai2thor_executable)),
     ),
-    "habitat": Simulator(
+    "habitat": Patient(
         lambda config: diagnose_habitat(config.habitat()), lambda config: HabitatBackend(config.habitat())
     ),
 }
@@ -112,9 +112,9 @@ def first_frame(backend: SceneBackend) -> tuple[str, Frame]:
 
 def examine(name: str, config: DoctorConfig) -> list[Finding]:
     """All findings about a simulator; the last one is its frame."""
-    findings = SIMULATORS[name].examine(config)
+    findings = PATIENTS[name].examine(config)
     try:
-        with SIMULATORS[name].make(config) as backend:
+        with PATIENTS[name].make(config) as backend:
             scene_id, frame = first_frame(backend)
             version = backend.version
     except (BackendUnavailable, SceneError, SimulatorDied) as error:
@@ -128,8 +128,8 @@ def examine(name: str, config: DoctorConfig) -> list[Finding]:
 def main(config: DoctorConfig) -> None:
     names = [name.strip() for name in config.simulators.split(",")]
     for name in names:
-        if name not in SIMULATORS:
-            raise ValueError(unknown_name("simulator", name, list(SIMULATORS)))
+        if name not in PATIENTS:
+            raise ValueError(unknown_name("simulator", name, list(PATIENTS)))
     healthy = True
     for name in names:
         print(f"\n{name}")

@@ -49,8 +49,8 @@ def test_a_crash_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
 
 
 def test_every_simulator_is_examined_and_wrong_names_are_answered(capsys: pytest.CaptureFixture) -> None:
-    assert set(doctor.SIMULATORS) == {"embedded", "ai2thor", "habitat"}
-    for patient in doctor.SIMULATORS.values():
+    assert set(doctor.PATIENTS) == {"embedded", "ai2thor", "habitat"}
+    for patient in doctor.PATIENTS.values():
         findings = patient.examine(doctor.DoctorConfig(habitat_python="/no/such/python"))
         assert findings and all(isinstance(finding, Finding) and (finding.ok or finding.fix) for finding in findings)
     assert run("simulators=habitad") == 2 and "did you mean 'habitat'" in capsys.readouterr().err
