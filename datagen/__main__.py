@@ -13,11 +13,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from datagen.backends.base import BackendUnavailable, SimulatorDied
 from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig, run_config
 from datagen.run import generate
 from datagen.tasks import TASK_CONFIGS
+from ipt.common.errors import UserError
 from ipt.common.hydra_command import CONF, Command, stop
 
 COMMAND = Command("datagen", CONF / "datagen")
@@ -56,7 +56,7 @@ def work(composed: DictConfig) -> None:
     try:
         config = run_config(values)
         manifest = generate(config)
-    except (ValueError, OSError, BackendUnavailable, SimulatorDied) as error:
+    except (UserError, OSError) as error:
         stop(str(error))
     state = "complete" if manifest["complete"] else f"part {config.shard} is done, others are not"
     print(f"{config.output_dir}: {manifest['samples']} samples, {state}")

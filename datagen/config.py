@@ -11,6 +11,7 @@ from typing import Any
 from datagen.backends.registry import BACKENDS
 from datagen.tasks import TASK_CONFIGS
 from datagen.tasks.base import TaskConfig
+from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import typed
 from ipt.samples.sample import SPLITS
@@ -51,19 +52,19 @@ class RunConfig:
             raise UnknownName(unknown_name("engine", self.engine, ENGINES))
         for name, least in (("num_samples", 1), ("image_size", 32), ("workers", 1), ("recycle", 1), ("seed", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 1 <= self.samples_per_shard <= 4096:
-            raise ValueError(f"samples_per_shard must lie in 1..4096, got {self.samples_per_shard}")
+            raise UserError(f"samples_per_shard must lie in 1..4096, got {self.samples_per_shard}")
         part, parts = self.part
         if not 0 <= part < parts <= self.num_samples:
-            raise ValueError(f"shard must be i/n with 0 <= i < n <= num_samples, got {self.shard}")
+            raise UserError(f"shard must be i/n with 0 <= i < n <= num_samples, got {self.shard}")
 
     @property
     def part(self) -> tuple[int, int]:
         """(i, n) of ``shard``."""
         first, slash, second = self.shard.partition("/")
         if not slash or not first.isdecimal() or not second.isdecimal():
-            raise ValueError(f"shard must read i/n, such as 0/4, got '{self.shard}'")
+            raise UserError(f"shard must read i/n, such as 0/4, got '{self.shard}'")
         return int(first), int(second)
 
     @property

@@ -17,6 +17,7 @@ import joblib
 
 from datagen.config import RunConfig
 from datagen.units import run_unit
+from ipt.common.errors import UserError
 
 
 def make_units(config: RunConfig, folder: Path) -> Generator[int]:
@@ -80,6 +81,6 @@ def optional(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise ValueError(
+        raise UserError(
             f"engine={extra} needs a package: pip install 'imaginative-perception-tokens[{extra}]'"
         ) from None

@@ -23,6 +23,7 @@ from datagen.tasks import TASKS
 from datagen.tasks.base import Question
 from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures
 from datagen.yields import NoYield, Yields
+from ipt.common.errors import UserError
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision, source_digest
@@ -238,7 +239,7 @@ def claim(part: Part) -> None:
         same_plan(part.folder, begun, plan)
         part.revision = begun["code_revision"]  # of a commit that changed other files: all samples name the first one
     elif any(part.folder.glob("*.parquet")):
-        raise ValueError(f"{part.folder} holds parquet files of something else; choose another output_dir")
+        raise UserError(f"{part.folder} holds parquet files of something else; choose another output_dir")
     else:
         write_json(path, plan)
     part.work.mkdir(parents=True, exist_ok=True)
@@ -252,14 +253,14 @@ def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
         theirs, ours = flat(old["config"]), flat(new["config"])
         keys = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
         differing = ", ".join(f"{key}={theirs.get(key)} (now {ours.get(key)})" for key in keys)
-        raise ValueError(
+        raise UserError(
             f"{folder} was made with other settings: {differing}; choose another output_dir or the same settings"
         )
     if old.get("sources") != new.get("sources"):
         begun, now = (f"{plan['code_revision']} with sources {plan.get('sources')}" for plan in (old, new))
         revision = old["code_revision"]
         back = "its local changes" if revision.endswith("-dirty") else f"git checkout {revision}"
-        raise ValueError(
+        raise UserError(
             f"{folder} was begun by code revision {begun}, this is {now}: samples of both would contradict each "
             f"other. Bring that code back ({back}) and run the same command, or choose another output_dir, or delete "
             f"{folder} and start over"
@@ -278,7 +279,7 @@ def finished(part: Part) -> dict[str, Any]:
     """The manifest of a folder that is complete already; ``ValueError`` if it holds another dataset."""
     manifest = read_manifest(part.folder)
     if "config_sha256" not in manifest:
-        raise ValueError(f"{part.folder} holds a dataset that this command did not make; choose another output_dir")
+        raise UserError(f"{part.folder} holds a dataset that this command did not make; choose another output_dir")
     same_plan(part.folder, manifest, {**manifest, "config": part.config.content(), "config_sha256": part.config.sha256})
     return manifest
 

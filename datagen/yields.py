@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ipt.common.errors import UserError
 
-class NoYield(ValueError):
+
+class NoYield(UserError):
     """Filters that nothing passes; the message names the worst one and its share of rejections."""
 
 

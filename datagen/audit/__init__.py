@@ -22,6 +22,7 @@ from datagen.audit.baselines import BASELINES, evaluate, project
 from datagen.audit.items import Item, by_task, to_item
 from datagen.audit.page import render_audit
 from datagen.verify import Mismatch
+from ipt.common.errors import UserError
 from ipt.common.files import write_bytes, write_json
 from ipt.common.progress import tracked
 from ipt.common.seeding import generator
@@ -55,7 +56,7 @@ def audit(
     items = list(map(to_item, samples("reading samples")))
     if len({item.id for item in items}) != total or not total:
         different = len({item.id for item in items})
-        raise ValueError(f"{total} samples with {different} different ids in {', '.join(map(str, folders))}")
+        raise UserError(f"{total} samples with {different} different ids in {', '.join(map(str, folders))}")
     found = None if recheck is None else list(recheck(samples("reading cameras")))
     report = audit_items(items, found, seed)
     report["folders"] = [folder.name for folder in folders]

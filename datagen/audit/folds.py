@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.audit.items import Item
+from ipt.common.errors import UserError
 from ipt.samples.sample import SPLITS
 
 FOLDS = 5
@@ -46,7 +47,7 @@ def assign_folds(items: Sequence[Item], rng: np.random.Generator) -> NDArray[np.
     """The fold (0 to 4) of each item, (n,); scenes stay together and folds are about equally large."""
     scenes, members = np.unique([item.scene for item in items], return_inverse=True)
     if len(scenes) < FOLDS:
-        raise ValueError(f"blind baselines need at least {FOLDS} scenes to hold some out, got {len(scenes)}")
+        raise UserError(f"blind baselines need at least {FOLDS} scenes to hold some out, got {len(scenes)}")
     sizes = np.bincount(members)
     order = rng.permutation(len(scenes))
     fold = np.empty(len(scenes), dtype=np.intp)

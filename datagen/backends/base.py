@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ipt.common.errors import UserError
 from ipt.samples.camera import Camera, CameraPose
 
 Floats = NDArray[np.float64]
@@ -38,15 +39,15 @@ CAPABILITIES: frozenset[str] = frozenset(
 )
 
 
-class SceneError(ValueError):
+class SceneError(UserError):
     """A scene cannot be made, loaded or queried; the message says which one, why, and what would be right."""
 
 
-class BackendUnavailable(RuntimeError):
+class BackendUnavailable(UserError):
     """A simulator is missing on this machine; the message is the instruction that gets it."""
 
 
-class SimulatorDied(RuntimeError):
+class SimulatorDied(UserError):
     """A simulator's process crashed, hung or broke its protocol; the message explains it.
 
     The backend is as if closed: loading the scene again starts a new process, so a unit of work may be retried.

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ipt.common.errors import UserError
+
 Floats = NDArray[np.float64]
 
 ROUNDS = 60
@@ -60,7 +62,7 @@ def draw_distractors(
     allowed = np.array([[preference(one, noun) for noun in nouns] for one in everything])
     for one, row in zip(asked, allowed[len(history) :], strict=True):
         if np.count_nonzero(row) < count:
-            raise ValueError(
+            raise UserError(
                 f"only {np.count_nonzero(row)} nouns can be distractors for '{one.answer}', {count} are needed: "
                 f"ask for more samples or use scenes with more kinds of objects"
             )

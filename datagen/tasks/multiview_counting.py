@@ -34,6 +34,7 @@ from datagen.tasks.counting_questions import OPTIONS, MultiviewCountingSelector,
 from datagen.tasks.vocabulary import Vocabulary, vocabulary_of
 from datagen.visibility import pixel_counts
 from datagen.yields import Yields
+from ipt.common.errors import UserError
 from ipt.common.images import RGB
 from ipt.samples.camera import Camera, wrap_angle
 from ipt.samples.sample import Task
@@ -78,9 +79,9 @@ class MultiviewCountingConfig(TaskConfig):
     def __post_init__(self) -> None:
         for movement in self.movements:
             if movement not in MOVEMENTS:
-                raise ValueError(f"unknown movement '{movement}'; valid: {', '.join(MOVEMENTS)}")
+                raise UserError(f"unknown movement '{movement}'; valid: {', '.join(MOVEMENTS)}")
         if self.max_count < OPTIONS:
-            raise ValueError(f"task.max_count must be at least {OPTIONS} (there are {OPTIONS} options)")
+            raise UserError(f"task.max_count must be at least {OPTIONS} (there are {OPTIONS} options)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from datagen.tasks.base import TaskConfig, ViewFilter
+from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
 
 #: The published input variants: from above or a dollhouse view, with the midpoint or the path, with an arrow to the
@@ -51,8 +52,8 @@ class PathTracingConfig(TaskConfig):
     def __post_init__(self) -> None:
         for variant in self.variants:
             if variant not in VARIANTS:
-                raise ValueError(unknown_name("variant", variant, VARIANTS))
+                raise UserError(unknown_name("variant", variant, VARIANTS))
         if not self.variants:
-            raise ValueError(f"task.variants must name at least one of {', '.join(VARIANTS)}")
+            raise UserError(f"task.variants must name at least one of {', '.join(VARIANTS)}")
         if self.options not in OPTION_SOURCES:
-            raise ValueError(unknown_name("source of options", self.options, OPTION_SOURCES))
+            raise UserError(unknown_name("source of options", self.options, OPTION_SOURCES))

@@ -35,6 +35,7 @@ from datagen.tasks.base import (
 )
 from datagen.visibility import InstanceStats, floor_points, inside, seen_from
 from datagen.yields import Yields
+from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, wrap_angle
 from ipt.samples.questions import word, wordings
@@ -90,7 +91,7 @@ class PerspectiveTakingConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         if self.arrow not in ARROWS:
-            raise ValueError(unknown_name("arrow", self.arrow, ARROWS))
+            raise UserError(unknown_name("arrow", self.arrow, ARROWS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,15 +13,20 @@ import numpy as np
 import pytest
 
 from datagen import annotate
-from datagen.backends.base import Path, top_down_camera
+from datagen.backends.base import Frame, Path, top_down_camera
 from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.tasks import TASKS
 from datagen.tasks.path_questions import view_sentence
-from datagen.tasks.path_tracing import compass, map_marks
-from datagen.tasks.paths import Walk
+from datagen.tasks.path_settings import PathTracingConfig
+from datagen.tasks.path_tracing import PathTracing, compass, map_marks
+from datagen.tasks.paths import Sight, Walk
+from datagen.tasks.puzzles import Puzzle
+from datagen.tasks.side_views import Lens, Presentation, SideViewSearch
+from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.conftest import block_config, candidates_of
 from tests.datagen.test_annotate import floor_frame
+from tests.datagen.test_filters import made_up, measures, thing
 
 SIZE = 160
 #: Headings in degrees (0 along +x, growing to the left) as seen on a map whose top is +y.
@@ -45,6 +50,95 @@ STEP = {
 @pytest.mark.parametrize(("degrees", "word"), ON_MAP.items())
 def test_compass_words(degrees: int, word: str) -> None:
     assert compass(math.radians(degrees)) == word
+
+
+def a_walk(degrees: float) -> Walk:
+    """Four metres straight on, from waypoint 1 to waypoint 2, through M1 at (0.5, 0.5)."""
+    heading = math.radians(degrees)
+    ahead = np.array([math.cos(heading), math.sin(heading)])
+    points = np.stack([[*(0.5 + shift * ahead), 0.0] for shift in (-2.0, 2.0)])
+    return Walk(Path(points, 4.0), np.array([0.5, 0.5]), heading, "long", "room")
+
+
+def a_puzzle(degrees: float, side: str) -> tuple[Any, Puzzle, np.ndarray]:
+    """A scene with one lamp, two metres to that side of M1 for someone who goes from 1 to 2; and where it stands."""
+    turn = math.radians(degrees + {"left": 90, "right": -90}[side])
+    place = np.array([0.5 + 2 * math.cos(turn), 0.5 + 2 * math.sin(turn), 1.2])
+    scene = made_up([thing(0, "lamp", tuple(place))], PathTracingConfig())
+    sight = Sight(a_walk(degrees), side, {"lamp": 0}, frozenset({"lamp"}))
+    return scene, Puzzle(sight, "lamp", frozenset()), place
+
+
+#: Heading from 1 to 2 in degrees, forward (1 to 2) or back, side of someone who goes from 1 to 2; then what is told: the
+#: traveller's heading on the map, the traveller's side, and where that is on the map.
+TOLD = [
+    (0, True, "left", "right", "left", "top"),
+    (0, False, "left", "left", "right", "top"),
+    (0, True, "right", "right", "right", "bottom"),
+    (90, True, "right", "top", "right", "right"),
+    (90, False, "right", "bottom", "left", "right"),
+    (180, True, "left", "left", "left", "bottom"),
+    (-90, True, "left", "bottom", "left", "right"),
+    (-90, False, "left", "top", "right", "right"),
+    (45, True, "left", "upper right", "left", "upper left"),
+    (135, False, "right", "lower right", "left", "upper right"),
+]
+
+
+@pytest.mark.parametrize(("degrees", "forward", "side", "heading", "told", "on_map"), TOLD)
+def test_headings_and_sides_are_told_as_the_traveller_has_them(
+    degrees: float, forward: bool, side: str, heading: str, told: str, on_map: str
+) -> None:
+    scene, puzzle, place = a_puzzle(degrees, side)
+    frame = Frame(Camera(CameraPose((0.5, 0.5, 1.5), 0.0), 8, 8))
+    presentation = Presentation(forward, "td_path", Lens(1.5, 90.0, 0.0))
+    facts = PathTracing(PathTracingConfig())._facts(scene, puzzle, frame, measures([0.1], [(0.5, 0.5)]), presentation)
+    assert (facts["heading_on_map"], facts["side"], facts["side_on_map"]) == (heading, told, on_map)
+    assert facts["start"] == f"waypoint {1 if forward else 2}" and facts["end"] == f"waypoint {2 if forward else 1}"
+    assert facts["direction"] == ("forward" if forward else "reverse")
+    assert facts["object"]["bearing_deg"] == pytest.approx(90 if told == "left" else -90)
+    assert facts["object"]["distance_m"] == pytest.approx(2.0, abs=1e-3)
+    step = np.array([place[0] - 0.5, 0.5 - place[1]])
+    assert step @ STEP[on_map] / np.linalg.norm(STEP[on_map]) == pytest.approx(2.0), (
+        "that is where it stands on the map"
+    )
+    travelled = math.radians(facts["heading_deg"])
+    assert np.array([math.cos(travelled), -math.sin(travelled)]) @ STEP[heading] > 0.99
+
+
+@pytest.mark.parametrize(("degrees", "forward", "side"), [row[:3] for row in TOLD])
+@pytest.mark.parametrize("variant", ["td_ego_dir", "td_ego_side", "td_path"])
+def test_cameras_at_the_waypoints_look_along_the_travel_or_to_the_side(
+    variant: str, degrees: float, forward: bool, side: str
+) -> None:
+    _, puzzle, _ = a_puzzle(degrees, side)
+    cameras = Presentation(forward, variant, Lens(1.4, 90.0, -0.05)).waypoint_cameras(puzzle.sight, 32)
+    if variant == "td_path":
+        assert cameras == []
+        return
+    turn = {"left": 90, "right": -90}[side] if variant == "td_ego_side" else 0 if forward else 180
+    for camera, end in zip(cameras, a_walk(degrees).path.points, strict=True):
+        off = (math.degrees(camera.pose.yaw) - degrees - turn + 180) % 360 - 180
+        assert abs(off) < 1e-6 and camera.pose.pitch == -0.05 and camera.vertical_fov_deg == 90.0
+        np.testing.assert_allclose(camera.pose.position, [*end[:2], 1.4])
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, -90])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_side_cameras_stand_near_m1_and_look_to_the_side(degrees: float, side: str) -> None:
+    """Of the 147 candidates the best at each place: 30 to 90 degrees off the heading, at most 0.6 m along the walk."""
+    scene, puzzle, place = a_puzzle(degrees, side)
+    search = SideViewSearch(scene, PathTracingConfig(), {}, Yields())
+    cameras = search._best_cameras(puzzle, Lens(1.5, 90.0, 0.0))
+    assert len(cameras) == 4
+    for camera in cameras:
+        off = (math.degrees(camera.pose.yaw) - degrees + 180) % 360 - 180
+        assert 29.9 < (off if side == "left" else -off) < 90.1
+        shift = np.array(camera.pose.position[:2]) - 0.5
+        along = np.array([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
+        assert abs(shift @ along) <= 0.6 + 1e-9 and np.linalg.norm(shift - (shift @ along) * along) < 1e-9
+        pixel, depth = camera.project(place)
+        assert depth > 0 and np.all((pixel > 0) & (pixel < camera.width)), "the lamp is in view"
 
 
 CACHE: dict[str, list[Any]] = {}
@@ -138,10 +232,7 @@ def check_arrow(offsets: np.ndarray, aim: np.ndarray, reach: float) -> None:
 def test_arrows_on_a_map_point_where_the_facts_say(variant: str, side: str, degrees: int) -> None:
     """On an empty floor: the blue arrow to the side in question, the orange one (variants without a path) ahead."""
     camera = top_down_camera((-3, -3, 3, 3), 240, 0.0)
-    heading = math.radians(degrees)
-    ahead = np.array([math.cos(heading), math.sin(heading)])
-    points = np.stack([[*(0.5 + shift * ahead), 0.0] for shift in (-2.0, 2.0)])
-    walk = Walk(Path(points, 4.0), np.array([0.5, 0.5]), heading, "long", "room")
+    heading, walk = math.radians(degrees), a_walk(degrees)
     facts = {"variant": variant, "heading_deg": degrees, "side": side}
     marks, labels = map_marks(walk, facts, camera, 0.0)
     middle, step = on_picture(camera, 0.5, 0.5), np.array([math.cos(heading), -math.sin(heading)])
