@@ -12,7 +12,7 @@ PAGES = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("generate", "train", "evaluate", "extend", "simulators", "small_scale", "benchmarks")
+        for name in ("generate", "train", "evaluate", "extend", "simulators", "small_scale", "painter", "benchmarks")
     ),
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -66,7 +66,7 @@ def test_a_mixture_renders_each_row_in_its_mode_under_its_system_prompt(tmp_path
 def test_draws_repeat_the_image_that_is_trained_and_nothing_else(tmp_path: Path) -> None:
     reader = dataset(tmp_path, 1)
     for train_flow, repeated in ((True, 4), (False, 1)):
-        config = ImaginationConfig(by_name("ipt"), IptSettings(train_flow=train_flow))
+        config = ImaginationConfig(by_name("ipt"), ipt=IptSettings(train_flow=train_flow))
         once, many = (make_segmenter(config, renderer(), reader, draws)(reader[0], 0, 0) for draws in (1, 4))
         place = next(number for number, segment in enumerate(once) if segment.kind is Kind.VAE_NOISED)
         assert same(many, once[:place] + [once[place]] * repeated + once[place + 1 :])
