@@ -19,6 +19,7 @@ FORMER = (
     (r"experiment=(pet|pt|mvc)_(\w+?)_bagel$", r"experiment=bagel task=\1 imagination=\2"),
     (r"experiment=(pet|pt|mvc)_(\w+)$", r"task=\1 imagination=\2"),
     (r"trainer\.(loss|optim|ema|checkpoints)\.", r"\1."),
+    (r"distributed=deepspeed$", "distributed=fsdp2"),
     (r"imagination\.(permuted|self_made)=", r"imagination.ipt.\1="),
     (r"resolution=latent64_inputs1024$", "resolution=bagel_pet"),
 )

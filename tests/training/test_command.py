@@ -79,7 +79,7 @@ def test_the_paper_values_are_those_of_the_bagel_experiment() -> None:
 
 
 def test_one_seed_is_that_of_everything_that_is_drawn() -> None:
-    config = composed("experiment=pet_ipt", "dry_run=true", "seed=3", "sequence.seed=5")
+    config = composed("dry_run=true", "seed=3", "sequence.seed=5")
     assert (config.trainer.seed, config.loader.seed, config.sequence.seed) == (3, 3, 5)
     small = {"input_side": 16, "vit_side": 16, "imagination": 2}
     config = train_config({"seed": 3, "dry_run": True, "imagination": {"modes": {"ipt": 1.0}}, "resolution": small})
