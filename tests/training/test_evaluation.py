@@ -121,7 +121,8 @@ def test_two_processes_find_what_one_finds(kind: str, data: Path, tmp_path: Path
 
 
 def test_validation_is_made_before_the_first_step_with_true_imaginations(data: Path, tmp_path: Path) -> None:
-    own = {"modes": {"ipt": 1.0}, "ipt": {"source": {"ground_truth": 0.0, "self": 1.0}}, "self_made": str(tmp_path)}
+    source = {"source": {"ground_truth": 0.0, "self": 1.0}, "self_made": str(tmp_path)}
+    own = {"modes": {"ipt": 1.0}, "ipt": source}
     trainer, _ = make_trainer(config(data, tmp_path / "own", imagination=own, evaluation={}), World())
     assert trainer._validate is not None and trainer._validate(trainer)["flow"] > 0
 
