@@ -160,9 +160,12 @@ def test_a_sweep_minimises_the_validation_score(data: Path, tmp_path: Path) -> N
 def test_a_continued_run_may_last_longer_unless_that_changes_its_rates(
     schedule: str, data: Path, tmp_path: Path
 ) -> None:
-    made = config(data, tmp_path, optim={"schedule": schedule})
+    made = config(data, tmp_path, optim={"schedule": schedule, "warmup_steps": 2})
     check_settings(made, tmp_path)
-    longer = replace(made, trainer=replace(made.trainer, steps=20))
+    longer, shorter = (replace(made, trainer=replace(made.trainer, steps=steps)) for steps in (20, 10))
+    check_settings(longer, tmp_path)  # before the first step nothing has been decided
+    check_settings(shorter, tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 5}\n')
     if schedule == "constant":
         check_settings(longer, tmp_path)
     else:
