@@ -25,14 +25,13 @@ from benchmarks.gpu.packs import Maker, Sizes
 from ipt.common.seeding import derived_seed
 from ipt.model.checkpoint import from_scratch
 from ipt.model.config import ModelConfig
-from ipt.model.flops import forward_flops
+from ipt.model.flops import PEAK_TFLOPS, forward_flops, step_flops
 from ipt.model.lora import initialise_adapters
 from ipt.model.mot import ExpertBlock, Rope
 from ipt.sequence.batch import PackedBatch
 from ipt.training.config import TuningSettings
 from ipt.training.distributed import World
 from ipt.training.settings import DistributedConfig, EmaConfig, OptimConfig, TrainerConfig
-from ipt.training.tracking import PEAK_TFLOPS, step_flops
 from ipt.training.trainer import Trainer
 from ipt.training.tuning import apply_tuning
 

@@ -1,18 +1,30 @@
 """Floating-point operations of a forward pass, from the span table: only attended pairs are counted.
 
 A multiply-add counts as two. A training step costs three times the forward pass (without recomputation).
+
+MFU is the share of the hardware's peak that goes into necessary arithmetic: ``3 x forward FLOPs / (seconds x peak)``, where the
+forward pass counts the linear layers at the tokens that use them, and attention at the pairs that attend (`forward_flops`);
+recomputation does not count. ``mfu_bagel`` is the definition behind BAGEL's published figures, which charges
+embeddings and language head to every token, and attention to every pair of a sample: ``(6 N T + 12 L H d sum(n^2)) / (seconds x
+peak)``, N the parameters that one token passes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+
+import numpy as np
 
 from ipt.model.config import ModelConfig
 from ipt.model.latents import TIME_FREQUENCIES
-from ipt.sequence.batch import Grid
-from ipt.sequence.spans import SpanTable
+from ipt.sequence.batch import Grid, PackedBatch
+from ipt.sequence.spans import Expert, SpanTable
 from ipt.sequence.visibility import attended_pairs
+
+#: Published dense bfloat16 peaks in TFLOP/s, by a word of the device's name.
+PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
 
 
 @dataclass(frozen=True)
@@ -62,3 +74,38 @@ def forward_flops(config: ModelConfig, spans: SpanTable, patch_grids: tuple[Grid
         * ((latents + len(spans.noised_positions)) * size + images * (TIME_FREQUENCIES + d.hidden) * d.hidden),
         lm_head=2 * len(spans.ce_positions) * d.hidden * d.vocab,
     )
+
+
+def step_flops(config: ModelConfig, batches: Iterable[PackedBatch]) -> tuple[float, float]:
+    """Training operations of packs: those that are necessary, and those that BAGEL's formula counts."""
+    d = config.decoder
+    per_token = expert_weights(config) + 2 * d.vocab * d.hidden
+    necessary = counted = 0.0
+    for batch in batches:
+        necessary += forward_flops(config, batch.spans, batch.patch_grids).training
+        pairs = int(np.square(batch.spans.sample_lengths).sum())
+        counted += 6 * per_token * batch.spans.num_tokens + 12 * d.layers * d.heads * d.head_dim * pairs
+    return necessary, counted
+
+
+def peak_flops(device_name: str, given_tflops: float | None) -> float | None:
+    """Operations per second of one device: as given, else as published, else unknown."""
+    if given_tflops is not None:
+        return given_tflops * 1e12
+    return next((tflops * 1e12 for word, tflops in PEAK_TFLOPS.items() if word in device_name), None)
+
+
+def token_kinds(spans: SpanTable) -> dict[str, int]:
+    """Tokens of a pack by kind, and the trained ones."""
+    bodies = spans.is_body
+    generation = spans.expert[spans.span_of] == Expert.GENERATION
+    noised = len(spans.noised_positions)
+    return {
+        "all": spans.num_tokens,
+        "text": int((~bodies).sum()),
+        "vit": int((bodies & ~generation).sum()),
+        "latent": int((bodies & generation).sum()) - noised,
+        "noised": noised,
+        "trained_text": len(spans.ce_positions),
+        "trained_latent": int(spans.is_flow_trained.sum()),
+    }

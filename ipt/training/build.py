@@ -38,7 +38,8 @@ from ipt.sequence.transforms import to_pixels
 from ipt.training.config import TrainConfig, as_values
 from ipt.training.distributed import World, start_world, whole
 from ipt.training.evaluation import Evaluation, final_evaluation, mode_settings
-from ipt.training.records import SETTINGS, outcome
+from ipt.training.optim import learning_rate
+from ipt.training.records import METRICS, SETTINGS, last_record, outcome
 from ipt.training.trainer import Trainer
 from ipt.training.tuning import apply_tuning
 from ipt.training.validation import Validation
@@ -263,9 +264,8 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
     if path.is_file():
         before, now = flat(read_json(path)), flat(here)
         names = sorted({*before, *now})
-        # the end of a cosine decides the rates before it
-        fixed = ("trainer.steps",) if config.optim.schedule == "cosine" else ()
-        free = tuple(name for name in CHANGEABLE if name not in fixed)
+        same = same_rates(config, int(before.get("trainer.steps", config.trainer.steps)), folder)
+        free = tuple(name for name in CHANGEABLE if same or name != "trainer.steps")
         changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(free)]
         if changed:
             details = "; ".join(f"{name}: {before.get(name)} there, {now.get(name)} here" for name in changed)
@@ -278,6 +278,16 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
         raise UnwritableFile(
             f"the output folder {folder} cannot be written ({error}); set another output_dir"
         ) from error
+
+
+def same_rates(config: TrainConfig, steps: int, folder: Path) -> bool:
+    """Whether the steps that ``folder`` records had the same learning rates in a run of ``steps`` as in one of this length: the
+    end of a cosine decides the rates before it."""
+    made = (last_record(folder / METRICS) or {"step": -1})["step"] + 1
+    return all(
+        learning_rate(config.optim, step, steps) == learning_rate(config.optim, step, config.trainer.steps)
+        for step in range(made)
+    )
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

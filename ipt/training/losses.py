@@ -51,12 +51,11 @@ class LossTerm:
 
 class Objective(nn.Module):
     """The model together with its token losses: the unit that wrappers of distributed training wrap, so that the vocabulary
-    projection happens inside of it. ``pieces``: cut the positions into so many, whatever their number, instead of
-    into chunks: where every projection is a collective, all ranks have to make as many."""
+    projection happens inside of it."""
 
-    def __init__(self, model: UnifiedModel, config: LossConfig, pieces: int | None = None) -> None:
+    def __init__(self, model: UnifiedModel, config: LossConfig) -> None:
         super().__init__()
-        self.model, self.config, self.pieces = model, config, pieces
+        self.model, self.config = model, config
 
     def forward(self, batch: PackedBatch, noised: NoisedImages, target_FD: Tensor) -> TokenLosses:
         """Losses of an encoded batch whose images are noised, with velocity targets. Every term is computed, also where it has
@@ -66,12 +65,9 @@ class Objective(nn.Module):
 
     def cross_entropy(self, hidden_CD: Tensor, labels_C: Tensor) -> Tensor:
         """[C] in nats, chunk by chunk."""
-        cut = [
-            t.tensor_split(self.pieces) if self.pieces else t.split(self.config.chunk) for t in (hidden_CD, labels_C)
-        ]
-        pieces = zip(*cut, strict=True)
+        chunks = zip(*(tensor.split(self.config.chunk) for tensor in (hidden_CD, labels_C)), strict=True)
         return torch.cat(
-            [checkpoint(self._chunk, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+            [checkpoint(self._chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
         )
 
     def _chunk(self, hidden_CD: Tensor, labels_C: Tensor) -> Tensor:

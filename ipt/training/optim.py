@@ -1,4 +1,12 @@
-"""AdamW with the paper's values, the learning rate as a function of the step, and gradient clipping.
+"""What an update is: float32 weights under a model that may compute in bfloat16, AdamW with the paper's values, the learning
+rate as a function of the step, gradient clipping, and the moving average.
+
+The optimizer sees float32 master weights. The model computes with bfloat16 copies, and each of their gradients is added to a
+float32 gradient as soon as it is complete, so that sums over packs lose nothing. No autocast: inputs that need float32 (RoPE,
+timesteps, losses) are float32 by construction.
+
+At 0.9999 the average needs ten thousand steps to forget the weights it started from, and short runs would be judged by weights
+that they never trained. Its decay therefore grows with the updates made.
 
 On CUDA one fused kernel updates all weights. Sharded ones are updated tensor by tensor, like those on CPU: ``foreach`` and
 ``fused`` AdamW keep a growing cache for every sharded parameter (pytorch #188174, #178276).
@@ -7,14 +15,58 @@ On CUDA one fused kernel updates all weights. Sharded ones are updated tensor by
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ipt.common.errors import UserError
-from ipt.training.settings import OptimConfig
+from ipt.training.settings import EmaConfig, OptimConfig
+
+COMPUTE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Weights:
+    """The trained weights of ``model`` under its names, float32. ``compute``: the dtype of the model's own parameters, which
+    with float32 are the trained weights themselves.
+
+    Frozen parameters get the compute dtype, too, and have no second copy.
+    """
+
+    def __init__(self, model: nn.Module, compute: torch.dtype = torch.float32) -> None:
+        self._copies: list[tuple[nn.Parameter, nn.Parameter]] = []
+        self.named: dict[str, nn.Parameter] = {}
+        for name, parameter in model.named_parameters():
+            master = parameter
+            if compute is not torch.float32 and parameter.requires_grad:
+                master = nn.Parameter(parameter.detach().float().clone())
+                self._copies.append((parameter, master))
+            parameter.data = parameter.data.to(compute)
+            if parameter.requires_grad:
+                self.named[name] = master
+        for copy, master in self._copies:
+            copy.register_post_accumulate_grad_hook(_adding_to(master))
+
+    def __iter__(self) -> Iterator[nn.Parameter]:
+        return iter(self.named.values())
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Give the model the weights as they are now; after every change of them."""
+        for copy, master in self._copies:
+            copy.copy_(master)
+
+
+def _adding_to(master: nn.Parameter) -> Callable[[torch.Tensor], None]:
+    def add(copy: torch.Tensor) -> None:
+        assert copy.grad is not None
+        gradient = copy.grad.float()
+        master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+        copy.grad = None
+
+    return add
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
@@ -71,3 +123,39 @@ def optimizer_tensors(optimizer: torch.optim.AdamW, named: Mapping[str, Tensor])
             step = torch.zeros((), device=parameter.device if fused else "cpu")
             optimizer.state[parameter] |= {"step": step, **zeros}
     return {name: dict(optimizer.state[parameter]) for name, parameter in named.items()}
+
+
+class Ema:
+    """The average of those of ``parameters`` that are trained, float32, sharded as they are."""
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], config: EmaConfig) -> None:
+        self.config, self.updates = config, 0
+        self._parameters = {name: parameter for name, parameter in parameters if parameter.requires_grad}
+        self.averages = {name: p.detach().float().clone() for name, p in self._parameters.items()}
+
+    def decay(self, update: int) -> float:
+        """The decay of update number ``update``, from 1."""
+        return min(self.config.decay, (1 + update) / (10 + update)) if self.config.warmup else self.config.decay
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the weights: ``a <- d a + (1 - d) p``."""
+        self.updates += 1
+        share = 1 - self.decay(self.updates)
+        for name, average in self.averages.items():
+            average.lerp_(self._parameters[name].detach().float(), share)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """The model computes with the average for as long as the block runs."""
+        kept: dict[str, Tensor] = {name: p.detach().clone() for name, p in self._parameters.items()}
+        try:
+            self._write(self.averages)
+            yield
+        finally:
+            self._write(kept)
+
+    @torch.no_grad()
+    def _write(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(values[name])

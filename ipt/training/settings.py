@@ -112,7 +112,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Answering questions. Before a checkpoint: the first ``questions`` of ``data.validation`` (0: none). After the last step:
+    """Answering questions. After a checkpoint: the first ``questions`` of ``data.validation`` (0: none). After the last step:
     all of the dataset ``data``, or its first ``limit``, into run folders as ``infer.py`` writes them.
 
     ``modes`` of inference; empty: answer_only, and imagination where it is trained. ``answer``, ``text`` and ``draw``: as there.

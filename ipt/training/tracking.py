@@ -1,11 +1,4 @@
-"""What a run tells: one JSON line per step, the same to other trackers, and curves.
-
-MFU is the share of the hardware's peak that goes into necessary arithmetic: ``3 x forward FLOPs / (seconds x peak)``, where the
-forward pass counts the linear layers at the tokens that use them, and attention at the pairs that attend
-(`ipt.model.flops`); recomputation does not count. ``mfu_bagel`` is the definition behind BAGEL's published figures, which charges
-embeddings and language head to every token, and attention to every pair of a sample: ``(6 N T + 12 L H d sum(n^2)) / (seconds x
-peak)``, N the parameters that one token passes.
-"""
+"""What a run tells: one JSON line per step, the same to other trackers, and curves."""
 
 from __future__ import annotations
 
@@ -16,27 +9,20 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-import numpy as np
 import torch
 
 from ipt.common.errors import UserError
 from ipt.common.files import atomic_writer, naming, read_json, write_bytes
 from ipt.common.registry import Registry
 from ipt.common.revision import code_revision
-from ipt.model.config import ModelConfig
-from ipt.model.flops import expert_weights, forward_flops
-from ipt.sequence.batch import PackedBatch
-from ipt.sequence.spans import Expert, SpanTable
 from ipt.training.records import METRICS, SETTINGS, STARTS, VALIDATION, StepRecord, line, read_records, scalars
 from ipt.training.settings import LOSS_TERMS
 
-#: Published dense bfloat16 peaks in TFLOP/s, by a word of the device's name.
-PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
 WANDB_ID = "wandb_id.txt"
 CURVES = ("loss", *LOSS_TERMS, "gradient_norm", "learning_rate", "tokens_per_second")
 
@@ -157,41 +143,6 @@ def config_of(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     found: dict[str, Any] = read_json(path) if path.is_file() else {}
     return found
-
-
-def token_kinds(spans: SpanTable) -> dict[str, int]:
-    """Tokens of a pack by kind, and the trained ones."""
-    bodies = spans.is_body
-    generation = spans.expert[spans.span_of] == Expert.GENERATION
-    noised = len(spans.noised_positions)
-    return {
-        "all": spans.num_tokens,
-        "text": int((~bodies).sum()),
-        "vit": int((bodies & ~generation).sum()),
-        "latent": int((bodies & generation).sum()) - noised,
-        "noised": noised,
-        "trained_text": len(spans.ce_positions),
-        "trained_latent": int(spans.is_flow_trained.sum()),
-    }
-
-
-def step_flops(config: ModelConfig, batches: Iterable[PackedBatch]) -> tuple[float, float]:
-    """Training operations of packs: those that are necessary, and those that BAGEL's formula counts."""
-    d = config.decoder
-    per_token = expert_weights(config) + 2 * d.vocab * d.hidden
-    necessary = counted = 0.0
-    for batch in batches:
-        necessary += forward_flops(config, batch.spans, batch.patch_grids).training
-        pairs = int(np.square(batch.spans.sample_lengths).sum())
-        counted += 6 * per_token * batch.spans.num_tokens + 12 * d.layers * d.heads * d.head_dim * pairs
-    return necessary, counted
-
-
-def peak_flops(device_name: str, given_tflops: float | None) -> float | None:
-    """Operations per second of one device: as given, else as published, else unknown."""
-    if given_tflops is not None:
-        return given_tflops * 1e12
-    return next((tflops * 1e12 for word, tflops in PEAK_TFLOPS.items() if word in device_name), None)
 
 
 def draw_curves(folder: Path) -> None:

@@ -25,25 +25,27 @@ from torch.utils.checkpoint import checkpoint
 from ipt.common.errors import DivergedRun, UserError
 from ipt.common.progress import Meter
 from ipt.common.seeding import derived_seed
+from ipt.model.flops import peak_flops, step_flops, token_kinds
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader, merge_states
 from ipt.training.checkpoints import Checkpoints
 from ipt.training.distributed import Fill, World, accumulating, is_sharded, spread
-from ipt.training.ema import Ema
 from ipt.training.losses import TERMS, Objective, TokenLosses, mean_losses, noised, sample_losses, token_counts
 from ipt.training.optim import (
+    COMPUTE,
+    Ema,
+    Weights,
     clip_gradients,
     learning_rate,
     make_optimizer,
     optimizer_tensors,
     set_learning_rate,
 )
-from ipt.training.precision import COMPUTE, Weights
 from ipt.training.records import StepRecord, score
 from ipt.training.settings import DistributedConfig, TrainerConfig
 from ipt.training.stopping import stop_requested
-from ipt.training.tracking import JsonLines, Tracker, draw_curves, peak_flops, step_flops, token_kinds, trackers
+from ipt.training.tracking import JsonLines, Tracker, draw_curves, trackers
 from ipt.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)

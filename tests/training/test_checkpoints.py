@@ -104,26 +104,29 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(
     checkpoints.load(tmp_path / "step_00000001", tensors())
 
 
-def test_each_rank_takes_and_checks_the_digests_of_its_own_files(tmp_path: Path) -> None:
-    hashed = {rank: tmp_path / f"hashed-{rank}.json" for rank in range(2)}
+def test_no_rank_reads_all_of_a_checkpoint_to_seal_or_to_check_it(tmp_path: Path) -> None:
     together(2, two_ranks, tmp_path)
-    for rank, path in hashed.items():
-        names = json.loads(path.read_text())
-        assert f"__{rank}_0.distcp" in names and f"__{1 - rank}_0.distcp" not in names, names
+    found = [json.loads((tmp_path / f"hashed-{rank}.json").read_text()) for rank in range(2)]
+    for rank, (sealed, checked) in enumerate(found):
+        assert [name for name in sealed if name.endswith(".distcp")] == [f"__{rank}_0.distcp"]
+        assert 0 < len(checked) < 4
+    every = {".metadata", "progress.json", "__0_0.distcp", "__1_0.distcp"}
+    assert set(found[0][0]) | set(found[1][0]) == set(found[0][1]) | set(found[1][1]) == every
 
 
 def two_ranks(folder: Path) -> None:
-    """A checkpoint of two processes, saved and loaded; the names of the files that each has hashed go to a file."""
+    """A checkpoint of two processes, saved and loaded; the names of the files that each has hashed for that go to a file."""
     world, hashed = start_world(DistributedConfig("ddp")), list[str]()
     original = files.sha256_file
     files.sha256_file = lambda path: hashed.append(path.name) or original(path)  # type: ignore[assignment,func-returns-value]
     checkpoints = Checkpoints(folder, CheckpointConfig(), world)
     values = {"model": {str(number): torch.full((100,), float(number)) for number in range(8)}}
     path = save(checkpoints, 1, values, {})
+    sealed = len(hashed)
     found = {"model": {name: torch.zeros(100) for name in values["model"]}}
     checkpoints.load(path, found)
     torch.testing.assert_close(found, values)
-    (folder / f"hashed-{world.rank}.json").write_text(json.dumps(hashed))
+    (folder / f"hashed-{world.rank}.json").write_text(json.dumps([hashed[:sealed], hashed[sealed:]]))
     world.barrier()
     dist.destroy_process_group()
 

@@ -121,7 +121,8 @@ def test_two_processes_find_what_one_finds(kind: str, data: Path, tmp_path: Path
 
 
 def test_validation_is_made_before_the_first_step_with_true_imaginations(data: Path, tmp_path: Path) -> None:
-    own = {"modes": {"ipt": 1.0}, "ipt": {"source": {"ground_truth": 0.0, "self": 1.0}}, "self_made": str(tmp_path)}
+    source = {"source": {"ground_truth": 0.0, "self": 1.0}, "self_made": str(tmp_path)}
+    own = {"modes": {"ipt": 1.0}, "ipt": source}
     trainer, _ = make_trainer(config(data, tmp_path / "own", imagination=own, evaluation={}), World())
     assert trainer._validate is not None and trainer._validate(trainer)["flow"] > 0
 
@@ -159,9 +160,12 @@ def test_a_sweep_minimises_the_validation_score(data: Path, tmp_path: Path) -> N
 def test_a_continued_run_may_last_longer_unless_that_changes_its_rates(
     schedule: str, data: Path, tmp_path: Path
 ) -> None:
-    made = config(data, tmp_path, optim={"schedule": schedule})
+    made = config(data, tmp_path, optim={"schedule": schedule, "warmup_steps": 2})
     check_settings(made, tmp_path)
-    longer = replace(made, trainer=replace(made.trainer, steps=20))
+    longer, shorter = (replace(made, trainer=replace(made.trainer, steps=steps)) for steps in (20, 10))
+    check_settings(longer, tmp_path)  # before the first step nothing has been decided
+    check_settings(shorter, tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 5}\n')
     if schedule == "constant":
         check_settings(longer, tmp_path)
     else:

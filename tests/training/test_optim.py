@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ipt.training.ema import Ema
-from ipt.training.optim import clip_gradients, learning_rate, make_optimizer, set_learning_rate
+from ipt.training.optim import Ema, clip_gradients, learning_rate, make_optimizer, set_learning_rate
 from ipt.training.settings import EmaConfig, OptimConfig
 
 
