@@ -182,15 +182,14 @@ class CachedAttention:
         self.rows = (
             slice(context.rows[0], context.rows[-1] + 1) if contiguous else torch.from_numpy(storage_row).to(device)
         )
-        place_T = spans.order - (np.cumsum(new) - new)[sight.sample]
         if append:
             self.seen = int((lengths + new).max())
-            column_T = lengths[sight.sample] + place_T
+            column_T = (lengths - (np.cumsum(new) - new))[sight.sample] + spans.order
             cache.bits_RM[storage_row[sight.sample], column_T] = sight.bits
             self.target_T = torch.from_numpy(storage_row[sight.sample] * cache.capacity + column_T).to(device)
         else:
             self.seen = int(lengths.max())
-            column_T = self.seen + place_T
+            column_T = self.seen + rows.slot_T % rows.index_BL.shape[1]  # where `_with_new` puts them
         key = _key_sight(cache.bits_RM[storage_row, : self.seen], lengths, sight, column_T)
         if kernel is None:
             query, key = (sight_tensors(x, device) for x in (sight.at(rows.index_BL), key))

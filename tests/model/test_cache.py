@@ -94,6 +94,26 @@ def test_several_segments_in_one_call_equal_one_by_one() -> None:
             torch.testing.assert_close(a[:, row, :length], b[:, row, :length], **CLOSE)
 
 
+def test_reading_equals_appending_where_experts_mix() -> None:
+    """Images and texts in one call, in rows of different lengths: the new keys stand by expert, the mask must do so, too."""
+    make = Maker(11)
+    before = [[make.vit(), make.text(2)], [make.text(5)]]
+    hidden = frozenset({Role.OBSERVATION})
+    new = [
+        [make.vae(2, 3, role=Role.OBSERVATION), make.text(4, loss=Loss.CE), make.vae(1, 2), make.text(3, loss=Loss.CE)],
+        [make.text(2, loss=Loss.CE), make.vae(2, 2), make.text(6, loss=Loss.CE, blocked=hidden)],
+    ]
+    logits = []
+    for append in (True, False):
+        cache = new_cache(2)
+        context = prefill(cache, cache.empty(), before)
+        batch = lay_out(new, TOKENS, CONFIG.geometry, context.positions)
+        logits.append(extend(model(), batch, cache, context, append)[0].logits_CV)
+    torch.testing.assert_close(*logits, **CLOSE)
+    whole = model()(make.batch([[*a, *b] for a, b in zip(before, new, strict=True)])).logits_CV
+    torch.testing.assert_close(logits[0], whole, **CLOSE)
+
+
 def test_an_image_step_equals_the_packed_velocity_and_leaves_the_cache_alone() -> None:
     make = Maker(2)
     before, image = [make.vit(), make.text(3)], make.noised(2, 3)
