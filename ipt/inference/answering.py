@@ -33,9 +33,10 @@ class Outcome:
     images: tuple[SampleImage, ...]
     text_tokens: int
 
-    @property
-    def opened_image(self) -> bool:
-        return any(IMAGE_START in text for text in (*self.written, self.text))
+    def opened_image(self, own: bool) -> bool:
+        """Whether the model announced an image. ``own``: what stands before the answer is the model's own, not given to it."""
+        texts = (*self.written, self.text) if own else (self.text.removeprefix("".join(self.written)),)
+        return any(IMAGE_START in text for text in texts)
 
 
 def read_answers(

@@ -167,7 +167,7 @@ class Engine:
             text=outcomes[0].text,
             thoughts=tuple(text for outcome in outcomes for text in outcome.written),
             images=_image_names(sample.id, [len(outcome.images) for outcome in outcomes] if plan.draws else []),
-            opened_image=plan.draws and any(outcome.opened_image for outcome in outcomes),
+            opened_image=any(outcome.opened_image(plan.draws) for outcome in outcomes),
             text_tokens=sum(outcome.text_tokens for outcome in outcomes),
             image_tokens=len(drawn) * width * height // self.runner.geometry.latent_stride**2,
             seconds=seconds,

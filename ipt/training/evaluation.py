@@ -23,7 +23,6 @@ from ipt.inference.prediction import read_run
 from ipt.inference.run import answer_dataset
 from ipt.inference.settings import ModeSettings
 from ipt.model.unified import UnifiedModel
-from ipt.samples.prompts import IMAGE_START
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.training.config import TrainConfig
 from ipt.training.distributed import is_sharded, root_gathered
@@ -52,8 +51,8 @@ class Tally(NamedTuple):
 def tally(answers: Sequence[Answered]) -> Tally:
     """The counts of some answers; one that failed is neither right nor parseable."""
     made = [answered.prediction for answered in answers]
-    opened = [p.opened_image or any(IMAGE_START in text for text in (p.text, *p.thoughts)) for p in made]
-    return Tally(len(made), sum(p.correct for p in made), sum(p.answer is None for p in made), sum(opened))
+    opened, unparseable = sum(p.opened_image for p in made), sum(p.answer is None for p in made)
+    return Tally(len(made), sum(p.correct for p in made), unparseable, opened)
 
 
 class Evaluation:

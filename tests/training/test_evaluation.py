@@ -88,9 +88,9 @@ def answered(**changes: object) -> Answered:
 
 def test_the_monitor_counts_wrong_unparseable_and_opened() -> None:
     answers = [
-        answered(answer=0, text="<answer>A"),
+        answered(answer=0, text="<answer>A", thoughts=("<think>given, not said</think><image_start>",)),
         answered(answer=1, text="<answer>B"),
-        answered(text="<think>Let me look.</think><image_start>"),
+        answered(text="<think>Let me look.</think><image_start>", opened_image=True),
         answered(error="RuntimeError: out of memory"),
     ]
     shares = tally(answers).shares("answer_only")
