@@ -37,7 +37,9 @@ from ipt.sequence.segments import Segment, num_tokens
 #: Batches whose samples are sorted by length together.
 WINDOW = 4
 #: What one sample, or a batch that is too large, can raise; anything else is a fault of the program and ends the run.
-FAILURES = (UserError, TimeLimit, MemoryError, torch.OutOfMemoryError)
+FAILURES: tuple[type[Exception], ...] = (UserError, TimeLimit, MemoryError, torch.OutOfMemoryError)
+#: Of these, what every process raises that answers the same samples.
+SHARED_FAILURES: tuple[type[Exception], ...] = (UserError,)
 PAPER_TEXT_SCALE, PAPER_IMAGE_SCALE = 4.0, 2.0
 
 
@@ -75,15 +77,25 @@ class Asked(NamedTuple):
 
 
 class Engine:
-    """A model in one mode. ``batch_size``: questions at a time.
+    """A model in one mode. ``batch_size``: questions at a time. ``sharded``: the weights are divided among processes, which
+    answer the same samples by the same forward passes. One of them that ran out of memory, and halved its batch, would gather
+    weights that the others do not send, so this ends the run.
 
     Raises ``ValueError`` where the model was not trained for the mode.
     """
 
-    def __init__(self, checkpoint: Checkpoint, mode: ModeSettings, seed: int = 0, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        mode: ModeSettings,
+        seed: int = 0,
+        batch_size: int = 64,
+        sharded: bool = False,
+    ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
         self.checkpoint, self.mode, self.seed, self.batch_size = checkpoint, mode, seed, batch_size
+        self.failures = SHARED_FAILURES if sharded else FAILURES
         self.renderer = checkpoint.renderer(mode.draw.side)
         guidance, times = make_guidance(mode.draw, checkpoint.recipe), schedule(mode.draw.timesteps, mode.draw.shift)
         special = checkpoint.tokenizer.special
@@ -120,11 +132,11 @@ class Engine:
     def _ask(self, plan: Plan, data: Samples, row: int) -> Asked | Answered:
         try:
             sample = data[row]
-        except FAILURES as error:
+        except self.failures as error:
             return Answered(self._unread(data, row, error))
         try:
             prompt = plan.mode.prompt(sample)
-        except FAILURES as error:
+        except self.failures as error:
             return Answered(self._about(sample).failed(error))
         return Asked(sample, prompt, num_tokens(prompt, self.runner.geometry))
 
@@ -136,7 +148,7 @@ class Engine:
     def _answer_batch(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         try:
             return self._answers(plan, batch)
-        except FAILURES as error:
+        except self.failures as error:
             if len(batch) == 1:
                 return [Answered(self._about(batch[0].sample).failed(error))]
         half = len(batch) // 2
@@ -181,7 +193,7 @@ class Engine:
     def _unread(self, data: Samples, row: int, error: Exception) -> Prediction:
         try:
             name = str(data.column("id")[row])
-        except FAILURES:
+        except self.failures:
             name = f"row {row}"
         return unread(name, self.mode.name, error, self.seed)
 

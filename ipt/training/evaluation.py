@@ -81,7 +81,7 @@ class Evaluation:
         checkpoint = self.checkpoint(trainer.model)
         for mode in self.modes:
             with root_gathered(trainer.objective):
-                engine = Engine(checkpoint, mode, trainer.config.seed, self.batch_size)
+                engine = Engine(checkpoint, mode, trainer.config.seed, self.batch_size, sharded)
                 answers = list(engine.answer(list(own))) if own else []
             counts = tally(answers)
             found |= (counts if sharded else Tally(*map(int, world.sum(counts)))).shares(mode.name)

@@ -20,6 +20,7 @@ from ipt.inference.prediction import MODES, Prediction, without_seconds
 from ipt.inference.session import SessionContext
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.batch import PackedBatch
 from ipt.sequence.settings import GuidanceDropout
 from ipt.sequence.spans import Role
 from tests.imagination.examples import noise_picture
@@ -181,6 +182,39 @@ def test_a_bad_sample_is_an_error_of_its_own() -> None:
         prediction = found[sample.id]
         assert prediction.answer is None and prediction.error is not None, what
         assert re.match(message, prediction.error), prediction.error
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, most: int) -> list[int]:
+    """Forward passes of more than ``most`` rows raise; the rows of each pass, as they come."""
+    rows: list[int] = []
+    original = toy.model().forward
+
+    def forward(batch: PackedBatch, *rest: Any, **more: Any) -> Any:
+        rows.append(batch.spans.num_samples)
+        if rows[-1] > most:
+            raise error
+        return original(batch, *rest, **more)
+
+    monkeypatch.setattr(toy.model(), "forward", forward)
+    return rows
+
+
+def test_a_fault_of_the_program_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of shapes is not a bad sample: it must not become wrong answers."""
+    failing(monkeypatch, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 0)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        list(engine().answer(toy.SAMPLES))
+
+
+def test_a_batch_that_is_too_large_is_halved_where_the_process_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = by_id(list(engine("answer_only").answer(toy.SAMPLES)))
+    rows = failing(monkeypatch, torch.OutOfMemoryError("full"), 1)
+    assert_same(by_id(list(engine("answer_only").answer(toy.SAMPLES))), full)
+    assert rows[0] == 4 and 2 in rows
+    rows.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        list(Engine(toy.checkpoint(), settings("answer_only"), 3, 4, sharded=True).answer(toy.SAMPLES))
+    assert rows == [4], "no forward pass that other processes do not run"
 
 
 def test_an_answer_that_takes_too_long_is_an_error() -> None:

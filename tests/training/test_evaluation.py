@@ -81,6 +81,25 @@ def test_questions_are_answered_in_the_modes_that_are_trained(data: Path, tmp_pa
         assert rest == 0 and 1 <= rows <= QUESTIONS
 
 
+@pytest.mark.parametrize("divided", [False, True])
+def test_what_a_model_cannot_compute_ends_the_run(
+    divided: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of the program always, and what one of several processes cannot hold where all hold the weights together: its
+    smaller batches would ask the others for weights in passes that they do not run."""
+    trainer, _ = make_trainer(config(data, tmp_path), World())
+    assert trainer._validate is not None and trainer._validate._evaluate is not None
+    monkeypatch.setattr("ipt.training.evaluation.is_sharded", lambda module: divided)
+    error: Exception = torch.OutOfMemoryError("full") if divided else RuntimeError("shapes cannot be multiplied")
+
+    def forward(*inputs: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer.model, "forward", forward)
+    with pytest.raises(type(error), match=str(error)):
+        trainer._validate._evaluate(trainer)
+
+
 def answered(**changes: object) -> Answered:
     made = Prediction("s", "mvc", "", "", "val", "answer_only", "?", ("1", "2"), 0)
     return Answered(replace(made, **changes))  # type: ignore[arg-type]
