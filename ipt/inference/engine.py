@@ -23,15 +23,15 @@ from ipt.flow.guidance import Guidance
 from ipt.flow.schedule import schedule
 from ipt.imagination.recipe import Recipe
 from ipt.imagination.sources import Permuted
-from ipt.inference.answering import Outcome, combined, mean, read_answers
+from ipt.inference.answering import Answered, combined, read_answers
 from ipt.inference.checkpoint import Checkpoint
+from ipt.inference.context import SessionContext
 from ipt.inference.decoding import Deadline, TimeLimit
 from ipt.inference.plans import Plan, make_plan
-from ipt.inference.prediction import Prediction, about, image_name, unread
-from ipt.inference.runner import Runner
+from ipt.inference.prediction import Prediction, about, unread
 from ipt.inference.session import Session
 from ipt.inference.settings import DrawSettings, ModeSettings
-from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.sample import SpatialSample
 from ipt.sequence.segments import Segment, num_tokens
 
 #: Batches whose samples are sorted by length together.
@@ -59,13 +59,6 @@ class Listed(list[SpatialSample]):
     def column(self, name: str) -> list[Any]:
         """One column of every row, as it would be stored."""
         return [sample.to_record()[name] for sample in self]
-
-
-class Answered(NamedTuple):
-    """A prediction and the encoded images that it names."""
-
-    prediction: Prediction
-    images: tuple[SampleImage, ...] = ()
 
 
 class Asked(NamedTuple):
@@ -98,9 +91,7 @@ class Engine:
         self.failures = SHARED_FAILURES if sharded else FAILURES
         self.renderer = checkpoint.renderer(mode.draw.side)
         guidance, times = make_guidance(mode.draw, checkpoint.recipe), schedule(mode.draw.timesteps, mode.draw.shift)
-        special = checkpoint.tokenizer.special
-        self.runner = Runner(checkpoint.model, checkpoint.codec, special, guidance, times)
-        self.session = Session(self.runner, checkpoint.tokenizer, mode.text)
+        self.session = Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, mode.text, guidance, times)
         make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
 
     def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:
@@ -138,7 +129,7 @@ class Engine:
             prompt = plan.mode.prompt(sample)
         except self.failures as error:
             return Answered(self._about(sample).failed(error))
-        return Asked(sample, prompt, num_tokens(prompt, self.runner.geometry))
+        return Asked(sample, prompt, num_tokens(prompt, self.session.geometry))
 
     def _answer_window(self, plan: Plan, window: list[Asked]) -> Iterator[list[Answered]]:
         window.sort(key=lambda asked: asked.tokens)
@@ -156,36 +147,23 @@ class Engine:
 
     def _answers(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         started, samples = time.perf_counter(), [asked.sample for asked in batch]
-        self.runner.deadline = Deadline(self.mode.max_seconds)
-        # rows draw from streams named by this seed; the generator itself is never drawn from
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, "inference"))
-        empty = self.session.start([(sample.id,) for sample in samples], [sample.task for sample in samples])
-        mediated = plan(empty.append([asked.prompt for asked in batch]), samples, generator)
-        n = len(mediated.context) // len(samples)
+        self.session.deadline = Deadline(self.mode.max_seconds)
+        seed = derived_seed(self.seed, "inference")
+        names, tasks = [(sample.id,) for sample in samples], [sample.task for sample in samples]
+        prompted = SessionContext.start(self.session, names, tasks).append([asked.prompt for asked in batch])
+        imagined = plan(prompted, samples, seed)
+        n = len(imagined.context) // len(samples)
         repeated = [sample for sample in samples for _ in range(n)]
-        outcomes = read_answers(mediated, repeated, self.mode, generator)
+        rows = read_answers(imagined, [self._about(sample) for sample in repeated], repeated, self.mode, seed)
+        answers = [combined(rows[i : i + n], self.mode.combine, plan.draws) for i in range(0, len(rows), n)]
         seconds = (time.perf_counter() - started) / len(samples)
-        return [
-            self._answered(plan, sample, outcomes[i * n : (i + 1) * n], seconds) for i, sample in enumerate(samples)
-        ]
+        return [self._measured(answered, seconds) for answered in answers]
 
-    def _answered(self, plan: Plan, sample: SpatialSample, outcomes: Sequence[Outcome], seconds: float) -> Answered:
-        drawn = [image for outcome in outcomes for image in outcome.images] if plan.draws else []
-        width, height = self.renderer.imagination_size(sample.task)
-        prediction = replace(
-            self._about(sample),
-            answer=combined(outcomes, self.mode.combine),
-            probabilities=mean(outcomes) if outcomes[0].probabilities else (),
-            text=outcomes[0].text,
-            thoughts=tuple(text for outcome in outcomes for text in outcome.written),
-            images=_image_names(sample.id, [len(outcome.images) for outcome in outcomes] if plan.draws else []),
-            opened_image=any(outcome.opened_image(plan.draws) for outcome in outcomes),
-            text_tokens=sum(outcome.text_tokens for outcome in outcomes),
-            image_tokens=len(drawn) * width * height // self.runner.geometry.latent_stride**2,
-            seconds=seconds,
-            votes=tuple(outcome.answer for outcome in outcomes) if len(outcomes) > 1 else (),
-        )
-        return Answered(prediction, tuple(drawn))
+    def _measured(self, answered: Answered, seconds: float) -> Answered:
+        """With what the answer took."""
+        width, height = self.renderer.imagination_size(answered.prediction.task)
+        image_tokens = len(answered.images) * width * height // self.session.geometry.latent_stride**2
+        return answered._replace(prediction=replace(answered.prediction, image_tokens=image_tokens, seconds=seconds))
 
     def _about(self, sample: SpatialSample) -> Prediction:
         return about(sample, self.mode.name, self.seed)
@@ -207,14 +185,3 @@ def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
         image = 1.0
     guidance = Guidance(text, image, draw.start, draw.end, draw.renorm, draw.renorm_min)  # type: ignore[arg-type]
     return guidance if guidance.uses_text else None
-
-
-def _image_names(sample_id: str, drawn: Sequence[int]) -> tuple[str, ...]:
-    """Files of the images of a sample, ``drawn[k]`` in the k-th imagination: numbered by imagination where there are several of
-    these, by image where one imagination has several."""
-    by_imagination, by_image = len(drawn) > 1, max(drawn, default=0) > 1
-    return tuple(
-        image_name(sample_id, *(k,) * by_imagination, *(i,) * by_image)
-        for k, count in enumerate(drawn)
-        for i in range(count)
-    )

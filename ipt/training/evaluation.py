@@ -16,9 +16,10 @@ from PIL import Image, ImageDraw
 
 from ipt.common.files import write_bytes, write_json
 from ipt.common.images import encode_image
+from ipt.inference.answering import Answered
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.config import InferConfig
-from ipt.inference.engine import Answered, Engine
+from ipt.inference.engine import Engine
 from ipt.inference.prediction import read_run
 from ipt.inference.run import answer_dataset
 from ipt.inference.settings import ModeSettings

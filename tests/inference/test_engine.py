@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from ipt.imagination.modes.ipt import Ipt
-from ipt.inference.answering import Outcome, combined
-from ipt.inference.engine import Answered, Engine, make_guidance
+from ipt.inference.answering import Answered, chosen
+from ipt.inference.context import SessionContext
+from ipt.inference.engine import Engine, make_guidance
 from ipt.inference.plans import make_plan
-from ipt.inference.prediction import MODES, Prediction, without_seconds
-from ipt.inference.session import SessionContext
+from ipt.inference.prediction import MODES, Prediction, about, without_seconds
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import PackedBatch
@@ -78,7 +78,7 @@ class Injected(Ipt):
 
     truth_of: dict[str, SpatialSample]
 
-    def imagine(self, context: Any, n: int, generator: torch.Generator) -> Any:
+    def imagine(self, context: Any, n: int, seed: int) -> Any:
         assert isinstance(context, SessionContext)
         rows = context.repeat(n)
         said = rows.append([self._at_inference([self.announcement("look")])] * len(rows))
@@ -133,8 +133,8 @@ def test_several_imaginations_vote() -> None:
     assert several.prediction.text_tokens == 3 * one.prediction.text_tokens
 
 
-def outcome(answer: int | None, *probabilities: float) -> Outcome:
-    return Outcome(answer, probabilities, "", (), (), 0)
+def outcome(answer: int | None, *probabilities: float) -> Prediction:
+    return replace(about(toy.sample(0), "imagination"), answer=answer, probabilities=probabilities)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def outcome(answer: int | None, *probabilities: float) -> Outcome:
         ([outcome(None, 0.2, 0.8)], None, None),
     ],
 )
-def test_votes_and_mean_probabilities(outcomes: list[Outcome], vote: int | None, mean: int | None) -> None:
-    assert (combined(outcomes, "vote"), combined(outcomes, "mean")) == (vote, mean)
+def test_votes_and_mean_probabilities(outcomes: list[Prediction], vote: int | None, mean: int | None) -> None:
+    assert (chosen(outcomes, "vote"), chosen(outcomes, "mean")) == (vote, mean)
 
 
 def broken(number: int, what: str) -> SpatialSample:
@@ -235,12 +235,12 @@ def test_a_free_answer_draws_as_often_as_it_likes_up_to_a_cap(most: int, monkeyp
     monkeypatch.setattr("ipt.inference.plans.STOP", "<never>")
     original = SessionContext.generate_text
 
-    def insisting(self: SessionContext, role: Role, generator: torch.Generator, until: str = "", **rest: Any) -> Any:
+    def insisting(self: SessionContext, role: Role, seed: int, until: str = "", **rest: Any) -> Any:
         """After its image, the model announces another one."""
         if until == "<never>":
-            context, _ = original(self, role, generator, "", **rest)
+            context, _ = original(self, role, seed, "", **rest)
             return context, ["<think>again</think><image_start>"] * len(self)
-        return original(self, role, generator, until, **rest)
+        return original(self, role, seed, until, **rest)
 
     monkeypatch.setattr(SessionContext, "generate_text", insisting)
     (insistent,) = engine("free", max_images=most).answer(toy.SAMPLES[:1])

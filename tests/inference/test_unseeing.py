@@ -8,8 +8,8 @@ import pytest
 
 from ipt.imagination.modes import ipt
 from ipt.imagination.modes.ipt import IptSettings
+from ipt.inference.context import SessionContext
 from ipt.inference.engine import Engine
-from ipt.inference.session import SessionContext
 from ipt.inference.settings import ModeSettings, TextSettings
 from ipt.samples.sample import SampleImage
 from ipt.training.evaluation import tally

@@ -13,7 +13,7 @@ from ipt.common.errors import UserError
 from ipt.common.files import read_json
 from ipt.common.images import decode_image
 from ipt.imagination.mixture import make_mode
-from ipt.inference.engine import Answered
+from ipt.inference.answering import Answered
 from ipt.inference.prediction import Prediction
 from ipt.model.codec import codec_digest
 from ipt.samples.store import seal, write_shards
