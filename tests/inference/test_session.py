@@ -72,7 +72,7 @@ def test_options_score_as_training_computes_them(name: str) -> None:
     if made.mediates:
         imagined = made.given(waiting, [truth], [truth])
         waiting, blocked = imagined.context, imagined.blocked  # type: ignore[assignment]
-        before = IMAGE_END if made.draws else imagined.texts[0]
+        before = IMAGE_END if made.draws else imagined.texts[0][0]
     written = [toy.tokenizer().decode(row.text.ids) if row.text else "" for row in waiting.rows]
     texts = [before + answer_text(toy.sample(1, letter)) for letter in "AB"]
     left = [left_to_write(written[0], text) if not written[0] else text[len(written[0]) :] for text in texts]

@@ -46,9 +46,10 @@ def test_an_image_is_opened_by_what_the_model_writes_not_by_what_it_was_given(
     modes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thought around the blank picture announces an image, too: training's monitor must not ring for it."""
-    answers = list(engine(0.5, *modes, answer="text").answer(toy.SAMPLES))
-    assert all(("<image_start>" in "".join(each.prediction.thoughts)) == (modes == ("ipt",)) for each in answers)
-    assert tally(answers).shares("answer_only")["opened_image/answer_only"] == 0
-    monkeypatch.setattr(SessionContext, "generate_text", lambda self, *a, **k: (self, ["<image_start>"] * len(self)))
-    answers = list(engine(0.5, *modes, answer="text").answer(toy.SAMPLES))
-    assert tally(answers).shares("answer_only")["opened_image/answer_only"] == 1
+    for said, share in (("<answer>A</answer", 0), ("<image_start>", 1)):
+        monkeypatch.setattr(
+            SessionContext, "generate_text", lambda self, *a, said=said, **k: (self, [said] * len(self))
+        )
+        answers = list(engine(0.5, *modes, answer="text").answer(toy.SAMPLES))
+        assert all(("<image_start>" in "".join(each.prediction.thoughts)) == (modes == ("ipt",)) for each in answers)
+        assert tally(answers).shares("answer_only")["opened_image/answer_only"] == share
