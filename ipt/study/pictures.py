@@ -12,6 +12,7 @@ from PIL import Image
 
 from ipt.common.images import decode_image, open_image
 from ipt.evaluation.quality.pictures import of_other_scenes, resized
+from ipt.evaluation.quality.similarity import decibels
 from ipt.inference.prediction import Run
 from ipt.samples.sample import SampleImage
 
@@ -64,9 +65,9 @@ def picture_scores(
     right = errors(imagined, own)
     wrong = np.stack([errors(imagined, own[other]) for other in others])
     return PictureScores(
-        own=psnr(right),
-        mean=float("nan") if mean is None else psnr(errors(np.broadcast_to(mean, own.shape), own)),
-        other=psnr(errors(own[others[0]], own)),
+        own=float(decibels(right).mean()),
+        mean=float("nan") if mean is None else float(decibels(errors(np.broadcast_to(mean, own.shape), own)).mean()),
+        other=float(decibels(errors(own[others[0]], own)).mean()),
         closer=float((right < wrong[0]).mean()),
         found=float((right < wrong).all(0).mean()),
         count=float(len(drawn)),
@@ -77,11 +78,6 @@ def errors(pictures: Picture, truth: Picture) -> NDArray[np.float64]:
     """Mean squared errors [B] of pictures [B, H, W, 3] in 0..255."""
     result: NDArray[np.float64] = np.square(pictures - truth).mean((1, 2, 3))
     return result
-
-
-def psnr(squared: NDArray[np.float64]) -> float:
-    """Mean PSNR in dB of mean squared errors."""
-    return float(np.mean(10 * np.log10(255**2 / np.maximum(squared, 1e-3))))
 
 
 def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:

@@ -1,6 +1,6 @@
 """Questions answered by the model in training: accuracy by mode, what it imagines, and whether its answers are collapsing.
 
-A model that is only trained to imagine may come to open an image whatever it is asked (``spec/ipt.md`` section 4: its
+A model that is only trained to imagine may come to open an image whatever it is asked (arXiv 2606.03988: its
 answer-only accuracy rises, then falls to 0). ``opened_image/answer_only`` is the share of answers that do so under the prompt
 that asks for none, ``unparseable/...`` the share of outputs that choose no option; both should stay at 0.
 """
