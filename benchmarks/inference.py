@@ -24,7 +24,7 @@ from ipt.flow.guidance import Guidance
 from ipt.flow.schedule import schedule
 from ipt.imagination.modes.ipt import Ipt
 from ipt.imagination.profiles import load_profile
-from ipt.inference.runner import Runner
+from ipt.inference.context import SessionContext
 from ipt.inference.session import Session
 from ipt.inference.settings import TextSettings
 from ipt.model.cache import Context, KVCache, extend
@@ -77,8 +77,8 @@ class Bench:
             Renderer(tokenizer, config.geometry, load_profile(), SequenceConfig(resolutions={"pet": resolution}))
         )
         self.times, self.special, self.tokenizer = schedule(points), tokenizer.special, tokenizer
-        runner = Runner(self.model, self.codec, self.special, GUIDANCE, self.times)
-        self.session = Session(runner, tokenizer, TextSettings(max_tokens=WRITTEN))
+        text = TextSettings(max_tokens=WRITTEN)
+        self.session = Session(self.model, self.codec, tokenizer, text, GUIDANCE, self.times)
 
     def sample(self, number: int) -> SpatialSample:
         image = SampleImage(self.images[number % len(self.images)], "observation")
@@ -98,13 +98,13 @@ class Bench:
         )
 
     def batched(self, samples: Sequence[SpatialSample], draw: bool) -> None:
-        chance = torch.Generator().manual_seed(1)
-        start = self.session.start([(sample.id,) for sample in samples], ["pet"] * len(samples))
+        names = [(sample.id,) for sample in samples]
+        start = SessionContext.start(self.session, names, ["pet"] * len(samples))
         context = start.append([self.mode.prompt(sample) for sample in samples])
         if draw:
-            rows, texts = context.generate_text(Role.IMAGINATION, chance)
-            context = self.mode.drawn(rows, [text + IMAGE_START for text in texts], chance).context  # type: ignore[assignment]
-        context.generate_text(Role.ANSWER, chance)
+            rows, texts = context.generate_text(Role.IMAGINATION, seed=1)
+            context = self.mode.announced(rows, [text + IMAGE_START for text in texts], 1).context  # type: ignore[assignment]
+        context.generate_text(Role.ANSWER, seed=1)
 
     @torch.no_grad()
     def loop(self, samples: Sequence[SpatialSample], draw: bool) -> None:
@@ -167,8 +167,8 @@ class Branch:
 
     @classmethod
     def of(cls, bench: Bench) -> Branch:
-        cache = KVCache(bench.model.config.decoder, 1, 1024, torch.empty(0))
-        return cls(cache, cache.empty())
+        cache = KVCache(bench.model.config.decoder, torch.empty(0))
+        return cls(cache, cache.empty(1))
 
 
 def per_second(

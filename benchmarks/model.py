@@ -26,7 +26,7 @@ from ipt.common import cli
 from ipt.common.registry import unknown_name
 from ipt.flow.guidance import Guidance
 from ipt.flow.schedule import schedule
-from ipt.model.attention import FlexAttention, sight_tensors
+from ipt.model.attention import FlexAttention, mask_tensors
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.checkpoint import from_scratch
 from ipt.model.config import presets
@@ -36,7 +36,7 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import lay_out, single_tokens
 from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss, Role, SpanTable
-from ipt.sequence.visibility import Sight, dense_mask, token_sight, visible
+from ipt.sequence.visibility import MaskFields, dense_mask, token_fields, visible
 
 TOKENS = SpecialTokens(0, 1, 2, 3)
 
@@ -112,16 +112,16 @@ def tiles(tokens: int) -> None:
     samples.append([bench.text(missing - 2)])
     spans = bench.spans(samples)
     columns = [getattr(spans, name) for name in SpanTable.__dataclass_fields__]
-    sight = sight_tensors(token_sight(spans, spans.order), like.device)
-    padding = -len(sight.index) % 128
-    sight = Sight(*(F.pad(column, (0, padding)) for column in sight))
+    fields = mask_tensors(token_fields(spans, spans.order), like.device)
+    padding = -len(fields.index) % 128
+    fields = MaskFields(*(F.pad(column, (0, padding)) for column in fields))
 
     def by_evaluation() -> object:
         def rule(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            allowed: Tensor = visible(sight.at(q), sight.at(k))
+            allowed: Tensor = visible(fields.at(q), fields.at(k))
             return allowed
 
-        return create_block_mask(rule, None, None, len(sight.index), len(sight.index), device="cpu")
+        return create_block_mask(rule, None, None, len(fields.index), len(fields.index), device="cpu")
 
     show(
         f"mask of {spans.num_tokens:,} tokens, {len(spans)} spans, from the span table",
@@ -197,11 +197,11 @@ def routing(preset: str, side: int, count: int) -> None:
 def guidance(preset: str, side: int, rows: int, steps: int) -> None:
     bench = Bench(preset)
     model, grid = bench.model, (side, side)
-    cache = KVCache(model.config.decoder, 2 * rows, 256, torch.empty(0))
+    cache = KVCache(model.config.decoder, torch.empty(0))
     texts = [[bench.text(40)] for _ in range(rows)]
-    images = bench.prefill(cache, cache.empty(range(rows)), [[bench.vit(4)] for _ in range(rows)])
+    images = bench.prefill(cache, cache.empty(rows), [[bench.vit(4)] for _ in range(rows)])
     full = bench.prefill(cache, images, texts)
-    without_images = bench.prefill(cache, cache.empty(range(rows, 2 * rows)), texts)
+    without_images = bench.prefill(cache, cache.empty(rows), texts)
     noise, rule = bench.random(rows, side * side, bench.geometry.latent_size), Guidance(4.0, 2.0, start=0.0)
     times = schedule(steps + 1)
 
@@ -227,8 +227,8 @@ def decoding(preset: str, rows: int, new: int) -> None:
     ids = torch.randint(4, 1000, (rows, new), generator=bench.generator)
 
     def with_cache() -> None:
-        cache = KVCache(bench.model.config.decoder, rows, 512, torch.empty(0))
-        context = bench.prefill(cache, cache.empty(), prompt)
+        cache = KVCache(bench.model.config.decoder, torch.empty(0))
+        context = bench.prefill(cache, cache.empty(rows), prompt)
         for step in range(new):
             batch = single_tokens(ids[:, step], context.positions, bench.geometry)
             _, context = extend(bench.model, batch, cache, context)

@@ -144,7 +144,7 @@ def test_a_checkpoint_continues_on_cuda(tmp_path: Path) -> None:
 def answer(device: str) -> tuple[Tensor, Tensor]:
     """Logits of a text that is decoded token by token in ragged rows, and an image drawn with guidance."""
     model, make = random_model().requires_grad_(False).eval().to(device), Maker(3)
-    cache = KVCache(CONFIG.decoder, 4, 128, torch.empty(0, device=device))
+    cache = KVCache(CONFIG.decoder, torch.empty(0, device=device))
 
     def prefill(context: Context, rows: list[list[Segment]]) -> Context:
         batch = lay_out(rows, TOKENS, CONFIG.geometry, context.positions).to(device)
@@ -152,8 +152,8 @@ def answer(device: str) -> tuple[Tensor, Tensor]:
 
     images = [[make.vit(), make.vae(1, 2)], [make.vit(1, 1), make.vae(2, 2)]]
     texts = [[make.text(4)], [make.text(7)]]
-    without_text = prefill(cache.empty([0, 1]), images)
-    full, without_images = prefill(without_text, texts), prefill(cache.empty([2, 3]), texts)
+    without_text = prefill(cache.empty(2), images)
+    full, without_images = prefill(without_text, texts), prefill(cache.empty(2), texts)
     guidance, noise = Guidance(3.0, 2.0, start=0.5), make.random(2, 6, 12).to(device)
     branches = guidance, without_text, without_images
     latents = sample_latents(model, cache, full, noise, (2, 3), schedule(5), TOKENS, *branches)

@@ -17,9 +17,9 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from benchmarks.gpu.measure import Results, peak_bytes, seconds_of, synchronise
 from benchmarks.gpu.packs import TINY, Maker, Sizes
-from ipt.model.attention import Attention, FlexAttention, SdpaAttention, additive_mask, padded_sdpa, sight_tensors
+from ipt.model.attention import Attention, FlexAttention, SdpaAttention, additive_mask, mask_tensors, padded_sdpa
 from ipt.sequence.spans import Expert, Mode, Span, SpanTable
-from ipt.sequence.visibility import attended_pairs, token_sight, visible
+from ipt.sequence.visibility import attended_pairs, token_fields, visible
 
 Heads = tuple[int, int, int]
 Factory = Callable[[SpanTable, Tensor], Attention]
@@ -53,8 +53,8 @@ class DenseSdpa:
     """One mask of S x S for the whole pack."""
 
     def __init__(self, spans: SpanTable, like: Tensor) -> None:
-        sight = sight_tensors(token_sight(spans, spans.order), like.device).at(None)
-        self.mask = additive_mask(sight, sight, like.dtype)
+        fields = mask_tensors(token_fields(spans, spans.order), like.device).at(None)
+        self.mask = additive_mask(fields, fields, like.dtype)
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
         return padded_sdpa(q_TNH[None], k_TKH[None], v_TKH[None], self.mask)[0]
@@ -105,8 +105,8 @@ def reference(spans: SpanTable, qkv: list[Tensor], rows: Tensor) -> Tensor:
     q, k, v = (x.double() for x in qkv)
     group = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
-    sight, chosen = token_sight(spans, spans.order), rows.cpu().numpy()
-    seen = torch.from_numpy(visible(sight.at((chosen, None)), sight.at(None))).to(q.device)
+    fields, chosen = token_fields(spans, spans.order), rows.cpu().numpy()
+    seen = torch.from_numpy(visible(fields.at((chosen, None)), fields.at(None))).to(q.device)
     scores = torch.einsum("qnh,knh->nqk", q[rows], k) / math.sqrt(q.shape[2])
     return torch.einsum("nqk,knh->qnh", scores.masked_fill(~seen, -math.inf).softmax(-1), v)
 

@@ -54,12 +54,11 @@ def read(model: UnifiedModel, cache: KVCache, context: Context, segments: list[S
 def asked(model: UnifiedModel, maker: Maker) -> Request:
     """Two input images and a question."""
     images, text = maker.observations(2), maker.text(120, Role.QUESTION)
-    tokens = sum(segment.num_tokens(maker.geometry) for segment in (*images, text))
     like = model.lm_head.weight
-    cache = KVCache(model.config.decoder, 2, tokens + 4 * NEW_TOKENS, like)
-    without_text = read(model, cache, cache.empty([0]), images)
+    cache = KVCache(model.config.decoder, like)
+    without_text = read(model, cache, cache.empty(1), images)
     full = read(model, cache, without_text, [text])
-    return Request(cache, full, without_text, read(model, cache, cache.empty([1]), [text]))
+    return Request(cache, full, without_text, read(model, cache, cache.empty(1), [text]))
 
 
 @torch.no_grad()
@@ -100,7 +99,6 @@ def text(results: Results, model: UnifiedModel, maker: Maker, request: Request) 
         ids = output.logits_CV.argmax(-1)
         ids.tolist()
     seconds = time.perf_counter() - started
-    cache.rewind(request.full)
     results.add("text", tokens_per_s=NEW_TOKENS / seconds, ms_per_token=1e3 * seconds / NEW_TOKENS)
 
 

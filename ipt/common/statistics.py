@@ -7,7 +7,7 @@ as such is too narrow. Intervals here resample or sum over whole clusters. No to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,26 +64,6 @@ def clustered_mean(values: ArrayLike, clusters: Sequence[Hashable], confidence: 
     error = math.sqrt(groups / (groups - 1) * float(residuals @ residuals)) / len(data)
     half = float(stats.t.ppf((1 + confidence) / 2, groups - 1)) * error
     return Estimate(mean, mean - half, mean + half, len(data), groups)
-
-
-def clustered_bootstrap(
-    values: ArrayLike,
-    clusters: Sequence[Hashable],
-    rng: np.random.Generator,
-    statistic: Callable[[Floats], float] = np.mean,
-    replicates: int = 2000,
-    confidence: float = 0.95,
-) -> Estimate:
-    """A statistic of values (n, ...) with a percentile interval from resampling whole clusters with replacement.
-
-    For what is not a mean, or for paired differences of any kind; ``statistic`` sees the values of the drawn clusters.
-    """
-    data, index, groups = cluster_indices(values, clusters)
-    members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index, minlength=groups))[:-1])
-    draws = rng.integers(0, groups, (replicates, groups))
-    samples = [statistic(data[np.concatenate([members[group] for group in draw])]) for draw in draws]
-    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(float(statistic(data)), float(low), float(high), len(data), groups)
 
 
 def mean_over_strata(values: ArrayLike, strata: Sequence[Hashable]) -> float:

@@ -71,8 +71,13 @@ def compare(runs: Sequence[Run], seed: int = 0, replicates: int = REPLICATES) ->
                     replicates,
                 )
             )
-    adjusted = holm([row.p_value for row in found])
-    return [replace(row, adjusted=p) for row, p in zip(found, adjusted, strict=True)]
+    return together(found)
+
+
+def together(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons that are shown together, their p-values adjusted for the number of all of them."""
+    adjusted = holm([row.p_value for row in rows])
+    return [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
 
 
 def difference(

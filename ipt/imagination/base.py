@@ -18,7 +18,6 @@ from ipt.sequence.spans import Role
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
     from ipt.samples.prompts import Profile
     from ipt.samples.store import SampleReader
@@ -61,7 +60,7 @@ class Context(Protocol):
         ...
 
     def generate_text(
-        self: C, role: Role, generator: torch.Generator, until: str = "", blocked: frozenset[Role] = frozenset()
+        self: C, role: Role, seed: int, until: str = "", blocked: frozenset[Role] = frozenset()
     ) -> tuple[C, list[str]]:
         """Decode one text per row and append it, markers included, as training lays it out.
 
@@ -70,23 +69,36 @@ class Context(Protocol):
         """
         ...
 
-    def generate_image(self, rows: Sequence[int], size: Size, generator: torch.Generator) -> list[SampleImage]:
+    def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
         """Draw one image of (width, height) pixels after each of these rows, without appending it."""
         ...
 
 
 @dataclass(frozen=True)
 class Imagined:
-    """Contexts that hold an imagination and wait for the answer (`Context.generate_text` with `Role.ANSWER`).
+    """Contexts that hold an imagination and wait for the answer (`Context.generate_text` with `Role.ANSWER`). Of each row:
 
     ``texts``: what was written of the mediator, and in a row without an image possibly all that the model had to say;
-    ``images``: what was drawn, ``None`` where the model chose not to; ``blocked``: roles that the answer may not attend to.
+    ``images``: what was drawn, none where the model chose not to. ``blocked``: roles that no row's answer may attend to.
     """
 
     context: Context
-    texts: tuple[str, ...]
-    images: tuple[SampleImage | None, ...]
+    texts: tuple[tuple[str, ...], ...]
+    images: tuple[tuple[SampleImage, ...], ...]
     blocked: frozenset[Role] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        context: Context,
+        texts: Sequence[str],
+        images: Sequence[SampleImage | None] | None = None,
+        blocked: frozenset[Role] = frozenset(),
+    ) -> Imagined:
+        """One text (none where it is empty) and at most one image in each row."""
+        said = tuple((text,) if text else () for text in texts)
+        shown = ((),) * len(said) if images is None else tuple(() if i is None else (i,) for i in images)
+        return cls(context, said, shown, blocked)
 
 
 @dataclass(frozen=True)
@@ -144,7 +156,7 @@ class Imagination:
         """What inference puts into a context before `imagine`."""
         return self.renderer.prompt(sample, self.name)
 
-    def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
+    def imagine(self, context: Context, n: int, seed: int) -> Imagined:
         """Make ``n`` mediators after each row of a context that holds this mode's prompts."""
         raise NotImplementedError
 
@@ -162,7 +174,7 @@ class Imagination:
         """Whether a text ends in the announcement of one more mediator, which `announced` makes."""
         return False
 
-    def announced(self, rows: Context, texts: Sequence[str], generator: torch.Generator) -> Imagined:
+    def announced(self, rows: Context, texts: Sequence[str], seed: int) -> Imagined:
         """Make the mediator that each row's last text, ``texts[row]``, announces; none where it does not."""
         raise NotImplementedError
 

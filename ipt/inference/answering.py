@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import NamedTuple
 
-import torch
-
-from ipt.inference.plans import STOP, Mediated
+from ipt.imagination.base import Imagined
+from ipt.inference.context import SessionContext
+from ipt.inference.plans import STOP
+from ipt.inference.prediction import Prediction, image_name
 from ipt.inference.settings import ModeSettings
 from ipt.samples.answers import parse_answer
 from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START
@@ -21,64 +23,78 @@ from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.spans import Role
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one row came to. ``text``: what the answer was read from, empty where it was read from the options; ``written``: the
-    texts before it."""
+class Answered(NamedTuple):
+    """A prediction and the encoded images that it names."""
 
-    answer: int | None
-    probabilities: tuple[float, ...]
-    text: str
-    written: tuple[str, ...]
-    images: tuple[SampleImage, ...]
-    text_tokens: int
-
-    @property
-    def opened_image(self) -> bool:
-        return any(IMAGE_START in text for text in (*self.written, self.text))
+    prediction: Prediction
+    images: tuple[SampleImage, ...] = ()
 
 
 def read_answers(
-    mediated: Mediated, samples: Sequence[SpatialSample], settings: ModeSettings, generator: torch.Generator
-) -> list[Outcome]:
-    """The outcome of every row; ``samples[i]`` is the question of row i."""
-    context = mediated.context
+    imagined: Imagined, asked: Sequence[Prediction], samples: Sequence[SpatialSample], settings: ModeSettings, seed: int
+) -> list[Answered]:
+    """The answer of every row; ``asked[i]`` is what its prediction repeats of ``samples[i]``, the question of row i. Images are
+    those that the answer sees, whoever made them, and have no names yet."""
+    context = imagined.context
+    assert isinstance(context, SessionContext)
     probabilities: list[tuple[float, ...]] = [()] * len(context)
     if settings.reads_options:
-        options = _options(mediated, samples)
-        scores = context.score_options(options, Role.ANSWER, mediated.blocked)
+        options = _options(context, imagined, samples)
+        scores = context.score_options(options, Role.ANSWER, imagined.blocked)
         probabilities = [normalised(each) for each in scores]
     texts, tokens = [""] * len(context), [row.text_tokens for row in context.rows]
     if settings.answer == "options":
         answers: list[int | None] = [best(each) for each in probabilities]
     else:
-        texts, tokens = _written(mediated, generator)
+        texts, tokens = _written(context, imagined, seed)
         answers = [parse_answer(text, sample.choices) for text, sample in zip(texts, samples, strict=True)]
-    columns = (answers, probabilities, texts, mediated.written, mediated.images, tokens)
-    return [Outcome(*values) for values in zip(*columns, strict=True)]
+    return [
+        Answered(
+            replace(
+                about,
+                answer=answers[i],
+                probabilities=probabilities[i],
+                text=texts[i],
+                thoughts=imagined.texts[i],
+                text_tokens=tokens[i],
+            ),
+            imagined.images[i],
+        )
+        for i, about in enumerate(asked)
+    ]
 
 
-def _options(mediated: Mediated, samples: Sequence[SpatialSample]) -> list[list[str]]:
+def _options(context: SessionContext, imagined: Imagined, samples: Sequence[SpatialSample]) -> list[list[str]]:
     """What each row would have to write for each of its options."""
-    decode, options = mediated.context.session.tokenizer.decode, []
-    for sample, row, images in zip(samples, mediated.context.rows, mediated.images, strict=True):
+    decode, options = context.session.tokenizer.decode, []
+    for sample, row, images in zip(samples, context.rows, imagined.images, strict=True):
         begun = decode(row.text.ids) if row.text is not None and not row.text.ended else ""
         lead = IMAGE_END if images else ""
         options.append([left_to_write(begun, f"{lead}{ANSWER}{letter}{ANSWER_END}") for letter in sample.letters])
     return options
 
 
-def _written(mediated: Mediated, generator: torch.Generator) -> tuple[list[str], list[int]]:
-    """The text that each row's answer is read from, and the tokens that the model wrote in the row in all."""
-    context, over = mediated.context, mediated.is_over
-    texts = [written[-1] if written else "" for written in mediated.written]
+def _written(context: SessionContext, imagined: Imagined, seed: int) -> tuple[list[str], list[int]]:
+    """The text that each row's answer is read from, and the tokens that the model wrote in the row in all. A row is over where
+    the model ended its text without announcing an image: it has said all it had to say."""
+    texts = [said[-1] if said else "" for said in imagined.texts]
     tokens = [row.text_tokens for row in context.rows]
+    over = [
+        bool(said) and not images and not is_open
+        for said, images, is_open in zip(imagined.texts, imagined.images, context.is_open, strict=True)
+    ]
     going = [i for i, done in enumerate(over) if not done]
     if going:
-        final, said = context[going].generate_text(Role.ANSWER, generator, until=STOP, blocked=mediated.blocked)
+        final, said = context[going].generate_text(Role.ANSWER, seed, until=STOP, blocked=imagined.blocked)
         for i, row, text in zip(going, final.rows, said, strict=True):
             texts[i], tokens[i] = text, row.text_tokens
     return texts, tokens
+
+
+def opened_image(prediction: Prediction, own: bool) -> bool:
+    """Whether the model announced an image. ``own``: what stands before the answer is the model's own, not given to it."""
+    thoughts, text = prediction.thoughts, prediction.text
+    return any(IMAGE_START in each for each in ((*thoughts, text) if own else (text.removeprefix("".join(thoughts)),)))
 
 
 def left_to_write(text: str, wanted: str) -> str:
@@ -99,21 +115,49 @@ def best(probabilities: Sequence[float]) -> int:
     return max(range(len(probabilities)), key=lambda i: probabilities[i])
 
 
-def mean(outcomes: Sequence[Outcome]) -> tuple[float, ...]:
+def mean(answers: Sequence[Prediction]) -> tuple[float, ...]:
     """The mean probabilities of several imaginations."""
-    columns = zip(*(outcome.probabilities for outcome in outcomes), strict=True)
-    return tuple(sum(column) / len(outcomes) for column in columns)
+    columns = zip(*(answer.probabilities for answer in answers), strict=True)
+    return tuple(sum(column) / len(answers) for column in columns)
 
 
-def combined(outcomes: Sequence[Outcome], combine: str) -> int | None:
+def chosen(answers: Sequence[Prediction], combine: str) -> int | None:
     """The answer of several imaginations: the most frequent one (of equally frequent ones that with the highest mean probability,
     then the first), or the one with the highest mean probability. That of a single one is its own."""
-    if len(outcomes) == 1:
-        return outcomes[0].answer
-    means = mean(outcomes)
+    if len(answers) == 1:
+        return answers[0].answer
+    means = mean(answers)
     if combine == "mean":
         return best(means)
-    votes = Counter(outcome.answer for outcome in outcomes if outcome.answer is not None)
+    votes = Counter(each.answer for each in answers if each.answer is not None)
     if not votes:
         return None
     return max(votes, key=lambda answer: (votes[answer], means[answer] if means else 0.0, -answer))
+
+
+def combined(rows: Sequence[Answered], combine: str, own: bool) -> Answered:
+    """The rows of a question, one per imagination, as one answer. ``own``: the imaginations are the model's, and kept."""
+    answers = [row.prediction for row in rows]
+    first = answers[0]
+    prediction = replace(
+        first,
+        answer=chosen(answers, combine),
+        probabilities=mean(answers),
+        thoughts=tuple(text for each in answers for text in each.thoughts),
+        images=image_names(first.sample_id, [len(row.images) for row in rows]) if own else (),
+        opened_image=any(opened_image(each, own) for each in answers),
+        text_tokens=sum(each.text_tokens for each in answers),
+        votes=tuple(each.answer for each in answers) if len(answers) > 1 else (),
+    )
+    return Answered(prediction, tuple(image for row in rows for image in row.images) if own else ())
+
+
+def image_names(sample_id: str, drawn: Sequence[int]) -> tuple[str, ...]:
+    """Files of the images of a sample, ``drawn[k]`` in the k-th imagination: numbered by imagination where there are several of
+    these, by image where one imagination has several."""
+    by_imagination, by_image = len(drawn) > 1, max(drawn, default=0) > 1
+    return tuple(
+        image_name(sample_id, *(k,) * by_imagination, *(i,) * by_image)
+        for k, count in enumerate(drawn)
+        for i in range(count)
+    )

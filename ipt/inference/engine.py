@@ -23,21 +23,23 @@ from ipt.flow.guidance import Guidance
 from ipt.flow.schedule import schedule
 from ipt.imagination.recipe import Recipe
 from ipt.imagination.sources import Permuted
-from ipt.inference.answering import Outcome, combined, mean, read_answers
+from ipt.inference.answering import Answered, combined, read_answers
 from ipt.inference.checkpoint import Checkpoint
+from ipt.inference.context import SessionContext
 from ipt.inference.decoding import Deadline, TimeLimit
 from ipt.inference.plans import Plan, make_plan
-from ipt.inference.prediction import Prediction, about, image_name, unread
-from ipt.inference.runner import Runner
+from ipt.inference.prediction import Prediction, about, unread
 from ipt.inference.session import Session
 from ipt.inference.settings import DrawSettings, ModeSettings
-from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.sample import SpatialSample
 from ipt.sequence.segments import Segment, num_tokens
 
 #: Batches whose samples are sorted by length together.
 WINDOW = 4
 #: What one sample, or a batch that is too large, can raise; anything else is a fault of the program and ends the run.
-FAILURES = (UserError, TimeLimit, MemoryError, torch.OutOfMemoryError)
+FAILURES: tuple[type[Exception], ...] = (UserError, TimeLimit, MemoryError, torch.OutOfMemoryError)
+#: Of these, what every process raises that answers the same samples.
+SHARED_FAILURES: tuple[type[Exception], ...] = (UserError,)
 PAPER_TEXT_SCALE, PAPER_IMAGE_SCALE = 4.0, 2.0
 
 
@@ -59,13 +61,6 @@ class Listed(list[SpatialSample]):
         return [sample.to_record()[name] for sample in self]
 
 
-class Answered(NamedTuple):
-    """A prediction and the encoded images that it names."""
-
-    prediction: Prediction
-    images: tuple[SampleImage, ...] = ()
-
-
 class Asked(NamedTuple):
     """A sample, its rendered prompt, and the tokens of that."""
 
@@ -75,20 +70,28 @@ class Asked(NamedTuple):
 
 
 class Engine:
-    """A model in one mode. ``batch_size``: questions at a time.
+    """A model in one mode. ``batch_size``: questions at a time. ``sharded``: the weights are divided among processes, which
+    answer the same samples by the same forward passes. One of them that ran out of memory, and halved its batch, would gather
+    weights that the others do not send, so this ends the run.
 
     Raises ``ValueError`` where the model was not trained for the mode.
     """
 
-    def __init__(self, checkpoint: Checkpoint, mode: ModeSettings, seed: int = 0, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        mode: ModeSettings,
+        seed: int = 0,
+        batch_size: int = 64,
+        sharded: bool = False,
+    ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
         self.checkpoint, self.mode, self.seed, self.batch_size = checkpoint, mode, seed, batch_size
+        self.failures = SHARED_FAILURES if sharded else FAILURES
         self.renderer = checkpoint.renderer(mode.draw.side)
         guidance, times = make_guidance(mode.draw, checkpoint.recipe), schedule(mode.draw.timesteps, mode.draw.shift)
-        special = checkpoint.tokenizer.special
-        self.runner = Runner(checkpoint.model, checkpoint.codec, special, guidance, times)
-        self.session = Session(self.runner, checkpoint.tokenizer, mode.text)
+        self.session = Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, mode.text, guidance, times)
         make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
 
     def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:
@@ -120,13 +123,13 @@ class Engine:
     def _ask(self, plan: Plan, data: Samples, row: int) -> Asked | Answered:
         try:
             sample = data[row]
-        except FAILURES as error:
+        except self.failures as error:
             return Answered(self._unread(data, row, error))
         try:
             prompt = plan.mode.prompt(sample)
-        except FAILURES as error:
+        except self.failures as error:
             return Answered(self._about(sample).failed(error))
-        return Asked(sample, prompt, num_tokens(prompt, self.runner.geometry))
+        return Asked(sample, prompt, num_tokens(prompt, self.session.geometry))
 
     def _answer_window(self, plan: Plan, window: list[Asked]) -> Iterator[list[Answered]]:
         window.sort(key=lambda asked: asked.tokens)
@@ -136,7 +139,7 @@ class Engine:
     def _answer_batch(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         try:
             return self._answers(plan, batch)
-        except FAILURES as error:
+        except self.failures as error:
             if len(batch) == 1:
                 return [Answered(self._about(batch[0].sample).failed(error))]
         half = len(batch) // 2
@@ -144,36 +147,23 @@ class Engine:
 
     def _answers(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         started, samples = time.perf_counter(), [asked.sample for asked in batch]
-        self.runner.deadline = Deadline(self.mode.max_seconds)
-        # rows draw from streams named by this seed; the generator itself is never drawn from
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, "inference"))
-        empty = self.session.start([(sample.id,) for sample in samples], [sample.task for sample in samples])
-        mediated = plan(empty.append([asked.prompt for asked in batch]), samples, generator)
-        n = len(mediated.context) // len(samples)
+        self.session.deadline = Deadline(self.mode.max_seconds)
+        seed = derived_seed(self.seed, "inference")
+        names, tasks = [(sample.id,) for sample in samples], [sample.task for sample in samples]
+        prompted = SessionContext.start(self.session, names, tasks).append([asked.prompt for asked in batch])
+        imagined = plan(prompted, samples, seed)
+        n = len(imagined.context) // len(samples)
         repeated = [sample for sample in samples for _ in range(n)]
-        outcomes = read_answers(mediated, repeated, self.mode, generator)
+        rows = read_answers(imagined, [self._about(sample) for sample in repeated], repeated, self.mode, seed)
+        answers = [combined(rows[i : i + n], self.mode.combine, plan.draws) for i in range(0, len(rows), n)]
         seconds = (time.perf_counter() - started) / len(samples)
-        return [
-            self._answered(plan, sample, outcomes[i * n : (i + 1) * n], seconds) for i, sample in enumerate(samples)
-        ]
+        return [self._measured(answered, seconds) for answered in answers]
 
-    def _answered(self, plan: Plan, sample: SpatialSample, outcomes: Sequence[Outcome], seconds: float) -> Answered:
-        drawn = [image for outcome in outcomes for image in outcome.images] if plan.draws else []
-        width, height = self.renderer.imagination_size(sample.task)
-        prediction = replace(
-            self._about(sample),
-            answer=combined(outcomes, self.mode.combine),
-            probabilities=mean(outcomes) if outcomes[0].probabilities else (),
-            text=outcomes[0].text,
-            thoughts=tuple(text for outcome in outcomes for text in outcome.written),
-            images=_image_names(sample.id, [len(outcome.images) for outcome in outcomes] if plan.draws else []),
-            opened_image=plan.draws and any(outcome.opened_image for outcome in outcomes),
-            text_tokens=sum(outcome.text_tokens for outcome in outcomes),
-            image_tokens=len(drawn) * width * height // self.runner.geometry.latent_stride**2,
-            seconds=seconds,
-            votes=tuple(outcome.answer for outcome in outcomes) if len(outcomes) > 1 else (),
-        )
-        return Answered(prediction, tuple(drawn))
+    def _measured(self, answered: Answered, seconds: float) -> Answered:
+        """With what the answer took."""
+        width, height = self.renderer.imagination_size(answered.prediction.task)
+        image_tokens = len(answered.images) * width * height // self.session.geometry.latent_stride**2
+        return answered._replace(prediction=replace(answered.prediction, image_tokens=image_tokens, seconds=seconds))
 
     def _about(self, sample: SpatialSample) -> Prediction:
         return about(sample, self.mode.name, self.seed)
@@ -181,7 +171,7 @@ class Engine:
     def _unread(self, data: Samples, row: int, error: Exception) -> Prediction:
         try:
             name = str(data.column("id")[row])
-        except FAILURES:
+        except self.failures:
             name = f"row {row}"
         return unread(name, self.mode.name, error, self.seed)
 
@@ -195,14 +185,3 @@ def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
         image = 1.0
     guidance = Guidance(text, image, draw.start, draw.end, draw.renorm, draw.renorm_min)  # type: ignore[arg-type]
     return guidance if guidance.uses_text else None
-
-
-def _image_names(sample_id: str, drawn: Sequence[int]) -> tuple[str, ...]:
-    """Files of the images of a sample, ``drawn[k]`` in the k-th imagination: numbered by imagination where there are several of
-    these, by image where one imagination has several."""
-    by_imagination, by_image = len(drawn) > 1, max(drawn, default=0) > 1
-    return tuple(
-        image_name(sample_id, *(k,) * by_imagination, *(i,) * by_image)
-        for k, count in enumerate(drawn)
-        for i in range(count)
-    )

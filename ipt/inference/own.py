@@ -8,9 +8,10 @@ from pathlib import Path
 from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import image_size
+from ipt.inference.answering import Answered
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.config import InferConfig
-from ipt.inference.engine import Answered, Engine
+from ipt.inference.engine import Engine
 from ipt.inference.run import load
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample
 

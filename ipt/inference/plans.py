@@ -10,57 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-
 from ipt.common.errors import UserError
 from ipt.imagination.base import Imagination, Imagined
 from ipt.imagination.mixture import make_mode
 from ipt.imagination.modes import modes
 from ipt.imagination.recipe import Recipe
 from ipt.imagination.settings import ImaginationConfig
-from ipt.inference.session import SessionContext
+from ipt.inference.context import SessionContext
 from ipt.inference.settings import ModeSettings
 from ipt.samples.prompts import ANSWER_END
-from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.sample import SpatialSample
 from ipt.sequence.render import Renderer
 from ipt.sequence.spans import Role
 
 #: An answer is over here; what follows it costs time and says nothing.
 STOP = ANSWER_END[:-1]
 Other = Callable[[SpatialSample], SpatialSample]
-
-
-@dataclass(frozen=True)
-class Mediated:
-    """Contexts that wait for the answer. Of each row: what was ``written`` before it, the ``images`` that the answer sees, and
-    the roles that it may not attend to (``blocked``, the same for all)."""
-
-    context: SessionContext
-    written: tuple[tuple[str, ...], ...]
-    images: tuple[tuple[SampleImage, ...], ...]
-    blocked: frozenset[Role]
-
-    @classmethod
-    def of(cls, imagined: Imagined) -> Mediated:
-        assert isinstance(imagined.context, SessionContext)
-        written = tuple((text,) if text else () for text in imagined.texts)
-        images = tuple(() if image is None else (image,) for image in imagined.images)
-        return cls(imagined.context, written, images, imagined.blocked)
-
-    def extended(self, which: Sequence[int], more: Mediated) -> Mediated:
-        """The rows ``which`` continued by those of ``more``."""
-        written, images = list(self.written), list(self.images)
-        for i, texts, drawn in zip(which, more.written, more.images, strict=True):
-            written[i], images[i] = (*written[i], *texts), (*images[i], *drawn)
-        return Mediated(self.context.updated(which, more.context), tuple(written), tuple(images), self.blocked)
-
-    @property
-    def is_over(self) -> list[bool]:
-        """Rows in which the model has said all it had to say: it ended its text without announcing an image."""
-        return [
-            bool(texts) and not images and not is_open
-            for texts, images, is_open in zip(self.written, self.images, self.context.is_open, strict=True)
-        ]
 
 
 class Plan(Protocol):
@@ -72,9 +37,7 @@ class Plan(Protocol):
     @property
     def draws(self) -> bool: ...
 
-    def __call__(
-        self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Mediated: ...
+    def __call__(self, context: SessionContext, samples: Sequence[SpatialSample], seed: int) -> Imagined: ...
 
 
 @dataclass(frozen=True)
@@ -85,10 +48,8 @@ class Imagine:
     n: int = 1
     draws: bool = True
 
-    def __call__(
-        self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Mediated:
-        return Mediated.of(self.mode.imagine(context, self.n, generator))
+    def __call__(self, context: SessionContext, samples: Sequence[SpatialSample], seed: int) -> Imagined:
+        return self.mode.imagine(context, self.n, seed)
 
 
 @dataclass(frozen=True)
@@ -101,22 +62,29 @@ class Free:
     max_images: int
     draws: bool = True
 
-    def __call__(
-        self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Mediated:
-        found = Mediated.of(self.mode.imagine(context, self.n, generator))
+    def __call__(self, context: SessionContext, samples: Sequence[SpatialSample], seed: int) -> Imagined:
+        found = self.mode.imagine(context, self.n, seed)
         going = [row for row, images in enumerate(found.images) if images]
         for _ in range(self.max_images - 1):
             if not going:
                 break
-            waiting = found.context[going]
-            said, texts = waiting.generate_text(Role.ANSWER, generator, until=STOP, blocked=found.blocked)
+            assert isinstance(found.context, SessionContext)
+            said, texts = found.context[going].generate_text(Role.ANSWER, seed, until=STOP, blocked=found.blocked)
             again = [i for i, text in enumerate(texts) if self.mode.announces(text) and not said.is_open[i]]
             going = [going[i] for i in again]
             if going:
-                more = self.mode.announced(said[again], [texts[i] for i in again], generator)
-                found = found.extended(going, Mediated.of(more))
+                more = self.mode.announced(said[again], [texts[i] for i in again], seed)
+                found = continued(found, going, more)
         return found
+
+
+def continued(imagined: Imagined, which: Sequence[int], more: Imagined) -> Imagined:
+    """The rows ``which`` continued by those of ``more``."""
+    assert isinstance(imagined.context, SessionContext) and isinstance(more.context, SessionContext)
+    texts, images = list(imagined.texts), list(imagined.images)
+    for i, said, drawn in zip(which, more.texts, more.images, strict=True):
+        texts[i], images[i] = (*texts[i], *said), (*images[i], *drawn)
+    return Imagined(imagined.context.updated(which, more.context), tuple(texts), tuple(images), imagined.blocked)
 
 
 @dataclass(frozen=True)
@@ -128,10 +96,8 @@ class Given:
     source: Other
     draws: bool = False
 
-    def __call__(
-        self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Mediated:
-        return Mediated.of(self.mode.given(context, samples, [self.source(sample) for sample in samples]))
+    def __call__(self, context: SessionContext, samples: Sequence[SpatialSample], seed: int) -> Imagined:
+        return self.mode.given(context, samples, [self.source(sample) for sample in samples])
 
 
 @dataclass(frozen=True)
@@ -142,10 +108,8 @@ class Unseen:
     mode: Imagination
     draws: bool = False
 
-    def __call__(
-        self, context: SessionContext, samples: Sequence[SpatialSample], generator: torch.Generator
-    ) -> Mediated:
-        return Mediated.of(self.mode.unseen(context, samples))
+    def __call__(self, context: SessionContext, samples: Sequence[SpatialSample], seed: int) -> Imagined:
+        return self.mode.unseen(context, samples)
 
 
 def answers_unseen(imagination: ImaginationConfig) -> str | None:

@@ -1,247 +1,169 @@
-"""A session: batches of sequences that grow segment by segment in a KV cache, by what is given and by what the model makes.
+"""A session: a model at work on rows of its KV cache, by what is given (segments) and by what it makes (tokens, images).
 
-`Session.start` makes a `SessionContext`, the `ipt.imagination.base.Context` of real models. Contexts are immutable; an older
-one is a snapshot that shares memory with those that grew from it. Everything appended, whoever made it, takes the same way.
+What the rows hold, and how the model writes in them, is told by `ipt.inference.context.SessionContext`.
 
-Texts are laid out as in training. A text that the model writes keeps the cache that it was written with and is never tokenised
-again. What a row draws depends on the generator's seed, the row's name and how far it has grown, not on the rest of the batch.
+Shape suffixes: B rows, X tokens of all rows, V vocabulary, L tokens of an image, D numbers per token.
 """
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipt.common.images import encode_image
-from ipt.common.seeding import Name, derived_seed
-from ipt.inference.decoding import OpenText, Sampler, contains
-from ipt.inference.rows import Held
-from ipt.inference.runner import Runner
+from ipt.common.errors import UserError
+from ipt.flow.guidance import Guidance
+from ipt.flow.schedule import schedule
+from ipt.inference.decoding import Deadline
 from ipt.inference.settings import TextSettings
-from ipt.samples.sample import SampleImage
-from ipt.sequence.batch import Grid
-from ipt.sequence.pictures import Size
-from ipt.sequence.segments import Kind, Segment, TokenIds
-from ipt.sequence.spans import Role
+from ipt.model.cache import Context, KVCache, extend
+from ipt.model.codec import LatentCodec
+from ipt.model.sampling import sample_latents
+from ipt.model.unified import UnifiedModel
+from ipt.sequence.batch import Grid, lay_out, token_runs
+from ipt.sequence.pictures import Picture
+from ipt.sequence.segments import Kind, Segment, TokenIds, with_latents
+from ipt.sequence.spans import Mode, Role
 from ipt.sequence.tokenizer import Tokenizer
-from ipt.sequence.transforms import to_image
+from ipt.sequence.transforms import normalised, unpatchify
 
 
-@dataclass(frozen=True)
-class Row:
-    """One sequence: its name in random streams, the task of its sample, the segments in its cache, the text that it has not
-    closed yet, and how many tokens of text the model has written in it."""
-
-    name: tuple[Name, ...]
-    task: str
-    segments: tuple[Segment, ...] = ()
-    text: OpenText | None = None
-    text_tokens: int = 0
-
-
-@dataclass(frozen=True)
 class Session:
-    """A model at work, its tokenizer, and how it writes."""
+    """A model with its codec and tokenizer, the cache that it fills, how it writes (``text``) and how it draws: ``guidance`` and
+    ``times`` (`ipt.flow.schedule`). ``deadline`` is checked at every step of both.
+    """
 
-    runner: Runner
-    tokenizer: Tokenizer
-    text: TextSettings
+    def __init__(
+        self,
+        model: UnifiedModel,
+        codec: LatentCodec | None,
+        tokenizer: Tokenizer,
+        text: TextSettings,
+        guidance: Guidance | None = None,
+        times: Tensor | None = None,
+    ) -> None:
+        self.model, self.codec, self.tokenizer, self.text, self.guidance = model, codec, tokenizer, text, guidance
+        self.times = schedule(25) if times is None else times
+        self.geometry, self.special = model.config.geometry, tokenizer.special
+        self.like = model.decoder.embed_tokens.weight.detach()[:0]
+        self.cache = KVCache(model.config.decoder, self.like)
+        self.deadline = Deadline()
 
-    def start(self, names: Iterable[tuple[Name, ...]], tasks: Iterable[str]) -> SessionContext:
-        """Empty rows. A row's name is that of its random streams: rows of equal names draw alike."""
-        made = tuple(Row(name, task) for name, task in zip(names, tasks, strict=True))
-        return SessionContext(self, made, self.runner.rows.empty(len(made)))
-
-
-@dataclass(frozen=True)
-class SessionContext:
-    """Rows at one moment; see `ipt.imagination.base.Context`."""
-
-    session: Session
-    rows: tuple[Row, ...]
-    held: Held
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, which: Sequence[int]) -> SessionContext:
-        """The chosen rows."""
-        return SessionContext(self.session, tuple(self.rows[i] for i in which), self.held[which])
-
-    def updated(self, which: Sequence[int], part: SessionContext) -> SessionContext:
-        """The rows ``which`` replaced by those of ``part``: where only some rows have gone on."""
-        rows = list(self.rows)
-        for i, row in zip(which, part.rows, strict=True):
-            rows[i] = row
-        return SessionContext(self.session, tuple(rows), self.held.updated(which, part.held))
-
-    @property
-    def tasks(self) -> Sequence[str]:
-        return [row.task for row in self.rows]
-
-    @property
-    def is_open(self) -> list[bool]:
-        """For each row, whether its last text may go on."""
-        return [row.text is not None and not row.text.ended for row in self.rows]
-
-    def repeat(self, times: int) -> SessionContext:
-        copies = self[[i for i in range(len(self)) for _ in range(times)]]
-        named = (replace(row, name=(*row.name, i % times)) for i, row in enumerate(copies.rows))
-        return replace(copies, rows=tuple(named))
-
-    def append(self, segments: Sequence[Sequence[Segment]]) -> SessionContext:
-        if len(segments) != len(self):
-            raise ValueError(f"{len(segments)} lists of segments cannot be appended to {len(self)} rows")
-        closed = self.closed
-        encoded = self.session.runner.with_latents(segments)
-        held = self.session.runner.prefill(closed.held, encoded)
-        pairs = zip(closed.rows, encoded, strict=True)
-        return SessionContext(
-            self.session, tuple(replace(row, segments=(*row.segments, *new)) for row, new in pairs), held
-        )
-
-    def write_text(
-        self, texts: Sequence[str], following: str, role: Role, blocked: frozenset[Role] = frozenset()
-    ) -> SessionContext:
-        """Begin a text with given words and leave it open, as if the model had written them. ``following`` is what stood after
-        them in training: it decides how their end is cut into tokens."""
-        closed, tokenizer, texts_of = self.closed, self.session.tokenizer, []
-        for text in texts:
-            ids = tokenizer.encode(text + following)
-            ends = range(len(ids) + 1)
-            enough = bisect_left(ends, True, key=lambda n: tokenizer.decode(ids[:n]).startswith(text))
-            texts_of.append(
-                OpenText(role, blocked, (self.session.runner.special.bos, *ids[:enough]), tuple(ids[:enough]))
-            )
-        return replace(closed, rows=tuple(replace(r, text=t) for r, t in zip(closed.rows, texts_of, strict=True)))
-
-    @cached_property
-    def settled(self) -> SessionContext:
-        """With the texts that have ended in the cache whole."""
-        return self._close([i for i, row in enumerate(self.rows) if row.text is not None and row.text.ended])
-
-    @cached_property
-    def closed(self) -> SessionContext:
-        """With all texts in the cache whole; those that were open end here."""
-        return self._close([i for i, row in enumerate(self.rows) if row.text is not None])
-
-    def _close(self, which: Sequence[int]) -> SessionContext:
+    def prefill(self, context: Context, samples: Sequence[Sequence[Segment]]) -> Context:
+        """Append ``samples[i]`` to row i, where it has any token."""
+        which = [i for i, segments in enumerate(samples) if any(not s.dropped for s in segments)]
         if not which:
-            return self
-        held, rows, eos = self.held, list(self.rows), self.session.runner.special.eos
-        texts = {i: text if text.ended else text.end(eos) for i in which if (text := rows[i].text) is not None}
-        for role, blocked in dict.fromkeys((text.role, text.blocked) for text in texts.values()):
-            same = [i for i, text in texts.items() if (text.role, text.blocked) == (role, blocked)]
-            held, _ = self.session.runner.feed(held, same, [texts[i].waiting for i in same], role, blocked)
-        for i, text in texts.items():
-            ids = TokenIds(torch.tensor(text.ids, dtype=torch.long))
-            segment = Segment(Kind.TEXT, ids, text.role, blocked=text.blocked)
-            rows[i] = replace(rows[i], segments=(*rows[i].segments, segment), text=None)
-        return SessionContext(self.session, tuple(rows), held)
+            return context
+        part = context[which]
+        batch = lay_out([samples[i] for i in which], self.special, self.geometry, part.positions).to(self.like.device)
+        _, part = extend(self.model, batch, self.cache, part, logits=False)
+        return context.updated(which, part)
 
-    def generate_text(
-        self, role: Role, generator: torch.Generator, until: str = "", blocked: frozenset[Role] = frozenset()
-    ) -> tuple[SessionContext, list[str]]:
-        """A row stops at ``until``, at the end that the model sets, or after ``max_tokens``, which ends its text, too."""
-        session, start = self.session, self.settled
-        eos, tokenizer = session.runner.special.eos, session.tokenizer
-        texts = [row.text or OpenText(role, blocked, (session.runner.special.bos,)) for row in start.rows]
-        named = zip(start.rows, start.held.context.lengths, strict=True)
-        sampler = Sampler(
-            session.text.temperature,
-            generator.initial_seed(),
-            [(*row.name, "text", length) for row, length in named],
+    def feed(
+        self,
+        context: Context,
+        which: Sequence[int],
+        runs: Sequence[Sequence[int]],
+        role: Role,
+        blocked: frozenset[Role],
+    ) -> tuple[Context, Tensor]:
+        """Append a run of text tokens to each of the rows ``which``; the logits [B, V] after them."""
+        logits, part = self._run(context[which], runs, role, blocked, append=True)
+        return context.updated(which, part), logits[np.cumsum([len(run) for run in runs]) - 1]
+
+    def read(self, context: Context, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role]) -> Tensor:
+        """Logits [X, V] after each token of one run per row, which are not appended; rows may be snapshots and repeat."""
+        return self._run(context, runs, role, blocked, append=False)[0]
+
+    def _run(
+        self, context: Context, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role], append: bool
+    ) -> tuple[Tensor, Context]:
+        ids_X = torch.tensor([token for run in runs for token in run], device=self.like.device)
+        batch = token_runs(ids_X, [len(run) for run in runs], context.positions, self.geometry, role, blocked)
+        output, context = extend(self.model, batch, self.cache, context, append)
+        assert output.logits_CV is not None
+        return output.logits_CV.float(), context
+
+    def with_latents(self, samples: Sequence[Sequence[Segment]]) -> list[list[Segment]]:
+        """The same segments, the codec's pictures encoded; each picture once."""
+        pictures = {
+            s.payload: None
+            for segments in samples
+            for s in segments
+            if s.kind is Kind.VAE and isinstance(s.payload, Picture)
+        }
+        if not pictures:
+            return [list(segments) for segments in samples]
+        if self.codec is None:
+            raise UserError("the model was trained without a codec, it cannot see images through one")
+        encoded = self.codec.encode([normalised(picture.pixels()) for picture in pictures])
+        latents = {picture: latent.float().cpu() for picture, latent in zip(pictures, encoded, strict=True)}
+        return [with_latents(segments, latents.get) for segments in samples]
+
+    def draw(
+        self, context: Context, segments: Sequence[Sequence[Segment]], noise_BLD: Tensor, grid: Grid
+    ) -> list[Tensor]:
+        """An image [3, H, W] after each row, which holds ``segments[i]``; nothing is appended. The guidance branches are these
+        segments without the prompt's texts or without images, dropped as in training; equal ones are run once."""
+        if self.codec is None:
+            raise UserError("the model was trained without a codec, it cannot draw")
+        guidance = self.guidance
+        without_text = self._branch(segments, _is_prompt_text) if guidance and guidance.uses_text else None
+        without_images = self._branch(segments, _is_image) if guidance and guidance.uses_image else None
+        tokens_BLD = sample_latents(
+            self.model,
+            self.cache,
+            context,
+            noise_BLD.to(self.like.device),
+            grid,
+            self.times,
+            self.special,
+            guidance,
+            without_text,
+            without_images,
+            observe=lambda step, v, x: self.deadline.check(),
         )
-        as_ = _shared(texts)
-        held, before = start.held, [len(text.ids) for text in texts]
-        active = [i for i, text in enumerate(texts) if not until or until not in tokenizer.decode(text.ids)]
-        while active:
-            session.runner.deadline.check()
-            held, logits = session.runner.feed(held, active, [texts[i].waiting for i in active], *as_)
-            going = []
-            for i, token in zip(active, sampler(logits, active), strict=True):
-                texts[i] = texts[i].write(token, eos)
-                stopped = bool(until) and contains(tokenizer, texts[i].ids, until, 1)
-                if not texts[i].ended and not stopped and len(texts[i].ids) >= session.text.max_tokens:
-                    texts[i] = texts[i].end(eos)
-                if not texts[i].ended and not stopped:
-                    going.append(i)
-            active = going
-        rows = tuple(
-            replace(row, text=text, text_tokens=row.text_tokens + len(text.ids) - old)
-            for row, text, old in zip(start.rows, texts, before, strict=True)
-        )
-        return SessionContext(session, rows, held), [_head(tokenizer.decode(text.ids), until) for text in texts]
+        latents = unpatchify(tokens_BLD, grid, self.geometry.latent_patch)
+        return self.codec.decode(list(latents.cpu()))
 
-    def score_options(
-        self, options: Sequence[Sequence[str]], role: Role = Role.ANSWER, blocked: frozenset[Role] = frozenset()
-    ) -> list[list[float]]:
-        """Log-probabilities of each row's options as what it writes next: the continuation of its open text, or a text of its
-        own. What all options of a row end in is left out of the sum. All rows and options are read in one pass, and runs of
-        tokens that options share (all but the last token, for single letters) only once; nothing is appended.
-        """
-        start, encode, bos = self.settled, self.session.tokenizer.encode, self.session.runner.special.bos
-        runs: dict[tuple[int, tuple[int, ...]], int] = {}
-        wanted: list[list[tuple[int, int, list[int]]]] = []
-        for i, (row, texts) in enumerate(zip(start.rows, options, strict=True)):
-            lead = (bos,) if row.text is None else row.text.waiting
-            ids = _without_common_end([encode(text) for text in texts])
-            keys = [(i, (*lead, *option[:-1])) for option in ids]
-            numbers = [runs.setdefault(key, len(runs)) for key in keys]
-            wanted.append([(number, len(lead) - 1, option) for number, option in zip(numbers, ids, strict=True)])
-        as_ = _shared([row.text or OpenText(role, blocked, (bos,)) for row in start.rows])
-        logits = self.session.runner.read(start.held[[i for i, _ in runs]], [run for _, run in runs], *as_)
-        scores = torch.log_softmax(logits, dim=-1).cpu()
-        starts = np.cumsum([0, *(len(run) for _, run in runs)])
-        return [
-            [
-                sum(float(scores[starts[number] + lead + place, token]) for place, token in enumerate(option))
-                for number, lead, option in each
-            ]
-            for each in wanted
-        ]
-
-    def generate_image(self, rows: Sequence[int], size: Size, generator: torch.Generator) -> list[SampleImage]:
-        chosen, stride = self.closed[rows], self.session.runner.geometry.latent_stride
-        grid = size[1] // stride, size[0] // stride
-        noise_BLD = chosen._noise(chosen.held.context.lengths, grid, generator)
-        drawn = self.session.runner.draw(chosen.held, [row.segments for row in chosen.rows], noise_BLD, grid)
-        return [SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination") for pixels in drawn]
-
-    def _noise(self, lengths: Sequence[int], grid: Grid, generator: torch.Generator) -> Tensor:
-        """[B, L, D] each row's own."""
-        shape = grid[0] * grid[1], self.session.runner.geometry.latent_size
-        seeds = [
-            derived_seed(generator.initial_seed(), *row.name, "image", length)
-            for row, length in zip(self.rows, lengths, strict=True)
-        ]
-        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    def _branch(self, rows: Sequence[Sequence[Segment]], is_dropped: Callable[[Segment], bool]) -> Context:
+        numbers: dict[tuple[object, ...], int] = {}
+        branches: list[list[Segment]] = []
+        of_row = []
+        for segments in rows:
+            branch = [replace(s, dropped=True) if is_dropped(s) else s for s in segments]
+            key = tuple(map(_content, branch))
+            if key not in numbers:
+                numbers[key] = len(branches)
+                branches.append(branch)
+            of_row.append(numbers[key])
+        context = self.prefill(self.cache.empty(len(branches)), branches)
+        ends = tuple(sum(_advance(s) for s in branch) for branch in branches)  # a dropped image counts, also at the end
+        return replace(context, positions=ends)[of_row]
 
 
-def _head(text: str, until: str) -> str:
-    """``text`` up to and including ``until``: a token may hold more."""
-    before, found, _ = text.partition(until) if until else (text, "", "")
-    return before + found
+def _is_prompt_text(segment: Segment) -> bool:
+    return segment.kind is Kind.TEXT and segment.role in (Role.SYSTEM, Role.QUESTION)
 
 
-def _shared(texts: Sequence[OpenText]) -> tuple[Role, frozenset[Role]]:
-    """Role and blocked roles of texts that are written together."""
-    kinds = {(text.role, text.blocked) for text in texts}
-    if len(kinds) != 1:
-        raise ValueError(f"texts of different roles cannot be written in one batch: {sorted(map(str, kinds))}")
-    return kinds.pop()
+def _is_image(segment: Segment) -> bool:
+    return segment.kind is not Kind.TEXT
 
 
-def _without_common_end(options: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The ids without the longest end that all have in common; those of a single option stay whole."""
-    backwards = zip(*(reversed(ids) for ids in options), strict=False)
-    same = sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, backwards))
-    cut = 0 if len(options) == 1 else same
-    return [list(ids[: len(ids) - cut]) for ids in options]
+def _advance(segment: Segment) -> int:
+    """How far a segment moves the rope id."""
+    if isinstance(segment.payload, TokenIds):
+        return 0 if segment.dropped else len(segment.payload.ids) + 2
+    return int(segment.kind.mode is Mode.FULL)
+
+
+def _content(segment: Segment) -> object:
+    """Equal for texts of the same ids, and for the same image in memory."""
+    payload = segment.payload
+    same: object = id(payload if isinstance(payload, Picture) else getattr(payload, "values", None))
+    if isinstance(payload, TokenIds):
+        same = tuple(payload.ids.tolist())
+    return segment.kind, segment.role, segment.blocked, segment.dropped, same

@@ -25,7 +25,7 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.common.registry import Registry
 from ipt.sequence.spans import Ints, Mode, SpanTable
-from ipt.sequence.visibility import Sight, span_sight, tile_pairs, token_sight, visible
+from ipt.sequence.visibility import MaskFields, span_fields, tile_pairs, token_fields, visible
 
 
 class Attention(Protocol):
@@ -78,12 +78,12 @@ def to_device(values: np.ndarray[Any, Any], device: torch.device) -> Tensor:
     return torch.from_numpy(values).to(device, non_blocking=True)
 
 
-def sight_tensors(sight: Sight, device: torch.device) -> Sight:
-    """The same `Sight` as tensors."""
-    return Sight(*(to_device(np.ascontiguousarray(column), device) for column in sight))
+def mask_tensors(fields: MaskFields, device: torch.device) -> MaskFields:
+    """The same `MaskFields` as tensors."""
+    return MaskFields(*(to_device(np.ascontiguousarray(column), device) for column in fields))
 
 
-def additive_mask(query: Sight, key: Sight, dtype: torch.dtype) -> Tensor | None:
+def additive_mask(query: MaskFields, key: MaskFields, dtype: torch.dtype) -> Tensor | None:
     """[B, 1, Q, K] 0 where [B, Q] sees [B, K] and -inf elsewhere, or ``None`` where everything is seen."""
     seen = visible(query.at((slice(None), slice(None), None)), key.at((slice(None), None)))[:, None]
     if bool(seen.all()):
@@ -125,13 +125,13 @@ class SdpaAttention:
     def __init__(self, spans: SpanTable, like: Tensor, multiple: int = 1) -> None:
         self.groups = []
         groups = similar_lengths(spans.sample_lengths)
-        sight = token_sight(spans, spans.order)
+        fields = token_fields(spans, spans.order)
         tokens = []
         for samples in groups:
             rows = Rows(spans, samples)
-            query = sight.at(rows.index_BL)
+            query = fields.at(rows.index_BL)
             key = query._replace(sample=np.where(rows.valid_BL, query.sample, -1))
-            mask = additive_mask(sight_tensors(query, like.device), sight_tensors(key, like.device), like.dtype)
+            mask = additive_mask(mask_tensors(query, like.device), mask_tensors(key, like.device), like.dtype)
             self.groups.append((to_device(rows.index_BL, like.device), mask))
             tokens.append(np.where(rows.valid_BL, rows.index_BL, -1).ravel())
         flat = np.concatenate(tokens)
@@ -196,14 +196,16 @@ class FlexAttention:
         pairs[: len(counted), : len(counted)] = counted
         full = pairs == tile * tile
         # half the bytes for the tiles in which the kernel has to evaluate the rule; padding belongs to sample -1
-        sight = Sight(*(c if c.dtype == np.bool_ else c.astype(np.int32) for c in token_sight(spans, spans.order)))
-        padded = Sight(*(np.pad(column, (0, self.padding)) for column in sight))
+        fields = MaskFields(
+            *(c if c.dtype == np.bool_ else c.astype(np.int32) for c in token_fields(spans, spans.order))
+        )
+        padded = MaskFields(*(np.pad(column, (0, self.padding)) for column in fields))
         padded.sample[spans.num_tokens :] = -1
-        sample, index, span, open_, blocked, bits = sight_tensors(padded, like.device)
+        sample, index, span, open_, blocked, bits = mask_tensors(padded, like.device)
 
         def mask_mod(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            query = Sight(sample[q], index[q], span[q], open_[q], blocked[q], bits[q])
-            key = Sight(sample[k], index[k], span[k], open_[k], blocked[k], bits[k])
+            query = MaskFields(sample[q], index[q], span[q], open_[q], blocked[q], bits[q])
+            key = MaskFields(sample[k], index[k], span[k], open_[k], blocked[k], bits[k])
             allowed: Tensor = visible(query, key)
             return allowed
 
@@ -273,8 +275,8 @@ class FlashAttention:
         self, spans: SpanTable, like: Tensor, multiple: int = 1, kernel: Callable[..., Tensor] | None = None
     ) -> None:
         self.kernel = flash_kernel(like) if kernel is None else kernel
-        sight = span_sight(spans)
-        sees_PP = visible(sight.at((slice(None), None)), sight.at(None))
+        fields = span_fields(spans)
+        sees_PP = visible(fields.at((slice(None), None)), fields.at(None))
         place_S = np.argsort(spans.order)
         tokens = [place_S[start : start + length] for start, length in zip(spans.start, spans.length, strict=True)]
         self.calls, asked = [], []

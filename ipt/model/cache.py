@@ -1,9 +1,10 @@
 """KV cache: contexts that grow by appending segments, and attention of new tokens against them.
 
-A `KVCache` owns pre-allocated storage; a `Context` is a light handle that says how much of which rows is seen. Storage is
-append-only, so an older context is a snapshot that shares memory with the newer one, and reading through both is fine
-(guidance reads the context before the text through it). Appending to a snapshot whose rows have grown since would overwrite
-them: that is an error, and `KVCache.fork` copies the snapshot into free rows first.
+A `KVCache` owns the storage, which grows as needed; a `Context` is a light handle that says how much of which rows is seen.
+Storage is append-only, so an older context is a snapshot that shares memory with the newer one, and reading through both is
+fine (guidance reads the context before the text through it). A row is in use as long as a context holds its `RowLease`.
+Appending goes in place where a context is the only one to go on from where it stands, and to a copy of its row where the row
+has grown since, or stands there twice.
 
 Shape suffixes: A layers, R rows of storage, M slots per row, B rows of a context, L padded new tokens per row, T new tokens in
 the grouped order, N / K query / key heads, H numbers per head.
@@ -11,7 +12,7 @@ the grouped order, N / K query / key heads, H numbers per head.
 
 from __future__ import annotations
 
-import itertools
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,39 +20,55 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipt.model.attention import Rows, additive_mask, flash_kernel, one_mode, padded_sdpa, sight_tensors
+from ipt.model.attention import Rows, additive_mask, flash_kernel, mask_tensors, one_mode, padded_sdpa
 from ipt.model.config import DecoderConfig
 from ipt.model.unified import ModelOutput, UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.spans import Ints, Mode, SpanTable
-from ipt.sequence.visibility import Sight, token_sight
+from ipt.sequence.visibility import MaskFields, token_fields
+
+#: The storage grows by so many tokens per row, and by half of what there is.
+STEP = 128
+
+
+class RowLease:
+    """A row of the storage in use, for as long as this object lives."""
+
+    __slots__ = ("_free", "row")
+
+    def __init__(self, row: int, free: list[int]) -> None:
+        self.row, self._free = row, free
+
+    def __del__(self) -> None:
+        heapq.heappush(self._free, self.row)
 
 
 @dataclass(frozen=True)
 class Context:
-    """Of each of B rows: which row of the storage, how many slots of it are seen, the rope id of what comes next, and the stamp
-    by which the cache knows whether those slots still hold what this context saw."""
+    """Of each of B rows: the lease of its row of the storage, how many slots of that are seen, the rope id of what comes next."""
 
-    rows: tuple[int, ...]
+    leases: tuple[RowLease, ...]
     lengths: tuple[int, ...]
     positions: tuple[int, ...]
-    stamps: tuple[int, ...]
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return tuple(lease.row for lease in self.leases)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.leases)
 
     def __getitem__(self, which: Sequence[int]) -> Context:
-        """The chosen rows; a row may be chosen several times for reading."""
-        return Context(*(tuple(column[i] for i in which) for column in self.columns))
+        """The chosen rows; a row may be chosen several times."""
+        return Context(
+            tuple(self.leases[i] for i in which),
+            tuple(self.lengths[i] for i in which),
+            tuple(self.positions[i] for i in which),
+        )
 
     def __add__(self, other: Context) -> Context:
         """The rows of both, for one batched forward pass."""
-        return Context(*(mine + theirs for mine, theirs in zip(self.columns, other.columns, strict=True)))
-
-    @property
-    def columns(self) -> tuple[tuple[int, ...], ...]:
-        """The fields in their order."""
-        return self.rows, self.lengths, self.positions, self.stamps
+        return Context(self.leases + other.leases, self.lengths + other.lengths, self.positions + other.positions)
 
     def updated(self, which: Sequence[int], part: Context) -> Context:
         """The context with its rows ``which`` replaced by those of ``part``: where only some rows have gone on."""
@@ -60,94 +77,65 @@ class Context:
 
 
 class KVCache:
-    """Keys (after QK-norm and RoPE) and values of ``rows`` sequences of at most ``capacity`` tokens.
+    """Keys (after QK-norm and RoPE) and values of sequences of tokens. ``used``: slots in use per row."""
 
-    ``used``: slots in use per row. ``history``: for each row, the lengths at which contexts stand in it, with their stamps,
-    shortest first.
-    """
-
-    def __init__(self, config: DecoderConfig, rows: int, capacity: int, like: Tensor) -> None:
-        shape = (config.layers, rows, capacity, config.kv_heads, config.head_dim)
+    def __init__(self, config: DecoderConfig, like: Tensor) -> None:
+        shape = (config.layers, 0, 0, config.kv_heads, config.head_dim)
         self.keys_ARMKH = like.new_zeros(shape)
         self.values_ARMKH = like.new_zeros(shape)
-        self.bits_RM = np.zeros((rows, capacity), dtype=np.int64)
-        self.capacity = capacity
-        self._stamps = itertools.count()
-        self.used = [0] * rows
-        self.history: list[dict[int, int]] = [{0: next(self._stamps)} for _ in range(rows)]
+        self.bits_RM = np.zeros((0, 0), dtype=np.int64)
+        self.used: list[int] = []
+        self._free: list[int] = []
 
-    def grow(self, rows: int, capacity: int) -> None:
-        """Make room for at least so many rows and tokens. Contexts stay valid: they name rows, not memory."""
-        old_rows, old_capacity = self.bits_RM.shape
-        rows, capacity = max(rows, old_rows), max(capacity, old_capacity)
-        if (rows, capacity) == (old_rows, old_capacity):
-            return
-        filled = max(self.used, default=0)
+    @property
+    def capacity(self) -> int:
+        """Slots per row."""
+        return self.bits_RM.shape[1]
+
+    def empty(self, count: int) -> Context:
+        """``count`` empty rows."""
+        if (missing := count - len(self._free)) > 0:
+            old = len(self.used)
+            self._grow(old + missing, self.capacity)
+            for row in range(old, old + missing):
+                heapq.heappush(self._free, row)
+        leases = tuple(RowLease(heapq.heappop(self._free), self._free) for _ in range(count))
+        for lease in leases:
+            self.used[lease.row] = 0
+        return Context(leases, (0,) * count, (0,) * count)
+
+    def _grow(self, rows: int, capacity: int) -> None:
+        """Contexts stay valid: they name rows, not memory."""
+        (old_rows, old_capacity), filled = self.bits_RM.shape, max(self.used, default=0)
         for name in ("keys_ARMKH", "values_ARMKH"):
             old = getattr(self, name)
             new = old.new_zeros((old.shape[0], rows, capacity, *old.shape[3:]))
             new[:, :old_rows, :filled] = old[:, :, :filled]
             setattr(self, name, new)
         self.bits_RM = np.pad(self.bits_RM, ((0, rows - old_rows), (0, capacity - old_capacity)))
-        self.capacity = capacity
         self.used += [0] * (rows - old_rows)
-        self.history += [{0: next(self._stamps)} for _ in range(rows - old_rows)]
-
-    def empty(self, rows: Sequence[int] | None = None) -> Context:
-        """A fresh context on the given rows (all by default), whose earlier content is given up."""
-        chosen = tuple(range(len(self.history))) if rows is None else tuple(rows)
-        for row in chosen:
-            self.used[row], self.history[row] = 0, {0: next(self._stamps)}
-        zeros = (0,) * len(chosen)
-        return Context(chosen, zeros, zeros, tuple(self.history[row][0] for row in chosen))
-
-    def fork(self, context: Context, rows: Sequence[int]) -> Context:
-        """Copy a context into other ``rows``, given up for it, so that both can be appended to."""
-        self.check(context)
-        for row, source, length in zip(rows, context.rows, context.lengths, strict=True):
-            for storage in (self.keys_ARMKH, self.values_ARMKH):
-                storage[:, row, :length] = storage[:, source, :length]
-            self.bits_RM[row, :length] = self.bits_RM[source, :length]
-            self.used[row], self.history[row] = length, {length: next(self._stamps)}
-        stamps = tuple(self.history[row][length] for row, length in zip(rows, context.lengths, strict=True))
-        return Context(tuple(rows), context.lengths, context.positions, stamps)
-
-    def rewind(self, context: Context) -> Context:
-        """Give up what was appended to the rows of ``context`` after it, so that it can be appended to again."""
-        self.check(context)
-        for row, length in zip(context.rows, context.lengths, strict=True):
-            self.history[row] = {mark: stamp for mark, stamp in self.history[row].items() if mark <= length}
-            self.used[row] = length
-        return context
-
-    def check(self, context: Context) -> None:
-        """Raise ``ValueError`` where a row no longer holds what ``context`` saw."""
-        for row, length, stamp in zip(context.rows, context.lengths, context.stamps, strict=True):
-            if self.history[row].get(length) != stamp:
-                raise ValueError(
-                    f"row {row} no longer holds this context of {length} tokens: it was rewound or emptied since"
-                )
 
     def claim(self, context: Context, spans: SpanTable) -> Context:
-        """Claim slots for sample i of ``spans`` behind row i; the context that includes them.
-
-        Raises ``ValueError`` for a context that has been given up or overtaken, a row chosen twice, or a full row.
-        """
-        self.check(context)
-        if len(set(context.rows)) != len(context.rows):
-            raise ValueError(f"cannot append to rows {context.rows}: a row occurs twice")
+        """Claim slots for sample i of ``spans`` behind row i; the context that includes them."""
         lengths = tuple(old + int(new) for old, new in zip(context.lengths, spans.sample_lengths, strict=True))
-        for row, old, new in zip(context.rows, context.lengths, lengths, strict=True):
-            if self.used[row] != old:
-                raise ValueError(
-                    f"row {row} holds {self.used[row]} tokens, this context saw {old}: fork it, or rewind the row to it"
-                )
-            if new > self.capacity:
-                raise ValueError(f"row {row} would hold {new} tokens, its capacity is {self.capacity}")
-        stamps = tuple(next(self._stamps) for _ in lengths)
-        for row, new, stamp in zip(context.rows, lengths, stamps, strict=True):
-            self.used[row], self.history[row][new] = new, stamp
-        return Context(context.rows, lengths, tuple(int(position) for position in spans.next_positions), stamps)
+        if (longest := max(lengths, default=0)) > self.capacity:
+            self._grow(len(self.used), max(longest + STEP, self.capacity * 3 // 2))
+        leases = self._writable(context)
+        for lease, length in zip(leases, lengths, strict=True):
+            self.used[lease.row] = length
+        return Context(leases, lengths, tuple(int(position) for position in spans.next_positions))
+
+    def _writable(self, context: Context) -> tuple[RowLease, ...]:
+        """Rows with the same content that end where the context does, each once."""
+        rows, leases = context.rows, list(context.leases)
+        first = {row: i for i, row in reversed(list(enumerate(rows)))}
+        copied = [i for i, row in enumerate(rows) if first[row] != i or self.used[row] != context.lengths[i]]
+        for i, lease in zip(copied, self.empty(len(copied)).leases, strict=True):
+            for storage in (self.keys_ARMKH, self.values_ARMKH):
+                storage[:, lease.row, : context.lengths[i]] = storage[:, rows[i], : context.lengths[i]]
+            self.bits_RM[lease.row, : context.lengths[i]] = self.bits_RM[rows[i], : context.lengths[i]]
+            leases[i] = lease
+        return tuple(leases)
 
 
 class CachedAttention:
@@ -173,27 +161,25 @@ class CachedAttention:
             raise ValueError("noised images are not cached; use append=False")
         self.cache, self.append, self.kernel = cache, append, kernel
         device, new, lengths = like.device, spans.sample_lengths, np.array(context.lengths)
-        cache.check(context)
         self.context = cache.claim(context, spans) if append else context
-        rows, sight = Rows(spans), token_sight(spans, spans.order)
+        rows, fields = Rows(spans), token_fields(spans, spans.order)
         self.index_BL, self.slot_T = (torch.from_numpy(x).to(device) for x in (rows.index_BL, rows.slot_T))
-        storage_row = np.array(context.rows)
+        storage_row = np.array(self.context.rows)
         contiguous = bool((np.diff(storage_row) == 1).all())
         self.rows = (
-            slice(context.rows[0], context.rows[-1] + 1) if contiguous else torch.from_numpy(storage_row).to(device)
+            slice(storage_row[0], storage_row[-1] + 1) if contiguous else torch.from_numpy(storage_row).to(device)
         )
-        place_T = spans.order - (np.cumsum(new) - new)[sight.sample]
         if append:
             self.seen = int((lengths + new).max())
-            column_T = lengths[sight.sample] + place_T
-            cache.bits_RM[storage_row[sight.sample], column_T] = sight.bits
-            self.target_T = torch.from_numpy(storage_row[sight.sample] * cache.capacity + column_T).to(device)
+            column_T = (lengths - (np.cumsum(new) - new))[fields.sample] + spans.order
+            cache.bits_RM[storage_row[fields.sample], column_T] = fields.bits
+            self.target_T = torch.from_numpy(storage_row[fields.sample] * cache.capacity + column_T).to(device)
         else:
             self.seen = int(lengths.max())
-            column_T = self.seen + place_T
-        key = _key_sight(cache.bits_RM[storage_row, : self.seen], lengths, sight, column_T)
+            column_T = self.seen + rows.slot_T % rows.index_BL.shape[1]  # where `_with_new` puts them
+        key = _key_fields(cache.bits_RM[storage_row, : self.seen], lengths, fields, column_T)
         if kernel is None:
-            query, key = (sight_tensors(x, device) for x in (sight.at(rows.index_BL), key))
+            query, key = (mask_tensors(x, device) for x in (fields.at(rows.index_BL), key))
             self.mask = additive_mask(query, key, like.dtype)
         else:
             self.causal = one_mode(spans) is Mode.CAUSAL
@@ -220,17 +206,17 @@ class CachedAttention:
         return torch.cat([storage_RMKH[self.rows, : self.seen], new_TKH[self.index_BL]], dim=1)
 
 
-def _key_sight(bits_BM: Ints, lengths_B: Ints, sight_T: Sight, column_T: Ints) -> Sight:
-    """`Sight` [B, M] of the keys: slots of the context, then the new tokens in their columns; sample -1 where there is none."""
+def _key_fields(bits_BM: Ints, lengths_B: Ints, fields_T: MaskFields, column_T: Ints) -> MaskFields:
+    """`MaskFields` [B, M] of the keys: slots of the context, then the new tokens in their columns; sample -1 for none."""
     width = max(bits_BM.shape[1], int(column_T.max()) + 1)
     index = np.full((len(lengths_B), width), -1)
     sample, span, bits = index.copy(), index.copy(), np.zeros_like(index)
     bits[:, : bits_BM.shape[1]] = bits_BM
     cached = np.arange(width) < lengths_B[:, None]
     sample[cached] = np.nonzero(cached)[0]
-    at = sight_T.sample, column_T
-    sample[at], index[at], span[at], bits[at] = sight_T.sample, sight_T.index, sight_T.span, sight_T.bits
-    return Sight(sample, index, span, span, bits, bits)
+    at = fields_T.sample, column_T
+    sample[at], index[at], span[at], bits[at] = fields_T.sample, fields_T.index, fields_T.span, fields_T.bits
+    return MaskFields(sample, index, span, span, bits, bits)
 
 
 @torch.no_grad()

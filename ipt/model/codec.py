@@ -13,7 +13,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from einops import rearrange
@@ -27,7 +27,6 @@ from ipt.model.keys import autoencoder_name, differences
 from ipt.model.weights import save_tensors
 from ipt.sequence.transforms import grid_of, patchify, unpatchify
 
-Posterior = Literal["mean", "sample"]
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
 PCA_FILE = "codec.safetensors"
 
@@ -38,7 +37,7 @@ class LatentCodec(Protocol):
     channels: int
     downsample: int
 
-    def encode(self, images: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
+    def encode(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Images [3, H, W] in [-1, 1] to scaled float32 latents [z, h, w]; sides must be multiples of ``downsample``."""
         ...
 
@@ -67,12 +66,11 @@ def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Tensor]) -> list[T
 
 
 class AutoencoderCodec:
-    """A KL autoencoder. ``posterior``: encode to its mean, or to a sample (as the BAGEL reference does), which then needs the
-    generator of `encode`."""
+    """A KL autoencoder; latents are means of its posterior (the BAGEL reference draws them from it), functions of the image that
+    can be cached."""
 
-    def __init__(self, vae: Any, posterior: Posterior = "mean") -> None:
+    def __init__(self, vae: Any) -> None:
         self.vae = vae.float().eval().requires_grad_(False)
-        self.posterior = posterior
         self.channels: int = vae.config.latent_channels
         self.downsample = 2 ** (len(vae.config.block_out_channels) - 1)
 
@@ -81,16 +79,10 @@ class AutoencoderCodec:
         return self
 
     @torch.no_grad()
-    def encode(self, images: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
-        if (self.posterior == "sample") != (generator is not None):
-            raise UserError(
-                f"posterior='{self.posterior}' and {'a' if generator else 'no'} generator do not go together"
-            )
-
+    def encode(self, images: Sequence[Tensor]) -> list[Tensor]:
         def run(images_BCHW: Tensor) -> Tensor:
             grid_of(images_BCHW, self.downsample)
-            posterior = self.vae.encode(images_BCHW.to(self.vae.device, torch.float32)).latent_dist
-            z = posterior.mode() if generator is None else posterior.sample(generator)
+            z = self.vae.encode(images_BCHW.to(self.vae.device, torch.float32)).latent_dist.mode()
             scaled: Tensor = self.vae.config.scaling_factor * (z - self.vae.config.shift_factor)
             return scaled
 
@@ -149,7 +141,7 @@ def build_autoencoder(
     )
 
 
-def load_flux_autoencoder(path: Path, posterior: Posterior = "mean") -> AutoencoderCodec:
+def load_flux_autoencoder(path: Path) -> AutoencoderCodec:
     """Read ``ae.safetensors`` in the FLUX layout; its sizes are read off the tensors, scale and shift from ``ae_config.json``
     beside it where there is one.
 
@@ -173,7 +165,7 @@ def load_flux_autoencoder(path: Path, posterior: Posterior = "mean") -> Autoenco
         tensor = tensors.pop(theirs).float()
         state[name] = tensor[..., 0, 0] if _is_pointwise(theirs) else tensor
     vae.load_state_dict(state, assign=True)
-    return AutoencoderCodec(vae, posterior)
+    return AutoencoderCodec(vae)
 
 
 class PatchPca:
@@ -206,7 +198,7 @@ class PatchPca:
         self.mean_P, self.basis_Pz = self.mean_P.to(device), self.basis_Pz.to(device)
         return self
 
-    def encode(self, images: Sequence[Tensor], generator: torch.Generator | None = None) -> list[Tensor]:
+    def encode(self, images: Sequence[Tensor]) -> list[Tensor]:
         latents = []
         for image in images:
             height, width = grid_of(image, self.downsample)
@@ -238,7 +230,7 @@ class PatchPca:
             return cls(handle.get_tensor("mean"), handle.get_tensor("basis"), metadata["scale"], metadata["patch"])
 
 
-def load_codec(folder: Path | str, posterior: Posterior = "mean") -> LatentCodec:
+def load_codec(folder: Path | str) -> LatentCodec:
     """The codec in a model folder: our ``codec.safetensors``, FLUX's ``ae.safetensors``, or a diffusers VAE folder.
 
     Raises ``FileNotFoundError`` where there is none.
@@ -247,25 +239,20 @@ def load_codec(folder: Path | str, posterior: Posterior = "mean") -> LatentCodec
     if (folder / PCA_FILE).is_file():
         return PatchPca.load(folder / PCA_FILE)
     if (folder / "ae.safetensors").is_file():
-        return load_flux_autoencoder(folder / "ae.safetensors", posterior)
+        return load_flux_autoencoder(folder / "ae.safetensors")
     for candidate in (folder, folder / "vae"):
         config = candidate / "config.json"
         if config.is_file() and read_json(config).get("_class_name") == "AutoencoderKL":
             from diffusers import AutoencoderKL
 
             vae = AutoencoderKL.from_pretrained(candidate, use_safetensors=True, local_files_only=True)
-            return AutoencoderCodec(vae, posterior)
+            return AutoencoderCodec(vae)
     raise MissingFile(f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL")
 
 
 def codec_digest(codec: LatentCodec) -> str:
-    """Hex SHA-256 of all numbers a codec computes with, whatever file they came from: it names the latents of a cache.
-
-    Raises ``ValueError`` for a codec that samples, whose latents are not a function of the image.
-    """
+    """Hex SHA-256 of all numbers a codec computes with, whatever file they came from: it names the latents of a cache."""
     if isinstance(codec, AutoencoderCodec):
-        if codec.posterior != "mean":
-            raise UserError(f"latents are cached for posterior='mean' only, not for '{codec.posterior}'")
         tensors = codec.vae.state_dict()
         numbers = [codec.vae.config.scaling_factor, codec.vae.config.shift_factor]
     elif isinstance(codec, PatchPca):

@@ -1,8 +1,8 @@
 """The Mixture-of-Transformers decoder: Qwen2.5 with QK-norm, two experts per layer, one attention over all tokens.
 
 Tokens are grouped by expert once per forward pass and stay in two tensors, so that every projection, norm and MLP runs on a
-contiguous slice. RoPE is computed and applied in float32 whatever the compute dtype (``spec/bagel.md`` section 8.6: rounded
-frequencies turn the phase by more than a radian at position 1000).
+contiguous slice. RoPE is computed and applied in float32 whatever the compute dtype (frequencies rounded
+to bfloat16 turn the phase by more than a radian at position 1000).
 
 An expert without tokens still runs while gradients are recorded: its parameters then receive zero gradients instead of none,
 so every rank of a distributed run takes part in the same collectives whatever its pack holds.

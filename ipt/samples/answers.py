@@ -5,7 +5,7 @@ The rules are those of the paper's released evaluation, in its order: an answer 
 They are conservative, since a scorer that searches reasoning for letters counts guesses as answers: an earlier published one
 that did raised a score of 47.75 to 99.73. Ours differ from the published ones where those read what nobody said: an article as
 option A ("the answer is a lamp"), the first letter of a word ("Answer: Both"), a part of a word that equals an option, and an
-option from a list that goes through all of them.
+option from a list that goes through all of them. They also read letters that are introduced ("the answer is option B").
 """
 
 from __future__ import annotations
@@ -30,6 +30,17 @@ BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 LETTER = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 LETTERED = re.compile(r"[\s*(\[]*([A-Za-z])\s*(?:[).:\]]|-\s)")
 CAPITAL = re.compile(r"[\s*(\[]*([A-Z])(?:\*|\s(?!(?:or|and|nor)\b)|,\s(?![A-Z]\b))")
+MARKS = r"[ \t*_(\[\"':#-]{0,8}"
+INTRODUCED = re.compile(
+    rf"{MARKS}(?:the )?(?:option|choice|letter)\b{MARKS}([A-Za-z])(?![A-Za-z0-9'])"
+    r"(?!\W{1,8}(?:or|and|nor)\b)(?!\s?[,/]\s?(?-i:[A-Z])\b)",
+    re.IGNORECASE,
+)
+PUNCTUATED = re.compile(r"[*_\"')\]]{0,4}(?:[).:,\]]| - )")
+CONFIRMED = re.compile(
+    rf"^{MARKS}(?:option|choice)\b{MARKS}([A-Za-z])[*_)\]\"']{{0,8}} is (?:the )?(?:correct|right|best)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 LISTED = re.compile(r"^[\s*(\[-]*([A-Za-z])[).:\]](?=\s)", re.MULTILINE)
 OTHERS = re.compile(r" (?:or|and|nor)\b")
 ARTICLE = re.compile(r"^(?:a|an|the) ")
@@ -68,12 +79,19 @@ class Options:
         if (found := self.lettered(LETTER.fullmatch(phrase))) is not None:
             return found
         words = normalized(phrase)
-        return self.words.index(words) if self.words.count(words) == 1 else None
+        if self.words.count(words) == 1:
+            return self.words.index(words)
+        introduced = INTRODUCED.match(phrase)
+        return self.lettered(introduced) if introduced and not normalized(phrase[introduced.end() :]) else None
 
     def named(self, phrase: str) -> int | None:
-        """The option that ``phrase`` is, or whose letter it begins with as lists do."""
-        found = self.exact(phrase)
-        return self.lettered(LETTERED.match(phrase)) if found is None else found
+        """The option that ``phrase`` is, or whose letter it begins with as lists do ("B) a sofa", "option B: a sofa")."""
+        if (found := self.exact(phrase)) is not None:
+            return found
+        introduced = INTRODUCED.match(phrase)
+        if introduced and PUNCTUATED.match(phrase, introduced.end()):
+            return self.lettered(introduced)
+        return self.lettered(LETTERED.match(phrase))
 
     def declared(self, phrase: str) -> int | None:
         """The option that a declaration goes on with; more words may follow it."""
@@ -83,7 +101,7 @@ class Options:
         longest = max((choice for choice in self.words if words.startswith(choice + " ")), key=len, default="")
         if longest and self.words.count(longest) == 1 and not OTHERS.match(words[len(longest) :]):
             return self.words.index(longest)
-        return self.lettered(CAPITAL.match(phrase))
+        return self.lettered(INTRODUCED.match(phrase) or CAPITAL.match(phrase))
 
 
 def untagged(text: str, options: Options) -> int | None:
@@ -97,6 +115,8 @@ def readings(text: str, options: Options) -> Iterator[int | None]:
         yield from (options.named(match[1]) for match in pattern.finditer(text))
     declarations = [match[1] for match in DECLARED.finditer(text)]
     yield from map(options.declared, reversed(declarations))
+    confirmed = {options.lettered(match) for match in CONFIRMED.finditer(text)}
+    yield confirmed.pop() if len(confirmed) == 1 else None
     goes_through_options = len({match[1].upper() for match in LISTED.finditer(text)}) > 1
     if not goes_through_options:
         yield options.lettered(LISTED.match(text))

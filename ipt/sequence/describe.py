@@ -12,7 +12,7 @@ from ipt.sequence.segments import Kind, Segment, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Ints, Loss, SpanTable
 from ipt.sequence.tokenizer import Tokenizer
-from ipt.sequence.visibility import span_sight, token_sight, visible
+from ipt.sequence.visibility import span_fields, token_fields, visible
 
 COLOURS = {Kind.TEXT: "#4c78a8", Kind.VIT: "#54a24b", Kind.VAE: "#f58518", Kind.VAE_NOISED: "#b279a2"}
 CELLS = 14
@@ -49,8 +49,8 @@ def content(segment: Segment, tokenizer: Tokenizer, geometry: Geometry) -> str:
 
 def attended(table: SpanTable) -> list[str]:
     """Per span, the other spans that all of its tokens attend to: ``0-3, 5``; ``-`` for none."""
-    sight = span_sight(table)
-    sees = visible(sight.at((slice(None), None)), sight.at(None)) & ~np.eye(len(table), dtype=bool)
+    fields = span_fields(table)
+    sees = visible(fields.at((slice(None), None)), fields.at(None)) & ~np.eye(len(table), dtype=bool)
     return [ranges(np.flatnonzero(row)) for row in sees]
 
 
@@ -82,10 +82,10 @@ def draw_mask(segments: Sequence[Segment], tokenizer: Tokenizer, geometry: Geome
     kept = [segment for segment in segments if not segment.dropped]
     table = lay_out([segments], tokenizer.special, geometry).spans
     chosen = shortened(table)
-    sight, span_of = token_sight(table, chosen), table.span_of[chosen]
+    fields, span_of = token_fields(table, chosen), table.span_of[chosen]
     kinds = list(COLOURS)
     key_kind = np.array([kinds.index(kept[span].kind) + 1 for span in span_of])
-    image = np.where(visible(sight.at((slice(None), None)), sight.at(None)), key_kind, 0)
+    image = np.where(visible(fields.at((slice(None), None)), fields.at(None)), key_kind, 0)
     edges = np.flatnonzero(np.diff(span_of, prepend=-1, append=-1)) - 0.5
     centres = (edges[:-1] + edges[1:]) / 2
     names = [f"{i}  {s.role.name.lower()} {s.kind.name.lower()}" for i, s in enumerate(kept)]

@@ -3,7 +3,7 @@
 A span is what one segment becomes: ``bos ids eos`` for text, ``image_start tokens image_end`` for an image. Attention masks
 (`visibility`), rope ids, expert routing, loss positions and FLOP counts are all functions of this table.
 
-Rules (BAGEL, ``spec/bagel.md`` section 2):
+Rules (the BAGEL reference, ``data/dataset_base.py``, ``pack_sequence``):
 
 - rope ids: a text of n tokens takes n consecutive ids; all tokens of an image share one id, and the next span continues
   one later, or at the same id after a noised image (its clean copy stands at the same place);

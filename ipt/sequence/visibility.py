@@ -24,7 +24,7 @@ from ipt.sequence.spans import Bools, Ints, Mode, SpanTable
 NOISED_BIT = 1 << 15
 
 
-class Sight(NamedTuple):
+class MaskFields(NamedTuple):
     """What the rule needs to know of queries or keys; arrays of one shape, numpy or torch.
 
     ``index``: packed position; ``open``: attends to all of its span; ``blocked`` / ``bits``: what a query must not see and
@@ -38,22 +38,22 @@ class Sight(NamedTuple):
     blocked: Any
     bits: Any
 
-    def at(self, item: Any) -> Sight:
+    def at(self, item: Any) -> MaskFields:
         """The same fields, indexed."""
-        return Sight(*(column[item] for column in self))
+        return MaskFields(*(column[item] for column in self))
 
 
-def visible(query: Sight, key: Sight) -> Any:
+def visible(query: MaskFields, key: MaskFields) -> Any:
     """The rule, elementwise (broadcasting): may ``query`` attend to ``key``?"""
     same_span = query.span == key.span
     in_reach = (key.index <= query.index) | (same_span & query.open)
     return (query.sample == key.sample) & in_reach & (same_span | ((query.blocked & key.bits) == 0))
 
 
-def span_sight(table: SpanTable) -> Sight:
-    """`Sight` of the P spans; a span stands where its first token does."""
+def span_fields(table: SpanTable) -> MaskFields:
+    """`MaskFields` of the P spans; a span stands where its first token does."""
     noised = np.where(table.mode == Mode.NOISED, NOISED_BIT, 0)
-    return Sight(
+    return MaskFields(
         sample=table.sample,
         index=table.start,
         span=np.arange(len(table)),
@@ -63,17 +63,17 @@ def span_sight(table: SpanTable) -> Sight:
     )
 
 
-def token_sight(table: SpanTable, order: Ints | None = None) -> Sight:
-    """`Sight` of the S tokens, in packed order or in ``order`` (packed positions)."""
+def token_fields(table: SpanTable, order: Ints | None = None) -> MaskFields:
+    """`MaskFields` of the S tokens, in packed order or in ``order`` (packed positions)."""
     order = np.arange(table.num_tokens) if order is None else order
-    spans = span_sight(table).at(table.span_of[order])
-    return Sight(spans.sample, order, spans.span, spans.open, spans.blocked, spans.bits)
+    spans = span_fields(table).at(table.span_of[order])
+    return MaskFields(spans.sample, order, spans.span, spans.open, spans.blocked, spans.bits)
 
 
 def dense_mask(table: SpanTable, order: Ints | None = None) -> Bools:
     """[S, S] row = query, column = key, in packed order or in ``order``. Quadratic: for tests and short sequences."""
-    sight = token_sight(table, order)
-    mask: Bools = visible(sight.at((slice(None), None)), sight.at(None))
+    fields = token_fields(table, order)
+    mask: Bools = visible(fields.at((slice(None), None)), fields.at(None))
     return mask
 
 
@@ -107,9 +107,9 @@ def tile_pairs(table: SpanTable, tile: int, grouped: bool = True) -> NDArray[np.
     edges = np.arange(0, table.num_tokens, tile)[:, None]
     overlap_TR = np.clip(np.minimum(edges + tile, pieces.end) - np.maximum(edges, pieces.end - pieces.length), 0, None)
     overlap_TR = overlap_TR.astype(np.float64)
-    sight = span_sight(table)
-    causal_P = ~sight.open
-    sees_PP = visible(sight.at((slice(None), None)), sight.at(None))
+    fields = span_fields(table)
+    causal_P = ~fields.open
+    sees_PP = visible(fields.at((slice(None), None)), fields.at(None))
     sees_PP[causal_P, causal_P] = False
     sees_RR = sees_PP[pieces.span[:, None], pieces.span[None]]
     pairs_TT = overlap_TR @ sees_RR.astype(np.float64) @ overlap_TR.T

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ipt.common.images import decode_image, open_image
-from ipt.evaluation.quality.pictures import resized
+from ipt.evaluation.quality.pictures import of_other_scenes, resized
+from ipt.evaluation.quality.similarity import decibels
 from ipt.inference.prediction import Run
 from ipt.samples.sample import SampleImage
 
@@ -24,7 +25,7 @@ SIDE, GAP = 96, 6
 class PictureScores:
     """Means over the imagined pictures of a run. ``own``, ``mean``, ``other``: PSNR in dB of the imagined picture, of the mean
     training picture, and of another scene's truth, all against the truth. ``closer``: share of pictures that are nearer to their
-    own truth than to another one's; ``found``: share whose own truth is the nearest of 20."""
+    own truth than to that of another scene; ``found``: share whose own truth is the nearest of 20, 19 of other scenes."""
 
     own: float
     mean: float
@@ -39,7 +40,7 @@ class PictureScores:
             "imagined",
             "mean picture",
             "another scene's truth",
-            "nearer to own truth than to another's",
+            "nearer to own truth than to another scene's",
             f"own truth nearest of {CANDIDATES}",
             "pictures",
         ]
@@ -52,25 +53,24 @@ class PictureScores:
 def picture_scores(
     run: Run, truth: Mapping[str, SampleImage], mean: NDArray[Any] | None, rng: np.random.Generator
 ) -> PictureScores:
-    """The scores of a run that drew pictures; ``truth`` by sample id. Other truths are drawn by ``rng``."""
+    """The scores of a run that drew pictures; ``truth`` by sample id. Truths of other scenes are drawn by ``rng``; ``UserError``
+    where there are not enough."""
     drawn = [prediction for prediction in run.predictions if prediction.images]
     imagined = np.stack([decode_image(run.folder / p.images[0]) for p in drawn]).astype(np.float64)
     size = imagined.shape[2], imagined.shape[1]  # a dataset's pictures may be larger than those that are drawn
     own = np.stack([resized(truth[p.sample_id].pixels(), size) for p in drawn]).astype(np.float64)
-    count = len(drawn)
-    offsets = 1 + rng.permutation(count - 1)[: CANDIDATES - 1]
-    others = [(np.arange(count) + offset) % count for offset in offsets]
+    others = of_other_scenes([p.scene for p in drawn], CANDIDATES - 1, rng)
     if mean is not None:
         mean = resized(np.rint(mean).astype(np.uint8), size).astype(np.float64)
     right = errors(imagined, own)
     wrong = np.stack([errors(imagined, own[other]) for other in others])
     return PictureScores(
-        own=psnr(right),
-        mean=float("nan") if mean is None else psnr(errors(np.broadcast_to(mean, own.shape), own)),
-        other=psnr(errors(own[others[0]], own)),
+        own=float(decibels(right).mean()),
+        mean=float("nan") if mean is None else float(decibels(errors(np.broadcast_to(mean, own.shape), own)).mean()),
+        other=float(decibels(errors(own[others[0]], own)).mean()),
         closer=float((right < wrong[0]).mean()),
         found=float((right < wrong).all(0).mean()),
-        count=float(count),
+        count=float(len(drawn)),
     )
 
 
@@ -78,11 +78,6 @@ def errors(pictures: Picture, truth: Picture) -> NDArray[np.float64]:
     """Mean squared errors [B] of pictures [B, H, W, 3] in 0..255."""
     result: NDArray[np.float64] = np.square(pictures - truth).mean((1, 2, 3))
     return result
-
-
-def psnr(squared: NDArray[np.float64]) -> float:
-    """Mean PSNR in dB of mean squared errors."""
-    return float(np.mean(10 * np.log10(255**2 / np.maximum(squared, 1e-3))))
 
 
 def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:

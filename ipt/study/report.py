@@ -8,6 +8,7 @@ question (`ipt.evaluation.seeds`).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +33,10 @@ from ipt.study.settings import Study, make_study
 MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination")
 DRAWING = "imagination"
 COLUMNS = 10
+INTERVALS = (
+    "Brackets: 95 % from resampling seeds and scenes together, which covers too little with two or three seeds (about 80 % with "
+    "two that scatter by 3 points), then the t interval over seeds, which covers; with one seed, 95 % over scenes."
+)
 #: Differences of two modes of one training: what its own imagination gains, and whether answers read the picture.
 GAINS = (("imagination", "answer_only"), ("gt_imagination", "wrong_imagination"))
 
@@ -145,6 +150,8 @@ def task_report(findings: Findings, task: str, sheet_path: Path) -> tuple[str, d
         f"## {task.upper()}: {first.count} questions of {first.scenes} scenes of the {study.split} split",
         "",
         *blind(study, task, values),
+        INTERVALS,
+        "",
         table(["training", "seeds", *map(spaced, MODES), "own - answer only", "truth - wrong", ""], rows),
     ]
     rows, values["against_label_only"] = [], {}
@@ -190,7 +197,9 @@ def pictures(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict
         for run in findings.answers(task, arm, DRAWING, findings.seeds(task, arm)) if draws(study, arm) else []:
             rng = generator(0, "pictures", task)
             drawn = [run.folder / prediction.images[0] for prediction in run.predictions if prediction.images]
-            if len(drawn) > CANDIDATES and all(path.is_file() for path in drawn):  # archives may lack some
+            scenes = Counter(prediction.scene for prediction in run.predictions if prediction.images)
+            enough = len(drawn) - max(scenes.values(), default=0) >= CANDIDATES - 1
+            if enough and all(path.is_file() for path in drawn):  # archives may lack some
                 found.append(picture_scores(run, truth, mean, rng))
         if found:
             shown[arm] = findings.answers(task, arm, DRAWING, findings.seeds(task, arm)[:1])[0]
@@ -299,11 +308,12 @@ def spaced(mode: str) -> str:
 
 
 def cell(score: SeedScore | None, signed: bool = False) -> str:
-    """A score with its interval over seeds and scenes."""
+    """A score with its interval over seeds and scenes, and with that over seeds."""
     if score is None:
         return ""
     value = f"{100 * score.value:+.1f}" if signed else percent(score.value)
-    return f"{value} {span(score.both, signed)}" if score.both else value
+    intervals = [span(each, signed) for each in (score.both, score.seeds) if each is not None]
+    return " ".join([value, *intervals])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

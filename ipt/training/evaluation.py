@@ -1,6 +1,6 @@
 """Questions answered by the model in training: accuracy by mode, what it imagines, and whether its answers are collapsing.
 
-A model that is only trained to imagine may come to open an image whatever it is asked (``spec/ipt.md`` section 4: its
+A model that is only trained to imagine may come to open an image whatever it is asked (arXiv 2606.03988: its
 answer-only accuracy rises, then falls to 0). ``opened_image/answer_only`` is the share of answers that do so under the prompt
 that asks for none, ``unparseable/...`` the share of outputs that choose no option; both should stay at 0.
 """
@@ -16,14 +16,14 @@ from PIL import Image, ImageDraw
 
 from ipt.common.files import write_bytes, write_json
 from ipt.common.images import encode_image
+from ipt.inference.answering import Answered
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.config import InferConfig
-from ipt.inference.engine import Answered, Engine
+from ipt.inference.engine import Engine
 from ipt.inference.prediction import read_run
 from ipt.inference.run import answer_dataset
 from ipt.inference.settings import ModeSettings
 from ipt.model.unified import UnifiedModel
-from ipt.samples.prompts import IMAGE_START
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.training.config import TrainConfig
 from ipt.training.distributed import is_sharded, root_gathered
@@ -52,8 +52,8 @@ class Tally(NamedTuple):
 def tally(answers: Sequence[Answered]) -> Tally:
     """The counts of some answers; one that failed is neither right nor parseable."""
     made = [answered.prediction for answered in answers]
-    opened = [p.opened_image or any(IMAGE_START in text for text in (p.text, *p.thoughts)) for p in made]
-    return Tally(len(made), sum(p.correct for p in made), sum(p.answer is None for p in made), sum(opened))
+    opened, unparseable = sum(p.opened_image for p in made), sum(p.answer is None for p in made)
+    return Tally(len(made), sum(p.correct for p in made), unparseable, opened)
 
 
 class Evaluation:
@@ -82,7 +82,7 @@ class Evaluation:
         checkpoint = self.checkpoint(trainer.model)
         for mode in self.modes:
             with root_gathered(trainer.objective):
-                engine = Engine(checkpoint, mode, trainer.config.seed, self.batch_size)
+                engine = Engine(checkpoint, mode, trainer.config.seed, self.batch_size, sharded)
                 answers = list(engine.answer(list(own))) if own else []
             counts = tally(answers)
             found |= (counts if sharded else Tally(*map(int, world.sum(counts)))).shares(mode.name)

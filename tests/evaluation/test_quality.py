@@ -14,7 +14,7 @@ from ipt.common.images import RGB
 from ipt.evaluation.quality import judge as judging
 from ipt.evaluation.quality.judge import Quality, judge
 from ipt.evaluation.quality.labels import Labels, labels_of
-from ipt.evaluation.quality.pictures import mean_of_other_scenes, strangers
+from ipt.evaluation.quality.pictures import mean_of_other_scenes, of_other_scenes
 from ipt.evaluation.quality.probe import Probe, Readings, fit_probe
 from ipt.evaluation.quality.reading import count, objects, option, order, side
 from ipt.evaluation.settings import QualityConfig
@@ -95,8 +95,11 @@ def test_facts_of_each_task_become_labels() -> None:
 
 def test_references_are_of_other_scenes() -> None:
     scenes = ["a", "a", "b", "c", "c", "c"]
-    partners = strangers(scenes, np.random.default_rng(0))
-    assert all(scenes[other] != scene for scene, other in zip(scenes, partners, strict=True))
+    drawn = of_other_scenes(scenes, 3, np.random.default_rng(0))
+    assert all(scenes[other] != scene for row in drawn for scene, other in zip(scenes, row, strict=True))
+    assert all(len(set(column)) == 3 for column in drawn.T)
+    with pytest.raises(ValueError, match="'c' is compared with 4 pictures of other scenes, there are 3"):
+        of_other_scenes(scenes, 4, np.random.default_rng(0))
     pictures = [np.full((2, 2, 3), value, np.uint8) for value in (0, 30, 60, 90, 120, 150)]
     means = [int(mean[0, 0, 0]) for mean in mean_of_other_scenes(pictures, scenes)]
     assert means == [105, 105, 78, 30, 30, 30]

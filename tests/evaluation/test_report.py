@@ -22,7 +22,7 @@ from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import evaluate
 from ipt.evaluation.report import write_report
 from ipt.evaluation.report.choice import choose, flip, outcome, without_imagination
-from ipt.evaluation.report.figures import MAX_POINTS, training_curves
+from ipt.evaluation.report.figures import MAX_POINTS, compute, training_curves
 from ipt.evaluation.report.serve import HOST, make_server
 from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
@@ -188,6 +188,18 @@ def test_missing_data_and_different_questions_are_said(runs: list[Run], tmp_path
         write_report([folder, folder], tmp_path / "report")
     with pytest.raises(ValueError, match="no predictions in"):
         write_report([write_run(tmp_path / "empty", []).folder], tmp_path / "report")
+
+
+def test_p_values_of_one_page_are_one_family(tmp_path: Path) -> None:
+    """Comparisons on two datasets are shown together, so they are adjusted together."""
+    runs = []
+    for data, gains in (("one", 9), ("two", 12)):
+        for mode in ("answer_only", "imagination"):
+            made = [prediction(n, n >= gains or mode == "imagination", mode=mode) for n in range(40)]
+            runs.append(write_run(tmp_path / f"{data}-{mode}", made, data=data, data_sha256=data))
+    first, second = compute(runs, replace(LIKENESS, limit=0), 0).comparisons
+    assert (first.p_value, second.p_value) == pytest.approx((2 / 2**9, 2 / 2**12))
+    assert (first.adjusted, second.adjusted) == pytest.approx((2 / 2**9, 2 * 2 / 2**12))
 
 
 def test_training_curves_are_those_of_the_checkpoint(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from ipt.imagination.base import Imagination, Imagined
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.pictures import Size
@@ -54,7 +52,7 @@ class Recording:
         return replace(self, rows=tuple((*row, *new) for row, new in zip(self.rows, segments, strict=True)))
 
     def generate_text(
-        self, role: Role, generator: torch.Generator, until: str = "", blocked: frozenset[Role] = frozenset()
+        self, role: Role, seed: int, until: str = "", blocked: frozenset[Role] = frozenset()
     ) -> tuple[Recording, list[str]]:
         said = [texts[0] for texts in self.texts]
         stopped = [bool(until) and until in text for text in said]
@@ -68,7 +66,7 @@ class Recording:
         rest = [texts if stop else texts[1:] for texts, stop in zip(self.texts, stopped, strict=True)]
         return replace(self, rows=tuple(rows), texts=tuple(rest), open=tuple(stopped)), heads
 
-    def generate_image(self, rows: Sequence[int], size: Size, generator: torch.Generator) -> list[SampleImage]:
+    def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
         assert len(set(rows)) == len(rows)
         return [self.draw(row, size) for row in rows]
 
@@ -77,10 +75,9 @@ def at_inference(
     mode: Imagination, samples: Sequence[SpatialSample], draw: Callable[[int, Size], SampleImage], n: int = 1
 ) -> tuple[list[list[Segment]], Imagined]:
     """What inference has in its contexts at the end, where the model writes what it was trained to write."""
-    generator = torch.Generator()
     scripts = [trained_texts(mode, sample) for sample in samples]
-    imagined = mode.imagine(Recording.of(mode, samples, scripts, draw), n, generator)
-    final, _ = imagined.context.generate_text(Role.ANSWER, generator, blocked=imagined.blocked)
+    imagined = mode.imagine(Recording.of(mode, samples, scripts, draw), n, 0)
+    final, _ = imagined.context.generate_text(Role.ANSWER, 0, blocked=imagined.blocked)
     assert isinstance(final, Recording)
     return [list(row) for row in final.rows], imagined
 

@@ -82,8 +82,8 @@ def packed_logits(sample: Sequence[Segment], others: Sequence[Sequence[Segment]]
 @torch.no_grad()
 def cached_logits(row: Sequence[Segment]) -> Tensor:
     """The same through a KV cache: segments are appended one by one, the last text token by token."""
-    cache = KVCache(model().config.decoder, 1, 1024, torch.empty(0))
-    context = cache.empty()
+    cache = KVCache(model().config.decoder, torch.empty(0))
+    context = cache.empty(1)
     for segment in row[:-1]:
         batch = lay_out([[segment]], TOKENS, GEOMETRY, context.positions).encoded(codec().encode)
         _, context = extend(model(), batch, cache, context)
@@ -130,7 +130,7 @@ def test_training_logits_are_inference_logits_whatever_the_answer_sees(
     torch.testing.assert_close(training, cached_logits(rows[0]), **CLOSE)
     start = Recording.of(made, [sample], [trained_texts(made, sample)[1:]], lambda row, size: image)
     given = made.given(start, [sample], [replace(sample, imagination=image)])
-    final, _ = given.context.generate_text(rows[0][-1].role, torch.Generator(), blocked=given.blocked)
+    final, _ = given.context.generate_text(rows[0][-1].role, 0, blocked=given.blocked)
     torch.testing.assert_close(training, cached_logits(final.rows[0]), **CLOSE)  # type: ignore[attr-defined]
 
 

@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 
 from ipt.imagination.modes.ipt import Ipt
-from ipt.inference.answering import Outcome, combined
-from ipt.inference.engine import Answered, Engine, make_guidance
+from ipt.inference.answering import Answered, chosen
+from ipt.inference.context import SessionContext
+from ipt.inference.engine import Engine, make_guidance
 from ipt.inference.plans import make_plan
-from ipt.inference.prediction import MODES, Prediction, without_seconds
-from ipt.inference.session import SessionContext
+from ipt.inference.prediction import MODES, Prediction, about, without_seconds
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.batch import PackedBatch
 from ipt.sequence.settings import GuidanceDropout
 from ipt.sequence.spans import Role
 from tests.imagination.examples import noise_picture
@@ -77,7 +78,7 @@ class Injected(Ipt):
 
     truth_of: dict[str, SpatialSample]
 
-    def imagine(self, context: Any, n: int, generator: torch.Generator) -> Any:
+    def imagine(self, context: Any, n: int, seed: int) -> Any:
         assert isinstance(context, SessionContext)
         rows = context.repeat(n)
         said = rows.append([self._at_inference([self.announcement("look")])] * len(rows))
@@ -132,8 +133,8 @@ def test_several_imaginations_vote() -> None:
     assert several.prediction.text_tokens == 3 * one.prediction.text_tokens
 
 
-def outcome(answer: int | None, *probabilities: float) -> Outcome:
-    return Outcome(answer, probabilities, "", (), (), 0)
+def outcome(answer: int | None, *probabilities: float) -> Prediction:
+    return replace(about(toy.sample(0), "imagination"), answer=answer, probabilities=probabilities)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +148,8 @@ def outcome(answer: int | None, *probabilities: float) -> Outcome:
         ([outcome(None, 0.2, 0.8)], None, None),
     ],
 )
-def test_votes_and_mean_probabilities(outcomes: list[Outcome], vote: int | None, mean: int | None) -> None:
-    assert (combined(outcomes, "vote"), combined(outcomes, "mean")) == (vote, mean)
+def test_votes_and_mean_probabilities(outcomes: list[Prediction], vote: int | None, mean: int | None) -> None:
+    assert (chosen(outcomes, "vote"), chosen(outcomes, "mean")) == (vote, mean)
 
 
 def broken(number: int, what: str) -> SpatialSample:
@@ -183,6 +184,39 @@ def test_a_bad_sample_is_an_error_of_its_own() -> None:
         assert re.match(message, prediction.error), prediction.error
 
 
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, most: int) -> list[int]:
+    """Forward passes of more than ``most`` rows raise; the rows of each pass, as they come."""
+    rows: list[int] = []
+    original = toy.model().forward
+
+    def forward(batch: PackedBatch, *rest: Any, **more: Any) -> Any:
+        rows.append(batch.spans.num_samples)
+        if rows[-1] > most:
+            raise error
+        return original(batch, *rest, **more)
+
+    monkeypatch.setattr(toy.model(), "forward", forward)
+    return rows
+
+
+def test_a_fault_of_the_program_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of shapes is not a bad sample: it must not become wrong answers."""
+    failing(monkeypatch, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 0)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        list(engine().answer(toy.SAMPLES))
+
+
+def test_a_batch_that_is_too_large_is_halved_where_the_process_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = by_id(list(engine("answer_only").answer(toy.SAMPLES)))
+    rows = failing(monkeypatch, torch.OutOfMemoryError("full"), 1)
+    assert_same(by_id(list(engine("answer_only").answer(toy.SAMPLES))), full)
+    assert rows[0] == 4 and 2 in rows
+    rows.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        list(Engine(toy.checkpoint(), settings("answer_only"), 3, 4, sharded=True).answer(toy.SAMPLES))
+    assert rows == [4], "no forward pass that other processes do not run"
+
+
 def test_an_answer_that_takes_too_long_is_an_error() -> None:
     answers = by_id(list(engine("imagination", max_seconds=1e-9).answer(toy.SAMPLES)))
     assert [p.error for p in answers.values()] == ["TimeLimit: no answer within 1e-09 seconds"] * 4
@@ -201,12 +235,12 @@ def test_a_free_answer_draws_as_often_as_it_likes_up_to_a_cap(most: int, monkeyp
     monkeypatch.setattr("ipt.inference.plans.STOP", "<never>")
     original = SessionContext.generate_text
 
-    def insisting(self: SessionContext, role: Role, generator: torch.Generator, until: str = "", **rest: Any) -> Any:
+    def insisting(self: SessionContext, role: Role, seed: int, until: str = "", **rest: Any) -> Any:
         """After its image, the model announces another one."""
         if until == "<never>":
-            context, _ = original(self, role, generator, "", **rest)
+            context, _ = original(self, role, seed, "", **rest)
             return context, ["<think>again</think><image_start>"] * len(self)
-        return original(self, role, generator, until, **rest)
+        return original(self, role, seed, until, **rest)
 
     monkeypatch.setattr(SessionContext, "generate_text", insisting)
     (insistent,) = engine("free", max_images=most).answer(toy.SAMPLES[:1])

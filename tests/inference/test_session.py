@@ -21,8 +21,8 @@ from ipt.imagination.mixture import make_mode
 from ipt.imagination.modes import modes
 from ipt.imagination.modes.ipt import Ipt
 from ipt.inference.answering import left_to_write
-from ipt.inference.runner import Runner
-from ipt.inference.session import Session, SessionContext
+from ipt.inference.context import SessionContext
+from ipt.inference.session import Session
 from ipt.inference.settings import TextSettings
 from ipt.samples.prompts import IMAGE_END, answer_text
 from ipt.samples.sample import SpatialSample
@@ -36,11 +36,11 @@ from tests.inference import toy
 SPECIAL = toy.tokenizer().special
 GUIDANCE = Guidance(3.0, 2.0, 0.2, 1.0, "text_channel")
 TIMES = schedule(5)
+SEED = 5
 
 
 def session(temperature: float = 0.0, guidance: Guidance | None = GUIDANCE, max_tokens: int = 40) -> Session:
-    runner = Runner(toy.model(), toy.codec(), SPECIAL, guidance, TIMES)
-    return Session(runner, toy.tokenizer(), TextSettings(max_tokens, temperature))
+    return Session(toy.model(), toy.codec(), toy.tokenizer(), TextSettings(max_tokens, temperature), guidance, TIMES)
 
 
 def mode(name: str) -> Imagination:
@@ -48,12 +48,8 @@ def mode(name: str) -> Imagination:
 
 
 def prompted(made: Imagination, samples: Sequence[SpatialSample], at: Session | None = None) -> SessionContext:
-    empty = (at or session()).start([(sample.id,) for sample in samples], [sample.task for sample in samples])
-    return empty.append([made.prompt(sample) for sample in samples])
-
-
-def seeded(seed: int = 5) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+    names, tasks = [(sample.id,) for sample in samples], [sample.task for sample in samples]
+    return SessionContext.start(at or session(), names, tasks).append([made.prompt(sample) for sample in samples])
 
 
 @torch.no_grad()
@@ -76,7 +72,7 @@ def test_options_score_as_training_computes_them(name: str) -> None:
     if made.mediates:
         imagined = made.given(waiting, [truth], [truth])
         waiting, blocked = imagined.context, imagined.blocked  # type: ignore[assignment]
-        before = IMAGE_END if made.draws else imagined.texts[0]
+        before = IMAGE_END if made.draws else imagined.texts[0][0]
     written = [toy.tokenizer().decode(row.text.ids) if row.text else "" for row in waiting.rows]
     texts = [before + answer_text(toy.sample(1, letter)) for letter in "AB"]
     left = [left_to_write(written[0], text) if not written[0] else text[len(written[0]) :] for text in texts]
@@ -93,7 +89,7 @@ def test_options_score_as_training_computes_them(name: str) -> None:
 
 def test_written_text_is_what_the_uncached_model_would_write() -> None:
     made, sample = mode("ipt"), toy.sample(2)
-    context, texts = prompted(made, [sample]).generate_text(Role.IMAGINATION, seeded())
+    context, texts = prompted(made, [sample]).generate_text(Role.IMAGINATION, SEED)
     ids = toy.tokenizer().encode(texts[0])
     segment = Segment(Kind.TEXT, TokenIds(torch.tensor(ids)), Role.IMAGINATION)
     logits = packed_logits([*made.prompt(sample), segment])
@@ -107,10 +103,10 @@ def test_written_text_is_what_the_uncached_model_would_write() -> None:
 
 def test_a_text_that_was_stopped_goes_on_as_if_it_had_not_been() -> None:
     start = prompted(mode("text_cot"), toy.SAMPLES)
-    whole, texts = start.generate_text(Role.ANSWER, seeded())
-    head, heads = start.generate_text(Role.ANSWER, seeded(), until="</think>")
+    whole, texts = start.generate_text(Role.ANSWER, SEED)
+    head, heads = start.generate_text(Role.ANSWER, SEED, until="</think>")
     assert heads == [text[: text.index("</think>") + 8] for text in texts] and all(head.is_open)
-    rest, again = head.generate_text(Role.ANSWER, seeded())
+    rest, again = head.generate_text(Role.ANSWER, SEED)
     assert again == texts and not any(rest.is_open)
     left = [row.text_tokens for row in rest.rows]
     assert left == [row.text_tokens for row in whole.rows] > [row.text_tokens for row in head.rows]
@@ -118,9 +114,9 @@ def test_a_text_that_was_stopped_goes_on_as_if_it_had_not_been() -> None:
 
 def test_a_text_that_reaches_its_cap_is_closed_there() -> None:
     """The end marker follows, so that what comes after it stands where training would have it."""
-    longest = prompted(mode("text_cot"), toy.SAMPLES).generate_text(Role.ANSWER, seeded())[0].rows[0].text_tokens
+    longest = prompted(mode("text_cot"), toy.SAMPLES).generate_text(Role.ANSWER, SEED)[0].rows[0].text_tokens
     capped, _ = prompted(mode("text_cot"), toy.SAMPLES, session(max_tokens=longest - 2)).generate_text(
-        Role.ANSWER, seeded()
+        Role.ANSWER, SEED
     )
     assert [len(row.text.ids) for row in capped.rows if row.text] == [longest - 2] * 4 and not any(capped.is_open)
     assert [row.segments[-1].payload.ids.tolist() for row in capped.closed.rows] == [  # type: ignore[union-attr]
@@ -135,8 +131,8 @@ def test_a_row_does_not_depend_on_its_batch(temperature: float) -> None:
 
     def outcome(samples: Sequence[SpatialSample]) -> dict[str, tuple[str, np.ndarray, list[float]]]:
         start = prompted(made, samples, session(temperature))
-        rows, texts = start.repeat(2).generate_text(Role.IMAGINATION, seeded())
-        images = rows.generate_image(range(len(rows)), (8, 8), seeded())
+        rows, texts = start.repeat(2).generate_text(Role.IMAGINATION, SEED)
+        images = rows.generate_image(range(len(rows)), (8, 8), SEED)
         scores = rows.score_options([["<answer>A", "<answer>B"]] * len(rows))
         names = [f"{sample.id} {k}" for sample in samples for k in range(2)]
         pixels = [np.asarray(Image.open(io.BytesIO(image.data)), dtype=int) for image in images]
@@ -173,21 +169,21 @@ def test_snapshots_share_rows_and_give_them_back() -> None:
     """A row is copied only where two contexts go on from it; what no context holds is free."""
     at = session(guidance=None)
     start = prompted(mode("ipt"), toy.SAMPLES[:2], at)
-    cache = at.runner.rows.cache
+    cache = at.cache
     assert len(cache.used) == 2
     several = start.repeat(3)
-    assert several.held.context.rows == (0, 0, 0, 1, 1, 1)
+    assert several.cached.rows == (0, 0, 0, 1, 1, 1)
     several.score_options([["<answer>A", "<answer>B"]] * 6)
     assert len(cache.used) == 2
-    written, _ = several.generate_text(Role.IMAGINATION, seeded(), until="look")
-    assert len(cache.used) == 6 and sorted(written.held.context.rows) == list(range(6))
+    written, _ = several.generate_text(Role.IMAGINATION, SEED, until="look")
+    assert len(cache.used) == 6 and sorted(written.cached.rows) == list(range(6))
     del several, written
     gc.collect()
-    again, _ = start.generate_text(Role.IMAGINATION, seeded(), until="look")
+    again, _ = start.generate_text(Role.IMAGINATION, SEED, until="look")
     assert len(cache.used) == 6 and len(again) == 2
     del start, again
     gc.collect()
-    assert sorted(lease.row for lease in at.runner.rows.empty(6).leases) == list(range(6))
+    assert sorted(lease.row for lease in at.cache.empty(6).leases) == list(range(6))
 
 
 @pytest.mark.parametrize("guidance", [None, Guidance(3.0, 1.0), GUIDANCE], ids=["plain", "text", "both"])
@@ -196,7 +192,7 @@ def test_a_drawn_image_is_that_of_three_uncached_forward_passes(guidance: Guidan
     made, sample = mode("ipt"), toy.sample(3)
     assert isinstance(made, Ipt)
     context = prompted(made, [sample], session(guidance=guidance)).append([[made.announcement("look")]])
-    (image,) = context.generate_image([0], (8, 8), seeded())
+    (image,) = context.generate_image([0], (8, 8), SEED)
     given = [*made.prompt(sample), made.announcement("look"), made.renderer.noised(sample, sample.imagination)]
     lost: list[tuple[Role, ...]] = [(), (Role.SYSTEM, Role.QUESTION), (Role.OBSERVATION,)]
     branches = [
@@ -209,7 +205,7 @@ def test_a_drawn_image_is_that_of_three_uncached_forward_passes(guidance: Guidan
         v, u, i = (toy.model()(b, noised).velocities_FD[None] for b in branches)
         return guidance.combine(v, u, i) if guidance and guidance.active(t) else v
 
-    noise = context._noise(context.held.context.lengths, (2, 2), seeded())
+    noise = context._noise((2, 2), SEED)
     with torch.no_grad():
         (tokens,) = euler(velocity, noise, TIMES)
     (pixels,) = toy.codec().decode([unpatchify(tokens, (2, 2), GEOMETRY.latent_patch)])
@@ -220,7 +216,7 @@ def test_a_drawn_image_is_that_of_three_uncached_forward_passes(guidance: Guidan
 
 def test_texts_of_different_roles_are_not_written_together() -> None:
     start = prompted(mode("text_cot"), toy.SAMPLES[:2])
-    one, _ = start[[0]].generate_text(Role.ANSWER, seeded(), until="<")
-    mixed = replace(start, rows=(one.rows[0], start.rows[1]), held=start.held.updated([0], one.held))
+    one, _ = start[[0]].generate_text(Role.ANSWER, SEED, until="<")
+    mixed = replace(start, rows=(one.rows[0], start.rows[1]), cached=start.cached.updated([0], one.cached))
     with pytest.raises(ValueError, match="different roles"):
-        mixed.generate_text(Role.IMAGINATION, seeded())
+        mixed.generate_text(Role.IMAGINATION, SEED)

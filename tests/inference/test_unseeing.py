@@ -8,19 +8,24 @@ import pytest
 
 from ipt.imagination.modes import ipt
 from ipt.imagination.modes.ipt import IptSettings
+from ipt.inference.context import SessionContext
 from ipt.inference.engine import Engine
-from ipt.inference.settings import ModeSettings
+from ipt.inference.settings import ModeSettings, TextSettings
 from ipt.samples.sample import SampleImage
+from ipt.training.evaluation import tally
 from tests.imagination.examples import noise_picture
 from tests.inference import toy
 
 
-def probabilities(reveal: float, *modes: str) -> list[tuple[float, ...]]:
+def engine(reveal: float, *modes: str, answer: str = "options") -> Engine:
     checkpoint = toy.checkpoint(*modes)
     imagination = replace(checkpoint.recipe.imagination, ipt=IptSettings(reveal=reveal))
     checkpoint = replace(checkpoint, recipe=replace(checkpoint.recipe, imagination=imagination))
-    engine = Engine(checkpoint, ModeSettings("answer_only", answer="options"))
-    answered = {each.prediction.sample_id: each.prediction for each in engine.answer(toy.SAMPLES)}
+    return Engine(checkpoint, ModeSettings("answer_only", answer=answer, text=TextSettings(max_tokens=20)))
+
+
+def probabilities(reveal: float, *modes: str) -> list[tuple[float, ...]]:
+    answered = {each.prediction.sample_id: each.prediction for each in engine(reveal, *modes).answer(toy.SAMPLES)}
     return [answered[sample.id].probabilities for sample in toy.SAMPLES]
 
 
@@ -34,3 +39,17 @@ def test_the_answer_does_not_depend_on_the_picture(monkeypatch: pytest.MonkeyPat
 def test_who_trained_to_answer_at_once_is_asked_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ipt, "blank", lambda width, height: pytest.fail("a picture was shown"))
     assert len(probabilities(0.5, "ipt", "label_only")) == len(toy.SAMPLES)
+
+
+@pytest.mark.parametrize("modes", [("ipt",), ("ipt", "label_only")], ids=["unseeing", "at once"])
+def test_an_image_is_opened_by_what_the_model_writes_not_by_what_it_was_given(
+    modes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thought around the blank picture announces an image, too: training's monitor must not ring for it."""
+    for said, share in (("<answer>A</answer", 0), ("<image_start>", 1)):
+        monkeypatch.setattr(
+            SessionContext, "generate_text", lambda self, *a, said=said, **k: (self, [said] * len(self))
+        )
+        answers = list(engine(0.5, *modes, answer="text").answer(toy.SAMPLES))
+        assert all(("<image_start>" in "".join(each.prediction.thoughts)) == (modes == ("ipt",)) for each in answers)
+        assert tally(answers).shares("answer_only")["opened_image/answer_only"] == share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -28,8 +29,8 @@ def _no_grad() -> Iterator[None]:
         yield
 
 
-def new_cache(rows: int, capacity: int = 128) -> KVCache:
-    return KVCache(CONFIG.decoder, rows, capacity, torch.empty(0))
+def new_cache() -> KVCache:
+    return KVCache(CONFIG.decoder, torch.empty(0))
 
 
 def prefill(cache: KVCache, context: Context, rows: list[list[Segment]]) -> Context:
@@ -50,8 +51,8 @@ def in_steps(batch: list[list[Segment]], together: bool) -> list[Tensor]:
     groups = [batch] if together else [[sample] for sample in batch]
     results = []
     for rows in groups:
-        cache = new_cache(len(rows))
-        context = cache.empty()
+        cache = new_cache()
+        context = cache.empty(len(rows))
         longest = max(len(row) for row in rows)
         for step in range(longest - 1):
             active = [i for i, row in enumerate(rows) if step < len(row) - 1]
@@ -82,10 +83,11 @@ def test_cached_decoding_equals_the_full_forward_batched_and_alone() -> None:
 def test_several_segments_in_one_call_equal_one_by_one() -> None:
     make = Maker(1)
     batch = samples(make)
-    at_once, step_by_step = new_cache(3), new_cache(3)
-    context = prefill(at_once, at_once.empty(), batch)
+    at_once, step_by_step = new_cache(), new_cache()
+    context = prefill(at_once, at_once.empty(3), batch)
+    singles = step_by_step.empty(3)
     for row, sample in enumerate(batch):
-        single = step_by_step.empty([row])
+        single = singles[[row]]
         for segment in sample:
             single = prefill(step_by_step, single, [[segment]])
         assert (single.lengths, single.positions) == ((context.lengths[row],), (context.positions[row],))
@@ -94,13 +96,33 @@ def test_several_segments_in_one_call_equal_one_by_one() -> None:
             torch.testing.assert_close(a[:, row, :length], b[:, row, :length], **CLOSE)
 
 
+def test_reading_equals_appending_where_experts_mix() -> None:
+    """Images and texts in one call, in rows of different lengths: the new keys stand by expert, the mask must do so, too."""
+    make = Maker(11)
+    before = [[make.vit(), make.text(2)], [make.text(5)]]
+    hidden = frozenset({Role.OBSERVATION})
+    new = [
+        [make.vae(2, 3, role=Role.OBSERVATION), make.text(4, loss=Loss.CE), make.vae(1, 2), make.text(3, loss=Loss.CE)],
+        [make.text(2, loss=Loss.CE), make.vae(2, 2), make.text(6, loss=Loss.CE, blocked=hidden)],
+    ]
+    logits = []
+    for append in (True, False):
+        cache = new_cache()
+        context = prefill(cache, cache.empty(2), before)
+        batch = lay_out(new, TOKENS, CONFIG.geometry, context.positions)
+        logits.append(extend(model(), batch, cache, context, append)[0].logits_CV)
+    torch.testing.assert_close(*logits, **CLOSE)
+    whole = model()(make.batch([[*a, *b] for a, b in zip(before, new, strict=True)])).logits_CV
+    torch.testing.assert_close(logits[0], whole, **CLOSE)
+
+
 def test_an_image_step_equals_the_packed_velocity_and_leaves_the_cache_alone() -> None:
     make = Maker(2)
     before, image = [make.vit(), make.text(3)], make.noised(2, 3)
     packed = make.batch([[*before, image]])
     expected = model()(*packed).velocities_FD
-    cache = new_cache(1)
-    context = prefill(cache, cache.empty(), [before])
+    cache = new_cache()
+    context = prefill(cache, cache.empty(1), [before])
     stored = cache.keys_ARMKH.clone()
     step = LatentVelocity(model(), cache, context, (2, 3), TOKENS, Role.IMAGINATION)
     ours = step(packed.noised.x_t_FD[None], float(packed.noised.timesteps_J[0]))
@@ -112,12 +134,12 @@ def contexts(make: Maker, cache: KVCache) -> tuple[Context, Context, Context]:
     """Two requests: full, before the text (a snapshot that shares rows), and text only (rows of their own)."""
     images = [[make.vit(), make.vae(1, 2)], [make.vit(1, 1), make.vae(2, 2)]]
     texts = [[make.text(4)], [make.text(7)]]
-    snapshot = prefill(cache, cache.empty([0, 1]), images)
-    return prefill(cache, snapshot, texts), snapshot, prefill(cache, cache.empty([2, 3]), texts)
+    snapshot = prefill(cache, cache.empty(2), images)
+    return prefill(cache, snapshot, texts), snapshot, prefill(cache, cache.empty(2), texts)
 
 
 def test_batched_guidance_equals_three_forwards() -> None:
-    make, cache = Maker(3), new_cache(4)
+    make, cache = Maker(3), new_cache()
     branches = contexts(make, cache)
     noise, times = make.random(2, 6, 12), schedule(5)
     guidance = Guidance(3.0, 2.0, start=0.5, renorm="channel")
@@ -133,7 +155,7 @@ def test_batched_guidance_equals_three_forwards() -> None:
 
 
 def test_rows_drawn_together_equal_each_alone() -> None:
-    make, cache = Maker(4), new_cache(4)
+    make, cache = Maker(4), new_cache()
     branches = contexts(make, cache)
     noise, times, guidance = make.random(2, 6, 12), schedule(4), Guidance(renorm="global")
     together = sample_latents(model(), cache, branches[0], noise, (2, 3), times, TOKENS, guidance, *branches[1:])
@@ -144,17 +166,31 @@ def test_rows_drawn_together_equal_each_alone() -> None:
 
 
 def test_branches_do_not_disturb_each_other() -> None:
-    make, cache = Maker(5), new_cache(2)
-    stem = prefill(cache, cache.empty([0]), [[make.vit(), make.text(3)]])
-    fork = cache.fork(stem, [1])
+    """Two answers to one stem, one after the other and together: only where both go on from a row, it is copied."""
+    make, cache = Maker(5), new_cache()
+    stem = prefill(cache, cache.empty(1), [[make.vit(), make.text(3)]])
     answers = [make.text(4, loss=Loss.CE), make.text(6, loss=Loss.CE)]
-    alone = []
-    for answer in answers:
-        alone.append(extend(model(), make.batch([[answer]], list(stem.positions)), cache, stem)[0].logits_CV)
-        cache.rewind(stem)
+    alone = [extend(model(), lay_out([[a]], TOKENS, CONFIG.geometry, stem.positions), cache, stem) for a in answers]
+    assert [context.rows for _, context in alone] == [(0,), (1,)]
+    assert prefill(cache, alone[0][1], [[make.text(1)]]).rows == (0,)
     both = lay_out([[a] for a in answers], TOKENS, CONFIG.geometry, stem.positions * 2)
-    together = extend(model(), both, cache, stem + fork)[0].logits_CV
-    torch.testing.assert_close(together, torch.cat(alone), **CLOSE)
+    together = extend(model(), both, cache, stem + stem)[0].logits_CV
+    torch.testing.assert_close(together, torch.cat([output.logits_CV for output, _ in alone]), **CLOSE)
+
+
+def test_rows_are_free_again_when_no_context_holds_them() -> None:
+    make, cache = Maker(12), new_cache()
+    kept = prefill(cache, cache.empty(1), [[make.text(3)]])
+    given_up = prefill(cache, cache.empty(2), [[make.text(300)], [make.text(2)]])
+    assert (kept.rows, given_up.rows) == ((0,), (1, 2))
+    batch = lay_out([[make.text(2)]], TOKENS, CONFIG.geometry, kept.positions)
+    before = extend(model(), batch, cache, kept, append=False)[0]
+    del given_up
+    gc.collect()
+    again = cache.empty(3)
+    assert again.rows == (1, 2, 3) and again.lengths == (0, 0, 0) and cache.used == [5, 0, 0, 0]
+    prefill(cache, again, [[make.text(4)]] * 3)
+    assert torch.equal(extend(model(), batch, cache, kept, append=False)[0].grouped_TD, before.grouped_TD)
 
 
 def test_blocked_roles_hold_in_the_cache() -> None:
@@ -163,41 +199,18 @@ def test_blocked_roles_hold_in_the_cache() -> None:
     answer = make.text(4, role=Role.ANSWER, loss=Loss.CE, blocked=frozenset({Role.OBSERVATION}))
     middle = make.text(5, role=Role.QUESTION, blocked=frozenset({Role.OBSERVATION}))
     full = model()(*make.batch([[image, middle, answer]])).logits_CV
-    cache = new_cache(1)
-    context = prefill(cache, cache.empty(), [[image, middle]])
+    cache = new_cache()
+    context = prefill(cache, cache.empty(1), [[image, middle]])
     output, _ = extend(model(), lay_out([[answer]], TOKENS, CONFIG.geometry, context.positions), cache, context)
     torch.testing.assert_close(output.logits_CV, full, **CLOSE)
     cache.keys_ARMKH[:, :, : context.lengths[0] - 7] = 100.0
-    again, _ = extend(
-        model(), lay_out([[answer]], TOKENS, CONFIG.geometry, context.positions), cache, cache.rewind(context)
-    )
+    again, _ = extend(model(), lay_out([[answer]], TOKENS, CONFIG.geometry, context.positions), cache, context)
     assert torch.equal(again.logits_CV, output.logits_CV)
 
 
 def test_misuse_of_a_cache_is_an_error() -> None:
-    make, cache = Maker(7), new_cache(2, capacity=10)
-    stem = prefill(cache, cache.empty([0]), [[make.text(3)]])
-    prefill(cache, stem, [[make.text(1)]])
-    with pytest.raises(ValueError, match="row 0 holds 8 tokens, this context saw 5: fork it, or rewind"):
-        prefill(cache, stem, [[make.text(1)]])
-    cache.rewind(stem)
-    with pytest.raises(ValueError, match="row 0 would hold 11 tokens, its capacity is 10"):
-        prefill(cache, stem, [[make.text(4)]])
-    assert cache.used == [5, 0]
-    given_up = prefill(cache, stem, [[make.text(1)]])
-    prefill(cache, cache.rewind(stem), [[make.text(1)]])
-    for misuse in (
-        cache.rewind,
-        lambda context: cache.fork(context, [1]),
-        lambda c: prefill(cache, c, [[make.text(1)]]),
-    ):
-        with pytest.raises(ValueError, match="row 0 no longer holds this context of 8 tokens"):
-            misuse(given_up)
-    with pytest.raises(ValueError, match="no longer holds"):
-        sample_latents(model(), cache, given_up, make.random(1, 2, 12), (1, 2), schedule(3), TOKENS)
-    cache.rewind(stem)
-    with pytest.raises(ValueError, match="a row occurs twice"):
-        prefill(cache, stem + stem, [[make.text(1)], [make.text(1)]])
+    make, cache = Maker(7), new_cache()
+    stem = prefill(cache, cache.empty(1), [[make.text(3)]])
     with pytest.raises(ValueError, match="2 samples cannot start at 1 positions"):
         prefill(cache, stem, [[make.text(1)], [make.text(1)]])
     with pytest.raises(ValueError, match="2 samples cannot extend a context of 1 rows"):
@@ -216,8 +229,8 @@ def test_flash_attends_to_the_cache_like_sdpa(append: bool) -> None:
     kinds = [make.text(3), make.text(6)] if append else [make.noised(1, 2), make.noised(2, 2)]
     results = []
     for kernel in (None, varlen_reference):
-        make, cache = Maker(9), new_cache(2)
-        context = prefill(cache, cache.empty(), [[make.vit(), make.text(2)], [make.text(9)]])
+        make, cache = Maker(9), new_cache()
+        context = prefill(cache, cache.empty(2), [[make.vit(), make.text(2)], [make.text(9)]])
         batch = make.batch([[kind] for kind in kinds], list(context.positions))
         attention = CachedAttention(cache, context, batch.spans, torch.empty(0), append, kernel)
         results.append(model()(*batch, attention).grouped_TD)
@@ -225,8 +238,8 @@ def test_flash_attends_to_the_cache_like_sdpa(append: bool) -> None:
 
 
 def test_decoding_does_not_reallocate() -> None:
-    make, cache = Maker(10), new_cache(2)
-    context = prefill(cache, cache.empty(), [[make.text(3)], [make.vit()]])
+    make, cache = Maker(10), new_cache()
+    context = prefill(cache, cache.empty(2), [[make.text(3)], [make.vit()]])
     storage = cache.keys_ARMKH.data_ptr(), cache.values_ARMKH.data_ptr()
     for _ in range(5):
         batch: PackedBatch = single_tokens(torch.tensor([1, 2]), context.positions, CONFIG.geometry)

@@ -25,8 +25,8 @@ def _no_grad() -> Any:
         yield
 
 
-def new_cache(rows: int = 1) -> KVCache:
-    return KVCache(model().config.decoder, rows, 1024, torch.empty(0))
+def new_cache() -> KVCache:
+    return KVCache(model().config.decoder, torch.empty(0))
 
 
 def prefill(cache: KVCache, context: Context, entries: list[dict], tensors: dict[str, Tensor]) -> Context:
@@ -54,7 +54,7 @@ def greedy(cache: KVCache, context: Context, max_length: int, stop: int) -> tupl
 def test_vqa_cache_and_greedy_ids() -> None:
     info, tensors = load("infer_vqa")
     cache = new_cache()
-    context = prefill(cache, cache.empty(), info["context"], tensors)
+    context = prefill(cache, cache.empty(1), info["context"], tensors)
     assert context.lengths == (info["kv_len_after_prefill"],)
     assert context.positions == (info["rope_after_prefill"],)
     for which, layer in (("layer0", 0), ("last", -1)):
@@ -63,7 +63,7 @@ def test_vqa_cache_and_greedy_ids() -> None:
     ids, logits, _ = greedy(cache, context, info["max_length"], info["eos_token_id"])
     assert ids == tensors["out.generated_ids"].tolist()
     assert_close(logits, tensors["out.logits"], FORWARD, "logits")
-    stopped, _, _ = greedy(cache, cache.rewind(context), info["max_length"], info["custom_eos_token_id"])
+    stopped, _, _ = greedy(cache, context, info["max_length"], info["custom_eos_token_id"])
     assert stopped == tensors["out.generated_ids_custom_eos"].tolist()
 
 
@@ -107,9 +107,9 @@ def draw(
 )
 def test_guided_sampling(name: str, variant: str) -> None:
     info, tensors = load(name)
-    cache = new_cache(3)
+    cache = new_cache()
     keys = ("context", "cfg_text_context", "cfg_img_context")
-    contexts = [prefill(cache, cache.empty([row]), info[key], tensors) for row, key in enumerate(keys)]
+    contexts = [prefill(cache, cache.empty(1), info[key], tensors) for key in keys]
     grid, geometry = tuple(info["latent_grid_hw"]), model().config.geometry
     tokens, velocities = draw(cache, contexts, info["variants"][variant], grid, tensors["in.init_noise"])
     assert_close(velocities, tensors[f"out.{variant}.velocities"], TRAJECTORY, "velocities")
@@ -122,8 +122,8 @@ def test_guided_sampling(name: str, variant: str) -> None:
 def test_ipt_loop(refeed: bool) -> None:
     """Think, imagine, look at it, answer. Keeping the thought's own cache equals feeding it again as a whole segment."""
     info, tensors = load("infer_ipt_loop")
-    cache, tokens, geometry = new_cache(2), special_tokens(), model().config.geometry
-    context, snapshot = cache.empty([0]), None
+    cache, tokens, geometry = new_cache(), special_tokens(), model().config.geometry
+    context, snapshot = cache.empty(1), None
     for step, following in zip(info["steps"], [*info["steps"][1:], {}], strict=True):
         if step["op"] == "snapshot_cfg_text_context":
             snapshot = context
@@ -131,13 +131,11 @@ def test_ipt_loop(refeed: bool) -> None:
             ids, logits, extended = greedy(cache, context, step["max_length"], tokens.eos)
             assert ids == tensors[step["expect"]].tolist()
             assert_close(logits, tensors[step["expect"].replace("_ids", "_logits")], FORWARD, step["expect"])
-            if refeed:
-                cache.rewind(context)
-            elif following.get("op") == "prefill":
+            if not refeed and following.get("op") == "prefill":
                 batch = single_tokens(torch.tensor([tokens.eos]), extended.positions, geometry)
                 _, context = extend(model(), batch, cache, extended)
         elif step["op"] == "generate_image":
-            images = prefill(cache, cache.empty([1]), step["cfg_img_context"], tensors)
+            images = prefill(cache, cache.empty(1), step["cfg_img_context"], tensors)
             stride = geometry.latent_patch * model().config.latents.downsample
             height, width = (side // stride for side in step["image_size_hw"])
             drawn, velocities = draw(

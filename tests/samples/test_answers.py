@@ -69,6 +69,26 @@ NESTED = ("lamp", "floor lamp", "lamp and table", "sink")
         ("The answer is the floor lamp by the bed.", NESTED, 1),
         ("First: the answer is A. But then, the answer is B.", SIDES, 1),
         ("<think>The answer is B.</think>", SIDES, 1),
+        # a letter that is introduced
+        ("The answer is option B.", SIDES, 1),
+        ("the answer is Option B", SIDES, 1),
+        ("The answer is option B. I am sure.", SIDES, 1),
+        ("The answer is option B because option A is behind us.", SIDES, 1),
+        ("The answer is the option (B), as it turns right.", SIDES, 1),
+        ("Answer: Option B: Right", SIDES, 1),
+        ("**Answer: Option B**", SIDES, 1),
+        ("The correct answer is choice D, the sink.", THINGS, 3),
+        ("The best choice is letter b.", SIDES, 1),
+        ("The answer is **option B**.", SIDES, 1),
+        ("<answer>Option B</answer>", SIDES, 1),
+        ("<answer>option B) a sofa</answer>", THINGS, 1),
+        (r"\boxed{\text{Option B}}", SIDES, 1),
+        ("So we turn. **Option B**", SIDES, 1),
+        ("Let us see.\nOption B.", SIDES, 1),
+        ("Option B", SIDES, 1),
+        ("Option B is correct.", SIDES, 1),
+        ("Let us see.\n**Option C** is the right one.\nThe others are behind us.", THINGS, 2),
+        ("The answer is option b.", ("option c", "option b"), 1),
         # an option at the start, a bold one, the last line, nothing else
         ("B. Right", SIDES, 1),
         ("b) right, as it turns", SIDES, 1),
@@ -110,6 +130,18 @@ def test_a_choice_is_read(text: str, choices: tuple[str, ...], expected: int) ->
         ("The answer is A, B or both.", SIDES),
         ("The answer is a bed or a sofa.", THINGS),
         ("Answer with A or B only.", SIDES),
+        ("The answer is option A or B.", SIDES),
+        ("The answer is option A or option B.", SIDES),
+        ("The answer is option A, B or both.", SIDES),
+        ("The answer is option C.", SIDES),
+        ("The answer is optional.", SIDES),
+        ("The answer is option bed.", SIDES),
+        ("The answer is neither option A", SIDES),
+        ("Option A is wrong, option B as well.", SIDES),
+        ("Option A is not correct.", SIDES),
+        ("Option A is correct.\nOption B is correct.", SIDES),
+        ("It is hard to say whether option A fits.", SIDES),
+        ("Option A shows a bed.", SIDES),
         ("**A** is wrong, **B** as well.", SIDES),
         ("A. Left\nB. Right", SIDES),
         ("A: not visible.\nB: behind us.\nI cannot tell.", SIDES),
@@ -141,7 +173,9 @@ def test_any_text_is_an_option_or_invalid(text: str, choices: tuple[str, ...]) -
     assert parse_answer(text, choices) in (None, *range(len(choices)))
 
 
-@pytest.mark.parametrize("piece", ["A ", "**a", "answer is ", " ", "\\boxed{", "x</", "(", "\n>", "- "])
+@pytest.mark.parametrize(
+    "piece", ["A ", "**a", "answer is ", " ", "\\boxed{", "x</", "(", "\n>", "- ", "option a", "\n*option "]
+)
 def test_a_declaration_is_found_behind_a_megabyte_of_anything(piece: str) -> None:
     assert parse_answer(piece * (1_000_000 // len(piece)) + "\nThe answer is B.", SIDES) == 1
     assert parse_answer(piece * (1_000_000 // len(piece)) + "<answer>B</answer>", SIDES) == 1

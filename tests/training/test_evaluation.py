@@ -13,7 +13,7 @@ from ipt.common.errors import UserError
 from ipt.common.files import read_json
 from ipt.common.images import decode_image
 from ipt.imagination.mixture import make_mode
-from ipt.inference.engine import Answered
+from ipt.inference.answering import Answered
 from ipt.inference.prediction import Prediction
 from ipt.model.codec import codec_digest
 from ipt.samples.store import seal, write_shards
@@ -81,6 +81,25 @@ def test_questions_are_answered_in_the_modes_that_are_trained(data: Path, tmp_pa
         assert rest == 0 and 1 <= rows <= QUESTIONS
 
 
+@pytest.mark.parametrize("divided", [False, True])
+def test_what_a_model_cannot_compute_ends_the_run(
+    divided: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of the program always, and what one of several processes cannot hold where all hold the weights together: its
+    smaller batches would ask the others for weights in passes that they do not run."""
+    trainer, _ = make_trainer(config(data, tmp_path), World())
+    assert trainer._validate is not None and trainer._validate._evaluate is not None
+    monkeypatch.setattr("ipt.training.evaluation.is_sharded", lambda module: divided)
+    error: Exception = torch.OutOfMemoryError("full") if divided else RuntimeError("shapes cannot be multiplied")
+
+    def forward(*inputs: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer.model, "forward", forward)
+    with pytest.raises(type(error), match=str(error)):
+        trainer._validate._evaluate(trainer)
+
+
 def answered(**changes: object) -> Answered:
     made = Prediction("s", "mvc", "", "", "val", "answer_only", "?", ("1", "2"), 0)
     return Answered(replace(made, **changes))  # type: ignore[arg-type]
@@ -88,9 +107,9 @@ def answered(**changes: object) -> Answered:
 
 def test_the_monitor_counts_wrong_unparseable_and_opened() -> None:
     answers = [
-        answered(answer=0, text="<answer>A"),
+        answered(answer=0, text="<answer>A", thoughts=("<think>given, not said</think><image_start>",)),
         answered(answer=1, text="<answer>B"),
-        answered(text="<think>Let me look.</think><image_start>"),
+        answered(text="<think>Let me look.</think><image_start>", opened_image=True),
         answered(error="RuntimeError: out of memory"),
     ]
     shares = tally(answers).shares("answer_only")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ipt.common.errors import UserError
@@ -65,7 +66,7 @@ def judged_pictures(run: Run, reader: SampleReader, task: str, limit: int, seed:
             unlabelled = unlabelled or str(error)
     imagined = [[resized(decode_image(run.folder / name), size) for name in p.images] for p in chosen]
     scenes = [prediction.scene for prediction in chosen]
-    others = strangers(scenes, generator(seed, "permuted", task))
+    (others,) = of_other_scenes(scenes, 1, generator(seed, "permuted", task))
     permuted = [imagined[other][0] for other in others]
     mean = mean_of_other_scenes(truths, scenes)
     return Pictures(task, size, scenes, labels, imagined, truths, permuted, mean, len(found), unlabelled)
@@ -88,10 +89,18 @@ def resized(picture: RGB, size: Size) -> RGB:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
-def strangers(scenes: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """For each sample, a random one of another scene."""
-    names = np.array(scenes)
-    return [int(rng.choice(np.flatnonzero(names != scene))) for scene in scenes]
+def of_other_scenes(scenes: Sequence[str], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(count, n) for each of n samples, ``count`` different ones of other scenes, at random. ``UserError`` where there are not as
+    many."""
+    names, drawn = np.array(scenes), []
+    for scene in scenes:
+        others = np.flatnonzero(names != scene)
+        if len(others) < count:
+            raise UserError(
+                f"scene '{scene}' is compared with {count} pictures of other scenes, there are {len(others)}"
+            )
+        drawn.append(rng.choice(others, count, replace=False))
+    return np.array(drawn, dtype=np.int64).reshape(len(drawn), count).T
 
 
 def mean_of_other_scenes(pictures: Sequence[RGB], scenes: Sequence[str]) -> list[RGB]:

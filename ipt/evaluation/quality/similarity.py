@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -20,8 +18,12 @@ STABILISERS = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 def psnr(picture: RGB, truth: RGB) -> float:
     """Peak signal-to-noise ratio in decibel, at most 90."""
     check_sizes(picture, truth)
-    error = float(np.mean((picture.astype(np.float64) - truth) ** 2))
-    return MOST_PSNR if error == 0 else min(MOST_PSNR, 10 * math.log10(255**2 / error))
+    return decibels(np.mean((picture.astype(np.float64) - truth) ** 2, keepdims=True)).item()
+
+
+def decibels(squared: Floats) -> Floats:
+    """Peak signal-to-noise ratios, at most 90, of mean squared errors on the scale 0 to 255."""
+    return 10 * np.log10(255**2 / np.maximum(squared, 255**2 * 10 ** (-MOST_PSNR / 10)))
 
 
 def ssim(picture: RGB, truth: RGB) -> float:

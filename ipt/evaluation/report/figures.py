@@ -11,7 +11,7 @@ import numpy as np
 
 from ipt.common.errors import UserError
 from ipt.common.files import read_json_lines
-from ipt.evaluation.comparison import Comparison, compare, labels
+from ipt.evaluation.comparison import Comparison, compare, labels, together
 from ipt.evaluation.metrics import Scores, scores_of
 from ipt.evaluation.quality.judge import Quality, judge
 from ipt.evaluation.quality.lpips import Lpips
@@ -88,7 +88,7 @@ def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
             notes.append(f"The imaginations of {name} were not judged: {error}.")
         curves = training_curves(Path(run.manifest.checkpoint))
         parts.append(RunFigures(name, run, scores_of(run, seed), tuple(judged), curves))
-    return Figures(tuple(parts), tuple(comparisons), tuple(notes))
+    return Figures(tuple(parts), tuple(together(comparisons)), tuple(notes))
 
 
 def same_data(runs: Sequence[Run]) -> list[list[Run]]:

@@ -31,7 +31,7 @@ ACCURACY_NOTE = (
 )
 DIFFERENCE_NOTE = (
     "Paired question by question, with intervals from resampling scenes. McNemar's exact test takes questions as "
-    "independent; the last column is adjusted for all comparisons of the data (Holm)."
+    "independent; the last column is adjusted for all comparisons on this page (Holm)."
 )
 QUALITY_NOTE = (
     "Permuted: what the run imagined for a question about another scene, against this truth. Mean: the mean true picture of "

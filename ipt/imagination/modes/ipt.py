@@ -25,8 +25,6 @@ from ipt.sequence.settings import check_encoders
 from ipt.sequence.spans import Mode, Role
 
 if TYPE_CHECKING:
-    import torch
-
     from ipt.samples.store import SampleReader
     from ipt.sequence.render import Renderer
     from ipt.sequence.segments import Segment
@@ -145,14 +143,14 @@ class Ipt(Imagination):
         """The prompt as inference appends it."""
         return self._at_inference(self.renderer.prompt(sample, self.name))
 
-    def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
-        rows, texts = context.repeat(n).generate_text(Role.IMAGINATION, generator, blocked=self._narrow)
-        return self.announced(rows, texts, generator)
+    def imagine(self, context: Context, n: int, seed: int) -> Imagined:
+        rows, texts = context.repeat(n).generate_text(Role.IMAGINATION, seed, blocked=self._narrow)
+        return self.announced(rows, texts, seed)
 
     def announces(self, text: str) -> bool:
         return IMAGE_START in text
 
-    def announced(self, rows: Context, texts: Sequence[str], generator: torch.Generator) -> Imagined:
+    def announced(self, rows: Context, texts: Sequence[str], seed: int) -> Imagined:
         sizes = {
             row: self.renderer.imagination_size(rows.tasks[row])
             for row, text in enumerate(texts)
@@ -161,7 +159,7 @@ class Ipt(Imagination):
         images: dict[int, SampleImage] = {}
         for size in sorted(set(sizes.values())):
             drawing = [row for row in sizes if sizes[row] == size]
-            images |= zip(drawing, rows.generate_image(drawing, size, generator), strict=True)
+            images |= zip(drawing, rows.generate_image(drawing, size, seed), strict=True)
         return self._look(rows, texts, [images.get(row) for row in range(len(rows))])
 
     def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
@@ -185,7 +183,7 @@ class Ipt(Imagination):
         seen = [[] if image is None else self.shown(rows.tasks[row], image) for row, image in enumerate(images)]
         grown = rows.append([self._at_inference(segments) for segments in seen])
         hidden = frozenset() if self.settings.reveal else frozenset({Role.IMAGINATION})
-        return Imagined(grown, tuple(texts), tuple(images), hidden | self._narrow)
+        return Imagined.of(grown, texts, images, hidden | self._narrow)
 
     @property
     def _narrow(self) -> frozenset[Role]:

@@ -10,7 +10,6 @@ from ipt.samples.sample import SampleImage, SpatialSample
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
 
 @modes.register("label_only")
@@ -29,6 +28,6 @@ class LabelOnly(Imagination):
     def turns(cls, sample: SpatialSample, profile: Profile, rng: np.random.Generator) -> list[str | SampleImage]:
         return [answer_text(sample)]
 
-    def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
+    def imagine(self, context: Context, n: int, seed: int) -> Imagined:
         rows = context.repeat(n)
-        return Imagined(rows, ("",) * len(rows), (None,) * len(rows))
+        return Imagined.of(rows, [""] * len(rows))

@@ -12,7 +12,6 @@ from ipt.sequence.spans import Role
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
 
 @modes.register("text_cot")
@@ -36,10 +35,10 @@ class TextCot(Imagination):
     def turns(cls, sample: SpatialSample, profile: Profile, rng: np.random.Generator) -> list[str | SampleImage]:
         return [cls.mediator(sample) + answer_text(sample)]
 
-    def imagine(self, context: Context, n: int, generator: torch.Generator) -> Imagined:
-        rows, texts = context.repeat(n).generate_text(Role.ANSWER, generator, until=self.end)
-        return Imagined(rows, tuple(texts), (None,) * len(rows))
+    def imagine(self, context: Context, n: int, seed: int) -> Imagined:
+        rows, texts = context.repeat(n).generate_text(Role.ANSWER, seed, until=self.end)
+        return Imagined.of(rows, texts)
 
     def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
         texts = tuple(self.mediator(source) for source in sources)
-        return Imagined(context.write_text(texts, ANSWER, Role.ANSWER), texts, (None,) * len(texts))
+        return Imagined.of(context.write_text(texts, ANSWER, Role.ANSWER), texts)

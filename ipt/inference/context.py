@@ -1,0 +1,233 @@
+"""Contexts of a session: batches of sequences that grow segment by segment, by what is given and by what the model makes.
+
+`SessionContext` is the `ipt.imagination.base.Context` of real models. Contexts are immutable; an older one is a snapshot that
+shares memory with those that grew from it. Everything appended, whoever made it, takes the same way.
+
+Texts are laid out as in training. A text that the model writes keeps the cache that it was written with and is never tokenised
+again. What a row draws depends on the seed, the row's name and how far it has grown, not on the rest of the batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipt.common.images import encode_image
+from ipt.common.seeding import Name, derived_seed
+from ipt.inference.decoding import OpenText, Sampler, contains
+from ipt.inference.session import Session
+from ipt.model.cache import Context
+from ipt.samples.sample import SampleImage
+from ipt.sequence.batch import Grid
+from ipt.sequence.pictures import Size
+from ipt.sequence.segments import Kind, Segment, TokenIds
+from ipt.sequence.spans import Role
+from ipt.sequence.transforms import to_image
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence: its name in random streams, the task of its sample, the segments in its cache, the text that it has not
+    closed yet, and how many tokens of text the model has written in it."""
+
+    name: tuple[Name, ...]
+    task: str
+    segments: tuple[Segment, ...] = ()
+    text: OpenText | None = None
+    text_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class SessionContext:
+    """Rows at one moment, and where they stand in the cache; see `ipt.imagination.base.Context`."""
+
+    session: Session
+    rows: tuple[Row, ...]
+    cached: Context
+
+    @classmethod
+    def start(cls, session: Session, names: Iterable[tuple[Name, ...]], tasks: Iterable[str]) -> SessionContext:
+        """Empty rows. A row's name is that of its random streams: rows of equal names draw alike."""
+        made = tuple(Row(name, task) for name, task in zip(names, tasks, strict=True))
+        return cls(session, made, session.cache.empty(len(made)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: Sequence[int]) -> SessionContext:
+        """The chosen rows."""
+        return SessionContext(self.session, tuple(self.rows[i] for i in which), self.cached[which])
+
+    def updated(self, which: Sequence[int], part: SessionContext) -> SessionContext:
+        """The rows ``which`` replaced by those of ``part``: where only some rows have gone on."""
+        rows = list(self.rows)
+        for i, row in zip(which, part.rows, strict=True):
+            rows[i] = row
+        return SessionContext(self.session, tuple(rows), self.cached.updated(which, part.cached))
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        return [row.task for row in self.rows]
+
+    @property
+    def is_open(self) -> list[bool]:
+        """For each row, whether its last text may go on."""
+        return [row.text is not None and not row.text.ended for row in self.rows]
+
+    def repeat(self, times: int) -> SessionContext:
+        copies = self[[i for i in range(len(self)) for _ in range(times)]]
+        named = (replace(row, name=(*row.name, i % times)) for i, row in enumerate(copies.rows))
+        return replace(copies, rows=tuple(named))
+
+    def append(self, segments: Sequence[Sequence[Segment]]) -> SessionContext:
+        if len(segments) != len(self):
+            raise ValueError(f"{len(segments)} lists of segments cannot be appended to {len(self)} rows")
+        closed = self.closed
+        encoded = self.session.with_latents(segments)
+        cached = self.session.prefill(closed.cached, encoded)
+        pairs = zip(closed.rows, encoded, strict=True)
+        return SessionContext(
+            self.session, tuple(replace(row, segments=(*row.segments, *new)) for row, new in pairs), cached
+        )
+
+    def write_text(
+        self, texts: Sequence[str], following: str, role: Role, blocked: frozenset[Role] = frozenset()
+    ) -> SessionContext:
+        """Begin a text with given words and leave it open, as if the model had written them. ``following`` is what stood after
+        them in training: it decides how their end is cut into tokens."""
+        closed, tokenizer, texts_of = self.closed, self.session.tokenizer, []
+        for text in texts:
+            ids = tokenizer.encode(text + following)
+            ends = range(len(ids) + 1)
+            enough = bisect_left(ends, True, key=lambda n: tokenizer.decode(ids[:n]).startswith(text))
+            texts_of.append(OpenText(role, blocked, (self.session.special.bos, *ids[:enough]), tuple(ids[:enough])))
+        return replace(closed, rows=tuple(replace(r, text=t) for r, t in zip(closed.rows, texts_of, strict=True)))
+
+    @cached_property
+    def settled(self) -> SessionContext:
+        """With the texts that have ended in the cache whole."""
+        return self._close([i for i, row in enumerate(self.rows) if row.text is not None and row.text.ended])
+
+    @cached_property
+    def closed(self) -> SessionContext:
+        """With all texts in the cache whole; those that were open end here."""
+        return self._close([i for i, row in enumerate(self.rows) if row.text is not None])
+
+    def _close(self, which: Sequence[int]) -> SessionContext:
+        if not which:
+            return self
+        cached, rows, eos = self.cached, list(self.rows), self.session.special.eos
+        texts = {i: text if text.ended else text.end(eos) for i in which if (text := rows[i].text) is not None}
+        for role, blocked in dict.fromkeys((text.role, text.blocked) for text in texts.values()):
+            same = [i for i, text in texts.items() if (text.role, text.blocked) == (role, blocked)]
+            cached, _ = self.session.feed(cached, same, [texts[i].waiting for i in same], role, blocked)
+        for i, text in texts.items():
+            ids = TokenIds(torch.tensor(text.ids, dtype=torch.long))
+            segment = Segment(Kind.TEXT, ids, text.role, blocked=text.blocked)
+            rows[i] = replace(rows[i], segments=(*rows[i].segments, segment), text=None)
+        return SessionContext(self.session, tuple(rows), cached)
+
+    def generate_text(
+        self, role: Role, seed: int, until: str = "", blocked: frozenset[Role] = frozenset()
+    ) -> tuple[SessionContext, list[str]]:
+        """A row stops at ``until``, at the end that the model sets, or after ``max_tokens``, which ends its text, too."""
+        session, start = self.session, self.settled
+        eos, tokenizer = session.special.eos, session.tokenizer
+        texts = [row.text or OpenText(role, blocked, (session.special.bos,)) for row in start.rows]
+        named = zip(start.rows, start.cached.lengths, strict=True)
+        sampler = Sampler(
+            session.text.temperature,
+            seed,
+            [(*row.name, "text", length) for row, length in named],
+        )
+        as_ = _shared(texts)
+        cached, before = start.cached, [len(text.ids) for text in texts]
+        active = [i for i, text in enumerate(texts) if not until or until not in tokenizer.decode(text.ids)]
+        while active:
+            session.deadline.check()
+            cached, logits = session.feed(cached, active, [texts[i].waiting for i in active], *as_)
+            going = []
+            for i, token in zip(active, sampler(logits, active), strict=True):
+                texts[i] = texts[i].write(token, eos)
+                stopped = bool(until) and contains(tokenizer, texts[i].ids, until, 1)
+                if not texts[i].ended and not stopped and len(texts[i].ids) >= session.text.max_tokens:
+                    texts[i] = texts[i].end(eos)
+                if not texts[i].ended and not stopped:
+                    going.append(i)
+            active = going
+        rows = tuple(
+            replace(row, text=text, text_tokens=row.text_tokens + len(text.ids) - old)
+            for row, text, old in zip(start.rows, texts, before, strict=True)
+        )
+        return SessionContext(session, rows, cached), [_head(tokenizer.decode(text.ids), until) for text in texts]
+
+    def score_options(
+        self, options: Sequence[Sequence[str]], role: Role = Role.ANSWER, blocked: frozenset[Role] = frozenset()
+    ) -> list[list[float]]:
+        """Log-probabilities of each row's options as what it writes next: the continuation of its open text, or a text of its
+        own. What all options of a row end in is left out of the sum. All rows and options are read in one pass, and runs of
+        tokens that options share (all but the last token, for single letters) only once; nothing is appended.
+        """
+        start, encode, bos = self.settled, self.session.tokenizer.encode, self.session.special.bos
+        runs: dict[tuple[int, tuple[int, ...]], int] = {}
+        wanted: list[list[tuple[int, int, list[int]]]] = []
+        for i, (row, texts) in enumerate(zip(start.rows, options, strict=True)):
+            lead = (bos,) if row.text is None else row.text.waiting
+            ids = _without_common_end([encode(text) for text in texts])
+            keys = [(i, (*lead, *option[:-1])) for option in ids]
+            numbers = [runs.setdefault(key, len(runs)) for key in keys]
+            wanted.append([(number, len(lead) - 1, option) for number, option in zip(numbers, ids, strict=True)])
+        as_ = _shared([row.text or OpenText(role, blocked, (bos,)) for row in start.rows])
+        logits = self.session.read(start.cached[[i for i, _ in runs]], [run for _, run in runs], *as_)
+        scores = torch.log_softmax(logits, dim=-1).cpu()
+        starts = np.cumsum([0, *(len(run) for _, run in runs)])
+        return [
+            [
+                sum(float(scores[starts[number] + lead + place, token]) for place, token in enumerate(option))
+                for number, lead, option in each
+            ]
+            for each in wanted
+        ]
+
+    def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
+        chosen, stride = self.closed[rows], self.session.geometry.latent_stride
+        grid = size[1] // stride, size[0] // stride
+        noise_BLD = chosen._noise(grid, seed)
+        drawn = self.session.draw(chosen.cached, [row.segments for row in chosen.rows], noise_BLD, grid)
+        return [SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination") for pixels in drawn]
+
+    def _noise(self, grid: Grid, seed: int) -> Tensor:
+        """[B, L, D] each row's own."""
+        shape = grid[0] * grid[1], self.session.geometry.latent_size
+        named = zip(self.rows, self.cached.lengths, strict=True)
+        seeds = [derived_seed(seed, *row.name, "image", length) for row, length in named]
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(own)) for own in seeds])
+
+
+def _head(text: str, until: str) -> str:
+    """``text`` up to and including ``until``: a token may hold more."""
+    before, found, _ = text.partition(until) if until else (text, "", "")
+    return before + found
+
+
+def _shared(texts: Sequence[OpenText]) -> tuple[Role, frozenset[Role]]:
+    """Role and blocked roles of texts that are written together."""
+    kinds = {(text.role, text.blocked) for text in texts}
+    if len(kinds) != 1:
+        raise ValueError(f"texts of different roles cannot be written in one batch: {sorted(map(str, kinds))}")
+    return kinds.pop()
+
+
+def _without_common_end(options: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The ids without the longest end that all have in common; those of a single option stay whole."""
+    backwards = zip(*(reversed(ids) for ids in options), strict=False)
+    same = sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, backwards))
+    cut = 0 if len(options) == 1 else same
+    return [list(ids[: len(ids) - cut]) for ids in options]
