@@ -112,6 +112,21 @@ def test_distractors_are_never_in_view_never_double_and_mostly_opposite() -> Non
     assert share > 1.5 * chance > 0
 
 
+def test_nouns_of_the_opposite_side_are_preferred() -> None:
+    """All nouns alike, three of eleven others opposite: by chance they would be 27 % of the distractors."""
+    names, rng = [f"noun {number}" for number in range(12)], np.random.default_rng(0)
+    asked = []
+    for number in range(300):
+        answer = names[number % 12]
+        others = [name for name in names if name != answer]
+        opposite = frozenset(str(name) for name in rng.choice(others, 3, replace=False))
+        chances = dict.fromkeys(names, 1 / 12)
+        asked.append(QuestionNouns(answer, chances, frozenset({answer}), opposite, frozenset(names)))
+    drawn = draw_distractors(asked, [], {}, 3, rng)
+    share = np.mean([noun in one.opposite for one, wrong in zip(asked, drawn, strict=True) for noun in wrong])
+    assert share > 1.5 * 3 / 11
+
+
 def test_too_few_nouns_is_an_error_with_the_answer() -> None:
     asked = [QuestionNouns("chair", {"chair": 1.0}, frozenset({"chair", "table"}), frozenset(), frozenset({"bed"}))]
     with pytest.raises(ValueError, match="distractors for 'chair'"):

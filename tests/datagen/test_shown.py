@@ -25,8 +25,8 @@ from datagen.tasks.side_views import Lens, Presentation, SideViewSearch
 from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.conftest import block_config, candidates_of
+from tests.datagen.made_up import made_up, measures, thing
 from tests.datagen.test_annotate import floor_frame
-from tests.datagen.test_filters import made_up, measures, thing
 
 SIZE = 160
 #: Headings in degrees (0 along +x, growing to the left) as seen on a map whose top is +y.
