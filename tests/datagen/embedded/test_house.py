@@ -119,7 +119,7 @@ def test_everything_is_in_its_room_and_rests_on_something(seed):
 def test_rooms_are_reachable_through_unobstructed_doors(seed):
     scene = house(seed)
     space = FreeSpace(scene)
-    free, standable = space.map(0.2), np.argwhere(space.distance > 0.2)
+    free, standable = space.map(0.2), np.argwhere(space.clearance > 0.2)
     for room in scene.rooms:
         rows, columns = np.nonzero(free.grid)
         points = free.centre_of(rows, columns)
