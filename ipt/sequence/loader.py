@@ -20,7 +20,8 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -238,18 +239,18 @@ class Loader:
     def __iter__(self) -> Iterator[PackedBatch]:
         for lane in self.lanes:
             lane.start()
-        rows, lanes = self._prepared(), {lane.number: lane for lane in self.lanes}
-        going = list(self.lanes)
-        while going:
-            lane = min(going, key=lambda lane: (lane.state["packs"], lane.number))
-            while lane.waits and (row := next(rows, None)) is not None:
-                lanes[row.position % self.config.packs_per_step].take(row)
-            if (pack := lane.hand_out()) is None:
-                going.remove(lane)
-                continue
-            batch = self.batch(pack[0])
-            lane.load(pack[1])
-            yield batch
+        lanes, going = {lane.number: lane for lane in self.lanes}, list(self.lanes)
+        with closing(self._prepared()) as rows:
+            while going:
+                lane = min(going, key=lambda lane: (lane.state["packs"], lane.number))
+                while lane.waits and (row := next(rows, None)) is not None:
+                    lanes[row.position % self.config.packs_per_step].take(row)
+                if (pack := lane.hand_out()) is None:
+                    going.remove(lane)
+                    continue
+                batch = self.batch(pack[0])
+                lane.load(pack[1])
+                yield batch
 
     def batch(self, rows: Sequence[Row]) -> PackedBatch:
         """One pack of these rows."""
@@ -266,8 +267,8 @@ class Loader:
             else:
                 yield position
 
-    def _prepared(self) -> Iterator[Row]:
-        """The rows that were asked for, in that order. ``RuntimeError`` where a worker died."""
+    def _prepared(self) -> Generator[Row, None, None]:
+        """The rows that were asked for, in that order. ``RuntimeError`` where a worker died; closing it ends the workers."""
         settings: dict[str, Any] = {}
         if workers := self.config.workers:
             # bytes come through pipes; tensors would come through shared memory, which containers often limit to 64 MB
@@ -277,19 +278,18 @@ class Loader:
             settings = {"collate_fn": _same}
         # with a generator of its own, torch's global one is left alone
         rows = iter(DataLoader(self.rows, None, sampler=self._asked(), generator=torch.Generator(), **settings))
-        while True:
-            try:
-                row = next(rows, None)
-            except RuntimeError as error:
-                if "DataLoader worker (pid" not in str(error):
-                    raise
-                raise RuntimeError(
-                    f"a loader worker died; its own message is above, if it could write one (a worker that the system kills for "
-                    f"memory cannot: use fewer workers): {error}"
-                ) from error
-            if row is None:
-                return
-            yield pickle.loads(row) if workers else row
+        try:
+            for row in rows:
+                yield pickle.loads(row) if workers else row
+        except RuntimeError as error:
+            if "DataLoader worker (pid" not in str(error):
+                raise
+            raise RuntimeError(
+                f"a loader worker died; its own message is above, if it could write one (a worker that the system kills for "
+                f"memory cannot: use fewer workers): {error}"
+            ) from error
+        finally:
+            del rows  # its last reference: it waits for its workers to end, which may still read files
 
     def state_dict(self) -> dict[str, Any]:
         """What this rank's lanes have given so far, as JSON values. Ranks' states are combined by `merge_states`."""

@@ -1,7 +1,7 @@
 """Stands in for Python in the worker's environment and goes wrong on purpose: ``habitat_faults.py FAULT MARK WORKER``.
 
-A fault strikes as long as there is no file MARK. A silent worker stays silent until its client hangs up, so that whoever waits
-for an answer never has one.
+A fault strikes as long as there is no file MARK; one that strikes once makes it. A silent worker stays silent until its client
+hangs up, so that whoever waits for an answer never has one.
 """
 
 import os
@@ -18,6 +18,8 @@ def main(fault: str, mark: str, script: str) -> None:
     from protocol import MAGIC
 
     def die(*_: object) -> None:
+        if "once" in fault:
+            Path(mark).touch()
         print("Segmentation of everything", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL if fault.startswith("killed") else signal.SIGSEGV)
 
@@ -52,7 +54,7 @@ def main(fault: str, mark: str, script: str) -> None:
         worker.VERSION = 99
     elif fault == "old simulator":
         worker.NEEDED = (*worker.NEEDED, "a_method_of_tomorrow")
-    elif fault in ("crash while rendering", "killed while rendering"):
+    elif fault in ("crash while rendering", "crash once while rendering", "killed while rendering"):
         worker.Worker.render = die
     elif fault == "silence while rendering":
         worker.Worker.render = lambda *_: keep_silent()

@@ -68,7 +68,7 @@ def test_a_unit_is_tried_again_when_the_simulator_dies(tmp_path: Path, caplog: p
     results = []
     for name, python in (
         ("calm", PYTHON),
-        ("crash", f"{PYTHON} {wrapper} 'crash while rendering' {tmp_path / 'mark'}"),
+        ("crash", f"{PYTHON} {wrapper} 'crash once while rendering' {tmp_path / 'mark'}"),
     ):
         config = settings(tmp_path, "pet", python, task=task, num_samples=2, output_dir=str(tmp_path / name))
         run.generate(config, quiet=True)

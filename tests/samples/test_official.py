@@ -300,7 +300,7 @@ def test_what_is_exported_is_read_back(tmp_path: Path) -> None:
 def test_a_sample_that_a_mode_cannot_show_is_located(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train-00000\.parquet, row 1: sample 'sample-00001', field 'rationale'"):
         exported(tmp_path, [make_sample(0), make_sample(1, rationale="")], "imagination=text_cot")
-    with pytest.raises(ValueError, match="unknown mode 'cot'"):
+    with pytest.raises(ValueError, match="unknown imagination 'cot'"):
         export(ExportConfig("data", "out", imagination="cot"))
 
 

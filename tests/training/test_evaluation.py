@@ -157,6 +157,7 @@ def test_a_validation_that_lacks_its_latents_is_told_before_the_first_step(data:
     write_cache(
         reader, [make_mode(name, renderer, made.imagination) for name in made.imagination.modes], assets.codec, writer
     )
+    writer.close()
     other = tmp_path / "other"
     write_shards(other, "val", SAMPLES[8:12])
     seal(other, {})
