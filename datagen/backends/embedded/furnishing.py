@@ -324,8 +324,8 @@ def bathroom(space: RoomSpace) -> None:
         if space.fits(mat, around=[wet], ignore_blocked=True):
             space.add(mat)
     for category, chance in (("laundry basket", 0.5), ("trash bin", 0.5), ("basket", 0.25), ("stool", 0.2)):
-        if space.wants(category, chance):
-            space.in_corner(category) or space.freestanding(category, margin=0.03)
+        if space.wants(category, chance) and space.in_corner(category) is None:
+            space.freestanding(category, margin=0.03)
     repeats.repeat(space)
     _plants(space, 0.25, 1)
 
