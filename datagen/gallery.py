@@ -119,7 +119,7 @@ def card(sample: SpatialSample) -> Html:
 def truth(sample: SpatialSample) -> list[Html]:
     origin = sample.provenance
     words = {
-        "answer": f"{sample.answer}. {sample.answer_text}",
+        **({"answer": f"{sample.answer}. {sample.answer_text}"} if sample.choices else {}),
         "type": sample.question_type,
         "caption": sample.caption,
         "rationale": sample.rationale,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,6 +118,14 @@ def mvc_caption(facts: Facts) -> str:
     others = [counted(number, name) for name, number in facts["also_on_map"].items()]
     also = f", with {listing(others)}" if others else ""
     return f"Seen from above, the area holds {counted(facts['count'], facts['category'])}{also}."
+
+
+def drawing_caption(facts: Facts) -> str:
+    """What a picture that is to be drawn shows, in words: counts on a plan, else from left to right."""
+    if facts["kind"] == "plan":
+        counts: list[tuple[str, int]] = sorted(Counter(facts["shows"]).items())
+        return f"From above: {listing([counted(count, noun) for noun, count in counts])}."
+    return f"From left to right: {listing([with_article(noun) for noun in facts['shows']])}."
 
 
 def counted(count: int, noun: str) -> str:

@@ -129,7 +129,7 @@ class Part:
         candidate = read_candidate(pick.stored.unit, pick.stored.record)
         return SpatialSample(
             id=question.candidate_id,
-            task=TASKS[config.task.name].name,
+            task=question.task or TASKS[config.task.name].name,
             split=config.split,  # type: ignore[arg-type]
             question=question.question,
             question_type=question.question_type,
@@ -147,7 +147,7 @@ class Part:
                 code_revision=self.revision,
                 config_sha256=config.sha256,
             ),
-            facts={**question.facts, "answer_text": question.answer_text},
+            facts={**question.facts, **({"answer_text": question.answer_text} if question.choices else {})},
             counterfactuals=candidate.counterfactuals,
         )
 

@@ -85,6 +85,7 @@ RULES = (
     # 1: so few questions are not balanced; blocks, because blind baselines want five scenes
     Rule(r"-m datagen\.audit data=\[data/pet,", {"data": "[data/pet,data/pet-blocks]"}, ends=(0, 1)),
     Rule(r"-m datagen\.audit", ends=(0, 1)),
+    Rule(r"-m datagen .*task=drawing", {"num_samples": "96", "image_size": "64"}),
     Rule(r"-m datagen .*blocks .*split=(val|test)", {"num_samples": "4", "image_size": "64", "workers": "1"}),
     Rule(
         r"-m datagen .*blocks", {"num_samples": "16", "image_size": "64", "workers": "1", "task.samples_per_scene": "2"}
@@ -104,6 +105,7 @@ RULES = (
         },
     ),
     Rule(r"train\.py ", {"trainer.steps": "2"}),
+    Rule(r"quality\.drawn ", {"draw.timesteps": "3"}),
     Rule(r"infer\.py .*report="),
     Rule(r"infer\.py .*image=", ASKED),
     Rule(r"infer\.py ", {**ASKED, "limit": "4"}),

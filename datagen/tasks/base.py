@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from datagen.backends.base import Frame, Modality, SceneBackend, SceneInfo, SceneObject
+from datagen.backends.base import Floats, Frame, Modality, SceneBackend, SceneInfo, SceneObject
 from datagen.visibility import InstanceStats
 from datagen.yields import Yields
 from ipt.common.images import encode_image
@@ -91,7 +91,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The words of a candidate, and facts that were decided with them."""
+    """The words of a candidate, and facts that were decided with them. Without ``choices``, a picture is asked for and nothing
+    else. ``task``: of the sample, where it is not the one whose selector this is from."""
 
     candidate_id: str
     question: str
@@ -101,11 +102,12 @@ class Question:
     rationale: str
     caption: str
     facts: Mapping[str, Any]
+    task: Task | None = None
 
     @property
     def answer(self) -> str:
-        """The letter of the right choice."""
-        return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[self.choices.index(self.answer_text)]
+        """The letter of the right choice; empty where there are none."""
+        return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[self.choices.index(self.answer_text)] if self.choices else ""
 
 
 class Selector(Protocol):
@@ -159,7 +161,7 @@ class SceneView:
     def search_size(self) -> int:
         return min(self.config.search_size, self.image_size)
 
-    def camera(self, xy: Sequence[float], yaw: float, pitch: float = 0.0, size: int | None = None) -> Camera:
+    def camera(self, xy: Sequence[float] | Floats, yaw: float, pitch: float = 0.0, size: int | None = None) -> Camera:
         """First-person camera above floor point ``xy``; angles in radians."""
         position = (float(xy[0]), float(xy[1]), self.info.floor_z + self.config.eye_height_m)
         side = size or self.image_size

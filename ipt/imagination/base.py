@@ -120,12 +120,14 @@ class Imagination:
     """An imagination mode.
 
     ``prompts``: the system prompt that asks for it, by profile. ``mediates``: something stands between question and answer.
+    ``answers``: an answer ends it.
     ``draws``: images are made, which takes a codec.
     """
 
     name: ClassVar[str]
     prompts: ClassVar[Mapping[str, str]] = {}
     mediates: ClassVar[bool] = True
+    answers: ClassVar[bool] = True
     draws: ClassVar[bool] = False
     Settings: ClassVar[type[ImaginationSettings]] = ImaginationSettings
 

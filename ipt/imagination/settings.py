@@ -38,6 +38,11 @@ class Mixed:
         return self._which(lambda mode: mode.mediates)
 
     @property
+    def answering(self) -> tuple[str, ...]:
+        """The trained modes that end in an answer."""
+        return self._which(lambda mode: mode.answers)
+
+    @property
     def drawing(self) -> tuple[str, ...]:
         """The trained modes that draw."""
         return self._which(lambda mode: mode.draws)

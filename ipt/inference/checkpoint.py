@@ -13,6 +13,7 @@ from ipt.common.files import sha256_file
 from ipt.imagination.recipe import Recipe, read_recipe
 from ipt.model.checkpoint import from_pretrained, read_config
 from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
+from ipt.model.shipped import model_path
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.render import Renderer
 from ipt.sequence.tokenizer import Tokenizer, load_tokenizer
@@ -76,7 +77,9 @@ def load_checkpoint(
 
 
 def model_folder(folder: Path) -> Path:
-    """The folder of the weights. Raises ``FileNotFoundError`` saying what ``folder`` is instead of a checkpoint."""
+    """The folder of the weights; ``base`` is that of the model that ships. Raises ``FileNotFoundError`` saying what ``folder`` is
+    instead of a checkpoint."""
+    folder = model_path(folder)
     if not folder.is_dir():
         raise MissingFile(f"checkpoint={folder} is no folder")
     if (folder / EXPORT).is_dir():

@@ -114,9 +114,9 @@ class Unseen:
 
 def answers_unseen(imagination: ImaginationConfig) -> str | None:
     """The mode in whose way a model answers without imagination (`Unseen`); ``None`` where it is trained to answer at once."""
-    if set(imagination.trained) != set(imagination.mediators):
+    if set(imagination.answering) != set(imagination.mediators):
         return None
-    return next((name for name in imagination.trained if imagination.of(name).answers_unseen), None)
+    return next((name for name in imagination.answering if imagination.of(name).answers_unseen), None)
 
 
 def make_plan(settings: ModeSettings, recipe: Recipe, renderer: Renderer, other: Other | None = None) -> Plan:
@@ -127,7 +127,7 @@ def make_plan(settings: ModeSettings, recipe: Recipe, renderer: Renderer, other:
     imagination = recipe.imagination.at_inference
     if settings.name == "answer_only":
         unseen = answers_unseen(recipe.imagination)
-        at_once = next(name for name in modes if not modes[name].mediates)
+        at_once = next(name for name in modes if modes[name].answers and not modes[name].mediates)
         mode = make_mode(unseen or at_once, renderer, imagination)
         return Unseen(mode) if unseen else Imagine(mode)
     mode = make_mode(mediator(settings, recipe), renderer, imagination)

@@ -111,6 +111,12 @@ for _preset in (
         LatentConfig(channels=48, patch=1, side=16, downsample=8),
     ),
     ModelConfig(
+        "base",
+        DecoderConfig(hidden=96, intermediate=256, layers=5, heads=4, kv_heads=4, vocab=1024),
+        VisionConfig(hidden=96, intermediate=192, layers=1, heads=4, patch=8, side=8),
+        LatentConfig(channels=32, patch=1, side=8, downsample=8),
+    ),
+    ModelConfig(
         "micro",
         DecoderConfig(hidden=64, intermediate=128, layers=4, heads=4, kv_heads=4, vocab=512),
         VisionConfig(hidden=64, intermediate=128, layers=1, heads=4, patch=8, side=4),

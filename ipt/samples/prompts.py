@@ -186,8 +186,8 @@ def escape(text: str) -> str:
 
 
 def answer_text(sample: SpatialSample) -> str:
-    """``<answer>B</answer>``."""
-    return f"{ANSWER}{sample.answer}{ANSWER_END}"
+    """``<answer>B</answer>``; ``BadSample`` where nothing is to be answered."""
+    return f"{ANSWER}{sample.letters[sample.answer_index]}{ANSWER_END}"
 
 
 def think(text: str) -> str:

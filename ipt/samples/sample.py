@@ -61,9 +61,10 @@ class Provenance:
 class SpatialSample:
     """One question with its pictures, its ground-truth imagination and everything that is known to be true about it.
 
-    ``answer`` is the letter of the right choice. ``question_type`` is the stratum that metrics average over (PET: six
-    sub-categories). ``facts`` is machine-checkable ground truth (JSON values only). ``counterfactuals`` are optional
-    wrong imaginations for analysis.
+    ``answer`` is the letter of the right choice. A sample without ``choices`` asks for its imagination and for nothing else:
+    ``question`` says what to draw, there is no answer, and ``task`` is the one that imagines such pictures. ``question_type`` is
+    the stratum that metrics average over (PET: six sub-categories). ``facts`` is machine-checkable ground truth (JSON values
+    only). ``counterfactuals`` are optional wrong imaginations for analysis.
     """
 
     id: str
@@ -90,11 +91,17 @@ class SpatialSample:
         self._check(self.task in TASKS, "task", f"must be one of {', '.join(TASKS)}")
         self._check(self.split in SPLITS, "split", f"must be one of {', '.join(SPLITS)}")
         self._check(bool(self.question.strip()), "question", "must not be empty")
-        self._check(2 <= len(self.choices) <= 26, "choices", "needs 2 to 26 entries")
+        self._check(len(self.choices) != 1 and len(self.choices) <= 26, "choices", "needs 2 to 26 entries, or none")
+        self._check(
+            bool(self.choices) or self.has_imagination, "imagination", "must be there where there are no choices"
+        )
         is_text = all(isinstance(choice, str) and choice.strip() for choice in self.choices)
         self._check(is_text, "choices", "must be text, none of it empty")
         self._check(len(set(self.choices)) == len(self.choices), "choices", "must differ from each other")
-        self._check(self.answer in self.letters, "answer", f"must be one of {', '.join(self.letters)}")
+        rule = (
+            f"must be one of {', '.join(self.letters)}" if self.choices else "must be empty where there are no choices"
+        )
+        self._check(self.answer in (self.letters or ("",)), "answer", rule)
         self._check(bool(self.images), "images", "needs at least one input image")
         self._check(
             self.imagination.role in get_args(ImaginationKind), "imagination.role", "must be view, side_view or bev"
@@ -117,6 +124,8 @@ class SpatialSample:
 
     @property
     def answer_index(self) -> int:
+        """The place of the right choice; ``BadSample`` where nothing is to be answered."""
+        self._check(bool(self.choices), "choices", "this sample asks for a picture alone, there is nothing to answer")
         return self.letters.index(self.answer)
 
     @property

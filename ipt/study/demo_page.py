@@ -11,6 +11,7 @@ from PIL import Image
 
 from ipt.common.html import Html, page, picture, plot, table, tag
 from ipt.evaluation.metrics import evaluate
+from ipt.evaluation.quality.nearness import sheet
 from ipt.evaluation.tables import percent, span
 from ipt.inference.checkpoint import EXPORT
 from ipt.inference.prediction import Prediction
@@ -18,7 +19,6 @@ from ipt.model.checkpoint import read_config
 from ipt.model.weights import headers
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
-from ipt.study.pictures import sheet
 from ipt.study.report import MODES, Findings
 
 SHOWN = 24

@@ -21,12 +21,13 @@ from ipt.common.files import read_json, write_bytes, write_json
 from ipt.common.seeding import generator
 from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import evaluate
+from ipt.evaluation.quality.nearness import CANDIDATES, PictureScores, mean_scores, sheet
 from ipt.evaluation.seeds import SeedScore, over_seeds
 from ipt.evaluation.tables import percent, span
 from ipt.inference.prediction import Run as Answers
 from ipt.inference.prediction import read_run
 from ipt.samples.store import SampleReader
-from ipt.study.pictures import CANDIDATES, PictureScores, mean_scores, picture_scores, sheet
+from ipt.study.pictures import picture_scores
 from ipt.study.run import PLAN, results
 from ipt.study.settings import Study, make_study
 

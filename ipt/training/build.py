@@ -25,6 +25,7 @@ from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_p
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig, presets
 from ipt.model.lora import initialise_adapters, merged_state
+from ipt.model.shipped import model_path
 from ipt.model.unified import UnifiedModel
 from ipt.samples.memory import in_memory
 from ipt.samples.prompts import Profile
@@ -98,12 +99,12 @@ def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: P
     prompts = config.data.prompts
     profile = load_profile(config.data.profile, None if prompts is None else Path(prompts))
     init, codec, shape = config.model.init, config.model.codec, model_shape(config)
-    tokenizer = _kept_tokenizer(config, datasets, profile, folder) if init is None else load_tokenizer(Path(init))
+    tokenizer = _kept_tokenizer(config, datasets, profile, folder) if init is None else load_tokenizer(model_path(init))
     if codec == "none":
         return Assets(tokenizer, None, profile, shape)
     if codec == "patch_pca":
         return Assets(tokenizer, _kept_codec(config, datasets, shape, folder), profile, shape)
-    made = load_codec(init if codec == "init" and init is not None else codec)
+    made = load_codec(model_path(init) if codec == "init" and init is not None else codec)
     if (made.channels, made.downsample) != (shape.latents.channels, shape.latents.downsample):
         raise UserError(
             f"the codec has {made.channels} channels at 1/{made.downsample}, the model {shape.latents.channels} at "
@@ -117,7 +118,7 @@ def model_shape(config: TrainConfig) -> ModelConfig:
     model = config.model
     if model.init is None:
         return model.shape
-    stored = model.sized(read_config(Path(model.init), model.weights)[0])
+    stored = model.sized(read_config(model_path(model.init), model.weights)[0])
     if model.preset is not None and replace(stored, name=model.preset) != model.shape:
         same = [name for name in presets if replace(stored, name=name) == model.sized(presets[name])]
         raise UserError(
@@ -226,7 +227,7 @@ def start_weights(config: TrainConfig, device: str, model: UnifiedModel) -> None
     if config.model.init is None:
         model.initialise(generator("weights"))
     else:
-        StoredModel.in_folder(Path(config.model.init), config.model.weights).copy_into(model)
+        StoredModel.in_folder(model_path(config.model.init), config.model.weights).copy_into(model)
     initialise_adapters(model, generator("adapters"))
 
 
@@ -333,7 +334,7 @@ def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: 
     state = whole(merged_state(model) if config.tuning.kind == "lora" else dict(model.named_parameters()), world)
     if not world.is_main:
         return
-    tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else Path(config.model.init)
+    tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else model_path(config.model.init)
     recipe(config, assets).save(folder)
     save_pretrained(model, folder, state=state, codec=assets.codec, tokenizer=tokenizer)
 

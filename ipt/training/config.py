@@ -17,6 +17,7 @@ from ipt.imagination.modes import modes
 from ipt.imagination.settings import ImaginationConfig
 from ipt.model.config import ModelConfig, presets
 from ipt.model.lora_settings import LoraSettings
+from ipt.model.shipped import model_path
 from ipt.samples.sample import TASKS
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
 from ipt.training.settings import (
@@ -42,11 +43,11 @@ CODECS = ("init", "patch_pca", "none")
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """``preset``: the shape of the model. ``init``: a folder of weights to start from, of that shape (or of any, with
-    ``preset=null``); ``weights`` names its file where there are several. ``latent_side``: latent tokens per side of the largest
-    image, where not the preset's; the table is computed, so any weights can be started from. ``codec``: ``init``, ``patch_pca``,
-    ``none`` or a folder. ``attention``: the back-end, sdpa, flex or flash. ``pad_packs``: with flex, attention is padded to the
-    next multiple of so many tokens: every length takes seconds to compile for."""
+    """``preset``: the shape of the model. ``init``: a folder of weights to start from, or ``base`` for those that ship, of that
+    shape (or of any, with ``preset=null``); ``weights`` names its file where there are several. ``latent_side``: latent tokens
+    per side of the largest image, where not the preset's; the table is computed, so any weights can be started from. ``codec``:
+    ``init``, ``patch_pca``, ``none`` or a folder. ``attention``: the back-end, sdpa, flex or flash. ``pad_packs``: with flex,
+    attention is padded to the next multiple of so many tokens: every length takes seconds to compile for."""
 
     preset: str | None = "tiny"
     init: str | None = None
@@ -391,7 +392,8 @@ def _data_conflicts(config: TrainConfig) -> list[str]:
             found.append(f"the weight of {folder} in data.parts must be positive, got {weight}")
     if data.validation_packs < 1 or data.validation_packs % config.launch.gpus:
         found.append(f"data.validation_packs={data.validation_packs} must be a positive multiple of launch.gpus")
-    named = {"data.validation": data.validation, "model.init": config.model.init}
+    init = None if config.model.init is None else str(model_path(config.model.init))
+    named = {"data.validation": data.validation, "model.init": init}
     if not config.dry_run:  # it is made from the same settings
         named["data.cache"] = data.cache
     for name, place in named.items():

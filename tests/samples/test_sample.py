@@ -127,6 +127,16 @@ def test_a_wrong_column_is_named(column: str, value: Any) -> None:
         SpatialSample.from_record({**make_sample().to_record(), column: value})
 
 
+def test_a_sample_may_ask_for_its_imagination_alone() -> None:
+    sample = make_sample(choices=(), answer="")
+    assert sample == SpatialSample.from_record(sample.to_record()) == SpatialSample.from_json(sample.to_json())
+    for changes, field in (({"answer": "A"}, "answer"), ({"imagination": SampleImage(b"", "view")}, "imagination")):
+        with pytest.raises(BadSample, match=f"field '{field}'.*no choices"):
+            make_sample(**{"choices": (), "answer": "", **changes})
+    with pytest.raises(BadSample, match="field 'choices': this sample asks for a picture alone"):
+        _ = sample.answer_index
+
+
 def test_missing_and_unknown_columns_are_listed() -> None:
     record = make_sample().to_record()
     record["extra"] = record.pop("caption")

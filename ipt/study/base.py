@@ -1,0 +1,147 @@
+"""``python -m ipt.study.base``: make the small base that ships with the package, from seeds: what `make base` does.
+
+Generates drawing pairs of block rooms, trains ``experiment=base`` on them, draws what the pairs of other rooms ask for, and
+writes weights (bfloat16), codec, tokenizer, recipe and a model card. A second call continues what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ipt.common import cli
+from ipt.common.files import read_json, read_manifest, write_bytes
+from ipt.evaluation.quality.nearness import PictureScores
+from ipt.inference.checkpoint import load_checkpoint, model_folder
+from ipt.model.checkpoint import save_pretrained
+from ipt.model.shipped import FOLDER
+from ipt.study.demo import run
+from ipt.training.records import METRICS, SETTINGS, read_records
+
+ROOMS = (
+    "backend=blocks",
+    "task=drawing",
+    "image_size=64",
+    "samples_per_shard=1024",
+    "backend.blocks.shapes=[cylinder]",
+    "backend.blocks.colours=[green,blue,yellow,purple,orange,cyan,white]",
+    "backend.blocks.max_solids=6",
+)
+SHARDS = 4
+PAIRS, MOVES, TEST = 40_000, 16_000, 1_200
+CARD = """---
+license: apache-2.0
+library_name: imaginative-perception-tokens
+tags: [unified-model, flow-matching, spatial-reasoning]
+---
+# base
+
+A unified model of {parameters:.1f} million parameters that reads pictures and short instructions, draws the picture that is
+asked for (flow matching on {channels} principal components of 8 x 8 patches, 32 x 32 pixels) and describes it in words. It was
+never trained to answer a question. `python train.py model=base` goes on from it; `python -m ipt.study.base` makes it again.
+
+**Data**: {pairs:,} pairs of generated block rooms (coloured cylinders between pale walls), `python -m datagen task=drawing`:
+the view after a move and a turn (half of the rows), the view to the side on a walk on a map, the plan of what four views show,
+and the view from a mark on a plan. No pictures of people or places, no third-party data.
+
+**Training**: {steps:,} steps of {batch} pairs with {draws} noise draws each ({tokens:.1f} million tokens, one CPU thread),
+AdamW at {lr:g} with cosine decay, average of {decay}; losses at the end: flow {flow:.3f}, text {ce:.3f} (means over 100 steps).
+The data's code revision is {revision}; every setting is in `recipe.json` and `conf/experiment/base.yaml`.
+
+**Figures** on {test:,} pairs of rooms that it has not seen, 12 Euler steps, one drawing each, weights as shipped:
+
+| kind | PSNR, dB | {header} |
+|---|---|{rule}|
+{rows}
+
+Rooms of other sizes, solids or looks, and larger pictures, are outside of what it knows. Licence: Apache-2.0, as the code.
+"""
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Make the base. output: folder of the run. package: where weights and card go. train: further overrides of train.py,
+    separated by spaces; with trainer.steps=200, say, it is made in minutes, to look at."""
+
+    output: str = "outputs/base"
+    package: str = str(FOLDER)
+    train: str = ""
+
+
+def make(config: BaseConfig) -> None:
+    """Everything. Raises ``RuntimeError`` naming a command that failed."""
+    output = Path(config.output)
+    pairs, moves, test = output / "pairs", output / "moves", output / "test"
+    for shard in range(SHARDS):
+        generate(pairs, PAIRS, 21, "train", f"shard={shard}/{SHARDS}")
+    generate(moves, MOVES, 22, "train", "task.kinds=[move_turn]")
+    generate(test, TEST, 21, "test")
+    parts = f"+data.parts={{{pairs}: 2, {moves}: 1}}"
+    run(["train.py", "experiment=base", parts, f"output_dir={output / 'run'}", *config.train.split()])
+    package(output / "run", Path(config.package))
+    drawn = output / "drawn"
+    run(
+        [
+            "-m",
+            "ipt.evaluation.quality.drawn",
+            f"checkpoint={config.package}",
+            f"data={test}",
+            f"output_dir={drawn}",
+        ]
+    )
+    card(output / "run", [pairs, moves], drawn, Path(config.package))
+
+
+def generate(folder: Path, count: int, seed: int, split: str, *more: str) -> None:
+    """One dataset of pairs, or what is missing of it."""
+    settings = [f"num_samples={count}", f"seed={seed}", f"split={split}", f"output_dir={folder}"]
+    run(["-m", "datagen", *ROOMS, *settings, *more])
+
+
+def package(folder: Path, target: Path) -> None:
+    """Write a finished run's model as it ships, in bfloat16."""
+    made = load_checkpoint(folder)
+    save_pretrained(made.model, target, dtype=torch.bfloat16, codec=made.codec, tokenizer=model_folder(folder))
+    made.recipe.save(target)
+
+
+def card(folder: Path, data: Sequence[Path], drawn: Path, target: Path) -> None:
+    """Write the model card: what it was made of and what was measured."""
+    settings, records = read_json(folder / SETTINGS), read_records(folder / METRICS)
+    manifests = [read_manifest(one) for one in data]
+    model = load_checkpoint(target).model
+    found = read_json(drawn / "scores.json")["kinds"]
+    rows = {kind: PictureScores(**values) for kind, values in found.items()}
+    text = CARD.format(
+        parameters=sum(weight.numel() for weight in model.parameters()) / 1e6,
+        channels=model.config.latents.channels,
+        pairs=sum(manifest["samples"] for manifest in manifests),
+        steps=len(records),
+        batch=settings["loader"]["max_samples"],
+        draws=settings["loss"]["noise_draws"],
+        tokens=sum(record["tokens"]["all"] for record in records) / 1e6,
+        lr=settings["optim"]["lr"],
+        decay=settings["ema"]["decay"],
+        flow=latest(records, "flow"),
+        ce=latest(records, "ce"),
+        revision=manifests[0]["code_revision"],
+        test=sum(int(score.count) for score in rows.values()),
+        header=" | ".join(PictureScores.header()[1:]),
+        rule="|".join(["---"] * (len(PictureScores.header()) - 1)),
+        rows="\n".join(f"| {' | '.join([kind, *score.cells()])} |" for kind, score in rows.items()),
+    )
+    write_bytes(target / "README.md", text.encode())
+
+
+def latest(records: Sequence[Mapping[str, Any]], name: str, steps: int = 100) -> float:
+    """The mean of a loss over the last steps."""
+    values = [float(record[name]) for record in records[-steps:]]
+    return sum(values) / len(values)
+
+
+if __name__ == "__main__":
+    cli.run(BaseConfig, make)

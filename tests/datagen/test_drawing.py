@@ -1,0 +1,145 @@
+"""Drawing pairs: what is asked for can be known from what is given, and nothing is asked but a picture."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datagen.annotate import BLUE, ORANGE, RED
+from datagen.audit.items import to_item
+from datagen.backends.base import SceneError
+from datagen.backends.embedded.backend import EmbeddedBackend
+from datagen.gallery import render_gallery
+from datagen.run import generate
+from datagen.tasks.base import Candidate, CounterfactualConfig
+from datagen.tasks.drawing import KINDS, Drawing, DrawingConfig
+from ipt.samples.camera import wrap_angle
+from ipt.samples.sample import BadSample
+from ipt.samples.store import SampleReader
+from tests.datagen.conftest import candidates_of, run_settings
+
+ROLES = {
+    "move_turn": ["observation"],
+    "side_view": ["map"],
+    "plan": [f"frame_{n}" for n in range(4)],
+    "view_from_plan": ["map"],
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(blocks: EmbeddedBackend) -> list[Candidate]:
+    return [candidate for _, candidate, _ in candidates_of(Drawing(DrawingConfig()), blocks, range(4))]
+
+
+def of_kind(pairs: list[Candidate], kind: str) -> list[Candidate]:
+    found = [pair for pair in pairs if pair.facts["kind"] == kind]
+    assert len(found) >= 4
+    return found
+
+
+def near(picture: Any, place: Any, colour: tuple[int, int, int], radius: int = 6) -> bool:
+    """Whether a colour is within a few pixels of a place (u, v)."""
+    u, v = np.rint(place).astype(int)
+    window = picture[max(v - radius, 0) : v + radius, max(u - radius, 0) : u + radius].astype(int)
+    return bool((np.abs(window - colour).sum(-1) < 90).any())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_its_pictures(pairs: list[Candidate], kind: str) -> None:
+    for pair in of_kind(pairs, kind):
+        assert [image.role for image in pair.images] == ROLES[kind]
+        assert all(image.pixels().shape == (96, 96, 3) for image in (*pair.images, pair.imagination))
+        assert pair.facts["shows"] and not pair.counterfactuals
+
+
+def test_proposals_are_a_pure_function_of_scene_and_seed(blocks: EmbeddedBackend, pairs: list[Candidate]) -> None:
+    again = [candidate for _, candidate, _ in candidates_of(Drawing(DrawingConfig()), blocks, range(3, 4))]
+    assert again == pairs[-len(again) :]
+
+
+def test_the_view_after_the_move_is_taken_at_the_x_a_quarter_turn_further(pairs: list[Candidate]) -> None:
+    for pair in of_kind(pairs, "move_turn"):
+        before, after = pair.images[0].camera, pair.imagination.camera
+        assert before is not None and after is not None
+        turn = math.pi / 2 if pair.facts["turn"] == "left" else -math.pi / 2
+        assert wrap_angle(after.pose.yaw - before.pose.yaw - turn) == pytest.approx(0, abs=1e-9)
+        target = np.array(pair.facts["target"])
+        assert np.allclose(after.pose.position[:2], target[:2], atol=1e-3)
+        assert near(pair.images[0].pixels(), before.project(target)[0], RED)
+
+
+def test_a_side_view_looks_to_the_named_side_of_the_arrow_on_its_map(pairs: list[Candidate]) -> None:
+    for pair in of_kind(pairs, "side_view"):
+        camera, above = pair.imagination.camera, pair.images[0].camera
+        assert camera is not None and above is not None
+        turn = 90 if pair.facts["side"] == "left" else -90
+        off = wrap_angle(camera.pose.yaw - math.radians(pair.facts["heading_deg"] + turn))
+        assert off == pytest.approx(0, abs=1e-4)
+        midpoint = np.array([*pair.facts["midpoint"], 0.0])
+        assert np.allclose(camera.pose.position[:2], midpoint[:2], atol=1e-3)
+        assert near(pair.images[0].pixels(), above.project(midpoint)[0], ORANGE)
+
+
+def test_a_plan_has_the_first_view_s_heading_up_and_its_place_in_the_middle(pairs: list[Candidate]) -> None:
+    for pair in of_kind(pairs, "plan"):
+        first, plan = pair.images[0].camera, pair.imagination.camera
+        assert first is not None and plan is not None
+        x, y, _ = first.pose.position
+        ahead = [x + math.cos(first.pose.yaw), y + math.sin(first.pose.yaw), 0.0]
+        (u, v), (u_ahead, v_ahead) = plan.project(np.array([[x, y, 0.0], ahead]))[0]
+        assert (u, v) == pytest.approx((48, 48)) and u_ahead == pytest.approx(u) and v_ahead < v
+        yaws = [image.camera.pose.yaw for image in pair.images if image.camera is not None]
+        steps = np.diff(yaws) - math.pi / 2
+        assert np.allclose(np.cos(steps), 1)
+
+
+def test_the_arrow_on_a_plan_stands_where_the_view_was_taken(pairs: list[Candidate]) -> None:
+    for pair in of_kind(pairs, "view_from_plan"):
+        view, plan = pair.imagination.camera, pair.images[0].camera
+        assert view is not None and plan is not None
+        x, y, _ = view.pose.position
+        tip = [x + 0.4 * math.cos(view.pose.yaw), y + 0.4 * math.sin(view.pose.yaw), 0.0]
+        picture = pair.images[0].pixels()
+        assert near(picture, plan.project(np.array([x, y, 0.0]))[0], BLUE, 4)
+        assert near(picture, plan.project(np.array(tip))[0], BLUE, 4)
+
+
+def test_a_dataset_holds_equal_numbers_of_the_kinds_and_no_answers(tmp_path: Path) -> None:
+    generate(run_settings(tmp_path, task="drawing"))
+    reader = SampleReader(tmp_path)
+    samples = [reader[row] for row in range(len(reader))]
+    assert "Move to the X" in render_gallery(samples, "pairs")
+    with pytest.raises(BadSample, match="field 'choices': this sample asks for a picture alone"):
+        to_item(samples[0])
+    assert Counter(sample.question_type for sample in samples) == dict.fromkeys(KINDS, 6)
+    for sample in samples:
+        task, words = KINDS[sample.question_type]
+        assert sample.task == task and sample.question.startswith(words.partition("{")[0])
+        assert sample.choices == () and sample.answer == "" and "answer_text" not in sample.facts
+        shown = {noun for noun in sample.facts["shows"]}
+        assert all(noun in sample.caption for noun in shown)
+        assert sample.question_type == "plan" or sample.caption.count(" cube") == sum("cube" in n for n in shown)
+
+
+def test_captions_of_views_name_what_they_show_from_left_to_right(pairs: list[Candidate]) -> None:
+    selector = Drawing(DrawingConfig()).selector(len(pairs) * 4, np.random.default_rng(0))
+    for pair in pairs:
+        (question,) = selector.offer("x", pair.facts)
+        names = pair.facts["shows"]
+        if pair.facts["kind"] != "plan" and len(set(names)) == len(names):
+            places = [question.caption.index(name) for name in names]
+            assert places == sorted(places)
+
+
+def test_settings_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(SceneError, match=r"unknown kind of drawing 'plam'.*plan"):
+        DrawingConfig(kinds=("plam",))
+    with pytest.raises(SceneError, match="needs kinds"):
+        DrawingConfig(kinds=())
+    with pytest.raises(SceneError, match="no counterfactuals"):
+        DrawingConfig(counterfactuals=CounterfactualConfig(enabled=True))

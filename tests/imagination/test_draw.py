@@ -1,0 +1,62 @@
+"""Drawing and describing alone: the prompt, what is asked for, and nothing to answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ipt.imagination.modes.ipt import IptSettings
+from ipt.imagination.settings import ImaginationConfig
+from ipt.inference.plans import answers_unseen
+from ipt.samples.prompts import IMAGE_START, describe, think
+from ipt.samples.sample import BadSample
+from ipt.sequence.spans import Loss, Role
+from tests.imagination.examples import example, mode
+from tests.imagination.recording import same
+
+DRAWING = replace(example("pet"), question="Move to the X, turn left.", choices=(), answer="")
+
+
+def test_a_picture_is_announced_and_drawn_and_nothing_follows() -> None:
+    draw = mode("draw")
+    *prompt, announced, image = draw.segments(DRAWING, 0)
+    decode = draw.renderer.tokenizer.decode
+    assert [segment.loss for segment in prompt] == [Loss.NONE] * len(prompt)
+    assert decode(prompt[0].payload.ids.tolist()) == draw.renderer.profile.system("pet", "draw")
+    assert decode(prompt[-1].payload.ids.tolist()) == DRAWING.question
+    thought = draw.renderer.profile.thoughts_of("pet")[0]
+    assert decode(announced.payload.ids.tolist()) == think(thought) + IMAGE_START and announced.loss is Loss.CE
+    assert image.loss is Loss.FLOW and image.role is Role.IMAGINATION
+
+
+def test_a_picture_is_asked_for_as_where_an_answer_follows() -> None:
+    """So that training goes on from it: announcement and image are those of the mode ipt, for the same sample."""
+    asked = example("pet")
+    drawn, answered = mode("draw").segments(asked, 0), mode("ipt").segments(asked, 0)
+    place = next(number for number, segment in enumerate(answered) if segment.loss is Loss.FLOW)
+    assert same(drawn[-2:], answered[place - 1 : place + 1])
+
+
+def test_a_description_is_written_and_nothing_follows() -> None:
+    described = mode("describe")
+    *_, text = described.segments(DRAWING, 0)
+    assert described.renderer.tokenizer.decode(text.payload.ids.tolist()) == describe(DRAWING.caption)
+    assert text.loss is Loss.CE
+    with pytest.raises(BadSample, match="field 'caption'"):
+        described.segments(replace(DRAWING, caption=""), 0)
+
+
+@pytest.mark.parametrize("name", ["label_only", "text_cot", "caption", "ipt"])
+def test_a_sample_that_asks_for_a_picture_trains_no_answer(name: str) -> None:
+    with pytest.raises(BadSample, match="sample 'pet-0', field 'choices': this sample asks for a picture alone"):
+        mode(name).segments(DRAWING, 0)
+
+
+def test_who_also_draws_without_answering_answers_as_before() -> None:
+    def trained(*modes: str) -> ImaginationConfig:
+        return replace(ImaginationConfig(dict.fromkeys(modes, 1.0)), ipt=IptSettings(reveal=0.5))
+
+    assert answers_unseen(trained("ipt", "draw", "describe")) == answers_unseen(trained("ipt")) == "ipt"
+    assert answers_unseen(trained("ipt", "label_only")) is None
+    assert trained("draw", "describe").mediators == () and trained("draw", "describe").drawing == ("draw",)
