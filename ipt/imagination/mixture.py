@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipt.common.errors import UserError
-from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import generator
 from ipt.imagination.base import Imagination
 from ipt.imagination.modes import modes
@@ -19,16 +18,6 @@ from ipt.samples.store import SampleReader
 from ipt.sequence.order import largest_remainders
 from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Segment, with_draws
-
-PRESETS: Mapping[str, dict[str, float]] = {"mixed": {"ipt": 1.0, "label_only": 1.0}}
-
-
-def by_name(name: str) -> dict[str, float]:
-    """The weights of a preset mixture or of a single mode; ``UnknownName`` lists the valid names."""
-    weights = {**{mode: {mode: 1.0} for mode in modes}, **PRESETS}
-    if name not in weights:
-        raise UnknownName(unknown_name("imagination", name, weights))
-    return weights[name]
 
 
 def make_mode(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.common.registry import UnknownName
-from ipt.imagination.mixture import Mixture, assign_modes, by_name, make_segmenter
+from ipt.imagination.mixture import Mixture, assign_modes, make_segmenter
 from ipt.imagination.modes.ipt import IptSettings
 from ipt.imagination.settings import ImaginationConfig
 from ipt.samples.store import SampleReader, write_shard
@@ -23,6 +23,7 @@ from ipt.sequence.spans import Role
 from tests.imagination.examples import RELEASE, example, mode, renderer
 from tests.imagination.recording import same
 
+MIXED = {"ipt": 1.0, "label_only": 1.0}
 WEIGHTS = st.lists(st.floats(0, 10), min_size=1, max_size=5).filter(lambda weights: sum(weights) > 0.1)
 
 
@@ -50,7 +51,7 @@ def dataset(folder: Path, rows: int = 12) -> SampleReader:
 
 def test_a_mixture_renders_each_row_in_its_mode_under_its_system_prompt(tmp_path: Path) -> None:
     reader = dataset(tmp_path)
-    segmenter = make_segmenter(ImaginationConfig(by_name("mixed")), renderer(), reader)
+    segmenter = make_segmenter(ImaginationConfig(MIXED), renderer(), reader)
     for epoch in (0, 1):
         names = Counter()
         for row, sample in enumerate(reader):
@@ -66,7 +67,7 @@ def test_a_mixture_renders_each_row_in_its_mode_under_its_system_prompt(tmp_path
 def test_draws_repeat_the_image_that_is_trained_and_nothing_else(tmp_path: Path) -> None:
     reader = dataset(tmp_path, 1)
     for train_flow, repeated in ((True, 4), (False, 1)):
-        config = ImaginationConfig(by_name("ipt"), ipt=IptSettings(train_flow=train_flow))
+        config = ImaginationConfig({"ipt": 1.0}, ipt=IptSettings(train_flow=train_flow))
         once, many = (make_segmenter(config, renderer(), reader, draws)(reader[0], 0, 0) for draws in (1, 4))
         place = next(number for number, segment in enumerate(once) if segment.kind is Kind.VAE_NOISED)
         assert same(many, once[:place] + [once[place]] * repeated + once[place + 1 :])
@@ -74,7 +75,7 @@ def test_draws_repeat_the_image_that_is_trained_and_nothing_else(tmp_path: Path)
 
 def test_a_sample_too_long_for_its_draws_is_rejected(tmp_path: Path) -> None:
     reader, base = dataset(tmp_path, 1), renderer()
-    config = ImaginationConfig(by_name("ipt"))
+    config = ImaginationConfig({"ipt": 1.0})
     length = num_tokens(make_segmenter(config, base, reader)(reader[0], 0, 0), base.geometry)
     tight = Renderer(base.tokenizer, base.geometry, base.profile, replace(base.config, max_sample_tokens=length))
     assert make_segmenter(config, tight, reader)(reader[0], 0, 0)
@@ -84,7 +85,7 @@ def test_a_sample_too_long_for_its_draws_is_rejected(tmp_path: Path) -> None:
 
 def test_a_segmenter_is_the_same_in_a_worker(tmp_path: Path) -> None:
     reader = dataset(tmp_path)
-    segmenter = make_segmenter(ImaginationConfig(by_name("mixed")), renderer(), reader)
+    segmenter = make_segmenter(ImaginationConfig(MIXED), renderer(), reader)
     copy = pickle.loads(pickle.dumps(segmenter))
     assert all(same(copy(s, 3, row), segmenter(s, 3, row)) for row, s in enumerate(reader))
 
@@ -98,10 +99,8 @@ def test_modes_of_a_mixture_need_different_system_prompts() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(
-        UnknownName, match=r"unknown imagination 'mixd' \(did you mean 'mixed'\?\); valid: caption, ipt"
-    ):
-        by_name("mixd")
+    with pytest.raises(UnknownName, match=r"unknown imagination mode 'ibt' \(did you mean 'ipt'\?\); valid: caption, "):
+        ImaginationConfig({"ibt": 1.0})
     with pytest.raises(ValueError, match=r"positive sum, got \[0, 0\]"):
         Mixture([mode("ipt"), mode("label_only")], [0, 0], renderer(), 4)
     with pytest.raises(ValueError, match="made for 4 rows, there is no row 4"):
