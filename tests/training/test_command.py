@@ -129,7 +129,7 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
         (["lr=1"], r"unknown key 'lr'; valid: .*optim"),
         (["task=pett"], r"task/pett.*all mvc pet pt"),
         (["optim.lr=fast"], r"'fast'.*Float"),
-        (["model.preset=huge"], r"unknown model preset 'huge'; valid: bagel_7b_mot, micro, small, tiny"),
+        (["model.preset=huge"], r"unknown model preset 'huge'; valid: bagel_7b_mot, base, micro, small, tiny"),
         (["+imagination.modes.ipd=1"], r"unknown imagination mode 'ipd' \(did you mean 'ipt'\?\)"),
         (["optim.schedule=linear"], r"schedule must be constant or cosine"),
         (["data.train=/nowhere"], r"dataset /nowhere does not exist"),
