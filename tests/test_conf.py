@@ -37,5 +37,5 @@ def test_a_group_file_opens_with_the_command_that_uses_it(path: Path) -> None:
     assert re.search(rf"[ ,]{re.escape(SHARED.get(choice, choice))}[ :,]", f"{command} "), (path, choice)
 
 
-def test_there_is_one_experiment_and_no_copy_per_task_and_imagination() -> None:
-    assert [path.name for path in GROUPS if path.parts[0] == "experiment"] == ["bagel.yaml"]
+def test_experiments_are_no_copies_per_task_and_imagination() -> None:
+    assert [path.name for path in GROUPS if path.parts[0] == "experiment"] == ["bagel.yaml", "base.yaml"]
