@@ -29,6 +29,8 @@ RELEASE = Profile(
     {task: (f"[thought of {task}]",) for task in RELEASE_LAYOUTS},
     RELEASE_LAYOUTS,
 )
+#: The modes that end in an answer.
+ANSWERING = tuple(name for name, made in modes.items() if made.answers)
 PROFILES = {"default": load_profile(), "release": RELEASE}
 TASKS: dict[str, dict[str, Any]] = {
     "pet": {

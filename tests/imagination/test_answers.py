@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ipt.imagination.modes import modes
 from ipt.imagination.modes.ipt import Ipt, IptSettings
 from ipt.imagination.sources import SelfMade
 from ipt.model.cache import KVCache, extend
@@ -24,7 +23,7 @@ from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import lay_out, single_tokens
 from ipt.sequence.segments import Segment, TokenIds
 from ipt.sequence.spans import Loss
-from tests.imagination.examples import GEOMETRY, byte_tokenizer, example, ipt, mode, noise_picture
+from tests.imagination.examples import ANSWERING, GEOMETRY, byte_tokenizer, example, ipt, mode, noise_picture
 from tests.imagination.recording import Recording, at_inference, trained_texts
 
 TOKENS = byte_tokenizer().special
@@ -101,7 +100,7 @@ def settings(self_made: bool = False, **changes: object) -> IptSettings:
     return IptSettings(source={"self": 1.0} if self_made else {"ground_truth": 1.0}, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", tuple(modes))
+@pytest.mark.parametrize("name", ANSWERING)
 def test_training_logits_are_inference_logits(name: str) -> None:
     made, sample, other = mode(name), lively("pet"), mode("label_only").segments(lively("mvc", 7), 0)
     rows, _ = at_inference(made, [sample], lambda row, size: sample.imagination)

@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipt.imagination.modes import modes
 from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
 from ipt.sequence.transforms import normalised
-from tests.imagination.examples import GEOMETRY, PROFILES, TASKS, byte_tokenizer, example, mode
+from tests.imagination.examples import ANSWERING, GEOMETRY, PROFILES, TASKS, byte_tokenizer, example, mode
 
 FOLDER = Path(__file__).parents[1] / "golden" / "sequences"
-CASES = list(itertools.product(TASKS, tuple(modes), PROFILES))
+CASES = list(itertools.product(TASKS, ANSWERING, PROFILES))
 
 
 def sequence_text(task: str, name: str, profile: str) -> str:

@@ -11,7 +11,6 @@ import pytest
 
 from ipt.common.images import BadImage
 from ipt.imagination.mixture import make_mode
-from ipt.imagination.modes import modes
 from ipt.imagination.modes.ipt import Ipt, IptSettings
 from ipt.imagination.settings import ImaginationConfig
 from ipt.imagination.sources import Permuted, SelfMade
@@ -21,7 +20,7 @@ from ipt.sequence.pictures import Picture, Size
 from ipt.sequence.segments import Kind, Segment
 from ipt.sequence.settings import GuidanceDropout
 from ipt.sequence.spans import Loss, Role
-from tests.imagination.examples import TASKS, example, ipt, mode, noise_picture, plain, renderer
+from tests.imagination.examples import ANSWERING, TASKS, example, ipt, mode, noise_picture, plain, renderer
 from tests.imagination.recording import Recording, at_inference, same, trained_texts
 
 TRUTH = SampleImage(plain(0, 200, 0), "view")
@@ -36,7 +35,7 @@ def clean(segments: list[Segment]) -> list[Segment]:
     return [segment for segment in segments if segment.kind is not Kind.VAE_NOISED]
 
 
-@pytest.mark.parametrize(("task", "name", "profile"), itertools.product(TASKS, tuple(modes), ["default", "release"]))
+@pytest.mark.parametrize(("task", "name", "profile"), itertools.product(TASKS, ANSWERING, ["default", "release"]))
 def test_inference_has_the_tokens_of_training(task: str, name: str, profile: str) -> None:
     made, sample = mode(name, profile), example(task)
     rows, imagined = at_inference(made, [sample, sample], draws(sample.imagination), n=2)

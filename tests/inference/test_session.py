@@ -18,7 +18,6 @@ from ipt.flow.sampler import euler
 from ipt.flow.schedule import schedule
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_mode
-from ipt.imagination.modes import modes
 from ipt.imagination.modes.ipt import Ipt
 from ipt.inference.answering import left_to_write
 from ipt.inference.context import SessionContext
@@ -30,7 +29,7 @@ from ipt.sequence.batch import NoisedImages, lay_out
 from ipt.sequence.segments import Kind, Segment, TokenIds
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.transforms import unpatchify
-from tests.imagination.examples import GEOMETRY
+from tests.imagination.examples import ANSWERING, GEOMETRY
 from tests.inference import toy
 
 SPECIAL = toy.tokenizer().special
@@ -62,7 +61,7 @@ def packed_logits(segments: Sequence[Segment]) -> Tensor:
     return logits[1 - segments[-1].num_tokens(GEOMETRY) :]
 
 
-@pytest.mark.parametrize("name", tuple(modes))
+@pytest.mark.parametrize("name", ANSWERING)
 def test_options_score_as_training_computes_them(name: str) -> None:
     """With the true mediator in place: the letters of the options compare as in one packed pass without a cache."""
     made, truth = mode(name), toy.sample(1)
