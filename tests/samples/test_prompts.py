@@ -66,13 +66,11 @@ def test_data_cannot_open_a_tag_in_a_prompt_or_a_mediator(question: str, choice:
         assert not any(tag in text.lower() for tag in TAGS)
 
 
-@pytest.mark.parametrize(
-    ("task", "mode"), itertools.product(TASKS, [name for name, mode in modes.items() if mode.answers])
-)
+@pytest.mark.parametrize(("task", "mode"), itertools.product(TASKS, modes))
 def test_the_default_profile_names_the_tags_that_the_mode_writes(task: str, mode: str) -> None:
     system = DEFAULT.system(task, mode)
-    assert ANSWER in system and system.isascii()
-    assert (THINK in system) == (mode in ("text_cot", "ipt"))
+    assert (ANSWER in system) == modes[mode].answers and system.isascii()
+    assert (THINK in system) == (mode in ("text_cot", "ipt", "draw"))
     assert (IMAGE_START in system) == modes[mode].draws
 
 
