@@ -41,27 +41,23 @@ class TokenIds:
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
+class ImageTensor:
+    """An image [channels, rows, columns] that needs no more decoding."""
+
+    values: Tensor
+
+    @property
+    def size(self) -> Size:
+        """(width, height), in pixels or in latent cells."""
+        return self.values.shape[-1], self.values.shape[-2]
+
+
+class Pixels(ImageTensor):
     """An image for the vision tower: float32 [3, H, W], normalised to [-1, 1]."""
 
-    values: Tensor
 
-    @property
-    def size(self) -> Size:
-        """(width, height) in pixels."""
-        return self.values.shape[-1], self.values.shape[-2]
-
-
-@dataclass(frozen=True, eq=False)
-class Latents:
+class Latents(ImageTensor):
     """An image as the codec encodes it: float32 clean latents [C, h, w]."""
-
-    values: Tensor
-
-    @property
-    def size(self) -> Size:
-        """(width, height) in cells."""
-        return self.values.shape[-1], self.values.shape[-2]
 
 
 Payload = TokenIds | Picture | Pixels | Latents
