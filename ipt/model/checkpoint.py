@@ -216,9 +216,12 @@ def save_pretrained(
     """Write a model in either layout; ``config.json`` comes last.
 
     ``state``: weights to write instead of the model's own (an average, a gathered or merged state), with our names.
-    ``tokenizer``: a folder whose tokenizer files are copied.
+    ``tokenizer``: a folder whose tokenizer files are copied. Raises ``UserError`` for a model that BAGEL's layout cannot say.
     """
     folder = Path(folder)
+    if layout == "bagel" and model.config.decoder.grid_rope:
+        what = f"which model '{model.config.name}' has (grid_rope)"
+        raise UserError(f"BAGEL's layout has no rope over rows and columns, {what}: save it as 'native'")
     tensors = dict(model.state_dict() if state is None else state)
     plain = build_on_meta(model.config)
     expected = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}

@@ -17,7 +17,11 @@ from ipt.sequence.settings import Geometry
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Qwen2.5 with QK-norm; both experts have these sizes."""
+    """Qwen2.5 with QK-norm; both experts have these sizes.
+
+    ``grid_rope``: image tokens differ in rope by row and column, too (as in Qwen2-VL). In BAGEL the tokens of an image share one
+    rope id and only the position tables tell them apart, from which small models do not learn to draw (docs/painter.md).
+    """
 
     hidden: int
     intermediate: int
@@ -27,6 +31,7 @@ class DecoderConfig:
     vocab: int
     rope_theta: float = 1e6
     norm_eps: float = 1e-6
+    grid_rope: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads or self.heads % self.kv_heads or self.head_dim % 2:
@@ -100,25 +105,25 @@ for _preset in (
     ),
     ModelConfig(
         "small",
-        DecoderConfig(hidden=512, intermediate=1408, layers=12, heads=8, kv_heads=4, vocab=16384),
+        DecoderConfig(hidden=512, intermediate=1408, layers=12, heads=8, kv_heads=4, vocab=16384, grid_rope=True),
         VisionConfig(hidden=384, intermediate=1024, layers=8, heads=6, patch=14, side=37),
         LatentConfig(channels=16, patch=2, side=32, downsample=8),
     ),
     ModelConfig(
         "tiny",
-        DecoderConfig(hidden=96, intermediate=192, layers=4, heads=4, kv_heads=2, vocab=2048),
+        DecoderConfig(hidden=96, intermediate=192, layers=4, heads=4, kv_heads=2, vocab=2048, grid_rope=True),
         VisionConfig(hidden=64, intermediate=128, layers=2, heads=4, patch=8, side=16),
         LatentConfig(channels=48, patch=1, side=16, downsample=8),
     ),
     ModelConfig(
         "base",
-        DecoderConfig(hidden=96, intermediate=256, layers=5, heads=4, kv_heads=4, vocab=1024),
+        DecoderConfig(hidden=96, intermediate=256, layers=5, heads=4, kv_heads=4, vocab=1024, grid_rope=True),
         VisionConfig(hidden=96, intermediate=192, layers=1, heads=4, patch=8, side=8),
         LatentConfig(channels=32, patch=1, side=8, downsample=8),
     ),
     ModelConfig(
         "micro",
-        DecoderConfig(hidden=64, intermediate=128, layers=4, heads=4, kv_heads=4, vocab=512),
+        DecoderConfig(hidden=64, intermediate=128, layers=4, heads=4, kv_heads=4, vocab=512, grid_rope=True),
         VisionConfig(hidden=64, intermediate=128, layers=1, heads=4, patch=8, side=4),
         LatentConfig(channels=48, patch=1, side=4, downsample=8),
     ),

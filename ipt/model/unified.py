@@ -112,7 +112,8 @@ class UnifiedModel(nn.Module):
         if attention is None:
             attention = packed_attention(self.attention, spans, x_UD, self.pad_packs)
         position_ids_T = _index(spans.position_ids[spans.order], x_UD)
-        grouped_TD = self.decoder(x_UD, x_GD, position_ids_T, attention)
+        cells_T2 = _index(batch.cells[spans.order], x_UD) if self.config.decoder.grid_rope else None
+        grouped_TD = self.decoder(x_UD, x_GD, position_ids_T, attention, cells_T2)
         ce_hidden_CD = grouped_TD[_index(spans.rank[spans.ce_positions], grouped_TD)]
         noised_FD = grouped_TD[_index(spans.rank[spans.noised_positions], grouped_TD)]
         return ModelOutput(

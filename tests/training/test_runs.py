@@ -150,7 +150,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sixteen_samples_are_learnt_by_heart(mode: str, data: Path, tmp_path: Path) -> None:
     """With the settings of ``trainer=overfit``, texts and pictures: both losses fall to a few hundredths of their start."""
     preset: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "trainer" / "overfit.yaml"))  # type: ignore[assignment]
-    steps = {"ipt": 160, "mixed": 300, "caption": 140}.get(mode, 80)
+    steps = {"ipt": 200, "mixed": 360, "caption": 280}.get(mode, 180)
     changes = {"data": {"train": str(data), **preset["data"]}, "trainer": {"steps": steps}}
     given = {**SMALL_PACKS, **preset, **changes, "imagination": {"modes": MODES[mode]}}
     trainer, _ = make_trainer(golden.tiny(data, tmp_path / "run", **given), World())
