@@ -17,7 +17,7 @@ from ipt.common.images import encode_image
 from ipt.imagination.modes import modes
 from ipt.model.config import presets
 from tests.datagen.embedded.test_import_scene import MJCF
-from tests.documents import PAGES, ROOT, RULES, Block, arguments, blocks, rule
+from tests.documents import PAGES, ROOT, RULES, Block, arguments, blocks, program, rule
 from tests.samples.test_official import pet_row, write
 from tests.synthetic import picture
 
@@ -52,7 +52,7 @@ def typing(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def run(block: Block) -> None:
     """Run a block in this process, as `python` would in its own."""
     if block.language == "python":
-        exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+        exec(compile(program(block), str(block), "exec"), {"__name__": "__main__"})
         return
     words = arguments(block)
     if words[0] in LAUNCHERS:
