@@ -33,6 +33,7 @@ OTHER: Mapping[str, Any] = {
     "model.preset": "micro",
     "model.codec": "none",
     "model.attention": "flex",
+    "model.grid_rope": False,
     "model.init": ".",
     "task.names": ["mvc", "pet"],
     "data.parts": {".": 2.0},

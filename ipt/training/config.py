@@ -45,7 +45,8 @@ CODECS = ("init", "patch_pca", "none")
 class ModelSettings:
     """``preset``: the shape of the model. ``init``: a folder of weights to start from, or ``base`` for those that ship, of that
     shape (or of any, with ``preset=null``); ``weights`` names its file where there are several. ``latent_side``: latent tokens
-    per side of the largest image, where not the preset's; the table is computed, so any weights can be started from. ``codec``:
+    per side of the largest image, where not the preset's; the table is computed, so any weights can be started from.
+    ``grid_rope``: rows and columns in rope, where not as in the preset (`DecoderConfig`); only for fresh weights. ``codec``:
     ``init``, ``patch_pca``, ``none`` or a folder. ``attention``: the back-end, sdpa, flex or flash. ``pad_packs``: with flex,
     attention is padded to the next multiple of so many tokens: every length takes seconds to compile for."""
 
@@ -53,6 +54,7 @@ class ModelSettings:
     init: str | None = None
     weights: str | None = None
     latent_side: int | None = None
+    grid_rope: bool | None = None
     codec: str = "patch_pca"
     attention: str = "sdpa"
     pad_packs: int = 4096
@@ -62,6 +64,8 @@ class ModelSettings:
             raise UserError(f"model.pad_packs must be positive, got {self.pad_packs}")
         if self.latent_side is not None and self.latent_side < 1:
             raise UserError(f"model.latent_side must be positive, got {self.latent_side}")
+        if self.grid_rope is not None and self.init is not None:
+            raise UserError("model.grid_rope is for fresh weights: those of model.init know the rope that they were trained with")
         if self.preset is None and self.init is None:
             raise UserError("model.preset=null takes the shape of model.init, which is not set")
         if self.preset is not None and self.preset not in presets:
@@ -72,7 +76,10 @@ class ModelSettings:
     @property
     def shape(self) -> ModelConfig:
         """The shape of a model trained from scratch."""
-        return self.sized(presets[str(self.preset)])
+        shape = self.sized(presets[str(self.preset)])
+        if self.grid_rope is None:
+            return shape
+        return replace(shape, decoder=replace(shape.decoder, grid_rope=self.grid_rope))
 
     def sized(self, shape: ModelConfig) -> ModelConfig:
         """``shape`` with the latent table that the settings ask for."""
