@@ -119,8 +119,10 @@ def trained(study: Study, run: Run, device: str, compose: Compose) -> bool:
     """Train to the end; False where a signal stopped it."""
     overrides = list(run.overrides)
     if run.after is not None:
-        own = imagine(study, run, device)
-        overrides += [f"model.init={run.after / 'model'}", "model.codec=init", f"imagination.ipt.self_made={own}"]
+        overrides += [f"model.init={run.after / 'model'}", "model.codec=init"]
+        for mode, settings in compose(overrides)["imagination"].items():
+            if settings.get("source", {}).get("self"):
+                overrides.append(f"imagination.{mode}.self_made={imagine(study, run, device)}")
     values = dict(compose(overrides))
     values["trainer"] |= {"steps": round(values["trainer"]["steps"] * run.steps)}
     return train(train_config(values)) is not None

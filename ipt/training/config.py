@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -258,54 +260,45 @@ def conflicts(config: TrainConfig) -> list[str]:
 
 def _without_effect(config: TrainConfig) -> list[str]:
     """Keys that somebody has set and nothing would read, each with what would make it count."""
-    plain, evaluation = TrainConfig(), config.evaluation
-    asked = evaluation.questions or evaluation.data is not None
-    sizes, tasks = config.sequence.resolutions, config.task.names
-    unused = {
-        "data.prompts": (config.data.prompts is not None and config.data.profile != "release", "data.profile=release"),
-        "data.validation_packs": (
-            config.data.validation_packs != plain.data.validation_packs and config.data.validation is None,
-            "data.validation",
-        ),
-        "data.cache": (config.data.cache is not None and config.model.codec == "none", "a model.codec"),
-        "model.weights": (config.model.weights is not None and config.model.init is None, "model.init"),
-        "model.pad_packs": (
-            config.model.pad_packs != plain.model.pad_packs and config.model.attention != "flex",
-            "model.attention=flex",
-        ),
-        "evaluation": (
-            not asked and not _same(replace(evaluation, limit=None), plain.evaluation),
-            "evaluation.questions or evaluation.data",
-        ),
-        "evaluation.limit": (evaluation.limit is not None and evaluation.data is None, "evaluation.data"),
-        "checkpoints.best": (
-            config.checkpoints.best != plain.checkpoints.best and not config.checkpoints.keep_best,
-            "checkpoints.keep_best above 0",
-        ),
-        "tuning.lora": (
-            not _same(config.tuning.lora, plain.tuning.lora) and config.tuning.kind != "lora",
-            "tuning=lora",
-        ),
-        "ema.warmup": (config.ema.warmup != plain.ema.warmup and not config.ema.decay, "ema.decay above 0"),
-        "distributed.shard": (
-            config.distributed.shard != plain.distributed.shard and config.distributed.kind != "hsdp",
-            "distributed=hsdp",
-        ),
-        "resolution": (
-            config.resolution != plain.resolution and set(tasks) <= set(sizes),
-            "a task that has no sizes of its own in sequence.resolutions",
-        ),
-        f"sequence.resolutions of {', '.join(set(sizes) - set(tasks))}": (
-            not set(sizes) <= set(tasks),
-            f"another task (this run is for {', '.join(tasks)})",
-        ),
+    data, imagination, evaluation = config.data, config.imagination, config.evaluation
+    sizes, tasks, several = set(config.sequence.resolutions), config.task.names, config.distributed.kind != "single"
+    draws, drops = bool(imagination.drawing), any(asdict(config.sequence.dropout).values())
+    read = {
+        "data.prompts": (data.profile == "release", "data.profile=release"),
+        "data.validation_packs": (data.validation, "data.validation"),
+        "data.cache": (config.model.codec != "none", "a model.codec"),
+        "model.weights": (config.model.init, "model.init"),
+        "model.pad_packs": (config.model.attention == "flex", "model.attention=flex"),
+        "evaluation": (evaluation.questions or evaluation.data, "evaluation.questions or evaluation.data"),
+        "evaluation.limit": (evaluation.data, "evaluation.data"),
+        "checkpoints.best": (data.validation, "data.validation"),
+        "tuning.lora": (config.tuning.kind == "lora", "tuning=lora"),
+        "ema.warmup": (config.ema.decay, "ema.decay above 0"),
+        "optim.min_lr": (config.optim.schedule == "cosine", "optim.schedule=cosine"),
+        "loss.timestep_shift": (draws, "a mode that draws"),
+        "loss.noise_draws": (draws, "a mode that draws"),
+        "sequence.dropout": (draws or not drops, "a mode that draws"),
+        "loader.start_method": (config.loader.workers, "loader.workers above 0"),
+        "distributed.timeout_minutes": (several, "several processes (distributed=ddp, fsdp2 or hsdp)"),
+        "distributed.shard": (config.distributed.kind == "hsdp", "distributed=hsdp"),
+        "resolution": (set(tasks) - sizes, "a task that has no sizes of its own in sequence.resolutions"),
     }
-    return [f"{key} has no effect without {needs}" for key, (idle, needs) in unused.items() if idle]
+    owners = [entry.name for entry in fields(imagination) if entry.name != "modes"]
+    read |= {f"imagination.{mode}": (mode in imagination.trained, f"{mode} in imagination.modes") for mode in owners}
+    found = [
+        f"{key} has no effect without {needs}" for key, (used, needs) in read.items() if not used and _set(config, key)
+    ]
+    if others := sorted(sizes - set(tasks)):
+        found.append(f"sequence.resolutions of {', '.join(others)} has no effect: this run is for {', '.join(tasks)}")
+    return found
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two settings are equal; lists may be tuples."""
-    return json.dumps(asdict(one)) == json.dumps(asdict(other))
+def _set(config: TrainConfig, key: str) -> bool:
+    """Whether a setting, or one of a group, is not the default; lists may be tuples."""
+    here, there = (
+        functools.reduce(operator.getitem, key.split("."), as_values(each)) for each in (config, TrainConfig())
+    )
+    return bool(here != there)
 
 
 def _evaluation_conflicts(config: TrainConfig) -> list[str]:

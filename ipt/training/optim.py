@@ -76,7 +76,7 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     if config.schedule == "constant":
         return config.lr
     progress = (step - config.warmup_steps) / max(steps - 1 - config.warmup_steps, 1)
-    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return config.lowest + (config.lr - config.lowest) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:

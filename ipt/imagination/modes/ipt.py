@@ -55,6 +55,8 @@ class IptSettings(ImaginationSettings):
         weights = self.source.values()
         if not set(self.source) <= {"ground_truth", "self"} or min(weights, default=-1) < 0 or not sum(weights):
             raise UserError(f"source takes weights of ground_truth and self, got {self.source}")
+        if self.self_made is not None and not self.self_share:
+            raise UserError("imagination.ipt.self_made has no effect without a share of self in imagination.ipt.source")
         for name in ("reveal", "bottleneck"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability, got {getattr(self, name)}")
