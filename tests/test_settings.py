@@ -23,7 +23,7 @@ from datagen.config import RUNTIME, run_config
 from datagen.tasks import TASK_CONFIGS
 from ipt.common.errors import UserError
 from ipt.evaluation.settings import ReportConfig
-from ipt.inference.config import InferConfig
+from ipt.inference.settings import InferConfig
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.settings import LOSS_TERMS, WEIGHT
 

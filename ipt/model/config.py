@@ -1,14 +1,12 @@
 """Shapes of a model as frozen dataclasses, and the presets.
 
-A configuration is data: it is written to ``config.json`` and read back by `model_config`, which rejects unknown keys.
+A configuration is data: it is written to ``config.json`` and read back from there.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from ipt.common.errors import UserError
 from ipt.common.registry import Registry
@@ -131,18 +129,11 @@ for _preset in (
     presets.register(_preset.name)(_preset)
 
 
-def model_config(values: Mapping[str, Any]) -> ModelConfig:
-    """The configuration written as nested mappings (``dataclasses.asdict``). Raises ``ValueError`` naming a key that is
-    unknown or missing."""
-    parts = {"decoder": DecoderConfig, "vision": VisionConfig, "latents": LatentConfig}
-    return _build(ModelConfig, {key: _build(parts[key], v) if key in parts else v for key, v in values.items()})
+#: The small base that ships with the package, by its name.
+BASE, BASE_FOLDER = "base", Path(__file__).parents[1] / "base"
 
 
-def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    known = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(known))
-    required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
-    missing = sorted(required - set(values))
-    if unknown or missing:
-        raise UserError(f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}; valid: {', '.join(known)}")
-    return cls(**values)
+def model_path(name: str | Path) -> Path:
+    """The folder that a setting names: ``base`` is the one that ships (write ``./base`` for a folder of that name), anything
+    else a path."""
+    return BASE_FOLDER if str(name) == BASE else Path(name)

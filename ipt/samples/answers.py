@@ -1,7 +1,7 @@
 """From what a model wrote to the option it chose, or to nothing.
 
 The rules are those of the paper's released evaluation, in its order: an answer tag; a broken one;
-``\\boxed{}``; "the answer is"; an option at the start; a bold one; the last line. They read letters and the words of an option.
+``\boxed{}``; "the answer is"; an option at the start; a bold one; the last line. They read letters and the words of an option.
 They are conservative, since a scorer that searches reasoning for letters counts guesses as answers: an earlier published one
 that did raised a score of 47.75 to 99.73. Ours differ from the published ones where those read what nobody said: an article as
 option A ("the answer is a lamp"), the first letter of a word ("Answer: Both"), a part of a word that equals an option, and an
@@ -129,3 +129,22 @@ def readings(text: str, options: Options) -> Iterator[int | None]:
 def normalized(phrase: str) -> str:
     """Lower case, without punctuation, surplus spaces or a leading article: ``**A lamp.**`` is ``lamp``."""
     return ARTICLE.sub("", " ".join(re.findall(r"\w+", phrase[:MAX_PHRASE].lower())))
+
+
+MARK = re.compile(r"(?:^|(?<=\s))\(?([A-Z])[).](?=\s|$)")
+
+
+def split_options(text: str) -> tuple[str, tuple[str, ...]]:
+    """The question without its options, and the options in the order of their letters; no options where there are not at least
+    two, lettered from A without a gap."""
+    marks = list(MARK.finditer(text))
+    for first in reversed([place for place, mark in enumerate(marks) if mark.group(1) == "A"]):
+        run = [marks[first]]
+        for mark in marks[first + 1 :]:
+            if mark.group(1) == string.ascii_uppercase[len(run) % 26]:
+                run.append(mark)
+        ends = [mark.start() for mark in run[1:]] + [len(text)]
+        choices = tuple(text[mark.end() : end].strip() for mark, end in zip(run, ends, strict=True))
+        if len(choices) > 1 and all(choices):
+            return text[: run[0].start()].strip(), choices
+    return text.strip(), ()

@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipt.sequence.pictures import Picture
+from ipt.sequence.pictures import Picture, normalised, patchify
 from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
-from ipt.sequence.transforms import normalised, patchify
 
 Grid = tuple[int, int]
 

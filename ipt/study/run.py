@@ -20,13 +20,12 @@ import torch
 from ipt.common.files import read_json, write_json
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
-from ipt.imagination.sources import SelfMade
+from ipt.imagination.modes.ipt import SelfMade
 from ipt.inference.checkpoint import load_checkpoint
-from ipt.inference.config import InferConfig
 from ipt.inference.engine import Engine
 from ipt.inference.run import answer_dataset
-from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
-from ipt.samples.memory import in_memory
+from ipt.inference.settings import DrawSettings, InferConfig, ModeSettings, TextSettings
+from ipt.samples.views import in_memory
 from ipt.study.jobs import Jobs
 from ipt.study.settings import Run, Study, make_study, runs
 from ipt.training.build import run as train

@@ -15,11 +15,10 @@ from typing import Any
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import typed
+from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes import modes
-from ipt.imagination.settings import ImaginationConfig
-from ipt.model.config import ModelConfig, presets
-from ipt.model.lora_settings import LoraSettings
-from ipt.model.shipped import model_path
+from ipt.model.config import ModelConfig, model_path, presets
+from ipt.model.parts import TuningSettings
 from ipt.samples.sample import TASKS
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
 from ipt.training.settings import (
@@ -35,7 +34,6 @@ from ipt.training.settings import (
 
 #: Groups whose ``seed`` is that of the run unless it is set alone.
 SEEDED = ("trainer", "loader", "sequence")
-TUNINGS = ("full", "lora", "generation_expert")
 TRACKERS = ("tensorboard", "wandb")
 ATTENTION = ("sdpa", "flex", "flash")
 FLASH = "pip install flash-attn --no-build-isolation"
@@ -67,7 +65,9 @@ class ModelSettings:
         if self.latent_side is not None and self.latent_side < 1:
             raise UserError(f"model.latent_side must be positive, got {self.latent_side}")
         if self.grid_rope is not None and self.init is not None:
-            raise UserError("model.grid_rope is for fresh weights: those of model.init know the rope that they were trained with")
+            raise UserError(
+                "model.grid_rope is for fresh weights: those of model.init know the rope that they were trained with"
+            )
         if self.preset is None and self.init is None:
             raise UserError("model.preset=null takes the shape of model.init, which is not set")
         if self.preset is not None and self.preset not in presets:
@@ -124,33 +124,6 @@ class DataSettings:
     def weights(self) -> dict[str, float]:
         """Row weights by folder."""
         return self.parts if self.train is None else {self.train: 1.0}
-
-
-@dataclass(frozen=True)
-class TuningSettings:
-    """What is trained: ``full`` (everything), ``lora`` (adapters), or ``generation_expert`` (it, latents and time). ``freeze``:
-    parts of a full tuning to leave alone: vision, connector, embeddings, understanding, generation."""
-
-    kind: str = "full"
-    freeze: tuple[str, ...] = ()
-    lora: LoraSettings = field(default_factory=LoraSettings)
-
-    def __post_init__(self) -> None:
-        if self.kind not in TUNINGS:
-            raise UnknownName(unknown_name("tuning", self.kind, TUNINGS))
-        for part in self.freeze:
-            if part not in FREEZABLE:
-                raise UnknownName(unknown_name("part to freeze", part, list(FREEZABLE)))
-
-
-#: Parts of the model that can be frozen, by marks of their parameters' names.
-FREEZABLE: Mapping[str, tuple[str, ...]] = {
-    "vision": ("vision.",),
-    "connector": ("connector.",),
-    "embeddings": ("decoder.embed_tokens.", "lm_head."),
-    "understanding": (".understanding.",),
-    "generation": (".generation.", "latent_in.", "latent_out.", "time_embedder."),
-}
 
 
 @dataclass(frozen=True)

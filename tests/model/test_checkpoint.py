@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ipt.common.errors import UserError
+from ipt.common.settings import typed
 from ipt.model.checkpoint import (
     bagel_shapes,
     build_on_meta,
@@ -25,7 +26,7 @@ from ipt.model.checkpoint import (
     save_pretrained,
 )
 from ipt.model.codec import PatchPca, autoencoder_shapes, build_autoencoder, load_codec
-from ipt.model.config import ModelConfig, model_config, presets
+from ipt.model.config import ModelConfig, presets
 from ipt.model.unified import UnifiedModel
 from tests.model.golden_set import COMMITTED, FOLDER
 from tests.model.toy import AS_BAGEL, CONFIG, Maker, random_model
@@ -181,10 +182,10 @@ def test_a_position_table_that_is_not_sin_cos_is_an_error(tmp_path: Path) -> Non
 
 def test_a_configuration_file_with_an_unknown_key_is_an_error() -> None:
     values = dataclasses.asdict(CONFIG)
-    assert model_config(json.loads(json.dumps(values))) == CONFIG
+    assert typed(ModelConfig, json.loads(json.dumps(values))) == CONFIG
     values["decoder"]["heds"] = values["decoder"].pop("heads")
-    with pytest.raises(ValueError, match=r"DecoderConfig: unknown keys \['heds'\], missing keys \['heads'\]"):
-        model_config(values)
+    with pytest.raises(ValueError, match=r"unknown model.decoder setting 'heds' \(did you mean 'heads'\?\)"):
+        typed(ModelConfig, values, "model")
     with pytest.raises(ValueError, match=r"unknown model preset 'smal' \(did you mean 'small'\?\)"):
         presets["smal"]
 
@@ -205,7 +206,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from ipt.model.checkpoint import build_on_meta, from_pretrained
-from ipt.model.latents import sincos_table
+from ipt.model.vision import sincos_table
 torch.set_num_threads(1)
 sincos_table(2, 8)
 build_on_meta(from_pretrained(Path(sys.argv[1])).config)

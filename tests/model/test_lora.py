@@ -9,10 +9,16 @@ import torch
 
 from ipt.model.checkpoint import from_pretrained, save_pretrained
 from ipt.model.config import ModelConfig
-from ipt.model.lora import add_lora, merged_state
-from ipt.model.lora_settings import LoraSettings
+from ipt.model.parts import LoraSettings, TuningSettings
 from ipt.model.summary import lora_parameters
+from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
+from ipt.model.unified import UnifiedModel
 from tests.model.toy import AS_BAGEL, CONFIG, Maker, random_model
+
+
+def add_lora(model: UnifiedModel, settings: LoraSettings, generator: torch.Generator) -> UnifiedModel:
+    initialise_adapters(apply_tuning(model, TuningSettings("lora", lora=settings)), generator)
+    return model
 
 
 def adapted(settings: LoraSettings, seed: int = 0, config: ModelConfig = CONFIG) -> torch.nn.Module:

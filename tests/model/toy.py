@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
-from ipt.model.latents import add_noise
-from ipt.model.unified import UnifiedModel
+from ipt.model.unified import UnifiedModel, add_noise
 from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
 from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss, Role
