@@ -16,6 +16,7 @@ import torch
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.images import BadImage
+from ipt.common.locking import held
 from ipt.common.seeding import derived_seed
 from ipt.common.settings import differences
 from ipt.imagination.mixture import make_segmenter
@@ -38,7 +39,7 @@ from ipt.training.config import TrainConfig, as_values
 from ipt.training.distributed import World, gather_full, start_world
 from ipt.training.evaluation import Evaluation, Validation, final_evaluation, mode_settings
 from ipt.training.optim import learning_rate
-from ipt.training.records import METRICS, SETTINGS, last_record, outcome
+from ipt.training.records import METRICS, SETTINGS, check_length, last_record, outcome
 from ipt.training.trainer import Trainer
 
 ASSETS = "assets"
@@ -255,7 +256,9 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
 
 
 def check_settings(config: TrainConfig, folder: Path) -> None:
-    """Keep the settings with a new run; raise ``ValueError`` where a run in ``folder`` has others that change its results."""
+    """Keep the settings with a new run; raise ``ValueError`` where a run in ``folder`` has others that change its results, or has
+    gone on for longer."""
+    check_length(folder, config.trainer.steps)
     here = as_values(config)
     path = folder / SETTINGS
     if path.is_file():
@@ -285,8 +288,13 @@ def same_rates(config: TrainConfig, steps: int, folder: Path) -> bool:
 
 
 def run(config: TrainConfig) -> float | None:
-    """Train and export. Returns the `outcome`, or None where a signal stopped the run."""
+    """Train and export, alone in the folder. Returns the `outcome`, or None where a signal stopped the run."""
     world = start_world(config.distributed)
+    with held(Path(config.output_dir)) if world.is_main else contextlib.nullcontext():
+        return _run(config, world)
+
+
+def _run(config: TrainConfig, world: World) -> float | None:
     trainer, assets = make_trainer(config, world)
     if not trainer.run():
         if world.is_main:
