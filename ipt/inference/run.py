@@ -10,8 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ipt.common.devices import chosen_device
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import sha256_file, write_bytes
 from ipt.common.progress import Meter
@@ -28,9 +27,7 @@ LIBRARIES = ("torch", "tokenizers", "pillow", "numpy")
 
 def load(config: InferConfig) -> Checkpoint:
     """The checkpoint of a run, on its device."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(config.device)
     recipe = None if config.recipe is None else Path(config.recipe)
     return load_checkpoint(Path(str(config.checkpoint)), recipe, config.weights, device, config.dtype)
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 
+from ipt.common.devices import chosen_device
 from ipt.common.errors import UserError
 from ipt.common.locking import held
 from ipt.common.progress import tracked
@@ -68,15 +68,15 @@ def cache_latents(config: TrainConfig, chosen: CacheSettings) -> str:
         raise UserError("there is no dataset: set data.train=FOLDER (python -m datagen makes one)")
     if missing := missing_weights(config):
         raise UserError("; ".join(missing))
+    device = chosen_device(chosen.device)
     with held(Path(config.data.cache)), held(Path(config.output_dir)):
-        return _cache_latents(config, chosen, config.data.cache)
+        return _cache_latents(config, chosen, device, config.data.cache)
 
 
-def _cache_latents(config: TrainConfig, chosen: CacheSettings, cache: str) -> str:
+def _cache_latents(config: TrainConfig, chosen: CacheSettings, device: str, cache: str) -> str:
     datasets = readers(config)
     assets = make_assets(config, list(datasets.values()), Path(config.output_dir) / ASSETS)
     assert assets.codec is not None  # data.cache without a codec is refused with the settings
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
     codec = assets.codec.to(device)
     renderer = Renderer(assets.tokenizer, assets.shape.geometry, assets.profile, config.full_sequence)
     command = shlex.join(["python", "-m", "ipt.training.cache_latents", *HydraConfig.get().overrides.task])
