@@ -10,6 +10,7 @@ import pytest
 from datagen.config import run_config
 from ipt.common.errors import UserError
 from ipt.inference.settings import DrawSettings, infer_config
+from ipt.sequence.settings import LoaderConfig
 from ipt.training.config import train_config
 
 
@@ -30,6 +31,12 @@ def test_a_drawing_that_cannot_be_is_refused(settings: dict[str, Any], message: 
     with pytest.raises(UserError, match=message):
         DrawSettings(**settings)
     DrawSettings(text_scale=0.0, image_scale=1.0, start=0.5, end=0.5)
+
+
+@pytest.mark.parametrize("workers", [-1, 100_000])
+def test_workers_fit_the_machine(workers: int) -> None:
+    with pytest.raises(UserError, match=rf"loader\.workers must lie between 0 and \d+ on this machine, got {workers}"):
+        LoaderConfig(workers=workers)
 
 
 @pytest.mark.parametrize("seed", [2**63, 2**64, 10**30])
