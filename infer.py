@@ -67,7 +67,7 @@ def infer(composed: DictConfig) -> None:
         if config.image:
             from ipt.inference.own import answer_pictures
 
-            print(answer_pictures(config))
+            answer_pictures(config)
         else:
             from ipt.evaluation.metrics import summary
             from ipt.inference.prediction import read_run

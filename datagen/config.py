@@ -13,6 +13,7 @@ from datagen.tasks import TASK_CONFIGS
 from datagen.tasks.base import TaskConfig
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
+from ipt.common.seeding import check_seed
 from ipt.common.settings import typed
 from ipt.samples.sample import SPLITS
 
@@ -53,6 +54,7 @@ class RunConfig:
         for name, least in (("num_samples", 1), ("image_size", 32), ("workers", 1), ("recycle", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_seed(self.seed)
         if not 1 <= self.samples_per_shard <= 4096:
             raise UserError(f"samples_per_shard must lie in 1..4096, got {self.samples_per_shard}")
         part, parts = self.part

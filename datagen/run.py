@@ -25,6 +25,7 @@ from datagen.units import UnitRef, open_backend, read_candidate, read_unit, rest
 from datagen.yields import NoYield, Yields
 from ipt.common.errors import UserError
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
+from ipt.common.locking import held
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision, source_digest
 from ipt.common.seeding import generator
@@ -156,13 +157,16 @@ class Part:
 def generate(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
     """Make or finish this part of the dataset and return its manifest (of the part, while other parts are unfinished).
 
-    Raises ``ValueError`` for settings that contradict what the folder holds, ``NoYield`` where filters let nothing
-    through, ``OSError`` for a folder that cannot be written. What was finished stays in every case.
+    Raises ``ValueError`` for settings that contradict what the folder holds or while another process makes the same part,
+    ``NoYield`` where filters let nothing through, ``OSError`` for a folder that cannot be written. What was finished stays in
+    every case.
     """
     part = Part(config, code_revision(), source_digest(*SOURCES))
     if (part.folder / MANIFEST).is_file():
         return finished(part)
-    with explained(part.folder):
+    with explained(part.folder), held(part.folder, f".work/{config.prefix}.lock"):
+        if (part.folder / MANIFEST).is_file():  # another command has just finished
+            return finished(part)
         claim(part)
         done = part.work / "done.json"
         if not done.is_file():
@@ -307,7 +311,13 @@ def explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if not isinstance(error, UserError) and error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EACCES,
+            errno.EPERM,
+        ):
             raise type(error)(
                 error.errno,
                 f"{error.strerror} while writing below {folder}; what was finished stays: make room or choose a "

@@ -119,6 +119,7 @@ def read_manifest(folder: Path, verify: bool | Sequence[str] = False) -> dict[st
             f"{folder} has no {MANIFEST}: it is not a finished folder; run the command that writes it again"
         )
     manifest: dict[str, Any] = read_json(path)
+    check_entries(path, manifest)
     for name, entry in manifest["files"].items():
         file = folder / name
         if not file.is_file():
@@ -129,6 +130,25 @@ def read_manifest(folder: Path, verify: bool | Sequence[str] = False) -> dict[st
         if (verify if isinstance(verify, bool) else name in verify) and sha256_file(file) != entry["sha256"]:
             raise CorruptFile(f"{file} does not match its SHA-256 in {path}; write the folder again")
     return manifest
+
+
+def check_entries(path: Path, manifest: Any) -> None:
+    """Raise ``CorruptFile`` that names the field in which the JSON of ``path`` is no manifest."""
+    if not isinstance(manifest, dict):
+        raise CorruptFile(f"{path} is no manifest: expected a JSON object, got {manifest!r:.80}")
+    if not isinstance(manifest.get("files"), dict):
+        raise CorruptFile(
+            f"{path}, field 'files': expected file names with size and digest, got {manifest.get('files')!r:.80}"
+        )
+    for name, entry in manifest["files"].items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CorruptFile(f"{path}, field 'files': '{name:.80}' lies outside the folder")
+        given = entry if isinstance(entry, dict) else {}
+        size, digest = given.get("bytes"), given.get("sha256")
+        if not isinstance(size, int) or isinstance(size, bool) or not isinstance(digest, str):
+            raise CorruptFile(
+                f"{path}, field 'files.{name:.80}': expected bytes (a number) and sha256, got {entry!r:.80}"
+            )
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ipt.common.errors import UserError
 
 Name = str | int
+MAX_SEED = 2**63 - 1
 
 
 def seed_sequence(seed: int, *names: Name) -> np.random.SeedSequence:
@@ -29,6 +30,12 @@ def seed_sequence(seed: int, *names: Name) -> np.random.SeedSequence:
 def generator(seed: int, *names: Name) -> np.random.Generator:
     """A fresh generator at the start of the stream ``names`` under ``seed``."""
     return np.random.Generator(np.random.PCG64(seed_sequence(seed, *names)))
+
+
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Raise ``UserError`` for a seed that is negative or does not fit what samples and records keep it in."""
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"{name} must lie between 0 and 2**63 - 1, got {seed}")
 
 
 def derived_seed(seed: int, *names: Name) -> int:

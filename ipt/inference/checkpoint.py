@@ -33,7 +33,9 @@ class Checkpoint:
 
     def renderer(self, side: int | None = None) -> Renderer:
         """The renderer of the model's training, for every task; ``side``: latent tokens per side of an imagination instead."""
-        config = self.recipe.inference_sequence
+        config, largest = self.recipe.inference_sequence, self.model.config.latents.side
+        if side is not None and side > largest:
+            raise UserError(f"mode.draw.side={side} is beyond the model's table of {largest} x {largest} latent tokens")
         if side is not None:
             config = replace(
                 config, resolutions={k: replace(v, imagination=side) for k, v in config.resolutions.items()}

@@ -1,11 +1,11 @@
-"""A question about one's own pictures: printed answer, imagined images beside the picture."""
+"""A question about one's own pictures: printed answer, then the imagined images beside the picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ipt.common.errors import UserError
+from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import image_size
 from ipt.inference.answering import Answered
@@ -18,10 +18,11 @@ from ipt.samples.sample import Provenance, SampleImage, SpatialSample
 MAX_FILE = 64 * 2**20
 
 
-def answer_pictures(config: InferConfig) -> str:
-    """Answer the question and write what was imagined as ``PICTURE-imagined.png`` beside the first picture; what to print.
+def answer_pictures(config: InferConfig) -> None:
+    """Answer the question, print the answer, and then write what was imagined as ``PICTURE-imagined.png`` beside the first one.
 
-    Raises ``ValueError`` (``BadImage`` for a picture) that says what is wrong, and for a mode that needs the truth.
+    Raises ``ValueError`` (``BadImage`` for a picture) that says what is wrong, and for a mode that needs the truth;
+    ``UnwritableFile``, after the answer, where a picture cannot be kept.
     """
     if config.mode.name in ("gt_imagination", "wrong_imagination"):
         raise UserError(f"mode={config.mode.name} needs true imaginations, which pictures of your own do not have")
@@ -33,7 +34,9 @@ def answer_pictures(config: InferConfig) -> str:
     (answered,) = Engine(checkpoint, config.mode, config.seed, 1).answer([sample])
     if answered.prediction.error is not None:
         raise UserError(answered.prediction.error)
-    return "\n".join([*lines_of(answered), *_kept(answered, Path(config.image[0]))])
+    print("\n".join(lines_of(answered)), flush=True)
+    for path in _kept(answered, Path(config.image[0])):
+        print(f"imagined: {path}", flush=True)
 
 
 def own_question(
@@ -79,11 +82,14 @@ def lines_of(answered: Answered) -> list[str]:
     return [*lines, *(f"thought: {thought}" for thought in prediction.thoughts)]
 
 
-def _kept(answered: Answered, beside: Path) -> list[str]:
-    lines = []
+def _kept(answered: Answered, beside: Path) -> Iterator[Path]:
     for number, image in enumerate(answered.images):
         suffix = f"-{number}" if len(answered.images) > 1 else ""
         path = beside.with_name(f"{beside.stem}-imagined{suffix}.png")
-        write_bytes(path, image.data)
-        lines.append(f"imagined: {path}")
-    return lines
+        try:
+            write_bytes(path, image.data)
+        except OSError as error:
+            raise UnwritableFile(
+                f"the answer is above; the imagined image {path} could not be written ({error.strerror})"
+            ) from error
+        yield path

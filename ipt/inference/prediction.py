@@ -15,6 +15,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from urllib.parse import quote
 
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import CorruptFile, read_json, write_json
+from ipt.common.locking import held
 from ipt.common.settings import differences, typed
 from ipt.samples.sample import SpatialSample
 
@@ -217,15 +219,25 @@ class PredictionWriter:
     """Appends predictions to a run folder, each on disk before `write` returns. A context manager.
 
     Opening a folder that holds the same run continues it: ``finished`` are its predictions, and a torn last line is cut off.
-    Raises ``ValueError`` where the folder holds another run, ``CorruptFile`` for damaged predictions.
+    Raises ``ValueError`` where the folder holds another run or another process writes it, ``CorruptFile`` for damaged
+    predictions.
     """
 
     def __init__(self, folder: Path, manifest: RunManifest) -> None:
         self.folder, self.manifest = folder, manifest
         self.finished: list[Prediction] = []
         self._stream: BinaryIO | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> PredictionWriter:
+        with ExitStack() as opening:
+            opening.enter_context(held(self.folder))
+            self._stream = opening.enter_context(self._continued())
+            self._open = opening.pop_all()
+        return self
+
+    def _continued(self) -> BinaryIO:
+        """The folder checked and cleared of what was cut short, its predictions read and open to be appended to."""
         path = self.folder / PREDICTIONS
         if (self.folder / MANIFEST).is_file():
             self.manifest.check_same(read_manifest(self.folder), self.folder)
@@ -236,15 +248,14 @@ class PredictionWriter:
         for partial in self.folder.rglob(".*.partial"):  # what a killed process had not finished
             partial.unlink()
         self.finished, complete = read_predictions(path)
-        self._stream = path.open("ab")
-        self._stream.truncate(complete)
-        return self
+        stream = path.open("ab")
+        stream.truncate(complete)
+        return stream
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        self._open.close()
 
     def write(self, predictions: Iterable[Prediction]) -> None:
         """Append. A failure (full disk) leaves whole lines only."""

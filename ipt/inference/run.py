@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import sha256_file, write_bytes
 from ipt.common.progress import Meter
@@ -20,6 +18,7 @@ from ipt.inference.checkpoint import Checkpoint, digest, load_checkpoint
 from ipt.inference.engine import Engine
 from ipt.inference.prediction import PredictionWriter, RunManifest
 from ipt.inference.settings import InferConfig
+from ipt.model.devices import chosen_device
 from ipt.samples.store import SampleReader
 from ipt.samples.views import First, Samples
 
@@ -28,9 +27,7 @@ LIBRARIES = ("torch", "tokenizers", "pillow", "numpy")
 
 def load(config: InferConfig) -> Checkpoint:
     """The checkpoint of a run, on its device."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(config.device)
     recipe = None if config.recipe is None else Path(config.recipe)
     return load_checkpoint(Path(str(config.checkpoint)), recipe, config.weights, device, config.dtype)
 

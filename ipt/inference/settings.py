@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
+from ipt.common.seeding import check_seed
 from ipt.common.settings import typed
 from ipt.inference.prediction import MODES
 from ipt.samples.sample import TASKS
@@ -49,6 +51,15 @@ class DrawSettings:
     def __post_init__(self) -> None:
         if self.timesteps < 2 or (self.side is not None and self.side < 1):
             raise UserError(f"timesteps must be at least 2 and side at least 1, got {self.timesteps} and {self.side}")
+        if not (math.isfinite(self.shift) and self.shift > 0):
+            raise UserError(f"draw.shift must be positive, got {self.shift}")
+        for name, scale in (("text_scale", self.text_scale), ("image_scale", self.image_scale)):
+            if scale is not None and not (math.isfinite(scale) and scale >= 0):
+                raise UserError(f"draw.{name} must be at least 0 (1: no guidance), got {scale}")
+        if not 0 <= self.start <= self.end <= 1:
+            raise UserError(f"draw.start and draw.end need 0 <= start <= end <= 1, got {self.start} and {self.end}")
+        if not 0 <= self.renorm_min <= 1:
+            raise UserError(f"draw.renorm_min must lie in [0, 1], got {self.renorm_min}")
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,7 @@ class InferConfig:
             raise UnknownName(unknown_name("task", self.task, TASKS))
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1) or self.seed < 0:
             raise UserError("batch_size and limit must be at least 1, and seed at least 0")
+        check_seed(self.seed)
 
 
 def infer_config(values: Mapping[str, Any]) -> InferConfig:

@@ -192,9 +192,16 @@ class SampleReader:
         self._starts = tuple(itertools.accumulate(counts, initial=0))
 
     def _manifest_rows(self, verify: bool) -> dict[str, int]:
-        rows = read_manifest(self.source, verify).get("rows")
+        manifest = read_manifest(self.source, verify)
+        rows = manifest.get("rows")
         if not isinstance(rows, dict):
             raise CorruptFile(f"{self.source}: its manifest lists no rows per shard; this is not a folder of samples")
+        for name, count in rows.items():
+            if not isinstance(count, int) or isinstance(count, bool) or count < 0 or name not in manifest["files"]:
+                raise CorruptFile(
+                    f"{self.source / MANIFEST}, field 'rows.{name:.80}': expected the number of rows of a listed file, "
+                    f"got {count!r:.80}"
+                )
         return rows
 
     def _forget(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ipt.common.files import read_json, write_json
+from ipt.common.locking import held
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
 from ipt.imagination.modes.ipt import SelfMade
@@ -44,7 +45,11 @@ def run_study(plan: Mapping[str, Any], folder: Path, common: Sequence[str], comp
 
     ``compose`` makes the values of train.py from overrides; ``common`` are those of the study's own command line.
     """
-    study = make_study(plan)
+    with held(folder):
+        return _run_study(make_study(plan), plan, folder, common, compose)
+
+
+def _run_study(study: Study, plan: Mapping[str, Any], folder: Path, common: Sequence[str], compose: Compose) -> bool:
     make_data(study)
     listed = runs(study, folder, tuple(common))
     missing = [run for run in listed if not (run.folder / RESULT).is_file()]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.images import BadImage
+from ipt.common.locking import held
 from ipt.common.seeding import derived_seed
 from ipt.common.settings import differences
 from ipt.imagination.mixture import make_segmenter
@@ -38,10 +40,12 @@ from ipt.training.config import TrainConfig, as_values
 from ipt.training.distributed import World, gather_full, start_world
 from ipt.training.evaluation import Evaluation, Validation, final_evaluation, mode_settings
 from ipt.training.optim import learning_rate
-from ipt.training.records import METRICS, SETTINGS, last_record, outcome
+from ipt.training.records import METRICS, SETTINGS, check_length, last_record, outcome
 from ipt.training.trainer import Trainer
 
 ASSETS = "assets"
+#: Digests of the datasets that a run was begun with, by path.
+DATASETS = "datasets.json"
 CODEC_SAMPLES = 64
 #: Settings that a continued run may change: where and how fast it runs, and when it ends, but not what it computes.
 CHANGEABLE = (
@@ -255,23 +259,68 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
 
 
 def check_settings(config: TrainConfig, folder: Path) -> None:
-    """Keep the settings with a new run; raise ``ValueError`` where a run in ``folder`` has others that change its results."""
-    here = as_values(config)
-    path = folder / SETTINGS
+    """Keep the settings with a new run; raise ``ValueError`` where a run in ``folder`` has others that change its results, or has
+    gone on for longer."""
+    check_length(folder, config.trainer.steps)
+    here, digests = as_values(config), data_digests(config)
+    path, known = folder / SETTINGS, folder / DATASETS
     if path.is_file():
         before = read_json(path)
         same = same_rates(config, int(before["trainer"]["steps"]), folder)
         free = [name for name in CHANGEABLE if same or name != "trainer.steps"]
-        if changed := differences(before, here, free):
+        data = respelled(here["data"], digests, before["data"], read_json(known) if known.is_file() else {})
+        if changed := differences(before, {**here, "data": data}, free):
             raise UserError(
                 f"{folder} holds a run with other settings ({changed}); restore them, or set another output_dir"
             )
     try:
         write_json(path, here)
+        write_json(known, digests)
     except OSError as error:
         raise UnwritableFile(
             f"the output folder {folder} cannot be written ({error}); set another output_dir"
         ) from error
+
+
+def data_digests(config: TrainConfig) -> dict[str, str]:
+    """The digests of the run's datasets, by the paths that the settings name them with."""
+    data = config.data
+    folders = [*data.weights, *([] if data.validation is None else [data.validation])]
+    return {folder: SampleReader(Path(folder)).digest() for folder in folders}
+
+
+def respelled(
+    data: Mapping[str, Any], digests: Mapping[str, str], before: Mapping[str, Any], known: Mapping[str, str]
+) -> dict[str, Any]:
+    """The settings ``data`` with the paths that the run was begun with, where they name the same dataset; with its digest where
+    one is another dataset under the path of before. ``known``: the digests of before."""
+
+    def named(path: str, old: str | None) -> str:
+        if old is None or old not in known:
+            return path  # a run of an earlier version: the spelling is all there is to compare
+        if known[old] == digests[path]:
+            return old
+        return f"{path} (changed: {digests[path][:12]} for {known[old][:12]})" if path == old else path
+
+    parts = list(before["parts"])
+    return {
+        **data,
+        **{key: named(data[key], before[key]) for key in ("train", "validation") if data[key] is not None},
+        "parts": {
+            named(path, parts[place] if place < len(parts) else None): weight
+            for place, (path, weight) in enumerate(data["parts"].items())
+        },
+    }
+
+
+def check_precision(dtype: str) -> None:
+    """Raise ``UserError`` where ``accelerate launch --mixed_precision`` is not ``trainer.dtype``, which counts."""
+    asked = {"bf16": "bfloat16", "no": dtype}.get(given := os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), given)
+    if asked != dtype:
+        wanted = "set trainer.dtype=bfloat16, and" if given == "bf16" else "trainer.dtype=float32 or bfloat16 says it:"
+        raise UserError(
+            f"accelerate's mixed_precision={given} does not go with trainer.dtype={dtype}; {wanted} leave out --mixed_precision"
+        )
 
 
 def same_rates(config: TrainConfig, steps: int, folder: Path) -> bool:
@@ -285,8 +334,14 @@ def same_rates(config: TrainConfig, steps: int, folder: Path) -> bool:
 
 
 def run(config: TrainConfig) -> float | None:
-    """Train and export. Returns the `outcome`, or None where a signal stopped the run."""
+    """Train and export, alone in the folder. Returns the `outcome`, or None where a signal stopped the run."""
     world = start_world(config.distributed)
+    check_precision(config.trainer.dtype)
+    with held(Path(config.output_dir)) if world.is_main else contextlib.nullcontext():
+        return _run(config, world)
+
+
+def _run(config: TrainConfig, world: World) -> float | None:
     trainer, assets = make_trainer(config, world)
     if not trainer.run():
         if world.is_main:

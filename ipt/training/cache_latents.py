@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 
 from ipt.common.errors import UserError
+from ipt.common.locking import held
 from ipt.common.progress import tracked
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_segmenter
 from ipt.model.codec import LatentCodec, codec_digest
+from ipt.model.devices import chosen_device
 from ipt.samples.store import SampleReader
 from ipt.sequence.latent_cache import DTYPES, LatentWriter, codec_pictures
 from ipt.sequence.render import Renderer
@@ -67,14 +68,19 @@ def cache_latents(config: TrainConfig, chosen: CacheSettings) -> str:
         raise UserError("there is no dataset: set data.train=FOLDER (python -m datagen makes one)")
     if missing := missing_weights(config):
         raise UserError("; ".join(missing))
+    device = chosen_device(chosen.device)
+    with held(Path(config.data.cache)), held(Path(config.output_dir)):
+        return _cache_latents(config, chosen, device, config.data.cache)
+
+
+def _cache_latents(config: TrainConfig, chosen: CacheSettings, device: str, cache: str) -> str:
     datasets = readers(config)
     assets = make_assets(config, list(datasets.values()), Path(config.output_dir) / ASSETS)
     assert assets.codec is not None  # data.cache without a codec is refused with the settings
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
     codec = assets.codec.to(device)
     renderer = Renderer(assets.tokenizer, assets.shape.geometry, assets.profile, config.full_sequence)
     command = shlex.join(["python", "-m", "ipt.training.cache_latents", *HydraConfig.get().overrides.task])
-    writer = LatentWriter(Path(config.data.cache), codec_digest(codec), command, chosen.dtype)  # type: ignore[arg-type]
+    writer = LatentWriter(Path(cache), codec_digest(codec), command, chosen.dtype)  # type: ignore[arg-type]
     extra = [] if config.data.validation is None else [SampleReader(config.data.validation)]
     encoded, rejected = 0, list[str]()
     try:
@@ -87,7 +93,7 @@ def cache_latents(config: TrainConfig, chosen: CacheSettings) -> str:
     writer.close()
     for reason in rejected:
         print(f"left out: {reason}", file=sys.stderr)
-    return f"{encoded} images encoded, {len(rejected)} samples left out, into {config.data.cache}"
+    return f"{encoded} images encoded, {len(rejected)} samples left out, into {cache}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

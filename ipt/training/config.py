@@ -14,6 +14,7 @@ from typing import Any
 
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
+from ipt.common.seeding import check_seed
 from ipt.common.settings import typed
 from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes import modes
@@ -168,6 +169,9 @@ class TrainConfig:
     tracker: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        seeds = {"seed": self.seed, **{f"{group}.seed": getattr(self, group).seed for group in SEEDED}}
+        for name, seed in seeds.items():
+            check_seed(seed, name)
         for name in self.tracker:
             if name not in TRACKERS:
                 raise UnknownName(unknown_name("tracker", name, TRACKERS))

@@ -18,8 +18,9 @@ import psutil
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.hydra_command import stop
+from ipt.common.locking import HELD, held
 from ipt.training.config import LaunchSettings, TrainConfig, as_values, train_config
-from ipt.training.records import METRICS, last_record, outcome
+from ipt.training.records import METRICS, check_length, last_record, outcome
 from ipt.training.stopping import signals_handled
 
 LAUNCHED = "launched.json"
@@ -39,6 +40,12 @@ def launch(config: TrainConfig) -> float | None:
     Raises ``RuntimeError`` where they fail; their own message is above.
     """
     folder = Path(config.output_dir)
+    with held(folder):
+        check_length(folder, config.trainer.steps)
+        return _launch(config, folder)
+
+
+def _launch(config: TrainConfig, folder: Path) -> float | None:
     path = folder / LAUNCHED
     try:
         write_json(path, as_values(replace(config, launch=LaunchSettings())))
@@ -56,7 +63,8 @@ def launch(config: TrainConfig) -> float | None:
         with signals_handled(hand_on) as received:
             # a session of its own: Ctrl+C reaches this process alone, which asks the others to stop
             started = [*command(config.launch.gpus), str(path)]
-            process = subprocess.Popen(started, start_new_session=True, env={**PATIENCE, **os.environ})
+            environment = {**PATIENCE, **os.environ, HELD: str(folder.resolve())}
+            process = subprocess.Popen(started, start_new_session=True, env=environment)
             if received:
                 process.terminate()
             code = process.wait()

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ipt.common.files import read_json_lines
+from ipt.common.errors import UserError
+from ipt.common.files import MANIFEST, read_json_lines
 
 METRICS, VALIDATION, STARTS, SETTINGS = "metrics.jsonl", "validation.jsonl", "starts.jsonl", "config.json"
 
@@ -74,6 +75,21 @@ def line(record: Mapping[str, Any]) -> str:
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
     return read_json_lines(path)
+
+
+def newest_checkpoint(folder: Path) -> int:
+    """The step of the newest complete checkpoint of the run in ``folder``; 0 where there is none."""
+    steps = (path.parent.name.removeprefix("step_") for path in folder.glob(f"checkpoints/step_*/{MANIFEST}"))
+    return max((int(step) for step in steps if step.isdigit()), default=0)
+
+
+def check_length(folder: Path, steps: int) -> None:
+    """Raise ``UserError`` where the run in ``folder`` is beyond ``steps``: what it has become cannot be taken back."""
+    if (reached := newest_checkpoint(folder)) > steps:
+        raise UserError(
+            f"{folder} holds a run of {reached} steps, beyond trainer.steps={steps}; set trainer.steps={reached} or another "
+            "output_dir"
+        )
 
 
 def score(figures: Mapping[str, float], best: str) -> float:

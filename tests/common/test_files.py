@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ipt.common.files import write_bytes
+from ipt.common.files import MANIFEST, CorruptFile, read_manifest, write_bytes, write_json
 
 
 def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
@@ -32,3 +32,23 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
     monkeypatch.setattr(os, "replace", record_replace)
     write_bytes(tmp_path / "a.bin", b"content")
     assert steps == [("sync", "partial"), ("rename", "a.bin"), ("sync", "folder")]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ([], "is no manifest: expected a JSON object"),
+        ("text", "is no manifest: expected a JSON object"),
+        ({}, "field 'files': expected file names"),
+        ({"files": ["a"]}, "field 'files': expected file names"),
+        ({"files": {"a": 3}}, "field 'files.a': expected bytes"),
+        ({"files": {"a": {"bytes": "3", "sha256": "x"}}}, "field 'files.a': expected bytes"),
+        ({"files": {"a": {"bytes": 3}}}, "field 'files.a': expected bytes"),
+        ({"files": {"../a": {"bytes": 3, "sha256": "x"}}}, "'../a' lies outside the folder"),
+        ({"files": {"a": {"bytes": 3, "sha256": "x"}}}, "is listed in .* but missing"),
+    ],
+)
+def test_a_manifest_that_is_none_is_named_with_its_field(tmp_path: Path, manifest: object, message: str) -> None:
+    write_json(tmp_path / MANIFEST, manifest)
+    with pytest.raises(CorruptFile, match=f"{tmp_path / MANIFEST}.*{message}|{message}"):
+        read_manifest(tmp_path)

@@ -24,6 +24,7 @@ from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTaking, 
 from datagen.units import UnitRef, read_unit, scene_of
 from datagen.yields import NoYield, Yields
 from ipt.common.files import CorruptFile
+from ipt.common.locking import FolderInUse, held
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 from tests.datagen.conftest import run_settings
@@ -59,6 +60,16 @@ def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
     assert generate(config) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
     assert not (tmp_path / ".work").exists()
+
+
+def test_a_part_is_made_by_one_process_and_parts_by_several(tmp_path: Path) -> None:
+    parts = [run_settings(tmp_path, num_samples=4, shard=f"{number}/2") for number in range(2)]
+    with held(tmp_path, f".work/{parts[0].prefix}.lock"):
+        with pytest.raises(FolderInUse, match=f"{tmp_path} is being written by process"):
+            generate(parts[0])
+        assert not generate(parts[1])["complete"]
+    assert generate(parts[0])["complete"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".parquet", ".parquet"]
 
 
 @pytest.mark.parametrize("survivors", [0, 2, 4])

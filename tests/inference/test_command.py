@@ -102,6 +102,19 @@ def test_own_pictures_get_an_answer_and_an_imagined_image(
     assert all(f"imagined: {path}" in printed and decode_image(path).shape == (8, 8, 3) for path in images)
 
 
+def test_an_answer_whose_picture_cannot_be_kept_is_printed_first(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a folder that is read-only or full."""
+    (tmp_path / "room.png").write_bytes(noise_picture(0))
+    (tmp_path / "room-imagined.png").mkdir()
+    with pytest.raises(SystemExit) as exit_:
+        command.main([f"checkpoint={run}", f"image={tmp_path / 'room.png'}", *QUESTION, "mode=imagination"])
+    told = capsys.readouterr()
+    assert exit_.value.code == 2 and re.search(r"answer: (far|near)\n", told.out) and "imagined:" not in told.out
+    assert f"error: the answer is above; the imagined image {tmp_path / 'room-imagined.png'} could not be" in told.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

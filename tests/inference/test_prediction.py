@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.common.files import CorruptFile
+from ipt.common.locking import FolderInUse
 from ipt.inference.prediction import (
     DONE,
     PREDICTIONS,
@@ -73,6 +74,20 @@ def test_a_prediction_survives_its_line(
 def test_what_cannot_be_names_its_field(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(ValueError, match=f"'s/0', field '{field}'"):
         prediction(**changes)
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path, MANIFEST) as writer:
+        writer.write([prediction(0)])
+        with (
+            pytest.raises(FolderInUse, match=f"{tmp_path} is being written by process"),
+            PredictionWriter(tmp_path, MANIFEST),
+        ):
+            pass
+        writer.write([prediction(1)])
+    assert read_run(tmp_path).predictions == (prediction(0), prediction(1))
+    written(tmp_path, prediction(2))
+    assert len(read_run(tmp_path).predictions) == 3
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 7))

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import train as command
+from ipt.common.locking import held
 from ipt.samples.store import seal, write_shards
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.plan import plan
@@ -256,3 +257,19 @@ def test_a_dataset_of_another_task_and_an_unwritable_folder_are_named(
     with pytest.raises(SystemExit):
         command.main(["task=mvc", f"data.train={data}", f"output_dir={tmp_path / 'file' / 'run'}", *SHORT])
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "processes", [(), ("distributed=ddp", "launch.gpus=2", "loader.packs_per_step=2")], ids=["alone", "launched"]
+)
+def test_a_folder_in_which_another_run_trains_is_refused_untouched(
+    processes: tuple[str, ...], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    with held(run):
+        before = sorted(run.iterdir())
+        with pytest.raises(SystemExit) as exit_:
+            command.main(["task=mvc", f"data.train={data}", f"output_dir={run}", *SHORT, *processes])
+        assert sorted(run.iterdir()) == before
+    told = capsys.readouterr().err
+    assert exit_.value.code == 2 and f"error: {run} is being written by process" in told and "Traceback" not in told

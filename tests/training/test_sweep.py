@@ -17,7 +17,12 @@ from omegaconf import OmegaConf
 
 import train as command
 from ipt.common.files import write_json
+from ipt.samples.store import seal, write_shards
+from ipt.training import build
+from ipt.training.config import TrainConfig
+from ipt.training.distributed import World
 from ipt.training.sweep import DONE, FAILED, STOPPED, SUMMARY, Job, run_job, summarise
+from tests.sequence.loading import SAMPLES
 from tests.training.runs import ROOT
 
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml") if "sweeper:" in path.read_text())
@@ -120,3 +125,33 @@ def test_a_sweep_on_slurm_composes_and_asks_for_the_gpus_of_the_run() -> None:
     assert launcher._target_.endswith("SlurmLauncher")
     assert (launcher.gpus_per_node, launcher.tasks_per_node, launcher.partition) == (8, 1, "gpu")
     assert launcher.max_num_timeout > 0
+
+
+@pytest.mark.parametrize("processes", [(), ("distributed=ddp", "launch.gpus=2")], ids=["alone", "launched"])
+def test_a_run_beyond_its_end_is_named_and_the_sweep_goes_on(
+    processes: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run of the first seed has done six steps when the sweep asks for four; that of the second has not begun."""
+    begun = []
+    monkeypatch.setattr("ipt.training.build.make_assets", lambda *a: begun.append("assets"))
+    monkeypatch.setattr("ipt.training.launch._launch", lambda config, folder: begun.append(folder.name) or 1.0)
+    monkeypatch.setattr("ipt.training.build._run", run_until_assets)
+    write_shards(tmp_path / "data", "train", SAMPLES[:4])
+    seal(tmp_path / "data", {})
+    write_json(tmp_path / "x-0/checkpoints/step_00000006/manifest.json", {})
+    shared = ["task=mvc", f"data.train={tmp_path / 'data'}", "trainer.steps=4", "loader.packs_per_step=2", *processes]
+    with pytest.raises(SystemExit) as exit_:
+        command.main(
+            ["-m", *shared, "seed=0,1", f"output_dir={tmp_path}/x-${{seed}}", f"hydra.sweep.dir={tmp_path}/sweep"]
+        )
+    told = capsys.readouterr()
+    assert exit_.value.code == 1 and len(begun) == 1
+    assert f"error: job 0: {tmp_path}/x-0 holds a run of 6 steps, beyond trainer.steps=4" in told.err
+    assert re.search(r"seed=0 .*failed: ", told.out) and re.search(r"seed=1 .*done", told.out)
+    assert not (tmp_path / "x-0/config.json").exists()
+
+
+def run_until_assets(config: TrainConfig, world: World) -> float:
+    build.check_settings(config, Path(config.output_dir))
+    build.make_assets(config, [], None)
+    return 1.0
