@@ -102,10 +102,11 @@ def token_kinds(spans: SpanTable) -> dict[str, int]:
     noised = len(spans.noised_positions)
     return {
         "all": spans.num_tokens,
-        "text": int((~bodies).sum()),
+        "text": int((~bodies).sum()) - len(spans.slot_positions),
         "vit": int((bodies & ~generation).sum()),
         "latent": int((bodies & generation).sum()) - noised,
         "noised": noised,
+        "slot": len(spans.slot_positions),
         "trained_text": len(spans.ce_positions),
         "trained_latent": int(spans.is_flow_trained.sum()),
     }

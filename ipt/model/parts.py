@@ -18,13 +18,14 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "vision tower": ("vision.",),
     "connector": ("connector.",),
     "latents and time": ("latent_in.", "latent_out.", "time_embedder."),
+    "latent slots": ("slot_in.",),
 }
 #: What can be frozen, and of which parts it consists.
 FREEZABLE: Mapping[str, tuple[str, ...]] = {
     "vision": ("vision tower",),
     "connector": ("connector",),
     "embeddings": ("token embedding", "language head"),
-    "understanding": ("understanding expert",),
+    "understanding": ("understanding expert", "latent slots"),
     "generation": ("generation expert", "latents and time"),
 }
 #: The linear layers that can have adapters.

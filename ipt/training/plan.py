@@ -29,7 +29,7 @@ def plan(config: TrainConfig) -> str:
     shape = model_shape(config)
     model = build_on_meta(shape)
     counts = parameters(model)
-    apply_tuning(model, config.tuning)
+    apply_tuning(model, config.full_tuning)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     lines = [f"run {config.name} in {config.output_dir}", f"model {shape.name} from {config.model.init or 'scratch'}"]
     lines += [f"  {part:<22}{counts[part]:>18,}" for part in PARTS]
