@@ -32,9 +32,9 @@ from ipt.sequence.spans import Mode, SpanTable
 
 TIME_FREQUENCIES = 256
 
-#: Standard deviation of fresh weights, whatever a layer's width: the ``initializer_range`` of Qwen2 and GPT-2. Layers then add
-#: little to the residual stream at first. With variance 1 / fan-in, narrow models learn to draw half as fast (docs/painter.md).
-DEVIATION = 0.02
+#: Fresh linear layers have variance 1 / (3 fan-in), as torch's own do, and embeddings this deviation. With variance 1 / fan-in
+#: models learn to draw half as fast; with Qwen2's 0.02 everywhere, narrow ones hardly learn to answer (docs/painter.md).
+EMBEDDING_DEVIATION = 0.3
 
 
 class ModelOutput(NamedTuple):
@@ -89,13 +89,15 @@ class UnifiedModel(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Random weights for training from scratch: normal with `DEVIATION`, zero biases, unit norms, and a zero velocity head,
-        so that the first velocity is 0 (BAGEL zero-initialises ``llm2vae``, too)."""
+        """Random weights for training from scratch: normal, zero biases, unit norms, and a zero velocity head, so that the first
+        velocity is 0 (BAGEL zero-initialises ``llm2vae``, too)."""
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                fill_normal(module.weight, DEVIATION, generator)
-                if isinstance(module, nn.Linear) and module.bias is not None:
+            if isinstance(module, nn.Linear):
+                fill_normal(module.weight, (3 * module.in_features) ** -0.5, generator)
+                if module.bias is not None:
                     module.bias.zero_()
+            elif isinstance(module, nn.Embedding):
+                fill_normal(module.weight, EMBEDDING_DEVIATION, generator)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm | PositionTable):
                 module.reset_parameters()
         self.latent_out.weight.zero_()
