@@ -81,9 +81,10 @@ def _stages(values: dict[str, Any]) -> tuple[str, float | None]:
     outcome: tuple[str, float | None] = (DONE, None)
     init: Path | None = None
     for name, own in values["stages"].items():
-        start = [] if init is None or not init.is_dir() else [f"model.init={init}", *codec]
+        start = [] if init is None or not init.is_dir() else [f"model.init={init}", "model.weights=null", *codec]
         stage = _composed([*own, *given, *start, f"output_dir={folder / name}"], "stages")
-        print(f"stage {name} in {stage['output_dir']}", file=sys.stderr)
+        origin = "" if init is None else f", from the weights in {init}"
+        print(f"stage {name} in {folder / name}{origin}", file=sys.stderr)
         outcome = _run(stage)
         if outcome[0] == STOPPED:
             break

@@ -123,7 +123,7 @@ class SessionContext:
             return self
         return self._ended(which)[0]
 
-    def _ended(self, which: list[int]) -> tuple[SessionContext, dict[int, Tensor]]:
+    def _ended(self, which: Sequence[int]) -> tuple[SessionContext, dict[int, Tensor]]:
         """The rows ``which`` with their texts whole, and the last hidden state [D] of each."""
         cached, rows, eos = self.cached, list(self.rows), self.session.special.eos
         states: dict[int, Tensor] = {}
@@ -203,7 +203,7 @@ class SessionContext:
     def generate_latents(self, rows: Sequence[int], count: int, role: Role, end: int | None = None) -> SessionContext:
         if without := [i for i in rows if self.rows[i].text is None]:
             raise ValueError(f"the rows {without} do not end in a text, which latent slots go on from")
-        closed, states = self._ended(list(rows))
+        closed, states = self._ended(rows)
         cached, session, going = closed.cached, self.session, list(rows)
         vectors: dict[int, list[Tensor]] = {i: [] for i in rows}
         for _ in range(count):

@@ -20,6 +20,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "latents and time": ("latent_in.", "latent_out.", "time_embedder."),
     "latent slots": ("slot_in.",),
 }
+#: Those that a mode adds to a model, whose weights may have been made without them.
+OWN_PARTS = ("latent slots",)
 #: What can be frozen, and of which parts it consists.
 FREEZABLE: Mapping[str, tuple[str, ...]] = {
     "vision": ("vision tower",),

@@ -17,7 +17,7 @@ from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.images import BadImage
 from ipt.common.seeding import derived_seed
-from ipt.common.settings import differences
+from ipt.common.settings import differences, typed
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.modes import modes
 from ipt.imagination.recipe import Recipe, load_profile
@@ -269,7 +269,7 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
     here = as_values(config)
     path = folder / SETTINGS
     if path.is_file():
-        before = read_json(path)
+        before = kept_settings(path)
         same = same_rates(config, int(before["trainer"]["steps"]), folder)
         free = [name for name in CHANGEABLE if same or name != "trainer.steps"]
         if changed := differences(before, here, free):
@@ -282,6 +282,16 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
         raise UnwritableFile(
             f"the output folder {folder} cannot be written ({error}); set another output_dir"
         ) from error
+
+
+def kept_settings(path: Path) -> dict[str, Any]:
+    """The settings that a run was started with. Those that its program did not have yet are as they are by default, since a new
+    setting's default changes no run; where there is one that the program has no more, all are as they stand."""
+    before: dict[str, Any] = read_json(path)
+    try:
+        return as_values(typed(TrainConfig, before))
+    except UserError:
+        return before
 
 
 def same_rates(config: TrainConfig, steps: int, folder: Path) -> bool:

@@ -219,7 +219,8 @@ class Trainer:
     def _speed(self, packs: Sequence[PackedBatch], seconds: float, waited: float) -> dict[str, Any]:
         cuda = torch.device(self.world.device).type == "cuda"
         peak = peak_flops(torch.cuda.get_device_name() if cuda else "", self.config.peak_tflops)
-        flops = self.world.sum([*step_flops(self.model.config, packs), sum(pack.spans.num_tokens for pack in packs)])
+        necessary = step_flops(self.model.config, packs, self.config.rounds)
+        flops = self.world.sum([*necessary, sum(pack.spans.num_tokens for pack in packs)])
         memory = (
             torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         )
