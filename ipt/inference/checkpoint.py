@@ -64,7 +64,7 @@ def load_checkpoint(
         codec: LatentCodec | None = load_codec(folder)
     except FileNotFoundError:
         codec = None
-    needs = found.imagination.drawing or "vae" in found.sequence.observe
+    needs = found.imagination.encodes or "vae" in found.sequence.observe
     if codec is None and needs:
         raise MissingFile(f"{folder} holds no codec, which the model needs to see and draw images")
     if isinstance(codec, AutoencoderCodec):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +29,9 @@ from ipt.model.cache import Context, KVCache, extend
 from ipt.model.codec import LatentCodec
 from ipt.model.sampling import sample_latents
 from ipt.model.unified import UnifiedModel
-from ipt.sequence.batch import Grid, lay_out, token_runs
+from ipt.sequence.batch import Grid, PackedBatch, lay_out, slot_tokens, token_runs
 from ipt.sequence.pictures import Picture, normalised, unpatchify
-from ipt.sequence.segments import Kind, Segment, TokenIds, with_latents
+from ipt.sequence.segments import Kind, Segment, Slots, TokenIds, images, with_latents
 from ipt.sequence.spans import Mode, Role
 from ipt.sequence.tokenizer import Tokenizer
 
@@ -98,6 +99,13 @@ class Sampler:
         return chosen.clamp(max=logits_BV.shape[-1] - 1).tolist()
 
 
+class Read(NamedTuple):
+    """Last hidden states [X, D] and float32 logits [X, V] of new tokens."""
+
+    hidden: Tensor
+    logits: Tensor
+
+
 class Session:
     """A model with its codec and tokenizer, the cache that it fills, how it writes (``text``) and how it draws: ``guidance`` and
     ``times`` (`ipt.flow.path`). ``deadline`` is checked at every step of both.
@@ -138,28 +146,48 @@ class Session:
         blocked: frozenset[Role],
     ) -> tuple[Context, Tensor]:
         """Append a run of text tokens to each of the rows ``which``; the logits [B, V] after them."""
-        logits, part = self._run(context[which], runs, role, blocked, append=True)
-        return context.updated(which, part), logits[np.cumsum([len(run) for run in runs]) - 1]
+        output, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
+        return context.updated(which, part), output.logits[np.cumsum([len(run) for run in runs]) - 1]
+
+    def states(
+        self,
+        context: Context,
+        which: Sequence[int],
+        runs: Sequence[Sequence[int]],
+        role: Role,
+        blocked: frozenset[Role],
+    ) -> tuple[Context, Tensor]:
+        """`feed`, with the last hidden states [B, D] instead of logits."""
+        output, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
+        return context.updated(which, part), output.hidden[np.cumsum([len(run) for run in runs]) - 1]
+
+    def feed_slots(self, context: Context, vectors_BD: Tensor, role: Role) -> tuple[Context, Tensor, Tensor]:
+        """Append a latent slot to each row; the hidden states [B, D] there, and the logits [B, V] after it."""
+        batch = slot_tokens(vectors_BD, context.positions, self.geometry, role)
+        output, context = self._run(context, batch, append=True)
+        return context, output.hidden, output.logits
 
     def read(self, context: Context, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role]) -> Tensor:
         """Logits [X, V] after each token of one run per row, which are not appended; rows may be snapshots and repeat."""
-        return self._run(context, runs, role, blocked, append=False)[0]
+        return self._run(context, self._texts(context, runs, role, blocked), append=False)[0].logits
 
-    def _run(
-        self, context: Context, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role], append: bool
-    ) -> tuple[Tensor, Context]:
+    def _texts(
+        self, context: Context, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role]
+    ) -> PackedBatch:
         ids_X = torch.tensor([token for run in runs for token in run], device=self.like.device)
-        batch = token_runs(ids_X, [len(run) for run in runs], context.positions, self.geometry, role, blocked)
+        return token_runs(ids_X, [len(run) for run in runs], context.positions, self.geometry, role, blocked)
+
+    def _run(self, context: Context, batch: PackedBatch, append: bool) -> tuple[Read, Context]:
         output, context = extend(self.model, batch, self.cache, context, append)
         assert output.logits_CV is not None
-        return output.logits_CV.float(), context
+        return Read(output.ce_hidden_CD, output.logits_CV.float()), context
 
     def with_latents(self, samples: Sequence[Sequence[Segment]]) -> list[list[Segment]]:
         """The same segments, the codec's pictures encoded; each picture once."""
         pictures = {
             s.payload: None
             for segments in samples
-            for s in segments
+            for s in images(segments)
             if s.kind is Kind.VAE and isinstance(s.payload, Picture)
         }
         if not pictures:
@@ -217,13 +245,15 @@ def _is_prompt_text(segment: Segment) -> bool:
 
 
 def _is_image(segment: Segment) -> bool:
-    return segment.kind is not Kind.TEXT
+    return segment.kind not in (Kind.TEXT, Kind.LATENT)
 
 
 def _advance(segment: Segment) -> int:
     """How far a segment moves the rope id."""
     if isinstance(segment.payload, TokenIds):
         return 0 if segment.dropped else len(segment.payload.ids) + 2
+    if isinstance(segment.payload, Slots):
+        return 0 if segment.dropped else segment.payload.count
     return int(segment.kind.mode is Mode.FULL)
 
 

@@ -111,7 +111,9 @@ class StoredModel:
         """Read the weights into those of ``model``, one after the other. It may have adapters, which are left alone, and may be
         divided among processes, each of which then reads its own part from the disk and no more."""
         targets = {
-            self.names[plain_name(name)]: tensor for name, tensor in model.state_dict().items() if not is_adapter(name)
+            self.names[plain]: tensor
+            for name, tensor in model.state_dict().items()
+            if not is_adapter(name) and (plain := plain_name(name)) in self.names
         }
         for name, tensor in read_tensors(self.files, {name: own_part(target) for name, target in targets.items()}):
             if name in targets:
@@ -222,6 +224,8 @@ def save_pretrained(
     if layout == "bagel" and model.config.decoder.grid_rope:
         what = f"which model '{model.config.name}' has (grid_rope)"
         raise UserError(f"BAGEL's layout has no rope over rows and columns, {what}: save it as 'native'")
+    if layout == "bagel" and model.config.phi != "none":
+        raise UserError(f"BAGEL's layout has no latent slots with phi={model.config.phi}: save the model as 'native'")
     tensors = dict(model.state_dict() if state is None else state)
     plain = build_on_meta(model.config)
     expected = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}

@@ -80,12 +80,13 @@ class LatentConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One unified model."""
+    """One unified model. ``phi``: what is fed to its latent slots for a vector (`ipt.model.slots.SlotInput`)."""
 
     name: str
     decoder: DecoderConfig
     vision: VisionConfig
     latents: LatentConfig
+    phi: str = "none"
 
     @property
     def geometry(self) -> Geometry:

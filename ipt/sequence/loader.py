@@ -35,7 +35,7 @@ from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
 from ipt.sequence.packing import FirstFit, MixtureOrder, Pack
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, num_tokens, with_latents
+from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, images, num_tokens, with_latents
 from ipt.sequence.settings import Geometry, LoaderConfig
 
 #: Rows that a worker prepares ahead: about the packs of a step, so that it works while the model is trained.
@@ -105,9 +105,9 @@ class Rows(Dataset[Row]):
             segments = part.segmenter(sample, place.turn, place.row)
             tokens = num_tokens(segments, self.geometry)
             found = segments if self.latents is None else with_latents(segments, self.latents)
-            for segment in found:
-                if isinstance(segment.payload, Picture) and not segment.dropped:
-                    _ = segment.payload.decoded
+            for image in images(segment for segment in found if not segment.dropped):
+                if isinstance(image.payload, Picture):
+                    _ = image.payload.decoded
         except RejectedSample as rejection:
             return Row(position, where, error=rejection)
         except UserError as error:

@@ -17,7 +17,7 @@ from ipt.common.images import image_size
 from ipt.samples.prompts import Profile, PromptPart, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.pictures import SMALL_KEPT, Picture, ResizeRule, Size
-from ipt.sequence.segments import Kind, RejectedSample, Segment, TokenIds, num_tokens, with_draws
+from ipt.sequence.segments import Kind, RejectedSample, Segment, Slots, TokenIds, num_tokens, with_draws
 from ipt.sequence.settings import Geometry, SequenceConfig
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
@@ -103,6 +103,17 @@ class Renderer:
         vit = self._rule(at.vit_side, at.vit_min_side, self.geometry.vit_patch).size(*size)
         sizes = {"vae": (size,), "vit": (size, vit)}
         return [Segment(KINDS[name], Picture(image.data, sizes[name], what), Role.IMAGINATION) for name in condition]
+
+    def slots(
+        self,
+        count: int,
+        shown: Segment | None = None,
+        pool: str = "raster",
+        loss: Loss = Loss.NONE,
+        end_label: int | None = None,
+    ) -> Segment:
+        """``count`` latent slots of an imagination, made of the picture that is ``shown``; free without one."""
+        return Segment(Kind.LATENT, Slots(count, shown, pool), Role.IMAGINATION, loss, end_label)
 
     def finish(self, sample: SpatialSample, segments: Sequence[Segment], epoch: int, draws: int = 1) -> list[Segment]:
         """A training sample with ``draws`` noised copies of what is to be drawn, after guidance dropout; `RejectedSample` where

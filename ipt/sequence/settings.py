@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,21 @@ class SequenceConfig:
     def stream(self, purpose: str, sample: SpatialSample, epoch: int) -> np.random.Generator:
         """The random stream of one decision about one sample in one epoch."""
         return generator(self.seed, "sequence", purpose, epoch, sample.id)
+
+
+def check_pool(grid: tuple[int, int], count: int, pool: str) -> None:
+    """Raise ``UserError`` unless a picture of ``grid`` (rows, columns) can be pooled into ``count`` vectors."""
+    rows, columns = grid
+    if pool == "raster" and count > rows * columns:
+        raise UserError(
+            f"a picture of {rows} x {columns} tokens cannot fill {count} slots: choose fewer, or a larger picture"
+        )
+    side = math.isqrt(count)
+    if pool == "grid" and (side**2 != count or rows % side or columns % side):
+        raise UserError(
+            f"a grid of {count} slots does not divide a picture of {rows} x {columns} tokens: choose a square number whose root "
+            "divides both sides, or pool=raster"
+        )
 
 
 def check_encoders(name: str, encoders: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ class LossConfig:
 
     ce_weight: float = 1.0
     flow_weight: float = 1.0
+    cosine_weight: float = 1.0
     reweight_text: bool = False
     timestep_shift: float = 1.0
     fresh_noise: bool = True
@@ -179,12 +180,14 @@ class TrainerSettings:
 
 @dataclass(frozen=True)
 class TrainerConfig(TrainerSettings):
-    """Everything that the loop takes: its own settings, and those of loss, optimizer, average (None: none) and checkpoints."""
+    """Everything that the loop takes: its own settings, those of loss, optimizer, average (None: none) and checkpoints, and the
+    ``rounds`` in which free latent slots are filled (`ipt.model.unified.UnifiedModel.forward`)."""
 
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig | None = None
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    rounds: tuple[int, int] = (0, 0)
 
 
 DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp")

@@ -18,15 +18,16 @@ from ipt.flow.path import euler, schedule
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_mode
 from ipt.imagination.modes.ipt import Ipt
+from ipt.imagination.modes.latent import Latent, LatentSettings
 from ipt.inference.answering import left_to_write
 from ipt.inference.context import SessionContext
 from ipt.inference.session import Session
 from ipt.inference.settings import TextSettings
-from ipt.samples.prompts import IMAGE_END, answer_text
+from ipt.samples.prompts import LATENT_END, LATENT_START, answer_text
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import NoisedImages, lay_out
 from ipt.sequence.pictures import unpatchify
-from ipt.sequence.segments import Kind, Segment, TokenIds
+from ipt.sequence.segments import Kind, Segment, Slots, TokenIds
 from ipt.sequence.spans import Loss, Role
 from tests.imagination.examples import ANSWERING, GEOMETRY
 from tests.inference import toy
@@ -70,7 +71,7 @@ def test_options_score_as_training_computes_them(name: str) -> None:
     if made.mediates:
         imagined = made.given(waiting, [truth], [truth])
         waiting, blocked = imagined.context, imagined.blocked  # type: ignore[assignment]
-        before = IMAGE_END if made.draws else imagined.texts[0][0]
+        before = imagined.leads[0] or imagined.texts[0][0]
     written = [toy.tokenizer().decode(row.text.ids) if row.text else "" for row in waiting.rows]
     texts = [before + answer_text(toy.sample(1, letter)) for letter in "AB"]
     left = [left_to_write(written[0], text) if not written[0] else text[len(written[0]) :] for text in texts]
@@ -83,6 +84,76 @@ def test_options_score_as_training_computes_them(name: str) -> None:
     expected = float(chances[ids_one[letter]] - chances[ids_two[letter]])
     assert scores[0] - scores[1] == pytest.approx(expected, abs=1e-4)
     assert abs(scores[0] - scores[1]) > 1
+
+
+def test_latents_fed_one_by_one_are_those_of_rounds_over_the_whole_sequence() -> None:
+    """Of rows that write texts of other lengths first; nothing is written at a slot, and the answer is what the pack says."""
+    made, free = mode("latent"), LatentSettings(stage="relax")
+    imagined = made.imagine(prompted(made, toy.SAMPLES), 2, SEED)
+    assert imagined.texts == ((LATENT_START,),) * 8 and imagined.leads == (LATENT_END,) * 8
+    assert imagined.images == ((),) * 8
+    context = imagined.context
+    assert isinstance(context, SessionContext)
+    options = [[f"{LATENT_END}<answer>{letter}</answer>" for letter in "AB"]] * 8
+    scores = context.score_options(options)
+    final, texts = context.generate_text(Role.ANSWER, SEED)
+    relaxed = Latent(made.renderer, free)
+    encode = toy.tokenizer().encode
+    first, second = (encode(option) for option in options[0])
+    letter = next(place for place, (one, other) in enumerate(zip(first, second, strict=True)) if one != other)
+    relaxed = Latent(made.renderer, free)
+    for row, (sample, text) in enumerate(zip([s for s in toy.SAMPLES for _ in range(2)], texts, strict=True)):
+        segments = relaxed.segments(sample, 0)
+        with torch.no_grad():
+            batch = lay_out([segments], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+            output = toy.model()(batch, rounds=free.free_rounds)
+        kept = context.rows[row].segments[-1].payload
+        assert isinstance(kept, Slots) and isinstance(kept.content, Tensor)
+        torch.testing.assert_close(kept.content, output.vectors_ZD, atol=1e-4, rtol=1e-4)
+        assert output.logits_CV is not None
+        logits = output.logits_CV[-segments[-1].num_tokens(GEOMETRY) + 1 :]
+        written = encode(text)
+        assert text.startswith(LATENT_END) and written[0] == int(logits[0].argmax())
+        chances = torch.log_softmax(logits[letter], -1)
+        difference = float(chances[first[letter]] - chances[second[letter]])
+        assert scores[row][0] - scores[row][1] == pytest.approx(difference, abs=1e-3)
+        assert final.rows[row].text_tokens == len(encode(LATENT_START)) + len(written)
+
+
+def test_slots_end_where_the_model_says_so() -> None:
+    rows, _ = prompted(mode("latent"), toy.SAMPLES).generate_text(Role.IMAGINATION, SEED)
+
+    def counts(context: SessionContext) -> list[int]:
+        return [s.payload.count for row in context.rows for s in row.segments if isinstance(s.payload, Slots)]
+
+    text = rows.rows[0].text
+    assert text is not None
+    cached, state = rows.session.states(rows.cached, [0], [text.waiting], text.role, text.blocked)
+    _, _, logits = rows.session.feed_slots(cached[[0]], state, Role.IMAGINATION)
+    said = int(logits.argmax())
+    assert counts(rows.generate_latents(range(4), 6, Role.IMAGINATION, end=299 if said != 299 else 298))[0] == 6
+    stopped = rows.generate_latents([0, 2], 6, Role.IMAGINATION, end=said)
+    assert counts(stopped)[0] == 1 and len(counts(stopped)) == 2 and stopped.rows[1] == rows.rows[1]
+    with pytest.raises(ValueError, match=r"the rows \[0\] do not end in a text"):
+        stopped.generate_latents([0], 1, Role.IMAGINATION)
+
+
+def test_latents_that_are_given_go_in_as_pictures_do() -> None:
+    """The truth's, another scene's, and vectors: those of the truth answer as the truth does."""
+    made, samples = mode("latent"), toy.SAMPLES
+    assert isinstance(made, Latent)
+    waiting = prompted(made, samples)
+    truth = made.given(waiting, samples, samples).context
+    other = made.given(waiting, samples, [*samples[1:], samples[0]]).context
+    batch = lay_out([made.segments(sample, 0) for sample in samples], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+    vectors = toy.model()(batch).vectors_ZD.split(4)
+    given = made.with_slots(
+        waiting, [Segment(Kind.LATENT, Slots(4, each), Role.IMAGINATION) for each in vectors]
+    ).context
+    options = [[f"{LATENT_END}<answer>{letter}</answer>" for letter in "AB"]] * 4
+    scores = [np.array(each.score_options(options)) for each in (truth, given, other)]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
+    assert np.abs(scores[0] - scores[2]).max() > 1e-3
 
 
 def test_written_text_is_what_the_uncached_model_would_write() -> None:
