@@ -91,7 +91,9 @@ def test_paths_are_as_long_as_the_recorded_ones(golden: HabitatBackend) -> None:
 def test_hidden_ceilings_are_cut_away_from_above_only(golden: HabitatBackend) -> None:
     """Walls are 2.5 m high and the cut is at 2 m, so nothing over it is left; depth keeps counting from the camera."""
     region = (-3.5, -4.5, 3.5, 4.5)
-    frame = golden.render_top_down(region, 128)
+    with golden_backend(cut_height_m=2.0) as low:
+        low.load("golden_room")
+        frame = low.render_top_down(region, 128)
     top = frame.camera.pose.position[2] - frame.depth[frame.depth > 0]
     assert top.max() <= 2.001 and np.isclose(np.median(top), 0, atol=2e-3)
     level = Camera(CameraPose((0, 0, 1.5), 0.0), 64, 64)

@@ -46,6 +46,14 @@ class SemanticObject:
         return Range3D(Vector3(low), Vector3(high))
 
 
+@dataclass
+class CCSemanticObject:
+    """A connected component of an annotation; its box lies along the world's axes."""
+
+    obb: OBB
+    num_src_verts: int
+
+
 class SemanticScene:
     def __init__(self, things: list[SemanticThing]) -> None:
         unknown = SemanticThing(0, "Unknown", -1, np.zeros(3), np.zeros(3), [0, 0, 0, 1])
