@@ -41,6 +41,7 @@ from ipt.samples.camera import Camera
 from ipt.samples.sample import SPLITS
 
 Floats = NDArray[np.float64]
+UP = ("auto", "y", "z")
 PRESETS = ("home", "blocks")
 SCENES_PER_SPLIT = 10_000_000
 
@@ -67,20 +68,30 @@ RENDERERS: dict[str, Callable[[], Renderer]] = {"mujoco": MujocoRenderer, "ray":
 class EmbeddedConfig:
     """``preset`` is the kind of scenes; ``scene_file`` (MJCF or GLB) replaces them by one scene of the user's own.
 
-    ``renderer=auto`` takes MuJoCo where OpenGL works and the ray caster elsewhere.
+    ``renderer=auto`` takes MuJoCo where OpenGL works and the ray caster elsewhere. ``scene_up``: the axis of a GLB
+    ``scene_file`` that points up, y or z; auto guesses.
     """
 
     preset: str = "home"
     renderer: str = "auto"
     scene_file: str | None = None
+    scene_up: str = "auto"
     house: HouseConfig = field(default_factory=HouseConfig)
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise SceneError(unknown_name("preset", self.preset, PRESETS))
+        if self.scene_up not in UP:
+            raise SceneError(unknown_name("scene_up", self.scene_up, UP))
         if self.renderer not in ("auto", *RENDERERS):
             raise SceneError(unknown_name("renderer", self.renderer, ("auto", *RENDERERS)))
+
+    def for_task(self, task: str) -> EmbeddedConfig:
+        """These settings with what ``auto`` means for a task: homes hold several of a thing where they are counted."""
+        if self.house.collections != "auto":
+            return self
+        return replace(self, house=replace(self.house, collections="on" if task == "mvc" else "off"))
 
 
 class EmbeddedBackend(SceneBackend):
@@ -116,6 +127,11 @@ class EmbeddedBackend(SceneBackend):
         return SceneIds(self.config.preset, split)
 
     def load(self, scene_id: str) -> SceneInfo:
+        if (
+            self.config.scene_file is not None and self._scene is not None
+        ):  # one scene, read once: its free space is dear
+            self._shown = self._scene
+            return self.info
         scene = self._make(scene_id)
         self._scene, self._shown, self._space = scene, scene, None
         return self.info
@@ -137,7 +153,7 @@ class EmbeddedBackend(SceneBackend):
 
     def _make(self, scene_id: str) -> Scene:
         if self.config.scene_file is not None:
-            return import_scene(FilePath(self.config.scene_file))
+            return import_scene(FilePath(self.config.scene_file), self.config.scene_up)
         preset, split, index = parse_scene_id(scene_id)
         if preset != self.config.preset:
             raise SceneError(
