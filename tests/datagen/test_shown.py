@@ -90,7 +90,7 @@ def test_headings_and_sides_are_told_as_the_traveller_has_them(
     degrees: float, forward: bool, side: str, heading: str, told: str, on_map: str
 ) -> None:
     scene, puzzle, place = a_puzzle(degrees, side)
-    frame = Frame(Camera(CameraPose((0.5, 0.5, 1.5), 0.0), 8, 8))
+    frame = Frame(Camera(CameraPose((0.5, 0.5, 1.5), 0.0), 8, 8), None, np.ones((8, 8)), np.zeros((8, 8), int))
     presentation = Presentation(forward, "td_path", Lens(1.5, 90.0, 0.0))
     facts = PathTracing(PathTracingConfig())._facts(scene, puzzle, frame, measures([0.1], [(0.5, 0.5)]), presentation)
     assert (facts["heading_on_map"], facts["side"], facts["side_on_map"]) == (heading, told, on_map)
@@ -234,7 +234,8 @@ def test_arrows_on_a_map_point_where_the_facts_say(variant: str, side: str, degr
     camera = top_down_camera((-3, -3, 3, 3), 240, 0.0)
     heading, walk = math.radians(degrees), a_walk(degrees)
     facts = {"variant": variant, "heading_deg": degrees, "side": side}
-    marks, labels = map_marks(walk, facts, camera, 0.0)
+    lines, arrows, labels = map_marks(walk, facts, camera, 0.0)
+    marks = [*lines, *arrows]
     middle, step = on_picture(camera, 0.5, 0.5), np.array([math.cos(heading), -math.sin(heading)])
     aside = to_the_left(step) * (1 if side == "left" else -1)
     drawn = annotate.draw(floor_frame(camera), 0.0, marks)
@@ -252,9 +253,13 @@ def test_arrows_on_a_map_point_where_the_facts_say(variant: str, side: str, degr
 
 def test_the_arrow_of_a_question_is_that_of_its_facts(blocks: EmbeddedBackend) -> None:
     """What the arrow adds to the map of the same walk lies on the side that the question asks for."""
-    for plain, drawn in zip(shown("td_path", blocks), shown("td_path_arrow", blocks), strict=True):
+    plain_maps = {tuple(plain.facts["midpoint"]): plain for plain in shown("td_path", blocks)}
+    both = [(plain_maps.get(tuple(drawn.facts["midpoint"])), drawn) for drawn in shown("td_path_arrow", blocks)]
+    assert sum(plain is not None for plain, _ in both) >= 3, "the others' arrow would be hidden or cut"
+    for plain, drawn in both:
+        if plain is None:
+            continue
         facts, camera = drawn.facts, drawn.images[0].camera
-        assert plain.facts["midpoint"] == facts["midpoint"]
         changed = np.abs(plain.images[0].pixels().astype(int) - drawn.images[0].pixels()).sum(axis=2) > 60
         rows, columns = np.nonzero(changed)
         offsets = np.stack([columns + 0.5, rows + 0.5], axis=1) - on_picture(camera, *facts["midpoint"][:2])
