@@ -101,7 +101,9 @@ def test_the_top_of_a_closed_ceiling_is_no_floor() -> None:
         "as recorded"
     )
     kept = under_the_roof(vertices, triangles, top, 1.5)
-    assert choose_level(floor_levels(vertices, kept), height_spread(vertices, kept), "single", 2.0, "x") == 0.1
+    assert choose_level(
+        floor_levels(vertices, kept), height_spread(vertices, kept), "single", 2.0, "x"
+    ) == pytest.approx(0.1)
     assert {0.1, 0.6} == set(vertices[kept.ravel(), 2].tolist()), "the bed is an island of its own, and stays"
     vertices, triangles, top = navmesh("parts_room")
     assert len(under_the_roof(vertices, triangles, top, 1.5)) == len(triangles)
@@ -226,12 +228,14 @@ def test_views_from_above_are_cut_just_below_the_measured_ceiling(monkeypatch: p
     assert near_plane(camera, 2.5) == pytest.approx(9.5)
 
 
-def test_the_golden_room_has_no_ceiling_to_cut() -> None:
-    with golden_backend() as backend:
+@pytest.mark.parametrize(("cut", "top"), [(None, 2.0), (1.9, 0.99)])
+def test_without_a_ceiling_nothing_is_cut(cut: float | None, top: float) -> None:
+    """The golden room is open: its inner wall is seen from above, 2 m high, unless it is cut below; the table is 1 m high."""
+    with golden_backend(cut_height_m=cut) as backend:
         backend.load("golden_room")
         frame = backend.render_top_down((-3.5, -4.5, 3.5, 4.5), 96)
-    top = frame.camera.pose.position[2] - frame.depth[frame.depth > 0]
-    assert top.max() > 2.4, "its walls are shown up to their top"
+    seen = frame.camera.pose.position[2] - frame.depth[frame.depth > 0]
+    assert seen.max() == pytest.approx(top, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def test_what_an_edit_changes_is_seen_or_there_is_none(blocks: EmbeddedBackend, 
         (item,) = [one for one in blocks.objects() if one.id == candidate.facts["object"]["id"]]
         wrong = counterfactuals(view, candidate.imagination.camera, item, Yields(), lambda frame: frame.rgb)  # type: ignore[arg-type]
         pictures = {"truth": candidate.imagination.pixels(), **{one.role: one.pixels() for one in wrong.images}}
-        seen.update(pictures)
+        seen.update(list(pictures))
         for one, other in (
             ("truth", "add"),
             ("truth", "move"),
