@@ -241,7 +241,7 @@ def test_mistakes_are_answered_before_habitat_sim_starts(tmp_path: Path) -> None
     (tmp_path / "a.semantic.glb").touch()
     with pytest.raises(SceneError, match="incomplete"):
         HabitatBackend(HabitatConfig(data=str(tmp_path))).scenes("train")
-    (tmp_path / "a.glb").touch()
+    (tmp_path / "a.glb").write_bytes(b"glTF")
     with pytest.raises(SceneError, match="none of the 1 scenes"):
         for split in ("train", "val", "test"):
             HabitatBackend(HabitatConfig(data=str(tmp_path))).scenes(split)
@@ -257,7 +257,7 @@ def test_mistakes_are_answered_before_habitat_sim_starts(tmp_path: Path) -> None
 def test_without_the_package_there_is_an_instruction(tmp_path: Path) -> None:
     import sys
 
-    (tmp_path / "a.glb").touch()
+    (tmp_path / "a.glb").write_bytes(b"glTF")
     for python, reason in ((sys.executable, "cannot import habitat_sim"), ("/no/such/python", "cannot run")):
         backend = HabitatBackend(HabitatConfig(python=python, dataset="files", data=str(tmp_path)))
         with pytest.raises(BackendUnavailable, match=rf"{reason}[\s\S]*conda install habitat-sim"):

@@ -26,7 +26,7 @@ def settings(folder: Path, name: str, python: str = PYTHON, **changes: object) -
     homes = folder / "homes"
     homes.mkdir(exist_ok=True)
     for number in range(200):
-        (homes / f"home-train-{number}.glb").touch()
+        (homes / f"home-train-{number}.glb").write_bytes(b"glTF")
     values: dict[str, object] = {
         "task": TASK_CONFIGS[name](name=name),
         "backend": "habitat",
@@ -105,7 +105,7 @@ def test_without_the_package_the_command_ends_with_an_instruction(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
-        (tmp_path / f"home-train-{number}.glb").touch()
+        (tmp_path / f"home-train-{number}.glb").write_bytes(b"glTF")
     data = ["backend.dataset=files", f"backend.data={tmp_path}", f"backend.python={sys.executable}"]
     monkeypatch.setattr(sys, "argv", ["datagen"])
     with pytest.raises(SystemExit) as stopped:

@@ -103,7 +103,11 @@ class Simulator:
         """One component for each annotation with geometry, by its place in ``semantic_scene.objects``."""
         scene = self.semantic_scene
         found = enumerate(scene.objects if scene is not None else [])
-        return {index: [CCSemanticObject(thing.obb, 8)] for index, thing in found if any(list(thing.obb.half_extents))}
+        return {
+            index: [CCSemanticObject(thing.obb.upright(), 8)]
+            for index, thing in found
+            if any(list(thing.obb.half_extents))
+        }
 
     def get_rigid_object_manager(self) -> RigidObjectManager:
         return self._objects
