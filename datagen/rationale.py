@@ -140,7 +140,7 @@ def pt_rationale(facts: Facts, skeleton: int = 0) -> str:
             f"The heading there is towards {heading}, so {side} means towards {aside}.",
             *([f"That rules out {across}: to be seen on the {other}."] if opposite else []),
             *([f"{capital(listing(elsewhere))} cannot be seen from there on the {side}."] if elsewhere else []),
-            f"What remains is {thing}, {place}.",
+            f"What remains, {place}, is {thing}.",
         ]
         return prose(lines)
     lines = [

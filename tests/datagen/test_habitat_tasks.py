@@ -96,7 +96,10 @@ def test_presets_name_a_data_set_and_the_papers_settings(preset: str) -> None:
     command.register()
     composed = OmegaConf.to_container(command.compose([f"backend={preset}", "task=pet_habitat"]), resolve=True)
     config = run_config(composed)
-    assert config.backend == "habitat" and config.backend_config == HabitatConfig(dataset=preset, data=f"data/{preset}")
+    data = (
+        "data/scene_datasets/hm3d" if preset == "hm3d" else f"data/{preset}"
+    )  # where habitat-sim's downloader puts it
+    assert config.backend == "habitat" and config.backend_config == HabitatConfig(dataset=preset, data=data)
     assert config.task.eye_height_m == 1.25 and config.task.vertical_fov_deg == 90
     assert config.task.centre_margin * 1024 == 180 and config.task.edge_margin * 1024 == 200
 

@@ -160,8 +160,8 @@ def test_the_other_skeletons_of_pt_say_the_same() -> None:
     assert pt_rationale(PT, 1) == (
         "Walking from waypoint 2 to waypoint 1, one passes M1 after half of the 3.2 m. The heading there is towards the top of "
         "the map, so left means towards the left of the map. That rules out some books and a desk: to be seen on the right. An "
-        "oven cannot be seen from there on the left. What remains is an armchair, 1.7 m from M1 and about 71 degrees off the "
-        "heading."
+        "oven cannot be seen from there on the left. What remains, 1.7 m from M1 and about 71 degrees off the heading, is an "
+        "armchair."
     )
     assert pt_rationale(PT, 2) == (
         "1. Go from waypoint 2 to waypoint 1; M1 is in the middle.\n"
@@ -171,6 +171,14 @@ def test_the_other_skeletons_of_pt_say_the_same() -> None:
         "5. Out of sight on the left: an oven.\n"
         "6. The answer is an armchair."
     )
+
+
+@pytest.mark.parametrize("skeleton", range(SKELETONS))
+def test_every_rationale_ends_with_the_answer(skeleton: int) -> None:
+    near = {**PET, "kind": "distance", "answer": "closer"}
+    ends = {"on the right": pet_rationale(PET, skeleton), "closer": pet_rationale(near, skeleton)}
+    ends |= {"an armchair": pt_rationale(PT, skeleton), "is 3": mvc_rationale(MVC, skeleton)}
+    assert all(words.endswith(f"{answer}.") for answer, words in ends.items())
 
 
 @pytest.mark.parametrize("skeleton", range(SKELETONS))
