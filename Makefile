@@ -25,8 +25,9 @@ demo: $(STAMP)
 base: $(STAMP)
 	$(BIN)/python -m ipt.study.base
 
+# a thread for each of the two workers: with more they wait for each other
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

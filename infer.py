@@ -19,7 +19,7 @@ from ipt.common.errors import UserError
 from ipt.common.hydra_command import Command, plain, stop
 from ipt.common.settings import typed
 from ipt.evaluation.settings import ReportConfig
-from ipt.inference.config import InferConfig, infer_config
+from ipt.inference.settings import InferConfig, infer_config
 
 FREE_TEXT = ("question", "image")
 COMMAND = Command("infer")

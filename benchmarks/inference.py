@@ -21,9 +21,9 @@ from ipt.common import cli
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.flow.guidance import Guidance
-from ipt.flow.schedule import schedule
+from ipt.flow.path import schedule
 from ipt.imagination.modes.ipt import Ipt
-from ipt.imagination.profiles import load_profile
+from ipt.imagination.recipe import load_profile
 from ipt.inference.context import SessionContext
 from ipt.inference.session import Session
 from ipt.inference.settings import TextSettings
@@ -35,12 +35,12 @@ from ipt.model.sampling import LatentVelocity
 from ipt.samples.prompts import IMAGE_START
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample
 from ipt.sequence.batch import lay_out, single_tokens
+from ipt.sequence.pictures import normalised, to_image, unpatchify
 from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Kind, Segment
 from ipt.sequence.settings import Resolution, SequenceConfig
 from ipt.sequence.spans import Role
 from ipt.sequence.tokenizer import train_tokenizer
-from ipt.sequence.transforms import normalised, to_image, unpatchify
 
 WRITTEN = 12
 GUIDANCE = Guidance(4.0, 2.0, 0.0, 1.0, "text_channel")

@@ -27,9 +27,8 @@ from torch import Tensor
 from ipt.common.cli import run
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
-from ipt.imagination.mixture import make_segmenter
-from ipt.imagination.profiles import load_profile
-from ipt.imagination.settings import ImaginationConfig
+from ipt.imagination.mixture import ImaginationConfig, make_segmenter
+from ipt.imagination.recipe import load_profile
 from ipt.model.codec import PatchPca, codec_digest
 from ipt.model.config import presets
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample, Task

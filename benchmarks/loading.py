@@ -22,7 +22,7 @@ from ipt.model.checkpoint import StoredModel, build_on_meta, materialise, save_p
 from ipt.model.config import DecoderConfig, ModelConfig, presets
 from ipt.training.build import make_model, start_weights
 from ipt.training.config import ModelSettings, TrainConfig
-from ipt.training.distributed import World, spread, start_world
+from ipt.training.distributed import World, parallelize, start_world
 from ipt.training.losses import Objective
 from ipt.training.settings import DistributedConfig, LossConfig
 
@@ -63,7 +63,7 @@ def load(folder: Path, world: World, settings: DistributedConfig) -> torch.nn.Mo
     config = TrainConfig(model=ModelSettings(init=str(folder)))
     fill = functools.partial(start_weights, config, world.device)
     objective = Objective(make_model(config, StoredModel.in_folder(folder).config), LossConfig())
-    return spread(objective, settings, world, torch.float32, fill)
+    return parallelize(objective, settings, world, torch.float32, fill)
 
 
 def measure(rank: int, size: int, port: int, kind: str, small: Path, large: Path, output: Path) -> None:

@@ -25,7 +25,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from ipt.common import cli
 from ipt.common.registry import unknown_name
 from ipt.flow.guidance import Guidance
-from ipt.flow.schedule import schedule
+from ipt.flow.path import schedule
 from ipt.model.attention import FlexAttention, mask_tensors
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.checkpoint import from_scratch

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from datagen.plan import draw_plan
-from ipt.common import cli, filters
+from ipt.common import cli
 from ipt.common.files import write_bytes
-from ipt.common.filters import menu, shown_count
-from ipt.common.html import Html, page, picture, tag
+from ipt.common.html import MENU_SCRIPT, MENU_STYLE, Html, menu, page, picture, shown_count, tag
 from ipt.common.progress import tracked
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader
@@ -81,9 +80,7 @@ def render_gallery(samples: Sequence[SpatialSample], title: str) -> str:
         shown_count(),
         tag("b", "0 of 0 right", id="score"),
     )
-    return page(
-        title, [controls, *(card(sample) for sample in samples)], filters.STYLE + STYLE, filters.SCRIPT + SCRIPT
-    )
+    return page(title, [controls, *(card(sample) for sample in samples)], MENU_STYLE + STYLE, MENU_SCRIPT + SCRIPT)
 
 
 FILTERS: Mapping[str, Callable[[SpatialSample], str]] = {

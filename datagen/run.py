@@ -30,6 +30,7 @@ from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, wr
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision, source_digest
 from ipt.common.seeding import generator
+from ipt.common.settings import differences
 from ipt.samples.sample import Provenance, SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shard
 
@@ -285,11 +286,9 @@ def claim(part: Part) -> None:
 def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` naming the settings in which two plans differ."""
     if old["config_sha256"] != new["config_sha256"]:
-        theirs, ours = flat(old["config"]), flat(new["config"])
-        keys = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
-        differing = ", ".join(f"{key}={theirs.get(key)} (now {ours.get(key)})" for key in keys)
+        changed = differences(old["config"], new["config"])
         raise UserError(
-            f"{folder} was made with other settings: {differing}; choose another output_dir or the same settings"
+            f"{folder} was made with other settings ({changed}); choose another output_dir or the same settings"
         )
     if old.get("sources") != new.get("sources"):
         begun, now = (f"{plan['code_revision']} with sources {plan.get('sources')}" for plan in (old, new))
@@ -300,14 +299,6 @@ def same_plan(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
             f"other. Bring that code back ({back}) and run the same command, or choose another output_dir, or delete "
             f"{folder} and start over"
         )
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return found
 
 
 def finished(part: Part) -> dict[str, Any]:

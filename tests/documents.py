@@ -50,7 +50,7 @@ def blocks(page: str) -> list[Block]:
 @dataclass(frozen=True)
 class Rule:
     """How commands that match ``pattern`` are run: with ``settings`` in place of their own, or not at all, for a stated reason.
-    ``ends``: the exit codes that are right."""
+    Of a Python program, ``settings`` are pieces of its text and what stands there instead. ``ends``: the right exit codes."""
 
     pattern: str
     settings: dict[str, str] = field(default_factory=dict)
@@ -71,7 +71,11 @@ STUDIED = {
     "~plan.tasks.pt": "",
     "~plan.tasks.mvc": "",
     "~plan.contrasts": "",
-    **{f"~plan.arms.{name}": "" for name in ("caption", "text_cot", "mixed", "ipt_0", "ipt_1", "permuted", "flow_off")},
+    **{
+        f"~plan.arms.{name}": ""
+        for name in ("ipt_0", "ipt_1", "ipt_late_vit", "label_only_compute", "text_cot", "caption")
+    },
+    **{f"~plan.arms.{name}": "" for name in ("mixed", "permuted", "flow_off")},
 }
 
 #: The first rule whose pattern is found in a command holds.
@@ -91,10 +95,12 @@ RULES = (
         r"-m datagen .*blocks", {"num_samples": "16", "image_size": "64", "workers": "1", "task.samples_per_scene": "2"}
     ),
     Rule(r"-m datagen .*shard=", {"num_samples": "8", "image_size": "64"}),
+    Rule(r"-m datagen .*task=mvc", {"num_samples": "1", "image_size": "64"}),
     Rule(r"-m datagen ", {"num_samples": "2", "image_size": "64", "workers": "1"}),
     Rule(r"renderer=ray", {"size": "128"}),
     Rule(r"dry_run=true|trainer=debug"),
     Rule(r"study=small_scale", STUDIED),
+    Rule(r"train\.py -m ", {"trainer.steps": "2", "seed": "0"}),
     Rule(
         r"train\.py .*evaluation\.",
         {
@@ -109,12 +115,28 @@ RULES = (
     Rule(r"infer\.py .*report="),
     Rule(r"infer\.py .*image=", ASKED),
     Rule(r"infer\.py ", {**ASKED, "limit": "4"}),
+    Rule(
+        r"Engine\(",
+        {
+            "import ModeSettings": "import DrawSettings, ModeSettings, TextSettings",
+            "n=4": "n=4, text=TextSettings(max_tokens=24), draw=DrawSettings(timesteps=3)",
+        },
+    ),
 )
 
 
 def rule(block: Block) -> Rule:
     """The rule of a command, by default to run it as it is printed."""
     return next((known for known in RULES if re.search(known.pattern, block.text)), Rule(""))
+
+
+def program(block: Block) -> str:
+    """The text of a Python program, shortened by its rule."""
+    text = block.text
+    for piece, other in rule(block).settings.items():
+        assert text.count(piece) == 1, f"{block}: '{piece}' stands in it {text.count(piece)} times"
+        text = text.replace(piece, other)
+    return text
 
 
 def arguments(block: Block) -> list[str]:

@@ -14,8 +14,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from ipt.common.images import encode_image
+from ipt.imagination.modes import modes
+from ipt.model.config import presets
 from tests.datagen.embedded.test_import_scene import MJCF
-from tests.documents import PAGES, ROOT, RULES, Block, arguments, blocks, rule
+from tests.documents import PAGES, ROOT, RULES, Block, arguments, blocks, program, rule
 from tests.samples.test_official import pet_row, write
 from tests.synthetic import picture
 
@@ -36,19 +38,21 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def typing(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """At the desk; what a command files in Hydra's store for the whole process is taken out again."""
+    """At the desk; what a command files for the whole process, in Hydra's store or in a registry, is taken out again."""
     monkeypatch.chdir(desk)
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for commands that start others
     Plugins.instance()  # they file their settings when first asked for
     monkeypatch.setattr(ConfigStore.instance(), "repo", deepcopy(ConfigStore.instance().repo))
+    for registry in (modes, presets):
+        monkeypatch.setattr(registry, "_items", dict(registry))
     yield
 
 
 def run(block: Block) -> None:
     """Run a block in this process, as `python` would in its own."""
     if block.language == "python":
-        exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+        exec(compile(program(block), str(block), "exec"), {"__name__": "__main__"})
         return
     words = arguments(block)
     if words[0] in LAUNCHERS:

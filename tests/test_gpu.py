@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.schedule import schedule
+from ipt.flow.path import schedule
 from ipt.model.attention import FlexAttention, packed_attention
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.config import presets

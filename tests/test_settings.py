@@ -23,7 +23,7 @@ from datagen.config import RUNTIME, run_config
 from datagen.tasks import TASK_CONFIGS
 from ipt.common.errors import UserError
 from ipt.evaluation.settings import ReportConfig
-from ipt.inference.config import InferConfig
+from ipt.inference.settings import InferConfig
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.settings import LOSS_TERMS, WEIGHT
 
@@ -33,6 +33,7 @@ OTHER: Mapping[str, Any] = {
     "model.preset": "micro",
     "model.codec": "none",
     "model.attention": "flex",
+    "model.grid_rope": False,
     "model.init": ".",
     "task.names": ["mvc", "pet"],
     "data.parts": {".": 2.0},
@@ -46,6 +47,7 @@ OTHER: Mapping[str, Any] = {
     "trainer.dtype": "bfloat16",
     "trainer.resume": "never",
     "optim.schedule": "constant",
+    "optim.min_lr": 1e-6,
     "checkpoints.best": "ce",
     "evaluation.answer": "options",
     "evaluation.modes": ["gt_imagination"],
@@ -122,6 +124,23 @@ def test_every_key_of_training_is_refused_or_reaches_the_run(tmp_path: Path, mon
             ignored.append(key)
     assert ignored == []
     assert accepted > len(keys) / 2
+
+
+def test_keys_of_what_a_run_does_not_do_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing draws, the rate is constant, no worker prepares batches, one process trains, and nothing is validated."""
+    monkeypatch.chdir(tmp_path)
+    train_command.register()
+    given = ["task=mvc", f"data.train={tmp_path}", "imagination=label_only", "optim=paper"]
+    values: Any = OmegaConf.to_container(train_command.COMMAND.compose(given), resolve=True)
+    train_config(values)
+    modes = {name for name, mode in values["imagination"].items() if name != "modes"}
+    idle = [f"imagination.{mode}." for mode in modes] + ["sequence.dropout.", "loss.timestep_shift", "loss.noise_draws"]
+    idle += ["optim.min_lr", "loader.start_method", "distributed.timeout_minutes", "checkpoints.best"]
+    keys = {key: value for key, value in leaves(values) if key.startswith(tuple(idle))}
+    assert len(keys) > 12
+    for key, value in keys.items():
+        with pytest.raises(UserError):
+            train_config(changed(values, key, another(key, value)))
 
 
 @pytest.mark.parametrize("key", ["loss.chunk", "optim.lr", "ema.decay", "checkpoints.every"])
@@ -209,11 +228,20 @@ def test_answering_and_reporting_refuse_each_others_keys(
         ({"evaluation": {"limit": 3}}, "evaluation.limit has no effect without evaluation.data"),
         (
             {"checkpoints": {"best": "ce", "keep_best": 0}},
-            "checkpoints.best has no effect without checkpoints.keep_best",
+            "checkpoints.best has no effect without data.validation",
         ),
         ({"tuning": {"lora": {"rank": 3}}}, "tuning.lora has no effect without tuning=lora"),
         ({"ema": {"decay": 0.0, "warmup": False}}, "ema.warmup has no effect without ema.decay above 0"),
         ({"distributed": {"shard": 2}}, "distributed.shard has no effect without distributed=hsdp"),
+        (
+            {"distributed": {"timeout_minutes": 2}},
+            "distributed.timeout_minutes has no effect without several processes",
+        ),
+        ({"optim": {"min_lr": 1e-6}}, "optim.min_lr has no effect without optim.schedule=cosine"),
+        (
+            {"imagination": {"modes": {"ipt": 1.0}, "ipt": {"self_made": "."}}},
+            "self_made has no effect without a share",
+        ),
         ({"sequence": {"resolutions": {"pt": {"imagination": 4}}}}, "sequence.resolutions of pt has no effect"),
         (
             {"resolution": {"imagination": 4}, "sequence": {"resolutions": {"pet": {"imagination": 8}}}},

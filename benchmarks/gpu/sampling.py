@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.gpu.measure import Results, seconds_of, synchronise
 from benchmarks.gpu.packs import TOKENS, Maker, Sizes
 from ipt.flow.guidance import Guidance
-from ipt.flow.schedule import schedule
+from ipt.flow.path import schedule
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.checkpoint import build_on_meta, materialise
 from ipt.model.codec import AutoencoderCodec, build_autoencoder

@@ -26,14 +26,13 @@ from ipt.common.seeding import derived_seed
 from ipt.model.checkpoint import from_scratch
 from ipt.model.config import ModelConfig
 from ipt.model.flops import PEAK_TFLOPS, forward_flops, step_flops
-from ipt.model.lora import initialise_adapters
 from ipt.model.mot import ExpertBlock, Rope
+from ipt.model.parts import TuningSettings
+from ipt.model.tuning import apply_tuning, initialise_adapters
 from ipt.sequence.batch import PackedBatch
-from ipt.training.config import TuningSettings
 from ipt.training.distributed import World
 from ipt.training.settings import DistributedConfig, EmaConfig, OptimConfig, TrainerConfig
 from ipt.training.trainer import Trainer
-from ipt.training.tuning import apply_tuning
 
 
 @dataclass(frozen=True)

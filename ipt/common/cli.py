@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
-from ipt.common.settings import writable
+from ipt.common.settings import typed
 
 T = TypeVar("T")
 #: Words of earlier versions, and the one that every command has for it now.
@@ -46,13 +46,10 @@ def parse(config: type[T], arguments: Sequence[str]) -> T:
     if missing := [name for name in required if name not in given]:
         raise UserError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
     try:
-        merged = OmegaConf.merge(
-            writable(OmegaConf.structured(config)), OmegaConf.from_cli(lists_in_brackets(config, arguments))
-        )
-        result: Any = OmegaConf.to_object(merged)
+        values: Any = OmegaConf.to_container(OmegaConf.from_cli(lists_in_brackets(config, arguments)), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
-    return result
+    return typed(config, values)
 
 
 def lists_in_brackets(config: type[Any], arguments: Sequence[str]) -> list[str]:

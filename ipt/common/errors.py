@@ -1,4 +1,4 @@
-"""What a user can mend, and nothing else: raised where it is known, told in one line where the command ends.
+"""What a user can mend, and nothing else: raised where it is known, printed in one line where the command ends.
 
 Every other exception is a fault of the program: it keeps its traceback, and the command ends with exit code 1.
 """

@@ -1,79 +1,122 @@
-"""Plain nested values as typed settings: what Hydra, a command line or a JSON file says, checked against a dataclass."""
+"""Plain nested values read into dataclasses: what Hydra, a command line or a JSON file says, with every key and value checked;
+and what differs between two such nests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
-
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 
 T = TypeVar("T")
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 
-def typed(config: type[T], values: Mapping[str, Any], what: str) -> T:
-    """``values`` as an instance of dataclass ``config``; ``ValueError`` names an unknown key or a wrong type."""
-    check_keys(config, values, what)
-    plain, tables = without_tables(config, values, what)
-    try:
-        result: Any = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(config)), plain))
-    except OmegaConfBaseException as error:
-        raise UserError(f"{what}: {str(error).splitlines()[0]}") from error
-    return with_tables(result, tables)
-
-
-def without_tables(config: type[Any], values: Mapping[str, Any], what: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``values`` without the entries of fields like ``dict[str, Resolution]``, and these as dataclasses: OmegaConf cannot fill a
-    frozen one that it makes itself."""
-    hints, plain, tables = get_type_hints(config), {}, {}
-    for key, value in values.items():
-        element: Any = (get_args(hints[key]) or (None,))[-1]
-        if (
-            get_origin(hints[key]) is dict
-            and isinstance(element, type)
-            and is_dataclass(element)
-            and isinstance(value, Mapping)
-        ):
-            tables[key] = {name: typed(element, entry, f"{what}.{key}.{name}") for name, entry in value.items()}
-        elif is_dataclass(hints[key]) and isinstance(value, Mapping):
-            plain[key], inner = without_tables(hints[key], value, f"{what}.{key}")
-            tables |= {key: inner} if inner else {}
-        else:
-            plain[key] = value
-    return plain, tables
-
-
-def with_tables(made: Any, tables: Mapping[str, Any]) -> Any:
-    """``made`` with the entries that `without_tables` took out."""
-    fields_of = {key: getattr(made, key) for key in tables}
-    return replace(
-        made,
-        **{key: with_tables(old, tables[key]) if is_dataclass(old) else tables[key] for key, old in fields_of.items()},
-    )
-
-
-def check_keys(config: type[Any], values: Mapping[str, Any], what: str) -> None:
-    """Raise ``UnknownName`` for a key that dataclass ``config``, or one nested in it, does not have."""
-    hints = get_type_hints(config)
-    valid = [entry.name for entry in fields(config)]
+def typed(config: type[T], values: Mapping[str, Any], what: str = "") -> T:
+    """``values`` as an instance of dataclass ``config``. ``UserError`` names a key that it does not have, one that it lacks, or a
+    value of a wrong type; ``what`` is the name of the whole in errors."""
+    entries: dict[str, Any] = {entry.name: entry for entry in fields(config) if entry.init}  # type: ignore[arg-type]
     if not isinstance(values, Mapping):
-        raise UserError(f"{what} takes {{{', '.join(f'{name}: ...' for name in valid)}}}, got {values!r}")
+        raise UserError(f"{what} takes {{{', '.join(f'{name}: ...' for name in entries)}}}, got {values!r}")
+    for key in values:
+        if key not in entries:
+            raise UnknownName(unknown_name(f"{what} setting".strip(), str(key), list(entries)))
+    required = (n for n, entry in entries.items() if entry.default is MISSING and entry.default_factory is MISSING)
+    if missing := [name for name in required if name not in values]:
+        raise UserError(f"{what or config.__name__} lacks {', '.join(missing)}")
+    hints = type_hints(config)  # type: ignore[arg-type]  # a class can be hashed
+    return config(**{key: _read(hints[key], value, f"{what}.{key}".lstrip(".")) for key, value in values.items()})
+
+
+@lru_cache(maxsize=256)
+def type_hints(config: type[Any]) -> dict[str, Any]:
+    """The types of a dataclass's fields."""
+    return get_type_hints(config)
+
+
+def _read(hint: Any, value: Any, what: str) -> Any:
+    """``value`` as what a field of type ``hint`` holds."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, UnionType):
+        if value is None and NoneType in inside:
+            return None
+        (hint,) = (each for each in inside if each is not NoneType)  # settings have no other unions
+        return _read(hint, value, what)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else typed(hint, value, what)
+    if origin is Literal:
+        if value not in inside:
+            raise UnknownName(unknown_name(what, str(value), [str(each) for each in inside]))
+        return value
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{what} takes {{name: value}}, got {value!r}")
+        return {_read(inside[0], key, what): _read(inside[1], each, f"{what}.{key}") for key, each in value.items()}
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return _listed(origin, inside, value, what)
+    return _scalar(hint, value, what)
+
+
+def _listed(kind: type[Sequence[Any]], inside: tuple[Any, ...], value: Any, what: str) -> Sequence[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise UserError(f"{what} takes a list, got {value!r}")
+    fixed = kind is tuple and inside[-1] is not Ellipsis
+    if fixed and len(value) != len(inside):
+        raise UserError(f"{what} takes {len(inside)} values, got {list(value)}")
+    read = [
+        _read(hint, each, what) for hint, each in zip(inside if fixed else [inside[0]] * len(value), value, strict=True)
+    ]
+    return tuple(read) if kind is tuple else read
+
+
+def _scalar(hint: Any, value: Any, what: str) -> Any:
+    """A value as it is, or as the text or whole number that means it."""
+    if isinstance(value, bool) and hint in (int, float):
+        raise UserError(f"{what} takes a number, got {value}")
+    if isinstance(value, hint):
+        return value
+    plain = isinstance(value, str | int | float)
+    text = str(value).lower()
+    if hint is bool and plain and text in (*TRUE, *FALSE):
+        return text in TRUE
+    if hint is str and plain:
+        return str(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint in (int, float) and isinstance(value, (str, int) if hint is int else (str, int, float)):
+        try:
+            return hint(value)
+        except ValueError:
+            pass
+    raise UserError(f"{what} takes {NAMES.get(hint, hint.__name__)}, got {value!r}")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names; tuples as lists."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        if key not in valid:
-            raise UnknownName(unknown_name(f"{what} setting", str(key), valid))
-        if isinstance(value, Mapping) and is_dataclass(hints[key]):
-            check_keys(hints[key], value, f"{what}.{key}")
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
-def writable(node: DictConfig) -> DictConfig:
-    """The node with its frozen dataclasses opened for merging, in place."""
-    OmegaConf.set_readonly(node, False)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none():
-            writable(child)
-    return node
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Iterable[str] = ()) -> str:
+    """What differs between two nests of values, in words, but for the names in ``free`` and what lies below these; empty where
+    nothing does. Of a run that is continued, ``before`` is what its folder says."""
+    there, here = flat(before), flat(now)
+    below = tuple(f"{name}." for name in free)
+    return "; ".join(
+        f"{name}: {there.get(name)} there, {here.get(name)} here"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name) and not f"{name}.".startswith(below)
+    )

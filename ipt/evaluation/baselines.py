@@ -23,7 +23,7 @@ from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
 from ipt.common.revision import code_revision
 from ipt.evaluation.metrics import summary
-from ipt.imagination.profiles import load_profile
+from ipt.imagination.recipe import load_profile
 from ipt.inference.prediction import Prediction, PredictionWriter, RunManifest, about, read_run, unread
 from ipt.samples.answers import parse_answer
 from ipt.samples.prompts import render_prompt

@@ -17,7 +17,7 @@ from ipt.common import cli
 from ipt.common.endpoint import Endpoint, EndpointSettings, RefusedRequest, concurrently
 from ipt.common.errors import UserError
 from ipt.common.progress import tracked
-from ipt.imagination.profiles import load_profile
+from ipt.imagination.recipe import load_profile
 from ipt.samples.answers import REASONING_END, parse_answer
 from ipt.samples.prompts import ANSWER, ANSWER_END, THINK, THINK_END, render_prompt
 from ipt.samples.sample import SpatialSample

@@ -1,12 +1,16 @@
-"""The straight path between data and noise, its velocity and its timestep law (rectified flow, BAGEL's conventions).
+"""The straight path between data and noise, its velocity, times and integration (rectified flow, BAGEL's conventions).
 
 t = 0 is data, t = 1 is pure noise: ``x_t = (1 - t) x0 + t noise``, velocity ``noise - x0``. All of it in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from ipt.common.errors import UserError
 
 
 def interpolate(x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -31,3 +35,38 @@ def sigmoid_normal_timesteps(count: int, shift: float, generator: torch.Generato
     """[count] training times in (0, 1): ``t = sigmoid(n)``, n standard normal, then shifted. One per image."""
     normal = torch.randn(count, generator=generator, device=generator.device, dtype=torch.float32)
     return shift_timesteps(torch.sigmoid(normal), shift)
+
+
+def schedule(num_timesteps: int, shift: float = 3.0) -> Tensor:
+    """[num_timesteps] float32 times from 1 (noise) to 0 (data), shifted.
+
+    As in BAGEL, ``num_timesteps`` counts the points: there are ``num_timesteps - 1`` Euler steps and model evaluations.
+    Raises ``ValueError`` for fewer than two points.
+    """
+    if num_timesteps < 2:
+        raise UserError(f"a schedule needs at least 2 timesteps (one step), got {num_timesteps}")
+    return shift_timesteps(torch.linspace(1, 0, num_timesteps), shift)
+
+
+VelocityField = Callable[[Tensor, float], Tensor]
+
+
+def euler(
+    velocity: VelocityField,
+    noise: Tensor,
+    times: Tensor,
+    observe: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """Integrate ``x <- x - v(x, t_k) (t_k - t_{k+1})`` along ``times`` (`ipt.flow.path`), in float32.
+
+    ``noise``: x at ``times[0]``, any shape. ``observe(step, velocity, x)`` sees every step, for previews and traces.
+    """
+    x = noise.float()
+    points = times.tolist()
+    deltas = (times[:-1] - times[1:]).tolist()
+    for step, (t, delta) in enumerate(zip(points[:-1], deltas, strict=True)):
+        v = velocity(x, t).float()
+        x = x - v * delta
+        if observe is not None:
+            observe(step, v, x)
+    return x

@@ -19,7 +19,7 @@ from ipt.common.progress import tracked
 from ipt.common.registry import unknown_name
 from ipt.common.seeding import generator
 from ipt.imagination.modes import modes
-from ipt.imagination.profiles import load_profile
+from ipt.imagination.recipe import load_profile
 from ipt.samples.official.rows import INFO_FILE
 from ipt.samples.prompts import Profile, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
@@ -47,7 +47,7 @@ class ExportConfig:
 
     data: str
     output_dir: str
-    imagination: str = "ipt"
+    imagination: str
     profile: str = "default"
     prompts: str | None = None
     data_dir: str | None = None

@@ -1,23 +1,93 @@
-"""Mixtures: a distribution over modes by row weight, which the model tells apart by their system prompts."""
+"""Mixtures: a distribution over modes by row weight, which the model tells apart by their system prompts, and its settings.
+
+A run is checked by these before anything heavy is imported, so there is no torch in here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipt.common.errors import UserError
+from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import generator
-from ipt.imagination.base import Imagination
+from ipt.imagination.base import Imagination, ImaginationSettings
 from ipt.imagination.modes import modes
-from ipt.imagination.settings import ImaginationConfig
 from ipt.samples.sample import TASKS, SpatialSample
-from ipt.samples.store import SampleReader
-from ipt.sequence.order import largest_remainders
-from ipt.sequence.render import Renderer
-from ipt.sequence.segments import Segment, with_draws
+from ipt.sequence.packing import largest_remainders
+
+if TYPE_CHECKING:
+    from ipt.samples.store import SampleReader
+    from ipt.sequence.render import Renderer
+    from ipt.sequence.segments import Segment
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """``modes``: row weights by mode, for example ``{ipt: 1, label_only: 1}``. A mode with settings has them under its name."""
+
+    modes: dict[str, float]
+
+    def __post_init__(self) -> None:
+        for mode in self.modes:
+            if mode not in modes:
+                raise UnknownName(unknown_name("imagination mode", mode, modes))
+
+    def of(self, mode: str) -> ImaginationSettings:
+        """The settings of a mode."""
+        found: ImaginationSettings = getattr(self, mode, None) or modes[mode].Settings()
+        return found
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The modes that have rows."""
+        return tuple(mode for mode, weight in self.modes.items() if weight > 0)
+
+    @property
+    def mediators(self) -> tuple[str, ...]:
+        """The trained modes in which something stands between question and answer."""
+        return self._which(lambda mode: mode.mediates)
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        """The trained modes that end in an answer."""
+        return self._which(lambda mode: mode.answers)
+
+    @property
+    def drawing(self) -> tuple[str, ...]:
+        """The trained modes that draw."""
+        return self._which(lambda mode: mode.draws)
+
+    def _which(self, chosen: Callable[[type[Imagination]], bool]) -> tuple[str, ...]:
+        return tuple(mode for mode in self.trained if chosen(modes[mode]))
+
+    @property
+    def at_inference(self) -> ImaginationConfig:
+        """The same without the settings of where training takes its mediators from."""
+        owned: dict[str, Any] = {entry.name: self.of(entry.name).at_inference for entry in fields(self)[1:]}
+        return replace(self, **owned)
+
+
+if TYPE_CHECKING:
+    ImaginationConfig = Mixed
+else:
+    #: `Mixed`, and a field for each mode that has settings.
+    ImaginationConfig = make_dataclass(
+        "ImaginationConfig",
+        [
+            (name, mode.Settings, field(default_factory=mode.Settings))
+            for name, mode in modes.items()
+            if fields(mode.Settings)
+        ],
+        bases=(Mixed,),
+        frozen=True,
+    )
+    ImaginationConfig.__module__ = __name__
 
 
 def make_mode(
@@ -39,8 +109,8 @@ def assign_modes(weights: Sequence[float], rows: int, seed: int, epoch: int) -> 
 
 
 class Mixture:
-    """The `Segmenter` of a dataset of ``rows`` rows: picks the mode, renders, lays ``draws`` noised copies of an image that is
-    to be drawn into the sequence, applies guidance dropout and the token cap."""
+    """The `Segmenter` of a dataset of ``rows`` rows: picks the mode and renders, with ``draws`` noised copies of an image
+    that is to be drawn."""
 
     def __init__(
         self,
@@ -75,8 +145,8 @@ class Mixture:
         return self.members[number]
 
     def __call__(self, sample: SpatialSample, epoch: int, row: int) -> list[Segment]:
-        segments = with_draws(self.mode(epoch, row).segments(sample, epoch), self.draws)
-        return self.renderer.finish(sample, segments, epoch)
+        segments = self.mode(epoch, row).segments(sample, epoch)
+        return self.renderer.finish(sample, segments, epoch, self.draws)
 
 
 @lru_cache(maxsize=4)  # of the current epoch, per process

@@ -21,15 +21,13 @@ from torch import Tensor
 
 from ipt.common.images import encode_image
 from ipt.common.seeding import Name, derived_seed
-from ipt.inference.decoding import OpenText, Sampler, contains
-from ipt.inference.session import Session
+from ipt.inference.session import OpenText, Sampler, Session, contains
 from ipt.model.cache import Context
 from ipt.samples.sample import SampleImage
 from ipt.sequence.batch import Grid
-from ipt.sequence.pictures import Size
+from ipt.sequence.pictures import Size, to_image
 from ipt.sequence.segments import Kind, Segment, TokenIds
 from ipt.sequence.spans import Role
-from ipt.sequence.transforms import to_image
 
 
 @dataclass(frozen=True)

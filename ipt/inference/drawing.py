@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ipt.common.errors import UserError
 from ipt.common.seeding import derived_seed
-from ipt.flow.schedule import schedule
+from ipt.flow.path import schedule
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
 from ipt.inference.engine import make_guidance

@@ -13,25 +13,24 @@ import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 
 from ipt.common.errors import UserError
 from ipt.common.seeding import derived_seed
 from ipt.flow.guidance import Guidance
-from ipt.flow.schedule import schedule
+from ipt.flow.path import schedule
 from ipt.imagination.recipe import Recipe
-from ipt.imagination.sources import Permuted
 from ipt.inference.answering import Answered, combined, read_answers
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
-from ipt.inference.decoding import Deadline, TimeLimit
 from ipt.inference.plans import Plan, make_plan
 from ipt.inference.prediction import Prediction, about, unread
-from ipt.inference.session import Session
+from ipt.inference.session import Deadline, Session, TimeLimit
 from ipt.inference.settings import DrawSettings, ModeSettings
 from ipt.samples.sample import SpatialSample
+from ipt.samples.views import Listed, Permuted, Samples
 from ipt.sequence.segments import Segment, num_tokens
 
 #: Batches whose samples are sorted by length together.
@@ -41,24 +40,6 @@ FAILURES: tuple[type[Exception], ...] = (UserError, TimeLimit, MemoryError, torc
 #: Of these, what every process raises that answers the same samples.
 SHARED_FAILURES: tuple[type[Exception], ...] = (UserError,)
 PAPER_TEXT_SCALE, PAPER_IMAGE_SCALE = 4.0, 2.0
-
-
-class Samples(Protocol):
-    """``ipt.samples.store.SampleReader``, or `Listed`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> SpatialSample: ...
-
-    def column(self, name: str) -> list[Any]: ...
-
-
-class Listed(list[SpatialSample]):
-    """Samples in memory, as a dataset."""
-
-    def column(self, name: str) -> list[Any]:
-        """One column of every row, as it would be stored."""
-        return [sample.to_record()[name] for sample in self]
 
 
 class Asked(NamedTuple):

@@ -10,9 +10,9 @@ from ipt.common.files import write_bytes
 from ipt.common.images import image_size
 from ipt.inference.answering import Answered
 from ipt.inference.checkpoint import Checkpoint
-from ipt.inference.config import InferConfig
 from ipt.inference.engine import Engine
 from ipt.inference.run import load
+from ipt.inference.settings import InferConfig
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample
 
 MAX_FILE = 64 * 2**20
@@ -33,7 +33,7 @@ def answer_pictures(config: InferConfig) -> str:
     (answered,) = Engine(checkpoint, config.mode, config.seed, 1).answer([sample])
     if answered.prediction.error is not None:
         raise UserError(answered.prediction.error)
-    return "\n".join([*told(answered), *_kept(answered, Path(config.image[0]))])
+    return "\n".join([*lines_of(answered), *_kept(answered, Path(config.image[0]))])
 
 
 def own_question(
@@ -68,7 +68,7 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def told(answered: Answered) -> list[str]:
+def lines_of(answered: Answered) -> list[str]:
     """Lines: the answer, every option with its probability, and the words before the answer."""
     prediction = answered.prediction
     chosen = prediction.answer

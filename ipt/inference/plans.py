@@ -12,10 +12,9 @@ from typing import Protocol
 
 from ipt.common.errors import UserError
 from ipt.imagination.base import Imagination, Imagined
-from ipt.imagination.mixture import make_mode
+from ipt.imagination.mixture import ImaginationConfig, make_mode
 from ipt.imagination.modes import modes
 from ipt.imagination.recipe import Recipe
-from ipt.imagination.settings import ImaginationConfig
 from ipt.inference.context import SessionContext
 from ipt.inference.settings import ModeSettings
 from ipt.samples.prompts import ANSWER_END

@@ -15,7 +15,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import CorruptFile, read_json, write_json
+from ipt.common.settings import differences, typed
 from ipt.samples.sample import SpatialSample
 
 SCHEMA_VERSION = 1
@@ -81,9 +82,11 @@ class Prediction:
         )
         self._check(self.answer is None or self.error is None, "error", "stands beside an answer")
         if self.probabilities:
-            whole = len(self.probabilities) == len(options) and min(self.probabilities) >= 0
+            one_each = len(self.probabilities) == len(options) and min(self.probabilities) >= 0
             self._check(
-                whole and abs(sum(self.probabilities) - 1) < 1e-3, "probabilities", "must be one per choice, of sum 1"
+                one_each and abs(sum(self.probabilities) - 1) < 1e-3,
+                "probabilities",
+                "must be one per choice, of sum 1",
             )
 
     def _check(self, holds: bool, name: str, rule: str) -> None:
@@ -105,14 +108,7 @@ class Prediction:
     @classmethod
     def from_json(cls, line: str | bytes) -> Prediction:
         """Inverse of `to_json`; ``ValueError`` says what is wrong."""
-        values = json.loads(line)
-        if not isinstance(values, dict):
-            raise UserError(f"a prediction is a JSON object, got {str(values)[:40]!r}")
-        names = {entry.name for entry in fields(cls)}
-        if wrong := sorted(set(values) ^ names):
-            raise UserError(f"unknown or missing fields of a prediction: {', '.join(wrong)}")
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
+        return typed(cls, json.loads(line), "prediction")
 
 
 def about(sample: SpatialSample, mode: str, seed: int = 0) -> Prediction:
@@ -162,25 +158,8 @@ class RunManifest:
 
     def check_same(self, other: RunManifest, folder: Path) -> None:
         """Raise ``ValueError`` naming the fields in which the run that ``folder`` holds, ``other``, is another one."""
-        mine, theirs = flat(asdict(self)), flat(asdict(other))
-        changed = [
-            f"{name}: {theirs.get(name)!r} there, {mine.get(name)!r} here"
-            for name in sorted({*mine, *theirs})
-            if name.partition(".")[0] not in self.MAY_CHANGE and mine.get(name) != theirs.get(name)
-        ]
-        if changed:
-            raise UserError(f"{folder} holds another run ({'; '.join(changed)}); restore it, or set another output_dir")
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted names; tuples as lists."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
+        if changed := differences(asdict(other), asdict(self), self.MAY_CHANGE):
+            raise UserError(f"{folder} holds another run ({changed}); restore it, or set another output_dir")
 
 
 @dataclass(frozen=True)
@@ -199,8 +178,8 @@ def read_manifest(folder: Path) -> RunManifest:
     if not path.is_file():
         raise MissingFile(f"{folder} is no run of inference: it has no {MANIFEST}")
     try:
-        return RunManifest(**read_json(path))
-    except TypeError as error:
+        return typed(RunManifest, read_json(path), MANIFEST)
+    except UserError as error:
         raise CorruptFile(f"{path} is not the manifest of a run: {error}") from error
 
 
@@ -220,9 +199,9 @@ def read_predictions(path: Path) -> tuple[list[Prediction], int]:
     if not path.is_file():
         return [], 0
     data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
+    complete = data.rfind(b"\n") + 1
     predictions, seen = [], set()
-    for number, line in enumerate(data[:whole].splitlines(), start=1):
+    for number, line in enumerate(data[:complete].splitlines(), start=1):
         try:
             prediction = Prediction.from_json(line)
         except (ValueError, TypeError) as error:
@@ -231,7 +210,7 @@ def read_predictions(path: Path) -> tuple[list[Prediction], int]:
             raise CorruptFile(f"{path}, line {number}: sample '{prediction.sample_id}' occurs a second time")
         seen.add(prediction.sample_id)
         predictions.append(prediction)
-    return predictions, whole
+    return predictions, complete
 
 
 class PredictionWriter:
@@ -256,9 +235,9 @@ class PredictionWriter:
             write_json(self.folder / MANIFEST, asdict(self.manifest))
         for partial in self.folder.rglob(".*.partial"):  # what a killed process had not finished
             partial.unlink()
-        self.finished, whole = read_predictions(path)
+        self.finished, complete = read_predictions(path)
         self._stream = path.open("ab")
-        self._stream.truncate(whole)
+        self._stream.truncate(complete)
         return self
 
     def __exit__(

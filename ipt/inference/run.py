@@ -17,11 +17,11 @@ from ipt.common.files import sha256_file, write_bytes
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
 from ipt.inference.checkpoint import Checkpoint, digest, load_checkpoint
-from ipt.inference.config import InferConfig
-from ipt.inference.engine import Engine, Samples
+from ipt.inference.engine import Engine
 from ipt.inference.prediction import PredictionWriter, RunManifest
+from ipt.inference.settings import InferConfig
 from ipt.samples.store import SampleReader
-from ipt.samples.subset import First
+from ipt.samples.views import First, Samples
 
 LIBRARIES = ("torch", "tokenizers", "pillow", "numpy")
 

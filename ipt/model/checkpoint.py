@@ -21,13 +21,13 @@ from torch import Tensor
 
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import read_json, write_json
+from ipt.common.settings import typed
 from ipt.model.codec import LatentCodec
-from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig, model_config
-from ipt.model.divided import own_numbers, own_part
+from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.keys import POSITION_TABLES, bagel_name, differences, is_adapter, plain_name
-from ipt.model.latents import sincos_table
 from ipt.model.unified import UnifiedModel
-from ipt.model.weights import headers, read_tensors, weight_files, write_weights
+from ipt.model.vision import sincos_table
+from ipt.model.weights import headers, own_numbers, own_part, read_tensors, weight_files, write_weights
 
 Layout = Literal["native", "bagel"]
 FORMAT = "ipt-unified-1"
@@ -146,7 +146,7 @@ def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, 
     """The configuration, layout and weight files of a model folder."""
     own = folder / "config.json"
     if own.is_file() and read_json(own).get("format") == FORMAT:
-        return model_config(read_json(own)["model"]), "native", weight_files(folder, weights)
+        return typed(ModelConfig, read_json(own)["model"], f"{own}: model"), "native", weight_files(folder, weights)
     if (folder / "llm_config.json").is_file() and (folder / "vit_config.json").is_file():
         files = weight_files(folder, weights)
         return _bagel_config(folder, {name: shape for name, (shape, _) in headers(files).items()}), "bagel", files
@@ -216,9 +216,12 @@ def save_pretrained(
     """Write a model in either layout; ``config.json`` comes last.
 
     ``state``: weights to write instead of the model's own (an average, a gathered or merged state), with our names.
-    ``tokenizer``: a folder whose tokenizer files are copied.
+    ``tokenizer``: a folder whose tokenizer files are copied. Raises ``UserError`` for a model that BAGEL's layout cannot say.
     """
     folder = Path(folder)
+    if layout == "bagel" and model.config.decoder.grid_rope:
+        what = f"which model '{model.config.name}' has (grid_rope)"
+        raise UserError(f"BAGEL's layout has no rope over rows and columns, {what}: save it as 'native'")
     tensors = dict(model.state_dict() if state is None else state)
     plain = build_on_meta(model.config)
     expected = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}

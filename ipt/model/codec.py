@@ -25,7 +25,7 @@ from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.model.keys import autoencoder_name, differences
 from ipt.model.weights import save_tensors
-from ipt.sequence.transforms import grid_of, patchify, unpatchify
+from ipt.sequence.pictures import grid_of, patchify, unpatchify
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
 PCA_FILE = "codec.safetensors"

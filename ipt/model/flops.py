@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ipt.model.config import ModelConfig
-from ipt.model.latents import TIME_FREQUENCIES
+from ipt.model.unified import TIME_FREQUENCIES
 from ipt.sequence.batch import Grid, PackedBatch
 from ipt.sequence.spans import Expert, SpanTable
 from ipt.sequence.visibility import attended_pairs

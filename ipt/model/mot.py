@@ -16,6 +16,7 @@ numbers per head.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,8 @@ from torch import Tensor, nn
 from ipt.model.attention import Attention
 from ipt.model.config import DecoderConfig
 
+#: Of rope over an image's rows and columns: turns from edge to edge of the slowest and the fastest frequency.
+MIN_CYCLES, MAX_CYCLES = 0.25, 4.0
 LayerRunner = Callable[..., Any]
 
 
@@ -45,10 +48,17 @@ class Rope:
     sin_TH: Tensor
 
     @classmethod
-    def at(cls, position_ids_T: Tensor, head_dim: int, theta: float) -> Rope:
-        """angle = position * theta^(-2i / head_dim)."""
+    def at(cls, position_ids_T: Tensor, head_dim: int, theta: float, cells_T2: Tensor | None = None) -> Rope:
+        """angle = position * theta^(-2i / head_dim). With ``cells_T2`` (`PackedBatch.cells`), three quarters of the angles are
+        of a token's row and column instead: the first quarter of the frequencies keeps the position."""
         exponents = torch.arange(0, head_dim, 2, device=position_ids_T.device, dtype=torch.float32) / head_dim
         angles = position_ids_T.float()[:, None] * (1.0 / theta**exponents)
+        if cells_T2 is not None:
+            pairs = head_dim // 2
+            each = 3 * pairs // 8
+            steps = torch.arange(each, device=cells_T2.device, dtype=torch.float32) / max(1, each - 1)
+            turns = 2 * math.pi * MIN_CYCLES * (MAX_CYCLES / MIN_CYCLES) ** steps
+            angles = torch.cat([angles[:, : pairs - 2 * each], (cells_T2[:, :, None] * turns).flatten(1)], dim=-1)
         angles = torch.cat([angles, angles], dim=-1)
         return cls(angles.cos(), angles.sin())
 
@@ -149,9 +159,11 @@ class MoTDecoder(nn.Module):
         self.norm = ExpertNorms(config)
         self.run_layer: LayerRunner = run_directly
 
-    def forward(self, x_UD: Tensor, x_GD: Tensor, position_ids_T: Tensor, attention: Attention) -> Tensor:
-        """Hidden states [T, D] after the final norms, in the grouped order; rope ids in the same order."""
-        rope = Rope.at(position_ids_T, self.config.head_dim, self.config.rope_theta)
+    def forward(
+        self, x_UD: Tensor, x_GD: Tensor, position_ids_T: Tensor, attention: Attention, cells_T2: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states [T, D] after the final norms, in the grouped order; rope ids and cells in the same order."""
+        rope = Rope.at(position_ids_T, self.config.head_dim, self.config.rope_theta, cells_T2)
         for layer in self.layers:
             x_UD, x_GD = self.run_layer(layer, x_UD, x_GD, rope, attention)
         return self.norm(x_UD, x_GD)

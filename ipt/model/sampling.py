@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.sampler import euler
+from ipt.flow.path import euler
 from ipt.model.attention import flash_kernel
 from ipt.model.cache import CachedAttention, Context, KVCache
 from ipt.model.unified import UnifiedModel

@@ -20,21 +20,12 @@ from ipt.common.errors import UserError
 from ipt.model.checkpoint import build_on_meta
 from ipt.model.config import ModelConfig, presets
 from ipt.model.flops import Flops, expert_weights, forward_flops
+from ipt.model.parts import FREEZABLE, PARTS, part_of
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss
 
-PARTS = {
-    "token embedding": ("decoder.embed_tokens.",),
-    "understanding expert": (".understanding.",),
-    "generation expert": (".generation.",),
-    "language head": ("lm_head.",),
-    "vision tower": ("vision.",),
-    "connector": ("connector.",),
-    "latents and time": ("latent_in.", "latent_out.", "time_embedder."),
-}
-TUNED_WITH_GENERATION = ("generation expert", "latents and time")
 GPUS = (1, 2, 4, 8)
 KINDS = {"vit": Kind.VIT, "vae": Kind.VAE, "noised": Kind.VAE_NOISED}
 
@@ -54,13 +45,10 @@ class Options:
 
 
 def parameters(model: UnifiedModel) -> dict[str, int]:
-    """Parameters per part. Every parameter belongs to exactly one part."""
+    """Parameters per part."""
     counts = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
-        (part,) = [
-            p for p, marks in PARTS.items() if any(name.startswith(m) or (m[0] == "." and m in name) for m in marks)
-        ]
-        counts[part] += parameter.numel()
+        counts[part_of(name)] += parameter.numel()
     return counts
 
 
@@ -107,7 +95,7 @@ def state_bytes(config: ModelConfig, counts: dict[str, int], lora_rank: int) -> 
     """Bytes of weights and optimizer, all GPUs together: trained numbers cost 16 (float32 weight, gradient, two AdamW
     moments), frozen ones 2 (bfloat16)."""
     total = sum(counts.values())
-    generation = sum(counts[part] for part in TUNED_WITH_GENERATION)
+    generation = sum(counts[part] for part in FREEZABLE["generation"])
     return {
         "full": 16 * total,
         "LoRA": 2 * total + 16 * lora_parameters(config, lora_rank),

@@ -14,24 +14,26 @@ positions, F noised latent tokens, I latent images, D hidden size.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ipt.flow.path import interpolate, velocity_target
 from ipt.model.attention import Attention, packed_attention, to_device
 from ipt.model.config import ModelConfig
-from ipt.model.divided import fill_normal
-from ipt.model.latents import PositionTable, TimeEmbedder
 from ipt.model.mot import LayerRunner, MoTDecoder
-from ipt.model.vision import GeluMlp, VisionTower
+from ipt.model.vision import GeluMlp, PositionTable, VisionTower
+from ipt.model.weights import fill_normal
 from ipt.sequence.batch import NoisedImages, PackedBatch
 from ipt.sequence.spans import SpanTable
 
-#: Standard deviation of fresh weights, whatever a layer's width: the ``initializer_range`` of Qwen2 and GPT-2. Layers then add
-#: little to the residual stream at first. With variance 1 / fan-in, narrow models learn to draw half as fast (docs/painter.md).
-DEVIATION = 0.02
+TIME_FREQUENCIES = 256
+
+#: Fresh linear layers have variance 1 / (3 fan-in), as torch's own do, and embeddings this deviation. With variance 1 / fan-in
+#: models learn to draw half as fast; with Qwen2's 0.02 everywhere, narrow ones hardly learn to answer (docs/painter.md).
+EMBEDDING_DEVIATION = 0.3
 
 
 class ModelOutput(NamedTuple):
@@ -82,13 +84,15 @@ class UnifiedModel(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Random weights for training from scratch: normal with `DEVIATION`, zero biases, unit norms, and a zero velocity head,
-        so that the first velocity is 0 (BAGEL zero-initialises ``llm2vae``, too)."""
+        """Random weights for training from scratch: normal, zero biases, unit norms, and a zero velocity head, so that the first
+        velocity is 0 (BAGEL zero-initialises ``llm2vae``, too)."""
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                fill_normal(module.weight, DEVIATION, generator)
-                if isinstance(module, nn.Linear) and module.bias is not None:
+            if isinstance(module, nn.Linear):
+                fill_normal(module.weight, (3 * module.in_features) ** -0.5, generator)
+                if module.bias is not None:
                     module.bias.zero_()
+            elif isinstance(module, nn.Embedding):
+                fill_normal(module.weight, EMBEDDING_DEVIATION, generator)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm | PositionTable):
                 module.reset_parameters()
         self.latent_out.weight.zero_()
@@ -112,7 +116,8 @@ class UnifiedModel(nn.Module):
         if attention is None:
             attention = packed_attention(self.attention, spans, x_UD, self.pad_packs)
         position_ids_T = _index(spans.position_ids[spans.order], x_UD)
-        grouped_TD = self.decoder(x_UD, x_GD, position_ids_T, attention)
+        cells_T2 = _index(batch.cells[spans.order], x_UD) if self.config.decoder.grid_rope else None
+        grouped_TD = self.decoder(x_UD, x_GD, position_ids_T, attention, cells_T2)
         ce_hidden_CD = grouped_TD[_index(spans.rank[spans.ce_positions], grouped_TD)]
         noised_FD = grouped_TD[_index(spans.rank[spans.noised_positions], grouped_TD)]
         return ModelOutput(
@@ -161,3 +166,32 @@ class UnifiedModel(nn.Module):
 
 def _index(index: np.ndarray, like: Tensor) -> Tensor:
     return to_device(index, like.device)
+
+
+def time_sinusoid(timesteps_I: Tensor) -> Tensor:
+    """[I, 256] float32: cos then sin of t * 10000^(-j / 128); t in [0, 1], unscaled."""
+    half = TIME_FREQUENCIES // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps_I.device) / half
+    angles = timesteps_I.float()[:, None] * torch.exp(-math.log(10000) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimeEmbedder(nn.Module):
+    """Timestep t in [0, 1] to a hidden vector: sinusoid in float32, then two linear layers."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(TIME_FREQUENCIES, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+
+    def forward(self, timesteps_I: Tensor) -> Tensor:
+        first = cast(nn.Linear, self.mlp[0])
+        vectors: Tensor = self.mlp(time_sinusoid(timesteps_I).to(first.weight.dtype))
+        return vectors
+
+
+def add_noise(batch: PackedBatch, timesteps: Tensor, noise_FD: Tensor) -> tuple[NoisedImages, Tensor]:
+    """x_t of a batch's noised images at ``timesteps`` (one per noised image), and the velocity target [F, D], both float32."""
+    sizes = [math.prod(batch.latent_grids[image]) for image in batch.spans.noised_images]
+    per_token = timesteps.repeat_interleave(torch.tensor(sizes, device=timesteps.device, dtype=torch.long))
+    x0_FD = batch.noised_latents()
+    return NoisedImages(interpolate(x0_FD, noise_FD, per_token), timesteps), velocity_target(x0_FD, noise_FD)

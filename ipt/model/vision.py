@@ -3,7 +3,9 @@
 Equal to transformers' ``SiglipVisionModel`` without its pooling head on one square image (tests/model/test_vision.py); its
 modules are fixed to a grid and a padded batch, which would also make the number of layer calls depend on the images at hand.
 
-Shape suffixes: V patches of all images, D vision hidden size, N heads, H numbers per head.
+Positions are rows of 2-D sin-cos tables, in latents, too.
+
+Shape suffixes: I images, L tokens, V patches of all images, D vision hidden size, N heads, H numbers per head.
 """
 
 from __future__ import annotations
@@ -11,15 +13,67 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ipt.model.attention import Attention, packed_attention
 from ipt.model.config import VisionConfig
-from ipt.model.latents import grid_rows
 from ipt.model.mot import LayerRunner, run_directly
 from ipt.sequence.batch import Grid
 from ipt.sequence.spans import Expert, Mode, Span, SpanTable
+
+
+def sincos_table(side: int, size: int) -> Tensor:
+    """[side^2, size] float32: row r * side + c holds sin and cos of the column in its first half, of the row in its second
+    (omega_j = 10000^(-4j / size)); float64 inside. Source: ``get_2d_sincos_pos_embed`` of the BAGEL reference."""
+    omega = 1.0 / 10000 ** (np.arange(size // 4, dtype=np.float64) / (size / 4))
+    angles = np.arange(side, dtype=np.float64)[:, None] * omega
+    axis = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    columns, rows = np.tile(axis, (side, 1)), np.repeat(axis, side, axis=0)
+    return torch.from_numpy(np.concatenate([columns, rows], axis=1).astype(np.float32))
+
+
+def grid_rows(grids: Sequence[Grid], side: int, what: str, interpolate_positions: bool = False) -> Tensor:
+    """[L] int64 table rows r * side + c of all cells of all grids (rows, columns).
+
+    With ``interpolate_positions`` a grid is stretched over the whole table. Raises ``ValueError`` for a grid that is larger
+    than the table; ``what`` names it.
+    """
+    rows = [np.empty(0, dtype=np.int64)]
+    for number, (height, width) in enumerate(grids):
+        if max(height, width) > side and not interpolate_positions:
+            raise ValueError(
+                f"{what} {number} has {height} x {width} tokens but the position table has {side} x {side}; use a "
+                "smaller image, or rebuild a latent table (from_pretrained(..., latent_side=...))"
+            )
+        row, column = np.arange(height), np.arange(width)
+        if interpolate_positions:
+            row, column = row * side // height, column * side // width
+        rows.append((row[:, None] * side + column).ravel())
+    return torch.from_numpy(np.concatenate(rows))
+
+
+class PositionTable(nn.Module):
+    """A fixed 2-D sin-cos table, a function of its sizes and so not part of a state dict. ``what``: its images, in errors."""
+
+    def __init__(self, side: int, size: int, what: str, interpolate_positions: bool = False) -> None:
+        super().__init__()
+        self.side, self.size, self.what, self.interpolate_positions = side, size, what, interpolate_positions
+        self.table: Tensor
+        self.register_buffer("table", torch.empty(side**2, size), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Fill the table (not on the meta device)."""
+        if not self.table.is_meta:
+            self.table.copy_(sincos_table(self.side, self.size))
+
+    def forward(self, grids: Sequence[Grid]) -> Tensor:
+        """[L, D] the rows of all cells of ``grids``."""
+        rows = grid_rows(grids, self.side, self.what, self.interpolate_positions)
+        return self.table[rows.to(self.table.device)]
 
 
 class GeluMlp(nn.Module):

@@ -1,4 +1,5 @@
-"""Safetensors files: finding the shards of a folder, reading them with bounded memory, writing them atomically.
+"""Safetensors files: finding the shards of a folder, reading them with bounded memory, writing them atomically; and weights that
+are divided among processes: which part of a tensor this one holds.
 
 Reading reopens a shard after every sixteenth of its bytes: an open file keeps the pages it has read in the process's memory,
 so one pass through an open shard would hold the weights twice.
@@ -19,7 +20,39 @@ from torch import Tensor
 
 from ipt.common.errors import MissingFile, UnwritableFile, UserError
 from ipt.common.files import CorruptFile, read_json, sync_folder, write_json
-from ipt.model.divided import Part
+
+Part = tuple[slice, ...]
+
+
+def is_divided(tensor: Tensor) -> bool:
+    """Whether processes share the tensor, which is a ``DTensor`` then; importing that class takes a second, also in inference."""
+    return hasattr(tensor, "to_local")
+
+
+def own_part(tensor: Tensor) -> Part:
+    """Where the numbers that this process holds lie in the whole tensor."""
+    if not is_divided(tensor):
+        return tuple(slice(0, size) for size in tensor.shape)
+    (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
+    return tuple(slice(start, start + size) for start, size in zip(chunk.offsets, chunk.sizes, strict=True))
+
+
+def own_numbers(tensor: Tensor) -> Tensor:
+    """The numbers that this process holds, to be written to without recording gradients."""
+    return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def fill_normal(tensor: Tensor, deviation: float, generator: torch.Generator) -> None:
+    """Normal numbers around 0, the same however the tensor is divided: each process draws all of them and keeps its own."""
+    if not is_divided(tensor):
+        tensor.normal_(0, deviation, generator=generator)
+        return
+    full = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).normal_(
+        0, deviation, generator=generator
+    )
+    own_numbers(tensor).copy_(full[own_part(tensor)])
+
 
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -3,7 +3,7 @@ options, the order of texts and images, and tags. Training, inference and evalua
 
 A `Profile` is the set of these decisions. ``default`` is ours, ``brief`` the same in few words. ``release`` is the layout of the
 published training data, for users of released checkpoints. System prompts are the modes' own, and those of ``release`` stand in
-a converted dataset's ``prompts.json`` (`ipt.imagination.profiles`).
+a converted dataset's ``prompts.json`` (`ipt.imagination.recipe`).
 
 Tags are plain text to the tokenizer. Text that comes from data cannot open one: `escape` breaks every marker in it, and the
 tokenizer never turns text into a special token (`ipt.sequence.tokenizer`).

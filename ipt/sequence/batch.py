@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ipt.sequence.pictures import Picture
+from ipt.sequence.pictures import Picture, normalised, patchify
 from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
-from ipt.sequence.transforms import normalised, patchify
 
 Grid = tuple[int, int]
 
@@ -60,6 +60,16 @@ class PackedBatch:
     pictures: tuple[Tensor, ...] = ()
     picture_of: tuple[int, ...] = ()
     origins: tuple[Origin, ...] = ()
+
+    @property
+    def cells(self) -> NDArray[np.float32]:
+        """[S, 2] row and column of every image token: the centre of its cell as a share of the image's height and width, whatever
+        its encoder's grid. 0 for all other tokens."""
+        cells = np.zeros((self.spans.num_tokens, 2), dtype=np.float32)
+        for is_latent, grids in ((False, self.patch_grids), (True, self.latent_grids)):
+            tokens = self.spans.is_body & (self.spans.is_generation == is_latent)
+            cells[tokens] = np.concatenate([np.empty((0, 2)), *(_centres(grid) for grid in grids)])
+        return cells
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
         """The same batch with its tensors on ``device``."""
@@ -113,6 +123,12 @@ class PackedBatch:
         latents_GD[rows] = noised.x_t_FD.to(latents_GD)
         timesteps_I[images] = noised.timesteps_J.to(timesteps_I)
         return latents_GD, timesteps_I
+
+
+def _centres(grid: Grid) -> NDArray[np.float64]:
+    rows, columns = grid
+    row, column = np.indices(grid).reshape(2, -1) + 0.5
+    return np.stack([row / rows, column / columns], axis=1)
 
 
 def lay_out(

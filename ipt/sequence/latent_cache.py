@@ -19,10 +19,9 @@ from torch import Tensor
 
 from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile, read_manifest, write_bytes, write_manifest
-from ipt.sequence.pictures import Picture
+from ipt.sequence.pictures import Picture, normalised
 from ipt.sequence.segments import Segment
 from ipt.sequence.spans import Expert
-from ipt.sequence.transforms import normalised
 
 KIND = "latents"
 SHARD_BYTES = 128 * 2**20

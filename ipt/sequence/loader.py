@@ -30,10 +30,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ipt.common.errors import UserError
+from ipt.common.settings import differences
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
-from ipt.sequence.order import MixtureOrder
-from ipt.sequence.packing import FirstFit, Pack
+from ipt.sequence.packing import FirstFit, MixtureOrder, Pack
 from ipt.sequence.pictures import Picture
 from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, num_tokens, with_latents
 from ipt.sequence.settings import Geometry, LoaderConfig
@@ -193,12 +193,12 @@ class Lane:
     def _leave_out(self, row: Row, error: UserError) -> None:
         if not isinstance(error, RejectedSample):
             raise error
-        told = f"{row.where}: {error}"
+        message = f"{row.where}: {error}"
         self._rejected += 1
         self._rejected_in_a_row += 1
-        log.warning("rejected %s (lane %d: %d so far)", told, self.number, self._rejected)
+        log.warning("rejected %s (lane %d: %d so far)", message, self.number, self._rejected)
         if self._rejected_in_a_row > self.epoch_rows:
-            raise UserError(f"every sample of a whole epoch was rejected, the last one: {told}")
+            raise UserError(f"every sample of a whole epoch was rejected, the last one: {message}")
 
     def _close(self, pack: Pack[Row] | None) -> None:
         if pack is not None:
@@ -327,9 +327,8 @@ def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def check_same(here: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` naming what differs between two loaders' identities."""
-    if different := [key for key in sorted({*here, *saved}) if here.get(key) != saved.get(key)]:
-        details = "; ".join(f"{key}: {here.get(key)} here, {saved.get(key)} in the state" for key in different)
-        raise UserError(f"the loader state belongs to another run ({details}); start anew, or use that run's settings")
+    if changed := differences(saved, here):
+        raise UserError(f"the loader state belongs to another run ({changed}); start anew, or use that run's settings")
 
 
 def _same(row: Row) -> Row:

@@ -1,7 +1,10 @@
-"""Images that a segment holds by reference: encoded bytes and the size they are to have.
+"""From images to model inputs: images that a segment holds by reference (encoded bytes and the size they are to have), BAGEL's
+resize rule, normalisation, and the token order inside a patch.
 
 Nothing is decoded until a batch is laid out, so a segment is small, its tokens can be counted from the file's header, and a
 latent found in a cache (by `Picture.key`) spares the decoding, too.
+
+Shape suffixes: C channels, H / W image height and width, L tokens of an image, D numbers per token.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.common.images import open_image
 
 Size = tuple[int, int]
@@ -71,3 +76,72 @@ _small_pixels = lru_cache(maxsize=SMALL_KEPT)(_pixels)
 @lru_cache(maxsize=8)  # the copies of one image follow each other in a sample
 def _decoded(data: bytes, what: str) -> Image.Image:
     return open_image(data, what)
+
+
+@dataclass(frozen=True)
+class ResizeRule:
+    """BAGEL's ``MaxLongEdgeMinShortEdgeResize``: long side <= ``max_side``, short side >= ``min_side`` where both can be
+    had, sides multiples of ``stride``, area <= ``max_pixels`` / number of images (all in pixels)."""
+
+    max_side: int
+    min_side: int
+    stride: int
+    max_pixels: int = 14 * 14 * 9 * 1024
+
+    def size(self, width: int, height: int, images: int = 1) -> tuple[int, int]:
+        """(width, height) after the resize. The area rule scales by the area ratio, not its root, as the reference does."""
+        scale = min(self.max_side / max(width, height), 1.0)
+        scale = max(scale, self.min_side / min(width, height))
+        width, height = self._snap(width * scale), self._snap(height * scale)
+        if width * height > self.max_pixels / images:
+            scale = self.max_pixels / images / (width * height)
+            width, height = self._snap(width * scale), self._snap(height * scale)
+        if max(width, height) > self.max_side:
+            scale = self.max_side / max(width, height)
+            width, height = self._snap(width * scale), self._snap(height * scale)
+        return width, height
+
+    def _snap(self, side: float) -> int:
+        return max(self.stride, round(round(side) / self.stride) * self.stride)
+
+    def __call__(self, image: Image.Image, images: int = 1) -> Image.Image:
+        """Bicubic, antialiased."""
+        return image.resize(self.size(*image.size, images), Image.Resampling.BICUBIC)
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """RGB image to float32 [3, H, W] in [-1, 1]."""
+    return normalised(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous())
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """uint8 pixels to float32 in [-1, 1]."""
+    return (pixels.float() / 255 - 0.5) / 0.5
+
+
+def to_image(pixels_CHW: Tensor) -> Image.Image:
+    """Float [3, H, W] in [-1, 1] to an RGB image, clamped and truncated as the reference does."""
+    array = (pixels_CHW.float() * 0.5 + 0.5).clamp(0, 1) * 255
+    return Image.fromarray(array.byte().permute(1, 2, 0).cpu().numpy())
+
+
+def grid_of(image_CHW: Tensor, patch: int) -> tuple[int, int]:
+    """(rows, columns) of patches; ``ValueError`` where a side is no multiple of ``patch``."""
+    return grid_of_size(image_CHW.shape[-2], image_CHW.shape[-1], patch)
+
+
+def grid_of_size(height: int, width: int, patch: int) -> tuple[int, int]:
+    """`grid_of` an image of this size."""
+    if height % patch or width % patch or not height * width:
+        raise UserError(f"an image of {height} x {width} cannot be cut into patches of {patch}")
+    return height // patch, width // patch
+
+
+def patchify(image_CHW: Tensor, patch: int) -> Tensor:
+    """[C, H, W] to tokens [L, patch * patch * C], row-major over the grid, (row, column, channel) inside a patch."""
+    return rearrange(image_CHW, "c (h p) (w q) -> (h w) (p q c)", p=patch, q=patch)
+
+
+def unpatchify(tokens_LD: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """The inverse of `patchify`; leading batch dimensions are kept: [..., L, D] to [..., C, H, W]."""
+    return rearrange(tokens_LD, "... (h w) (p q c) -> ... c (h p) (w q)", h=grid[0], w=grid[1], p=patch, q=patch)

@@ -16,12 +16,11 @@ import torch
 from ipt.common.images import image_size
 from ipt.samples.prompts import Profile, PromptPart, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.pictures import SMALL_KEPT, Picture, Size
-from ipt.sequence.segments import Kind, RejectedSample, Segment, TokenIds, num_tokens
+from ipt.sequence.pictures import SMALL_KEPT, Picture, ResizeRule, Size
+from ipt.sequence.segments import Kind, RejectedSample, Segment, TokenIds, num_tokens, with_draws
 from ipt.sequence.settings import Geometry, SequenceConfig
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
-from ipt.sequence.transforms import ResizeRule
 
 KINDS: Mapping[str, Kind] = {"vae": Kind.VAE, "vit": Kind.VIT}
 SHRINK_STEP, SHRINK_STEPS = 0.9, 20
@@ -105,11 +104,13 @@ class Renderer:
         sizes = {"vae": (size,), "vit": (size, vit)}
         return [Segment(KINDS[name], Picture(image.data, sizes[name], what), Role.IMAGINATION) for name in condition]
 
-    def finish(self, sample: SpatialSample, segments: Sequence[Segment], epoch: int) -> list[Segment]:
-        """A training sample after guidance dropout; `RejectedSample` where it is too long without it.
+    def finish(self, sample: SpatialSample, segments: Sequence[Segment], epoch: int, draws: int = 1) -> list[Segment]:
+        """A training sample with ``draws`` noised copies of what is to be drawn, after guidance dropout; `RejectedSample` where
+        it is too long without it.
 
         A sample that loses its question trains the image alone: nothing could tell it the answer.
         """
+        segments = with_draws(segments, draws)
         length, limit = num_tokens(segments, self.geometry), self.config.max_sample_tokens
         if length > limit:
             raise RejectedSample(sample.id, f"it has {length} tokens, at most {limit} are allowed")

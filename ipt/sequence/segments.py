@@ -16,10 +16,9 @@ from torch import Tensor
 
 from ipt.common.errors import UserError
 from ipt.samples.sample import SpatialSample
-from ipt.sequence.pictures import Picture, Size
+from ipt.sequence.pictures import Picture, Size, grid_of_size
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role
-from ipt.sequence.transforms import grid_of_size
 
 
 @dataclass(frozen=True)

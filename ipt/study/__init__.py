@@ -1,1 +1,1 @@
-"""Studies: many small runs that answer one question, trained, evaluated and told together."""
+"""Studies: many small runs that answer one question, trained, evaluated and reported together."""

@@ -15,10 +15,10 @@ import torch
 
 from ipt.common import cli
 from ipt.common.files import read_json, read_manifest, write_bytes
-from ipt.evaluation.quality.nearness import PictureScores
+from ipt.evaluation.quality.similarity import PictureScores
 from ipt.inference.checkpoint import load_checkpoint, model_folder
 from ipt.model.checkpoint import save_pretrained
-from ipt.model.shipped import FOLDER
+from ipt.model.config import BASE_FOLDER
 from ipt.study.demo import run
 from ipt.training.records import METRICS, SETTINGS, read_records
 
@@ -68,7 +68,7 @@ class BaseConfig:
     separated by spaces; with trainer.steps=200, say, it is made in minutes, to look at."""
 
     output: str = "outputs/base"
-    package: str = str(FOLDER)
+    package: str = str(BASE_FOLDER)
     train: str = ""
 
 

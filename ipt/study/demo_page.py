@@ -11,7 +11,7 @@ from PIL import Image
 
 from ipt.common.html import Html, page, picture, plot, table, tag
 from ipt.evaluation.metrics import evaluate
-from ipt.evaluation.quality.nearness import sheet
+from ipt.evaluation.quality.similarity import sheet
 from ipt.evaluation.tables import percent, span
 from ipt.inference.checkpoint import EXPORT
 from ipt.inference.prediction import Prediction

@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ipt.common import cli
 from ipt.common.files import read_json, write_bytes, write_json
+from ipt.common.images import decode_image
 from ipt.common.seeding import generator
 from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import evaluate
-from ipt.evaluation.quality.nearness import CANDIDATES, PictureScores, mean_scores, sheet
+from ipt.evaluation.quality.pictures import resized
+from ipt.evaluation.quality.similarity import CANDIDATES, PictureScores, mean_scores, scored, sheet
 from ipt.evaluation.seeds import SeedScore, over_seeds
 from ipt.evaluation.tables import percent, span
 from ipt.inference.prediction import Run as Answers
 from ipt.inference.prediction import read_run
+from ipt.samples.sample import SampleImage
 from ipt.samples.store import SampleReader
-from ipt.study.pictures import picture_scores
 from ipt.study.run import PLAN, results
 from ipt.study.settings import Study, make_study
 
@@ -180,8 +183,8 @@ def blind(study: Study, task: str, values: dict[str, Any]) -> list[str]:
     audited = read_json(path)["tasks"][task]
     values["blind"] = audited["baselines"]
     rows = {name: row for name, row in values["blind"].items() if row["bar"]}  # the others see what tells the answer
-    told = [f"{name} {row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]" for name, row in rows.items()]
-    return [f"Blind baselines (chance {audited['chance']:.1%}): {'; '.join(told)}.", ""]
+    text = [f"{name} {row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]" for name, row in rows.items()]
+    return [f"Blind baselines (chance {audited['chance']:.1%}): {'; '.join(text)}.", ""]
 
 
 def pictures(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict[str, Any]]:
@@ -219,8 +222,8 @@ def pictures(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict
     columns = [[inputs[name].data, *drawings, truth[name].data] for name, drawings in zip(chosen, own, strict=True)]
     sheet_path.parent.mkdir(parents=True, exist_ok=True)
     sheet(columns).save(sheet_path)
-    told = f"![Rows: the input; what {', '.join(files)} imagined; the truth](images/{sheet_path.name})\n\n"
-    return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, lines_of) + told, values
+    text = f"![Rows: the input; what {', '.join(files)} imagined; the truth](images/{sheet_path.name})\n\n"
+    return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, lines_of) + text, values
 
 
 def draws(study: Study, arm: str) -> bool:
@@ -254,7 +257,7 @@ def costs(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
             )
             for mode in findings.study.arms[arm].modes
         }
-        told = "; ".join(f"{spaced(mode)} {1000 * value:.0f}" for mode, value in per_answer.items())
+        text = "; ".join(f"{spaced(mode)} {1000 * value:.0f}" for mode, value in per_answer.items())
         samples = done[0]["samples"]
         rows.append(
             [
@@ -263,7 +266,7 @@ def costs(findings: Findings, task: str) -> tuple[str, dict[str, Any]]:
                 f"{tokens / max(samples, 1):.0f}",
                 f"{tokens / 1e6:.1f}",
                 f"{seconds:.0f}",
-                told,
+                text,
             ]
         )
         values[arm] = {"tokens": tokens, "cpu_seconds": seconds, "seconds_per_answer": per_answer}
@@ -321,6 +324,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown, with an empty line after it."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+
+
+def picture_scores(
+    run: Answers, truth: Mapping[str, SampleImage], mean: NDArray[Any] | None, rng: np.random.Generator
+) -> PictureScores:
+    """The scores of a run that drew pictures; ``truth`` by sample id, ``mean`` of training pictures. Truths of other scenes are
+    drawn by ``rng``; ``UserError`` where there are not enough."""
+    drawn = [prediction for prediction in run.predictions if prediction.images]
+    imagined = np.stack([decode_image(run.folder / p.images[0]) for p in drawn]).astype(np.float64)
+    size = imagined.shape[2], imagined.shape[1]  # a dataset's pictures may be larger than those that are drawn
+    own = np.stack([resized(truth[p.sample_id].pixels(), size) for p in drawn]).astype(np.float64)
+    if mean is not None:
+        mean = resized(np.rint(mean).astype(np.uint8), size).astype(np.float64)
+    return scored(imagined, own, mean, [p.scene for p in drawn], rng)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,12 @@ import torch
 from ipt.common.files import read_json, write_json
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
-from ipt.imagination.sources import SelfMade
+from ipt.imagination.modes.ipt import SelfMade
 from ipt.inference.checkpoint import load_checkpoint
-from ipt.inference.config import InferConfig
 from ipt.inference.engine import Engine
 from ipt.inference.run import answer_dataset
-from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
-from ipt.samples.memory import in_memory
+from ipt.inference.settings import DrawSettings, InferConfig, ModeSettings, TextSettings
+from ipt.samples.views import in_memory
 from ipt.study.jobs import Jobs
 from ipt.study.settings import Run, Study, make_study, runs
 from ipt.training.build import run as train
@@ -119,8 +118,10 @@ def trained(study: Study, run: Run, device: str, compose: Compose) -> bool:
     """Train to the end; False where a signal stopped it."""
     overrides = list(run.overrides)
     if run.after is not None:
-        own = imagine(study, run, device)
-        overrides += [f"model.init={run.after / 'model'}", "model.codec=init", f"imagination.ipt.self_made={own}"]
+        overrides += [f"model.init={run.after / 'model'}", "model.codec=init"]
+        for mode, settings in compose(overrides)["imagination"].items():
+            if settings.get("source", {}).get("self"):
+                overrides.append(f"imagination.{mode}.self_made={imagine(study, run, device)}")
     values = dict(compose(overrides))
     values["trainer"] |= {"steps": round(values["trainer"]["steps"] * run.steps)}
     return train(train_config(values)) is not None

@@ -17,15 +17,16 @@ SPLITS = ("train", "val", "test")
 @dataclass(frozen=True)
 class StudyTask:
     """``seeds`` runs per arm with the ``overrides`` of train.py; its data are made by ``python -m datagen`` with the overrides
-    ``datagen`` and so many ``rows`` per split. ``rank``: tasks of lower rank come first. ``steps`` of an arm, where not the
-    arm's own: as many tokens are other steps in another task. ``shift`` of drawing, in place of the study's; an arm's
-    own goes before both."""
+    ``datagen`` and so many ``rows`` per split. ``arms``: further overrides of some arms, which come last. ``rank``: tasks of
+    lower rank come first. ``steps`` of an arm, where not the arm's own: as many tokens are other steps in another task.
+    ``shift`` of drawing, in place of the study's; an arm's own goes before both."""
 
     seeds: int
     rows: dict[str, int]
     rank: int = 0
     datagen: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    arms: dict[str, list[str]] = field(default_factory=dict)
     steps: dict[str, float] = field(default_factory=dict)
     shift: float | None = None
 
@@ -133,10 +134,10 @@ def make_study(values: Mapping[str, Any]) -> Study:
             if wanted not in study.arms:
                 raise UserError(f"contrast '{name}' names the arm '{wanted}'; the study has {', '.join(study.arms)}")
     for name, task in study.tasks.items():
-        if unknown := sorted(task.steps.keys() - study.arms.keys()):
-            raise UserError(
-                f"steps of task '{name}' name the arm '{unknown[0]}'; the study has {', '.join(study.arms)}"
-            )
+        for what, named in (("steps", task.steps), ("arms", task.arms)):
+            if unknown := sorted(named.keys() - study.arms.keys()):
+                known = ", ".join(study.arms)
+                raise UserError(f"{what} of task '{name}' name the arm '{unknown[0]}'; the study has {known}")
     for name, arm in study.arms.items():
         if arm.after and arm.after not in study.arms:
             raise UserError(f"arm '{name}' comes after '{arm.after}'; the study has {', '.join(study.arms)}")
@@ -159,7 +160,7 @@ def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: st
     data = [f"data.train={study.dataset(task, 'train')}", "data.in_memory=true"]
     if study.validate:
         data.append(f"data.validation={study.dataset(task, study.split)}")
-    chosen = (*study.tasks[task].overrides, *study.arms[arm].overrides)
+    chosen = (*study.tasks[task].overrides, *study.arms[arm].overrides, *study.tasks[task].arms.get(arm, ()))
     overrides = (*common, f"task={task}", *data, *chosen, f"seed={seed}", f"name={own.name}", f"output_dir={own}")
     after = study.arms[arm].after
     steps = study.tasks[task].steps.get(arm, study.arms[arm].steps)

@@ -17,33 +17,29 @@ from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.images import BadImage
 from ipt.common.seeding import derived_seed
+from ipt.common.settings import differences
 from ipt.imagination.mixture import make_segmenter
-from ipt.imagination.profiles import load_profile
-from ipt.imagination.recipe import Recipe
+from ipt.imagination.recipe import Recipe, load_profile
 from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_pretrained
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
-from ipt.model.config import ModelConfig, presets
-from ipt.model.lora import initialise_adapters, merged_state
-from ipt.model.shipped import model_path
+from ipt.model.config import ModelConfig, model_path, presets
+from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
-from ipt.samples.memory import in_memory
 from ipt.samples.prompts import Profile
 from ipt.samples.store import SampleReader
-from ipt.samples.subset import First
+from ipt.samples.views import First, in_memory
 from ipt.sequence.latent_cache import LatentCache
 from ipt.sequence.loader import Loader, Part
+from ipt.sequence.pictures import to_pixels
 from ipt.sequence.render import Renderer
 from ipt.sequence.tokenizer import Tokenizer, dataset_texts, load_tokenizer, train_tokenizer
-from ipt.sequence.transforms import to_pixels
 from ipt.training.config import TrainConfig, as_values
-from ipt.training.distributed import World, start_world, whole
-from ipt.training.evaluation import Evaluation, final_evaluation, mode_settings
+from ipt.training.distributed import World, gather_full, start_world
+from ipt.training.evaluation import Evaluation, Validation, final_evaluation, mode_settings
 from ipt.training.optim import learning_rate
 from ipt.training.records import METRICS, SETTINGS, last_record, outcome
 from ipt.training.trainer import Trainer
-from ipt.training.tuning import apply_tuning
-from ipt.training.validation import Validation
 
 ASSETS = "assets"
 CODEC_SAMPLES = 64
@@ -263,15 +259,12 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
     here = as_values(config)
     path = folder / SETTINGS
     if path.is_file():
-        before, now = flat(read_json(path)), flat(here)
-        names = sorted({*before, *now})
-        same = same_rates(config, int(before.get("trainer.steps", config.trainer.steps)), folder)
-        free = tuple(name for name in CHANGEABLE if same or name != "trainer.steps")
-        changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(free)]
-        if changed:
-            details = "; ".join(f"{name}: {before.get(name)} there, {now.get(name)} here" for name in changed)
+        before = read_json(path)
+        same = same_rates(config, int(before["trainer"]["steps"]), folder)
+        free = [name for name in CHANGEABLE if same or name != "trainer.steps"]
+        if changed := differences(before, here, free):
             raise UserError(
-                f"{folder} holds a run with other settings ({details}); restore them, or set another output_dir"
+                f"{folder} holds a run with other settings ({changed}); restore them, or set another output_dir"
             )
     try:
         write_json(path, here)
@@ -289,14 +282,6 @@ def same_rates(config: TrainConfig, steps: int, folder: Path) -> bool:
         learning_rate(config.optim, step, steps) == learning_rate(config.optim, step, config.trainer.steps)
         for step in range(made)
     )
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def run(config: TrainConfig) -> float | None:
@@ -324,14 +309,14 @@ def export(trainer: Trainer, assets: Assets, config: TrainConfig) -> Path:
     merged. All ranks call this."""
     folder = Path(config.output_dir) / "model"
     with contextlib.nullcontext() if trainer.ema is None else trainer.ema.swapped_in():
-        trainer.weights.publish()
+        trainer.weights.sync_to_model()
         _save(trainer.model.eval(), assets, config, folder, trainer.world)
-    trainer.weights.publish()
+    trainer.weights.sync_to_model()
     return folder
 
 
 def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: World) -> None:
-    state = whole(merged_state(model) if config.tuning.kind == "lora" else dict(model.named_parameters()), world)
+    state = gather_full(merged_state(model) if config.tuning.kind == "lora" else dict(model.named_parameters()), world)
     if not world.is_main:
         return
     tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else model_path(config.model.init)

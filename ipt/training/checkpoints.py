@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: sharded tensors (``torch.distributed.checkpoint``), progress, and a manifest.
+"""Checkpoints that are complete or absent: sharded tensors (``torch.distributed.checkpoint``), progress, and a manifest.
 
     checkpoints/step_00000400/   __0_0.distcp ... .metadata   tensors, each rank its own shards
                                  progress.json               step, loader state, counters
@@ -53,18 +53,18 @@ class Checkpoints:
         self._thread, self._saving = ThreadPoolExecutor(1), None  # type: tuple[ThreadPoolExecutor, Future[None] | None]
 
     def complete(self) -> list[Path]:
-        """All whole checkpoints, oldest first."""
+        """All complete checkpoints, oldest first."""
         found = [path for path in self.folder.glob("step_*") if NAME.fullmatch(path.name)]
         return sorted(path for path in found if (path / MANIFEST).is_file())
 
     def latest(self) -> Path | None:
-        """The newest whole checkpoint."""
+        """The newest complete checkpoint."""
         return next(reversed(self.complete()), None)
 
     def save(self, step: int, tensors: Mapping[str, Any], progress: Mapping[str, Any]) -> Path:
-        """Begin the checkpoint of ``step`` once the one before is whole; all ranks call this together. ``tensors``: nested
+        """Begin the checkpoint of ``step`` once the one before is complete; all ranks call this together. ``tensors``: nested
         mappings, which may change as soon as this returns: they are copied to the host's memory, and written while training goes
-        on. Older checkpoints go only once this one is whole. `wait` raises what goes wrong."""
+        on. Older checkpoints go only once this one is complete. `wait` raises what goes wrong."""
         self.wait()
         target = self.folder / f"step_{step:08d}"
         partial = target.with_name(f".{target.name}.partial")
@@ -151,19 +151,19 @@ class Checkpoints:
         try:
             names = sorted(read_manifest(path)["files"])
             read_manifest(path, names[self.world.rank :: self.world.size])
-            told = None
+            damage = None
         except CorruptFile as error:
-            told = str(error)
-        for found in self.world.gather(told):
+            damage = str(error)
+        for found in self.world.gather(damage):
             if found is not None:
                 raise CorruptFile(found)
 
     def _prune(self) -> None:
-        whole = self.complete()
-        scores = {path: read_json(path / MANIFEST)["score"] for path in whole}
-        scored = sorted((path for path in whole if scores[path] is not None), key=lambda path: (scores[path], path))
-        kept = {*whole[-self.config.keep_last :], *scored[: self.config.keep_best]}
-        for path in whole:
+        complete = self.complete()
+        scores = {path: read_json(path / MANIFEST)["score"] for path in complete}
+        scored = sorted((path for path in complete if scores[path] is not None), key=lambda path: (scores[path], path))
+        kept = {*complete[-self.config.keep_last :], *scored[: self.config.keep_best]}
+        for path in complete:
             if path not in kept:
                 # without its manifest a folder that is half deleted does not count as a checkpoint
                 (path / MANIFEST).unlink()
@@ -178,5 +178,5 @@ def reason(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
-    told = str(cause or error).strip()
-    return told.splitlines()[0] if told else type(error).__name__
+    message = str(cause or error).strip()
+    return message.splitlines()[0] if message else type(error).__name__

@@ -34,13 +34,13 @@ def register(command: Command) -> None:
 
 
 def run(name: str, own: type[T], work: Callable[[TrainConfig, T], str], arguments: Sequence[str] | None = None) -> None:
-    """A command that trains nothing: print what ``work`` tells about a run's configuration; the command's own keys are the fields
+    """A command that trains nothing: print what ``work`` says about a run's configuration; the command's own keys are the fields
     of dataclass ``own``. A user's mistake ends with one line and exit code 2."""
     command = Command(name, former=FORMER)
     register(command)
     command.register(f"{name}_defaults", asdict(own()))  # type: ignore[call-overload]
 
-    def tell(composed: Any) -> None:
+    def show(composed: Any) -> None:
         values: Any = OmegaConf.to_container(composed, resolve=True)
         mine = {entry.name: values.pop(entry.name) for entry in fields(own)}  # type: ignore[arg-type]
         try:
@@ -48,4 +48,4 @@ def run(name: str, own: type[T], work: Callable[[TrainConfig, T], str], argument
         except UserError as error:
             stop(str(error))
 
-    command.run(tell, arguments)
+    command.run(show, arguments)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,10 @@ from typing import Any
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import typed
+from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes import modes
-from ipt.imagination.settings import ImaginationConfig
-from ipt.model.config import ModelConfig, presets
-from ipt.model.lora_settings import LoraSettings
-from ipt.model.shipped import model_path
+from ipt.model.config import ModelConfig, model_path, presets
+from ipt.model.parts import TuningSettings
 from ipt.samples.sample import TASKS
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
 from ipt.training.settings import (
@@ -33,7 +34,6 @@ from ipt.training.settings import (
 
 #: Groups whose ``seed`` is that of the run unless it is set alone.
 SEEDED = ("trainer", "loader", "sequence")
-TUNINGS = ("full", "lora", "generation_expert")
 TRACKERS = ("tensorboard", "wandb")
 ATTENTION = ("sdpa", "flex", "flash")
 FLASH = "pip install flash-attn --no-build-isolation"
@@ -45,7 +45,8 @@ CODECS = ("init", "patch_pca", "none")
 class ModelSettings:
     """``preset``: the shape of the model. ``init``: a folder of weights to start from, or ``base`` for those that ship, of that
     shape (or of any, with ``preset=null``); ``weights`` names its file where there are several. ``latent_side``: latent tokens
-    per side of the largest image, where not the preset's; the table is computed, so any weights can be started from. ``codec``:
+    per side of the largest image, where not the preset's; the table is computed, so any weights can be started from.
+    ``grid_rope``: rows and columns in rope, where not as in the preset (`DecoderConfig`); only for fresh weights. ``codec``:
     ``init``, ``patch_pca``, ``none`` or a folder. ``attention``: the back-end, sdpa, flex or flash. ``pad_packs``: with flex,
     attention is padded to the next multiple of so many tokens: every length takes seconds to compile for."""
 
@@ -53,6 +54,7 @@ class ModelSettings:
     init: str | None = None
     weights: str | None = None
     latent_side: int | None = None
+    grid_rope: bool | None = None
     codec: str = "patch_pca"
     attention: str = "sdpa"
     pad_packs: int = 4096
@@ -62,6 +64,10 @@ class ModelSettings:
             raise UserError(f"model.pad_packs must be positive, got {self.pad_packs}")
         if self.latent_side is not None and self.latent_side < 1:
             raise UserError(f"model.latent_side must be positive, got {self.latent_side}")
+        if self.grid_rope is not None and self.init is not None:
+            raise UserError(
+                "model.grid_rope is for fresh weights: those of model.init know the rope that they were trained with"
+            )
         if self.preset is None and self.init is None:
             raise UserError("model.preset=null takes the shape of model.init, which is not set")
         if self.preset is not None and self.preset not in presets:
@@ -72,7 +78,10 @@ class ModelSettings:
     @property
     def shape(self) -> ModelConfig:
         """The shape of a model trained from scratch."""
-        return self.sized(presets[str(self.preset)])
+        shape = self.sized(presets[str(self.preset)])
+        if self.grid_rope is None:
+            return shape
+        return replace(shape, decoder=replace(shape.decoder, grid_rope=self.grid_rope))
 
     def sized(self, shape: ModelConfig) -> ModelConfig:
         """``shape`` with the latent table that the settings ask for."""
@@ -115,33 +124,6 @@ class DataSettings:
     def weights(self) -> dict[str, float]:
         """Row weights by folder."""
         return self.parts if self.train is None else {self.train: 1.0}
-
-
-@dataclass(frozen=True)
-class TuningSettings:
-    """What is trained: ``full`` (everything), ``lora`` (adapters), or ``generation_expert`` (it, latents and time). ``freeze``:
-    parts of a full tuning to leave alone: vision, connector, embeddings, understanding, generation."""
-
-    kind: str = "full"
-    freeze: tuple[str, ...] = ()
-    lora: LoraSettings = field(default_factory=LoraSettings)
-
-    def __post_init__(self) -> None:
-        if self.kind not in TUNINGS:
-            raise UnknownName(unknown_name("tuning", self.kind, TUNINGS))
-        for part in self.freeze:
-            if part not in FREEZABLE:
-                raise UnknownName(unknown_name("part to freeze", part, list(FREEZABLE)))
-
-
-#: Parts of the model that can be frozen, by marks of their parameters' names.
-FREEZABLE: Mapping[str, tuple[str, ...]] = {
-    "vision": ("vision.",),
-    "connector": ("connector.",),
-    "embeddings": ("decoder.embed_tokens.", "lm_head."),
-    "understanding": (".understanding.",),
-    "generation": (".generation.", "latent_in.", "latent_out.", "time_embedder."),
-}
 
 
 @dataclass(frozen=True)
@@ -251,54 +233,45 @@ def conflicts(config: TrainConfig) -> list[str]:
 
 def _without_effect(config: TrainConfig) -> list[str]:
     """Keys that somebody has set and nothing would read, each with what would make it count."""
-    plain, evaluation = TrainConfig(), config.evaluation
-    asked = evaluation.questions or evaluation.data is not None
-    sizes, tasks = config.sequence.resolutions, config.task.names
-    unused = {
-        "data.prompts": (config.data.prompts is not None and config.data.profile != "release", "data.profile=release"),
-        "data.validation_packs": (
-            config.data.validation_packs != plain.data.validation_packs and config.data.validation is None,
-            "data.validation",
-        ),
-        "data.cache": (config.data.cache is not None and config.model.codec == "none", "a model.codec"),
-        "model.weights": (config.model.weights is not None and config.model.init is None, "model.init"),
-        "model.pad_packs": (
-            config.model.pad_packs != plain.model.pad_packs and config.model.attention != "flex",
-            "model.attention=flex",
-        ),
-        "evaluation": (
-            not asked and not _same(replace(evaluation, limit=None), plain.evaluation),
-            "evaluation.questions or evaluation.data",
-        ),
-        "evaluation.limit": (evaluation.limit is not None and evaluation.data is None, "evaluation.data"),
-        "checkpoints.best": (
-            config.checkpoints.best != plain.checkpoints.best and not config.checkpoints.keep_best,
-            "checkpoints.keep_best above 0",
-        ),
-        "tuning.lora": (
-            not _same(config.tuning.lora, plain.tuning.lora) and config.tuning.kind != "lora",
-            "tuning=lora",
-        ),
-        "ema.warmup": (config.ema.warmup != plain.ema.warmup and not config.ema.decay, "ema.decay above 0"),
-        "distributed.shard": (
-            config.distributed.shard != plain.distributed.shard and config.distributed.kind != "hsdp",
-            "distributed=hsdp",
-        ),
-        "resolution": (
-            config.resolution != plain.resolution and set(tasks) <= set(sizes),
-            "a task that has no sizes of its own in sequence.resolutions",
-        ),
-        f"sequence.resolutions of {', '.join(set(sizes) - set(tasks))}": (
-            not set(sizes) <= set(tasks),
-            f"another task (this run is for {', '.join(tasks)})",
-        ),
+    data, imagination, evaluation = config.data, config.imagination, config.evaluation
+    sizes, tasks, several = set(config.sequence.resolutions), config.task.names, config.distributed.kind != "single"
+    draws, drops = bool(imagination.drawing), any(asdict(config.sequence.dropout).values())
+    read = {
+        "data.prompts": (data.profile == "release", "data.profile=release"),
+        "data.validation_packs": (data.validation, "data.validation"),
+        "data.cache": (config.model.codec != "none", "a model.codec"),
+        "model.weights": (config.model.init, "model.init"),
+        "model.pad_packs": (config.model.attention == "flex", "model.attention=flex"),
+        "evaluation": (evaluation.questions or evaluation.data, "evaluation.questions or evaluation.data"),
+        "evaluation.limit": (evaluation.data, "evaluation.data"),
+        "checkpoints.best": (data.validation, "data.validation"),
+        "tuning.lora": (config.tuning.kind == "lora", "tuning=lora"),
+        "ema.warmup": (config.ema.decay, "ema.decay above 0"),
+        "optim.min_lr": (config.optim.schedule == "cosine", "optim.schedule=cosine"),
+        "loss.timestep_shift": (draws, "a mode that draws"),
+        "loss.noise_draws": (draws, "a mode that draws"),
+        "sequence.dropout": (draws or not drops, "a mode that draws"),
+        "loader.start_method": (config.loader.workers, "loader.workers above 0"),
+        "distributed.timeout_minutes": (several, "several processes (distributed=ddp, fsdp2 or hsdp)"),
+        "distributed.shard": (config.distributed.kind == "hsdp", "distributed=hsdp"),
+        "resolution": (set(tasks) - sizes, "a task that has no sizes of its own in sequence.resolutions"),
     }
-    return [f"{key} has no effect without {needs}" for key, (idle, needs) in unused.items() if idle]
+    owners = [entry.name for entry in fields(imagination) if entry.name != "modes"]
+    read |= {f"imagination.{mode}": (mode in imagination.trained, f"{mode} in imagination.modes") for mode in owners}
+    found = [
+        f"{key} has no effect without {needs}" for key, (used, needs) in read.items() if not used and _set(config, key)
+    ]
+    if others := sorted(sizes - set(tasks)):
+        found.append(f"sequence.resolutions of {', '.join(others)} has no effect: this run is for {', '.join(tasks)}")
+    return found
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two settings are equal; lists may be tuples."""
-    return json.dumps(asdict(one)) == json.dumps(asdict(other))
+def _set(config: TrainConfig, key: str) -> bool:
+    """Whether a setting, or one of a group, is not the default; lists may be tuples."""
+    here, there = (
+        functools.reduce(operator.getitem, key.split("."), as_values(each)) for each in (config, TrainConfig())
+    )
+    return bool(here != there)
 
 
 def _evaluation_conflicts(config: TrainConfig) -> list[str]:

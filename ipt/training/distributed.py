@@ -1,4 +1,4 @@
-"""The processes of a run: how they find each other, who writes files, and how the model is spread over them.
+"""The processes of a run: how they find each other, who writes files, and how the model is divided among them.
 
 ``torchrun`` and ``accelerate launch`` say through environment variables which process this is. Without them there is one, for
 which every function here is the identity. Gradients are summed, not averaged: losses already are shares of the global mean.
@@ -89,7 +89,7 @@ def start_world(settings: DistributedConfig) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def spread(
+def parallelize(
     objective: Objective, settings: DistributedConfig, world: World, dtype: torch.dtype, fill: Fill | None = None
 ) -> nn.Module:
     """The objective as its processes compute it, in ``dtype`` where its weights are divided (float32 sums of gradients).
@@ -157,7 +157,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def whole(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
+def gather_full(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
     """Divided tensors put together on the main process's CPU, one at a time; empty on the others. All ranks call this."""
     gathered: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

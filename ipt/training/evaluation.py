@@ -1,4 +1,5 @@
-"""Questions answered by the model in training: accuracy by mode, what it imagines, and whether its answers are collapsing.
+"""What is found out about the weights of a checkpoint: losses on a validation split, always the same packs with the same noise,
+and questions answered, under the averaged weights where there are any. They decide which checkpoint is the best.
 
 A model that is only trained to imagine may come to open an image whatever it is asked (arXiv 2606.03988: its
 answer-only accuracy rises, then falls to 0). ``opened_image/answer_only`` is the share of answers that do so under the prompt
@@ -8,28 +9,64 @@ that asks for none, ``unparseable/...`` the share of outputs that choose no opti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 from ipt.common.files import write_bytes, write_json
 from ipt.common.images import encode_image
 from ipt.inference.answering import Answered
 from ipt.inference.checkpoint import Checkpoint
-from ipt.inference.config import InferConfig
 from ipt.inference.engine import Engine
 from ipt.inference.prediction import read_run
 from ipt.inference.run import answer_dataset
-from ipt.inference.settings import ModeSettings
+from ipt.inference.settings import InferConfig, ModeSettings
 from ipt.model.unified import UnifiedModel
 from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.batch import PackedBatch
 from ipt.training.config import TrainConfig
 from ipt.training.distributed import is_sharded, root_gathered
+from ipt.training.losses import TERMS, token_counts
 
 if TYPE_CHECKING:
     from ipt.training.trainer import Trainer
+
+
+class Validation:
+    """``packs``: this rank's validation packs, which its first use would find wanting too late. ``evaluate``: answers questions,
+    and names the shares that it found."""
+
+    def __init__(
+        self, packs: Sequence[PackedBatch], evaluate: Callable[[Trainer], dict[str, float]] | None = None
+    ) -> None:
+        self.packs, self._evaluate = packs, evaluate
+
+    def __call__(self, trainer: Trainer) -> dict[str, float]:
+        """The losses, the total weighed as in training, and the shares. All ranks call this together; nothing of the training
+        changes."""
+        trainer.objective.eval()
+        with torch.no_grad(), nullcontext() if trainer.ema is None else trainer.ema.swapped_in():
+            trainer.weights.sync_to_model()
+            losses = self._losses(trainer)
+            shares = {} if self._evaluate is None else self._evaluate(trainer)
+        trainer.weights.sync_to_model()
+        trainer.objective.train()
+        return {"loss": trainer.config.loss.total(losses.values()), **losses, **shares}
+
+    def _losses(self, trainer: Trainer) -> dict[str, float]:
+        counts = trainer.world.sum(
+            np.sum([token_counts(pack, trainer.config.loss) for pack in self.packs], axis=0).tolist()
+        )
+        sums = np.zeros(len(TERMS))
+        for pack in self.packs:
+            shares, _ = trainer.losses(pack, counts)
+            sums += [share.item() for share in shares]
+        return dict(zip(TERMS, trainer.world.sum(sums.tolist()), strict=True))
+
 
 FOLDER, SUMMARY = "evaluation", "summary.json"
 GRID_ROWS, GRID_SIDE, GRID_MARGIN, GRID_HEADER = 8, 96, 4, 16

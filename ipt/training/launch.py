@@ -1,14 +1,12 @@
 """Several processes on this machine for one command: composed once, the resolved settings handed to accelerate's launcher.
 
-Signals go to the processes of the run themselves, which then save and end: the launcher in between would kill them after thirty
-seconds, and a large model is not saved by then.
+A signal is handed to the launcher, which asks the processes to save and end and waits for them as long as a large model takes
+(a torch that does not know ``TORCH_ELASTIC_SHUTDOWN_TIMEOUT`` waits thirty seconds; then the last checkpoint counts).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,6 +23,8 @@ from ipt.training.records import METRICS, last_record, outcome
 from ipt.training.stopping import signals_handled
 
 LAUNCHED = "launched.json"
+#: Seconds that torch's launcher waits, after a signal, for processes that save.
+PATIENCE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1800"}
 
 
 def is_launched() -> bool:
@@ -50,14 +50,15 @@ def launch(config: TrainConfig) -> float | None:
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         if process is not None:
-            ask_to_stop(process)
+            process.terminate()
 
     try:
         with signals_handled(hand_on) as received:
-            # a session of its own: Ctrl+C reaches this process alone, which tells the others
-            process = subprocess.Popen([*command(config.launch.gpus), str(path)], start_new_session=True)
+            # a session of its own: Ctrl+C reaches this process alone, which asks the others to stop
+            started = [*command(config.launch.gpus), str(path)]
+            process = subprocess.Popen(started, start_new_session=True, env={**PATIENCE, **os.environ})
             if received:
-                ask_to_stop(process)
+                process.terminate()
             code = process.wait()
     finally:
         if process is not None and process.poll() is None:
@@ -81,13 +82,6 @@ def command(processes: int) -> list[str]:
     flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *flags]
     return [*launcher, "--module", "ipt.training.launch"]
-
-
-def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
-    """Signal the processes of the run, or the launcher as long as it has not started them."""
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
-        for worker in psutil.Process(process.pid).children() or (process,):
-            worker.send_signal(signal.SIGTERM)
 
 
 def end(pid: int) -> None:

@@ -28,8 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ipt.common.seeding import derived_seed
 from ipt.flow.path import sigmoid_normal_timesteps
-from ipt.model.latents import add_noise
-from ipt.model.unified import ModelOutput, UnifiedModel
+from ipt.model.unified import ModelOutput, UnifiedModel, add_noise
 from ipt.sequence.batch import NoisedImages, PackedBatch
 from ipt.sequence.spans import Ints, SpanTable
 from ipt.training.settings import LossConfig

@@ -53,7 +53,7 @@ class Weights:
         return iter(self.named.values())
 
     @torch.no_grad()
-    def publish(self) -> None:
+    def sync_to_model(self) -> None:
         """Give the model the weights as they are now; after every change of them."""
         for copy, master in self._copies:
             copy.copy_(master)
@@ -76,7 +76,7 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     if config.schedule == "constant":
         return config.lr
     progress = (step - config.warmup_steps) / max(steps - 1 - config.warmup_steps, 1)
-    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return config.lowest + (config.lr - config.lowest) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
@@ -91,11 +91,11 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> t
         eps=config.eps,
         weight_decay=config.weight_decay,
         foreach=False,
-        fused=_whole(trained),
+        fused=_undivided(trained),
     )
 
 
-def _whole(parameters: Iterable[nn.Parameter]) -> bool:
+def _undivided(parameters: Iterable[nn.Parameter]) -> bool:
     """Whether none is divided: then one call updates all, where many small ones would cost more than the arithmetic."""
     return not any(isinstance(parameter, DTensor) for parameter in parameters)
 
@@ -109,7 +109,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
     """Scale all gradients down to a norm of ``largest`` together; returns the norm before, a scalar that may be non-finite
     (the gradients then are useless, too)."""
     trained = list(parameters)
-    norm = nn.utils.clip_grad_norm_(trained, largest, foreach=_whole(trained) and trained[0].is_cuda)
+    norm = nn.utils.clip_grad_norm_(trained, largest, foreach=_undivided(trained) and trained[0].is_cuda)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
 

@@ -10,14 +10,15 @@ import numpy as np
 from ipt.model.checkpoint import build_on_meta
 from ipt.model.config import ModelConfig
 from ipt.model.flops import forward_flops
-from ipt.model.summary import PARTS, activation_bytes, imagining_layout, parameters, sample
+from ipt.model.parts import PARTS
+from ipt.model.summary import activation_bytes, imagining_layout, parameters, sample
+from ipt.model.tuning import apply_tuning
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
 from ipt.training.build import make_assets, make_loader, model_shape, readers
 from ipt.training.config import TrainConfig, missing_weights
 from ipt.training.distributed import World
-from ipt.training.tuning import apply_tuning
 
 PACKS_LOOKED_AT = 4
 TRAINED_BYTES, FROZEN_BYTES = 16, 4

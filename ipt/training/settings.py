@@ -56,10 +56,11 @@ LOSS_TERMS = tuple(entry.name.removesuffix(WEIGHT) for entry in fields(LossConfi
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW and its learning rate: linear warm-up over ``warmup_steps``, then ``constant`` or ``cosine`` down to ``min_lr`` at
-    the last step. ``clip``: largest norm of the whole gradient. Defaults are those of the paper's training."""
+    the last step (default: a hundredth of ``lr``). ``clip``: largest norm of the whole gradient. Defaults are those of the
+    paper's training."""
 
     lr: float = 1e-5
-    min_lr: float = 1e-7
+    min_lr: float | None = None
     warmup_steps: int = 2000
     schedule: str = "constant"
     beta1: float = 0.9
@@ -71,12 +72,17 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):
             raise UserError(f"schedule must be constant or cosine, got '{self.schedule}'")
-        if not self.lr > 0 or not 0 <= self.min_lr <= self.lr:
+        if not self.lr > 0 or not 0 <= self.lowest <= self.lr:
             raise UserError(f"learning rates need 0 <= min_lr <= lr and lr > 0, got {self.min_lr} and {self.lr}")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise UserError(f"beta1 and beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}")
         if self.warmup_steps < 0 or self.clip <= 0 or self.eps <= 0 or self.weight_decay < 0:
             raise UserError("warmup_steps and weight_decay must be >= 0, clip and eps > 0")
+
+    @property
+    def lowest(self) -> float:
+        """The rate at the end of a cosine."""
+        return self.lr / 100 if self.min_lr is None else self.min_lr
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
-"""Signals that ask a run to save and end: SIGTERM, SIGINT (Ctrl+C), and SIGUSR2, with which Slurm announces a time limit."""
+"""Signals that ask a run to save and end (SIGTERM, SIGINT from Ctrl+C, SIGUSR2, with which Slurm announces a time limit), and a
+watch over one that stands still."""
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
+from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 #: Launchers send Ctrl+C on to processes that the terminal has sent it to already; later than this it is meant as a second one.
@@ -51,3 +55,35 @@ def stop_requested() -> Iterator[threading.Event]:
     event = threading.Event()
     with signals_handled(lambda number, frame: event.set()):
         yield event
+
+
+log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Writes the stacks of this process to ``path`` where `alive` is not called for ``minutes`` (0: never), and again after as
+    many. It works in C, also while Python waits in a collective operation for a process that is gone. A context manager.
+    """
+
+    def __init__(self, path: Path, minutes: float) -> None:
+        self.path, self._seconds = path, 60 * minutes
+
+    def __enter__(self) -> Watchdog:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self.path.open("a")
+        return self
+
+    def alive(self) -> None:
+        """A step was made, or a checkpoint."""
+        if self._seconds:
+            faulthandler.dump_traceback_later(self._seconds, repeat=True, file=self._stream)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._stream.close()
+        if self.path.stat().st_size:
+            log.warning("the run stood still for a while; where it did is in %s", self.path)
+        else:
+            self.path.unlink()

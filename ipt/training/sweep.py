@@ -16,6 +16,7 @@ from typing import Any
 
 from ipt.common.errors import UserError
 from ipt.common.files import read_json, write_bytes, write_json
+from ipt.common.settings import typed
 from ipt.training.records import METRICS, VALIDATION, last_record
 from ipt.training.settings import LOSS_TERMS
 
@@ -78,7 +79,7 @@ def run_job(job: Job, sweep: Path, work: Callable[[], tuple[str, float | None]])
 def summarise(sweep: Path) -> tuple[str, int]:
     """A table of the sweep's jobs, which is kept beside them, and how many of them failed or died."""
     files = sorted((sweep / "jobs").glob("*.json"))
-    jobs = [Job(**{**values, "overrides": tuple(values["overrides"])}) for values in map(read_json, files)]
+    jobs = [typed(Job, read_json(file), str(file)) for file in files]
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     metrics = list(dict.fromkeys(name for job in jobs for name in job.validation))
     header = [

@@ -1,4 +1,4 @@
-"""What a run tells: one JSON line per step, the same to other trackers, and curves."""
+"""What a run reports: one JSON line per step, the same to other trackers, and curves."""
 
 from __future__ import annotations
 

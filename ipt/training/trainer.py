@@ -30,7 +30,7 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader, merge_states
 from ipt.training.checkpoints import Checkpoints
-from ipt.training.distributed import Fill, World, accumulating, is_sharded, spread
+from ipt.training.distributed import Fill, World, accumulating, is_sharded, parallelize
 from ipt.training.losses import TERMS, Objective, TokenLosses, mean_losses, noised, sample_losses, token_counts
 from ipt.training.optim import (
     COMPUTE,
@@ -44,9 +44,8 @@ from ipt.training.optim import (
 )
 from ipt.training.records import StepRecord, score
 from ipt.training.settings import DistributedConfig, TrainerConfig
-from ipt.training.stopping import stop_requested
+from ipt.training.stopping import Watchdog, stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, trackers
-from ipt.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -80,7 +79,7 @@ class Trainer:
             model.set_layer_runner(recomputed)
         compute = COMPUTE[config.dtype]
         distributed = distributed or DistributedConfig()
-        self.objective = spread(Objective(model.train(), config.loss), distributed, self.world, compute, fill)
+        self.objective = parallelize(Objective(model.train(), config.loss), distributed, self.world, compute, fill)
         self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
         self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
@@ -158,7 +157,7 @@ class Trainer:
         if finite:
             set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
-            self.weights.publish()
+            self.weights.sync_to_model()
             if self.ema is not None:
                 self.ema.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -293,7 +292,7 @@ class Trainer:
         self._skipped_in_a_row = progress["skipped_in_a_row"]
         if self.ema is not None:
             self.ema.updates = progress["ema_updates"]
-        self.weights.publish()
+        self.weights.sync_to_model()
         log.info("continuing from %s", latest)
 
     def _any(self, flag: bool) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from ipt.common.cli import parse
+from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName
-from ipt.common.settings import typed
+from ipt.common.settings import differences, typed
 
 
 @dataclass(frozen=True)
@@ -30,16 +34,16 @@ def test_values_reach_frozen_dataclasses_at_any_depth() -> None:
         parse(Outer, ["inner.names=[b,c]", "inner.size=2", "rate=1"]),
     ):
         assert isinstance(made, Outer) and isinstance(made.inner, Inner)
-        assert (list(made.inner.names), made.inner.size, made.rate) == (["b", "c"], 2, 1.0)
+        assert (made.inner.names, made.inner.size, made.rate) == (("b", "c"), 2, 1.0)
         assert made.inner.weights == {"x": 1.0}
 
 
 def test_mistakes_are_named() -> None:
     with pytest.raises(UnknownName, match=r"unknown outer setting 'rat' \(did you mean 'rate'\?\)"):
         typed(Outer, {"rat": 1}, "outer")
-    with pytest.raises(ValueError, match="outer: Value 'many' of type 'str' could not be converted to Integer"):
+    with pytest.raises(ValueError, match=r"outer\.inner\.size takes a whole number, got 'many'"):
         typed(Outer, {"inner": {"size": "many"}}, "outer")
-    with pytest.raises(ValueError, match="Key 'sizes' not in 'Inner'"):
+    with pytest.raises(ValueError, match="unknown inner setting 'sizes'"):
         parse(Outer, ["inner.sizes=2"])
 
 
@@ -69,8 +73,48 @@ def test_tables_of_frozen_settings_are_filled_and_checked() -> None:
     assert typed(Table, values, "run") == Table(Sizes({"pet": Sized(2), "mvc": Sized()}, 3), "a")
     for entry, message in (
         ({"sid": 2}, r"unknown run\.sizes\.by_task\.pet setting 'sid' \(did you mean 'side'"),
-        ({"side": "x"}, r"run\.sizes\.by_task\.pet: Value 'x'"),
+        ({"side": "x"}, r"run\.sizes\.by_task\.pet\.side takes a whole number, got 'x'"),
         ({"side": 0}, "side must be positive"),
     ):
         with pytest.raises(ValueError, match=message):
             typed(Table, {"sizes": {"by_task": {"pet": entry}}}, "run")
+
+
+@dataclass(frozen=True)
+class Kinds:
+    flag: bool
+    name: str
+    path: Path
+    pair: tuple[float, float]
+    among: Literal["a", "b"] = "a"
+    rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    maybe: int | None = None
+    anything: Any = None
+
+
+PLAIN = {"flag": "yes", "name": 1, "path": "x", "pair": [1, "2.5"]}
+
+
+def test_values_become_what_they_mean_and_nothing_else() -> None:
+    made = typed(Kinds, {**PLAIN, "rows": {"r": [1, "2"]}, "maybe": "3", "anything": [None]})
+    assert made == Kinds(True, "1", Path("x"), (1.0, 2.5), "a", {"r": (1, 2)}, 3, [None])
+    for key, value, message in (
+        ("flag", "perhaps", "flag takes true or false"),
+        ("name", None, "name takes a text, got None"),
+        ("pair", [1.0], "pair takes 2 values"),
+        ("pair", "12", "pair takes a list"),
+        ("pair", [True, 1], r"pair takes a number"),
+        ("among", "c", "unknown among 'c'.*valid: a, b"),
+        ("rows", [1], "rows takes"),
+        ("maybe", 1.5, "maybe takes a whole number, got 1.5"),
+    ):
+        with pytest.raises(UserError, match=message):
+            typed(Kinds, {**PLAIN, key: value})
+    with pytest.raises(UserError, match="kinds lacks name, path"):
+        typed(Kinds, {"flag": True, "pair": [1, 2]}, "kinds")
+
+
+def test_differences_name_both_sides_and_leave_out_what_may_change() -> None:
+    before, now = {"a": {"b": 1, "c": [1]}, "d": 0}, {"a": {"b": 2, "c": (1,)}, "d": 1}
+    assert differences(before, now) == "a.b: 1 there, 2 here; d: 0 there, 1 here"
+    assert differences(before, now, ["d"]) == "a.b: 1 there, 2 here" and not differences(before, now, ["a", "d"])

@@ -13,6 +13,7 @@ from datagen.backends.ai2thor import setup
 from datagen.config import RunConfig, run_config
 from datagen.run import generate
 from datagen.tasks import TASKS
+from datagen.tasks.drawing import KINDS
 from datagen.units import close_backends
 from ipt.samples.store import SampleReader
 from tests.datagen.conftest import COUNTING
@@ -49,10 +50,14 @@ def test_every_task_generates_through_the_client(machine: ThorMachine, task: str
     made = samples(settings(machine, task, "out"))
     assert len(made) == SAMPLES and len({sample.id for sample in made}) == SAMPLES
     for sample in made:
-        assert sample.task == TASKS[task].name and sample.provenance.backend == "ai2thor"
-        assert sample.provenance.scene_id.startswith("FloorPlan")
-        assert sample.choices["ABCDEFGH".index(sample.answer)] == sample.facts["answer_text"]
+        assert sample.provenance.backend == "ai2thor" and sample.provenance.scene_id.startswith("FloorPlan")
         assert sample.imagination is not None
+        if task == "drawing":
+            assert sample.task == KINDS[sample.question_type][0] and not sample.choices
+        else:
+            assert sample.task == TASKS[task].name
+            assert sample.choices["ABCDEFGH".index(sample.answer)] == sample.facts["answer_text"]
+    assert task != "drawing" or {sample.question_type for sample in made} == set(KINDS)
 
 
 @pytest.mark.long

@@ -30,6 +30,12 @@ OBJECTS = tuple(f"object {number}" for number in range(24))
 BY_NAME = {baseline.name: baseline for baseline in BASELINES}
 
 
+@pytest.fixture
+def few_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at no figure of a baseline: the time of a fit is that of its columns."""
+    monkeypatch.setattr("datagen.audit.baselines.HASHED_FEATURES", 2**12)
+
+
 def made_up_picture(rng: np.random.Generator) -> Picture:
     return Picture("map", rng.normal(size=20).astype(np.float32), int(rng.integers(2**63)), str(rng.integers(2**63)))
 
@@ -295,6 +301,7 @@ def write_samples(folder: Path, split: str = "train", first: int = 0) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("few_columns")
 def test_folders_are_audited_together_and_the_page_escapes_them(tmp_path: Path) -> None:
     folders = [write_samples(tmp_path / "train"), write_samples(tmp_path / "<b>test", "test", 80)]
     wrong = [Mismatch("sample-00003", "<4>", "5")]
@@ -362,6 +369,7 @@ def test_every_bar_fails_when_what_it_forbids_is_there(bar: str, where: tuple[st
     assert [row["bar"] for row in bars(report) if not row["passed"]] == [bar]
 
 
+@pytest.mark.usefixtures("few_columns")
 def test_what_no_scene_could_be_loaded_for_is_not_wrong_and_not_silent() -> None:
     items = path_tracing(0, 60)
     report = audit_items(items, [Mismatch("0-1", "a", "b"), Mismatch("0-2", "a", None, "scene s: gone")])
@@ -374,6 +382,7 @@ def test_what_no_scene_could_be_loaded_for_is_not_wrong_and_not_silent() -> None
     assert untested["no answer differs from its recomputation"] is untested["every answer could be recomputed"] is None
 
 
+@pytest.mark.usefixtures("few_columns")
 def test_a_single_shard_is_audited_into_a_folder_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard = write_samples(tmp_path / "train") / "samples.parquet"
     with suppress(SystemExit):
@@ -395,6 +404,7 @@ def test_the_same_sample_twice_is_an_error(tmp_path: Path) -> None:
         audit([folder, folder], tmp_path)
 
 
+@pytest.mark.usefixtures("few_columns")
 def test_the_command_prints_every_bar_and_fails_if_one_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_samples(tmp_path / "train")
     try:
@@ -409,6 +419,7 @@ def test_the_command_prints_every_bar_and_fails_if_one_does(tmp_path: Path, caps
     assert "not tested" in printed
 
 
+@pytest.mark.usefixtures("few_columns")
 def test_a_report_does_not_depend_on_the_order_of_calls() -> None:
     items = path_tracing(0, 60)
     first = audit_items(items)

@@ -12,7 +12,7 @@ import pytest
 
 from datagen.annotate import BLUE, ORANGE, RED
 from datagen.audit.items import to_item
-from datagen.backends.base import SceneError
+from datagen.backends.base import TOP_DOWN_HIDES, SceneError
 from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.gallery import render_gallery
 from datagen.run import generate
@@ -107,6 +107,22 @@ def test_the_arrow_on_a_plan_stands_where_the_view_was_taken(pairs: list[Candida
         picture = pair.images[0].pixels()
         assert near(picture, plan.project(np.array([x, y, 0.0]))[0], BLUE, 4)
         assert near(picture, plan.project(np.array(tip))[0], BLUE, 4)
+
+
+def test_the_facts_name_what_the_picture_shows(blocks: EmbeddedBackend) -> None:
+    """Its camera, rendered again with masks; objects by name, from left to right where it is a view."""
+    for scene_id, pair, _ in candidates_of(Drawing(DrawingConfig()), blocks, range(2)):
+        blocks.load(scene_id)
+        camera, objects = pair.imagination.camera, blocks.objects()
+        assert camera is not None
+        hide = TOP_DOWN_HIDES if pair.facts["kind"] == "plan" else frozenset()
+        (frame,) = blocks.render([camera], ("rgb", "instance"), hide)
+        assert frame.instance is not None and np.array_equal(frame.rgb, pair.imagination.pixels())
+        columns = {
+            thing.name: np.nonzero(frame.instance == thing.index)[1] for thing in objects if not thing.is_structure
+        }
+        shown = {name: found.mean() for name, found in columns.items() if found.size >= 0.004 * frame.instance.size}
+        assert pair.facts["shows"] == sorted(shown, key=lambda name: shown[name])
 
 
 def test_a_dataset_holds_equal_numbers_of_the_kinds_and_no_answers(tmp_path: Path) -> None:

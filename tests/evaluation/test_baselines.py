@@ -14,7 +14,7 @@ from ipt.common.endpoint import Endpoint, EndpointDown
 from ipt.evaluation.baselines import BaselineConfig, answer_dataset, main
 from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import evaluate
-from ipt.imagination.profiles import load_profile
+from ipt.imagination.recipe import load_profile
 from ipt.inference.prediction import Prediction, read_run, without_seconds
 from ipt.samples.store import seal, write_shards
 from tests.stub_endpoint import Stub, serving

@@ -18,8 +18,14 @@ from ipt.common.files import CorruptFile, read_json
 from ipt.common.images import encode_image
 from ipt.evaluation.benchmarks.__main__ import BenchmarkConfig, main
 from ipt.evaluation.benchmarks.catalog import BENCHMARKS
-from ipt.evaluation.benchmarks.published import HABITAT_KINDS, PET_KINDS, PT_VARIANTS
-from ipt.evaluation.benchmarks.subsets import count_options, drawn, drawn_by_stratum
+from ipt.evaluation.benchmarks.published import (
+    HABITAT_KINDS,
+    PET_KINDS,
+    PT_VARIANTS,
+    count_options,
+    drawn,
+    drawn_by_stratum,
+)
 from ipt.evaluation.metrics import averages
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader

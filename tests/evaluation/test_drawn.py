@@ -12,7 +12,7 @@ import pytest
 from ipt.common.errors import UserError
 from ipt.common.images import image_size
 from ipt.evaluation.quality import drawn
-from ipt.evaluation.quality.nearness import scored
+from ipt.evaluation.quality.similarity import scored
 from ipt.inference.settings import DrawSettings
 from tests.inference import toy
 

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.path import interpolate, shift_timesteps, sigmoid_normal_timesteps, velocity_target
-from ipt.flow.sampler import euler
-from ipt.flow.schedule import schedule
+from ipt.flow.path import euler, interpolate, schedule, shift_timesteps, sigmoid_normal_timesteps, velocity_target
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -9,11 +9,10 @@ import numpy as np
 
 from ipt.common.images import encode_image
 from ipt.imagination.base import Imagination
-from ipt.imagination.mixture import make_mode
+from ipt.imagination.mixture import ImaginationConfig, make_mode
 from ipt.imagination.modes import modes
 from ipt.imagination.modes.ipt import Ipt
-from ipt.imagination.profiles import load_profile
-from ipt.imagination.settings import ImaginationConfig
+from ipt.imagination.recipe import load_profile
 from ipt.samples.prompts import RELEASE_LAYOUTS, Profile
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample
 from ipt.sequence.render import Renderer

@@ -12,13 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ipt.imagination.modes.ipt import Ipt, IptSettings
-from ipt.imagination.sources import SelfMade
+from ipt.imagination.modes.ipt import Ipt, IptSettings, SelfMade
 from ipt.model.cache import KVCache, extend
 from ipt.model.codec import PatchPca
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
-from ipt.model.latents import add_noise
-from ipt.model.unified import UnifiedModel
+from ipt.model.unified import UnifiedModel, add_noise
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import lay_out, single_tokens
 from ipt.sequence.segments import Segment, TokenIds

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes.ipt import IptSettings
-from ipt.imagination.settings import ImaginationConfig
 from ipt.inference.plans import answers_unseen
 from ipt.samples.prompts import IMAGE_START, describe, think
 from ipt.samples.sample import BadSample

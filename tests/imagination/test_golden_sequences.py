@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from ipt.sequence.batch import PackedBatch, lay_out
+from ipt.sequence.pictures import normalised
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
-from ipt.sequence.transforms import normalised
 from tests.imagination.examples import ANSWERING, GEOMETRY, PROFILES, TASKS, byte_tokenizer, example, mode
 
 FOLDER = Path(__file__).parents[1] / "golden" / "sequences"

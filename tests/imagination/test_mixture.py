@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.common.registry import UnknownName
-from ipt.imagination.mixture import Mixture, assign_modes, make_segmenter
+from ipt.imagination.mixture import ImaginationConfig, Mixture, assign_modes, make_segmenter
 from ipt.imagination.modes.ipt import IptSettings
-from ipt.imagination.settings import ImaginationConfig
 from ipt.samples.store import SampleReader, write_shard
 from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Kind, RejectedSample, num_tokens

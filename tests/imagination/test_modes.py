@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from ipt.common.images import BadImage
-from ipt.imagination.mixture import make_mode
-from ipt.imagination.modes.ipt import Ipt, IptSettings
-from ipt.imagination.settings import ImaginationConfig
-from ipt.imagination.sources import Permuted, SelfMade
+from ipt.imagination.mixture import ImaginationConfig, make_mode
+from ipt.imagination.modes.ipt import Ipt, IptSettings, SelfMade
 from ipt.samples.sample import BadSample, SampleImage
 from ipt.samples.store import SampleReader, write_shard
+from ipt.samples.views import Permuted
 from ipt.sequence.pictures import Picture, Size
 from ipt.sequence.segments import Kind, Segment
 from ipt.sequence.settings import GuidanceDropout

@@ -14,10 +14,9 @@ import torch
 from diffusers import AutoencoderKL  # noqa: F401 - imported here once, instead of in every fork
 
 from ipt.common.seeding import generator
-from ipt.inference.config import InferConfig
 from ipt.inference.prediction import PREDICTIONS
 from ipt.inference.run import answer_dataset
-from ipt.inference.settings import DrawSettings, ModeSettings
+from ipt.inference.settings import DrawSettings, InferConfig, ModeSettings
 from tests.deadly import forked
 
 MODE = ModeSettings("imagination", draw=DrawSettings(timesteps=2))

@@ -15,10 +15,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 import infer as command
 from ipt.common.images import decode_image
-from ipt.inference.config import InferConfig
 from ipt.inference.prediction import Prediction, Run, read_run
 from ipt.inference.run import answer_dataset
-from ipt.inference.settings import DrawSettings, ModeSettings
+from ipt.inference.settings import DrawSettings, InferConfig, ModeSettings
 from ipt.samples.store import write_shard
 from tests.imagination.examples import noise_picture
 from tests.inference import toy

@@ -103,7 +103,7 @@ def test_doubles_and_damage_are_errors_with_a_line(tmp_path: Path) -> None:
     with pytest.raises(CorruptFile, match=r"predictions.jsonl, line 2: sample 's/0' occurs a second time"):
         read_run(tmp_path)
     (tmp_path / PREDICTIONS).write_text(prediction(0).to_json() + "\n{}\n")
-    with pytest.raises(CorruptFile, match="line 2: unknown or missing fields"):
+    with pytest.raises(CorruptFile, match="line 2: prediction lacks sample_id, task"):
         read_run(tmp_path)
 
 

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.sampler import euler
-from ipt.flow.schedule import schedule
+from ipt.flow.path import euler, schedule
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_mode
 from ipt.imagination.modes.ipt import Ipt
@@ -26,9 +25,9 @@ from ipt.inference.settings import TextSettings
 from ipt.samples.prompts import IMAGE_END, answer_text
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import NoisedImages, lay_out
+from ipt.sequence.pictures import unpatchify
 from ipt.sequence.segments import Kind, Segment, TokenIds
 from ipt.sequence.spans import Loss, Role
-from ipt.sequence.transforms import unpatchify
 from tests.imagination.examples import ANSWERING, GEOMETRY
 from tests.inference import toy
 

@@ -10,15 +10,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ipt.imagination.mixture import make_mode
+from ipt.imagination.mixture import ImaginationConfig, make_mode
 from ipt.imagination.recipe import Recipe
-from ipt.imagination.settings import ImaginationConfig
 from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import save_pretrained
 from ipt.model.codec import PatchPca
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
-from ipt.model.latents import add_noise
-from ipt.model.unified import UnifiedModel
+from ipt.model.unified import UnifiedModel, add_noise
 from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START, Profile, describe, think
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import seal, write_shard

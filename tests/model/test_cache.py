@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.sampler import euler
-from ipt.flow.schedule import schedule
+from ipt.flow.path import euler, schedule
 from ipt.model.cache import CachedAttention, Context, KVCache, extend
 from ipt.model.sampling import LatentVelocity, sample_latents
 from ipt.sequence.batch import PackedBatch, lay_out, single_tokens

@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ipt.common.errors import UserError
+from ipt.common.settings import typed
 from ipt.model.checkpoint import (
     bagel_shapes,
     build_on_meta,
@@ -24,10 +26,10 @@ from ipt.model.checkpoint import (
     save_pretrained,
 )
 from ipt.model.codec import PatchPca, autoencoder_shapes, build_autoencoder, load_codec
-from ipt.model.config import ModelConfig, model_config, presets
+from ipt.model.config import ModelConfig, presets
 from ipt.model.unified import UnifiedModel
 from tests.model.golden_set import COMMITTED, FOLDER
-from tests.model.toy import CONFIG, Maker, random_model
+from tests.model.toy import AS_BAGEL, CONFIG, Maker, random_model
 
 
 def committed_shapes(name: str) -> dict[str, tuple[int, ...]]:
@@ -85,7 +87,7 @@ def test_bfloat16_round_trip_is_byte_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["native", "bagel"])
 def test_shards_equal_one_file(tmp_path: Path, layout: str) -> None:
-    model = random_model().eval()
+    model = random_model(config=AS_BAGEL).eval()
     save_pretrained(model, tmp_path, layout=layout, shard_bytes=40_000)
     shards = sorted(tmp_path.glob("*.safetensors"))
     assert len(shards) > 3
@@ -147,8 +149,16 @@ def test_an_ambiguous_broken_or_foreign_folder_is_an_error(tmp_path: Path) -> No
         from_pretrained(tmp_path)
 
 
+def test_a_model_that_bagels_layout_cannot_say_is_not_written_in_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no rope over rows and columns, which model 'toy' has \(grid_rope\)"):
+        save_pretrained(random_model(), tmp_path / "bagel", layout="bagel")
+    assert not (tmp_path / "bagel").exists()
+    save_pretrained(random_model(), tmp_path / "native")
+    assert from_pretrained(tmp_path / "native").config.decoder.grid_rope
+
+
 def test_the_latent_table_can_be_rebuilt_for_another_grid(tmp_path: Path) -> None:
-    model = random_model().eval()
+    model = random_model(config=AS_BAGEL).eval()
     save_pretrained(model, tmp_path, layout="bagel")
     wider = from_pretrained(tmp_path, latent_side=7)
     assert wider.config.latents.side == 7 and same_outputs(model, wider)
@@ -162,7 +172,7 @@ def test_the_latent_table_can_be_rebuilt_for_another_grid(tmp_path: Path) -> Non
 
 
 def test_a_position_table_that_is_not_sin_cos_is_an_error(tmp_path: Path) -> None:
-    save_pretrained(random_model(), tmp_path, layout="bagel")
+    save_pretrained(random_model(config=AS_BAGEL), tmp_path, layout="bagel")
     tensors = load_file(tmp_path / "ema.safetensors")
     tensors["vit_pos_embed.pos_embed"] = tensors["vit_pos_embed.pos_embed"].roll(1, 0)
     save_file(tensors, tmp_path / "ema.safetensors")
@@ -172,10 +182,10 @@ def test_a_position_table_that_is_not_sin_cos_is_an_error(tmp_path: Path) -> Non
 
 def test_a_configuration_file_with_an_unknown_key_is_an_error() -> None:
     values = dataclasses.asdict(CONFIG)
-    assert model_config(json.loads(json.dumps(values))) == CONFIG
+    assert typed(ModelConfig, json.loads(json.dumps(values))) == CONFIG
     values["decoder"]["heds"] = values["decoder"].pop("heads")
-    with pytest.raises(ValueError, match=r"DecoderConfig: unknown keys \['heds'\], missing keys \['heads'\]"):
-        model_config(values)
+    with pytest.raises(ValueError, match=r"unknown model.decoder setting 'heds' \(did you mean 'heads'\?\)"):
+        typed(ModelConfig, values, "model")
     with pytest.raises(ValueError, match=r"unknown model preset 'smal' \(did you mean 'small'\?\)"):
         presets["smal"]
 
@@ -196,7 +206,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from ipt.model.checkpoint import build_on_meta, from_pretrained
-from ipt.model.latents import sincos_table
+from ipt.model.vision import sincos_table
 torch.set_num_threads(1)
 sincos_table(2, 8)
 build_on_meta(from_pretrained(Path(sys.argv[1])).config)
@@ -208,7 +218,7 @@ print(peak() - before)
 
 
 def test_loading_needs_less_than_a_fifth_more_than_the_file(tmp_path: Path) -> None:
-    wide = dataclasses.replace(CONFIG.decoder, hidden=1024, intermediate=2560, layers=6, vocab=2048)
+    wide = dataclasses.replace(AS_BAGEL.decoder, hidden=1024, intermediate=2560, layers=6, vocab=2048)
     config: ModelConfig = dataclasses.replace(CONFIG, decoder=wide)
     model = build_on_meta(config).bfloat16()
     save_pretrained(random_model(), tmp_path / "toy")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.schedule import schedule
+from ipt.flow.path import schedule
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.sampling import sample_latents
 from ipt.sequence.batch import lay_out, single_tokens
-from ipt.sequence.transforms import unpatchify
+from ipt.sequence.pictures import unpatchify
 from tests.model.golden_set import FOLDER, FORWARD, TRAJECTORY, assert_close, load, model, segment, special_tokens
 
 pytestmark = pytest.mark.usefixtures("_no_grad")

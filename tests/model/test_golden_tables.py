@@ -7,12 +7,13 @@ import torch
 from PIL import Image
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.schedule import schedule
+from ipt.flow.path import schedule
 from ipt.model.codec import load_flux_autoencoder
-from ipt.model.latents import grid_rows, sincos_table, time_sinusoid
 from ipt.model.mot import Rope
+from ipt.model.unified import time_sinusoid
+from ipt.model.vision import grid_rows, sincos_table
+from ipt.sequence.pictures import ResizeRule, to_pixels
 from ipt.sequence.spans import Expert, Loss, Mode, Span, SpanTable
-from ipt.sequence.transforms import ResizeRule, to_pixels
 from tests.model.golden_set import FOLDER, FORWARD, assert_close, load, model
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ipt.flow.path import shift_timesteps
 from ipt.model.keys import bagel_name
-from ipt.model.latents import add_noise, grid_rows
+from ipt.model.unified import add_noise
+from ipt.model.vision import grid_rows
 from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
 from ipt.sequence.spans import Mode
 from ipt.sequence.visibility import dense_mask

@@ -8,20 +8,28 @@ import pytest
 import torch
 
 from ipt.model.checkpoint import from_pretrained, save_pretrained
-from ipt.model.lora import add_lora, merged_state
-from ipt.model.lora_settings import LoraSettings
+from ipt.model.config import ModelConfig
+from ipt.model.parts import LoraSettings, TuningSettings
 from ipt.model.summary import lora_parameters
-from tests.model.toy import CONFIG, Maker, random_model
+from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
+from ipt.model.unified import UnifiedModel
+from tests.model.toy import AS_BAGEL, CONFIG, Maker, random_model
 
 
-def adapted(settings: LoraSettings, seed: int = 0) -> torch.nn.Module:
-    return add_lora(random_model(), settings, torch.Generator().manual_seed(seed))
+def add_lora(model: UnifiedModel, settings: LoraSettings, generator: torch.Generator) -> UnifiedModel:
+    initialise_adapters(apply_tuning(model, TuningSettings("lora", lora=settings)), generator)
+    return model
+
+
+def adapted(settings: LoraSettings, seed: int = 0, config: ModelConfig = CONFIG) -> torch.nn.Module:
+    return add_lora(random_model(config=config), settings, torch.Generator().manual_seed(seed))
 
 
 def test_a_fresh_adapter_changes_nothing_and_merging_a_trained_one_neither(tmp_path: Path) -> None:
     make = Maker(0)
     batch = make.batch([make.imagining(), [make.text(3), make.noised()]])
-    plain, model = random_model().eval(), adapted(LoraSettings(groups=("attention", "mlp", "vision", "latents"))).eval()
+    everywhere = LoraSettings(groups=("attention", "mlp", "vision", "latents"))
+    plain, model = random_model(config=AS_BAGEL).eval(), adapted(everywhere, config=AS_BAGEL).eval()
     with torch.no_grad():
         assert torch.equal(model(*batch).logits_CV, plain(*batch).logits_CV)
         for name, parameter in model.named_parameters():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,8 @@ def routed_by_index(unified: UnifiedModel, batch: PackedBatch) -> Tensor:
     spans = batch.spans
     generation = torch.from_numpy(spans.is_generation)
     x = torch.cat(unified.embed(*batch))[torch.from_numpy(spans.rank)]
-    rope = Rope.at(torch.from_numpy(spans.position_ids), CONFIG.decoder.head_dim, CONFIG.decoder.rope_theta)
+    positions, cells = torch.from_numpy(spans.position_ids), torch.from_numpy(batch.cells)
+    rope = Rope.at(positions, CONFIG.decoder.head_dim, CONFIG.decoder.rope_theta, cells)
     attend = packed_attention("sdpa", spans, x)
     order, rank = torch.from_numpy(spans.order), torch.from_numpy(spans.rank)
     for layer in unified.decoder.layers:
@@ -236,11 +238,45 @@ def test_initialisation_is_reproducible_and_predicts_no_velocity() -> None:
 
 
 @pytest.mark.parametrize("preset", ["micro", "tiny"])
-def test_fresh_weights_deviate_alike_whatever_the_width_of_their_layer(preset: str) -> None:
+def test_fresh_weights_deviate_as_their_layers_are_wide(preset: str) -> None:
+    """Variance 1 / (3 fan-in) as in torch's own layers; embeddings .3; biases 0, norms 1, no velocity."""
     fresh = UnifiedModel(presets[preset])
     fresh.initialise(torch.Generator().manual_seed(0))
     for name, weight in fresh.named_parameters():
         if weight.dim() == 1:
             assert len(set(weight.tolist())) == 1 and weight[0] == (0 if name.endswith("bias") else 1), name
         elif not name.startswith("latent_out."):
-            assert weight.std().item() == pytest.approx(0.02, rel=0.05), name
+            table = name.endswith(("embed_tokens.weight", "position_embedding.weight"))
+            expected = 0.3 if table else (3 * weight.shape[1]) ** -0.5
+            assert weight.std().item() == pytest.approx(expected, rel=0.06), name
+
+
+def test_cells_are_shares_of_the_image_whatever_its_encoder() -> None:
+    """Rows and columns of a grid of 2 x 3, of patches and of latents; text and markers stand at 0."""
+    make = Maker(0)
+    cells = make.batch([[make.text(2), make.vit(2, 3), make.noised(2, 3)], [make.vae(1, 1)]]).cells
+    rows, columns = [0.25] * 3 + [0.75] * 3, [1 / 6, 1 / 2, 5 / 6] * 2
+    image = [[0, 0], *map(list, zip(rows, columns, strict=True)), [0, 0]]
+    expected = [[0, 0]] * 4 + image * 2 + [[0, 0], [0.5, 0.5], [0, 0]]
+    assert cells.dtype == np.float32 and np.allclose(cells, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("grid_rope", [True, False])
+def test_only_grid_rope_tells_the_tokens_of_an_image_apart_where_tables_do_not(grid_rope: bool) -> None:
+    """With empty position tables an image turned round is the same set of tokens, unless rope knows rows and columns."""
+    blind = UnifiedModel(replace(CONFIG, decoder=replace(CONFIG.decoder, grid_rope=grid_rope)))
+    blind.load_state_dict(model().state_dict())
+    for table in (blind.latent_positions.table, blind.vision_positions.table, blind.vision.position_embedding.weight):
+        table.zero_()
+    text = Maker(1).text(3, role=Role.ANSWER, loss=Loss.CE)
+    for axis in (1, 2):
+        answers = []
+        for flip in (False, True):
+            make = Maker(0)
+            vae = make.vae(2, 2)
+            whole = vae.payload.values.reshape(3, 2, 2, 2, 2)  # channels, row, in it, column, in it
+            turned = whole.flip(axis if axis == 1 else 3) if flip else whole
+            image = replace(vae, payload=Latents(turned.reshape(3, 4, 4)))
+            answers.append(blind(*make.batch([[image, text]])).logits_CV)
+        assert torch.allclose(*answers, atol=1e-5) is not grid_rope

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ipt.model.vision import VisionTower
-from ipt.sequence.transforms import grid_of, patchify
+from ipt.sequence.pictures import grid_of, patchify
 from tests.model.golden_set import assert_close
 from tests.model.toy import CONFIG, Maker, model
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
-from ipt.model.latents import add_noise
-from ipt.model.unified import UnifiedModel
+from ipt.model.unified import UnifiedModel, add_noise
 from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
 from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss, Role
@@ -20,16 +19,20 @@ from ipt.sequence.spans import Loss, Role
 TOKENS = SpecialTokens(60, 61, 62, 63)
 CONFIG = ModelConfig(
     "toy",
-    DecoderConfig(hidden=32, intermediate=48, layers=2, heads=4, kv_heads=2, vocab=64),
+    DecoderConfig(hidden=32, intermediate=48, layers=2, heads=4, kv_heads=2, vocab=64, grid_rope=True),
     VisionConfig(hidden=24, intermediate=32, layers=2, heads=2, patch=4, side=5),
     LatentConfig(channels=3, patch=2, side=4, downsample=2),
 )
 
 
-def random_model(seed: int = 0) -> UnifiedModel:
+#: The same with the conventions of BAGEL's layout, which knows no rope over rows and columns.
+AS_BAGEL = replace(CONFIG, decoder=replace(CONFIG.decoder, grid_rope=False))
+
+
+def random_model(seed: int = 0, config: ModelConfig = CONFIG) -> UnifiedModel:
     """All weights random, the velocity head's and the norms' too."""
     generator = torch.Generator().manual_seed(seed)
-    model = UnifiedModel(CONFIG)
+    model = UnifiedModel(config)
     model.initialise(generator)
     with torch.no_grad():
         for parameter in model.parameters():

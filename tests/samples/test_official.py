@@ -21,9 +21,9 @@ from ipt.common.cli import parse
 from ipt.common.files import CorruptFile, read_json
 from ipt.common.images import encode_image
 from ipt.imagination.export import SCHEMA, ExportConfig, export
-from ipt.imagination.profiles import load_profile
+from ipt.imagination.recipe import load_profile
+from ipt.samples.answers import split_options
 from ipt.samples.official.convert import ConvertConfig, convert
-from ipt.samples.official.options import split_options
 from ipt.samples.prompts import render_prompt
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shards
@@ -289,7 +289,7 @@ def test_our_samples_in_bagels_schema(tmp_path: Path, mode: str, outputs: list[s
 
 def test_what_is_exported_is_read_back(tmp_path: Path) -> None:
     samples = [make_sample(number) for number in range(20)]
-    exported(tmp_path, samples)
+    exported(tmp_path, samples, "imagination=ipt")
     convert(ConvertConfig("mvc", str(tmp_path / "bagel"), str(tmp_path / "again")))
     for ours, theirs in zip(samples, SampleReader(tmp_path / "again"), strict=True):
         assert (ours.question, ours.choices, ours.answer) == (theirs.question, theirs.choices, theirs.answer)

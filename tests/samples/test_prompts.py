@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ipt.common.files import CorruptFile
 from ipt.common.seeding import generator
 from ipt.imagination.modes import modes
-from ipt.imagination.profiles import load_profile
+from ipt.imagination.recipe import load_profile
 from ipt.samples.prompts import (
     ANSWER,
     IMAGE_START,

@@ -20,9 +20,9 @@ from ipt.common.files import MANIFEST, CorruptFile
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.samples import store
-from ipt.samples.memory import in_memory
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shard, write_shards
+from ipt.samples.views import in_memory
 from tests.deadly import forked
 from tests.synthetic import make_sample, picture
 from tests.waiting import HANGS

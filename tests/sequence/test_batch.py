@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.sequence.batch import NoisedImages, lay_out, single_tokens
+from ipt.sequence.pictures import patchify, to_image, to_pixels, unpatchify
 from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Loss
-from ipt.sequence.transforms import patchify, to_image, to_pixels, unpatchify
 
 TOKENS, GEOMETRY = SpecialTokens(1, 2, 3, 4), Geometry(vit_patch=4, latent_patch=2, latent_channels=5)
 

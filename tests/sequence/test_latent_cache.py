@@ -17,9 +17,8 @@ from ipt.samples.store import SampleReader
 from ipt.sequence import latent_cache
 from ipt.sequence.latent_cache import LatentCache, LatentWriter, codec_pictures
 from ipt.sequence.loader import Loader, Part
-from ipt.sequence.pictures import Picture
+from ipt.sequence.pictures import Picture, normalised
 from ipt.sequence.settings import LoaderConfig
-from ipt.sequence.transforms import normalised
 from tests.sequence.loading import GEOMETRY, SAMPLES, TOKENS, Words, contents, stored
 from tests.synthetic import make_sample
 

@@ -21,14 +21,12 @@ from torch import Tensor
 
 from ipt.model.codec import PatchPca
 from ipt.model.config import presets
-from ipt.model.latents import add_noise
-from ipt.model.unified import UnifiedModel
+from ipt.model.unified import UnifiedModel, add_noise
 from ipt.samples.store import SampleReader
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader, Part, Rows, merge_states
-from ipt.sequence.pictures import Picture
+from ipt.sequence.pictures import Picture, normalised
 from ipt.sequence.settings import LoaderConfig
-from ipt.sequence.transforms import normalised
 from tests.sequence.loading import (
     GEOMETRY,
     SAMPLES,
@@ -238,7 +236,7 @@ def test_data_that_changed_since_the_state_was_saved_is_noticed(reader: SampleRe
 
 def test_a_foreign_or_incomplete_state_is_refused(reader: SampleReader) -> None:
     state = make_loader(reader).state_dict()
-    with pytest.raises(ValueError, match="budget: 99 here, 120 in the state"):
+    with pytest.raises(ValueError, match="budget: 120 there, 99 here"):
         make_loader(reader, budget=99).load_state_dict(state)
     halves = [make_loader(reader, rank=rank, world=2).state_dict() for rank in range(2)]
     with pytest.raises(ValueError, match=r"lacks the lanes \[1, 3\]; merge"):

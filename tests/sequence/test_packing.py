@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipt.sequence.order import MixtureOrder, exact_counts
-from ipt.sequence.packing import FirstFit, Pack
+from ipt.sequence.packing import FirstFit, MixtureOrder, Pack, exact_counts
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ipt.common.images import BadImage, encode_image
 from ipt.sequence.batch import PackedBatch, lay_out
-from ipt.sequence.pictures import Picture
+from ipt.sequence.pictures import Picture, normalised, to_pixels
 from ipt.sequence.segments import (
     Kind,
     Latents,
@@ -25,7 +25,6 @@ from ipt.sequence.segments import (
 )
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Loss
-from ipt.sequence.transforms import normalised, to_pixels
 
 TOKENS, GEOMETRY = SpecialTokens(1, 2, 3, 4), Geometry(4, 2, 5, latent_downsample=2)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.common.files import CorruptFile
-from ipt.imagination.profiles import load_profile
+from ipt.imagination.recipe import load_profile
 from ipt.samples.questions import TEMPLATES
 from ipt.samples.store import SampleReader, write_shard
 from ipt.sequence.tokenizer import BYTES, SPECIAL_NAMES, Tokenizer, dataset_texts, load_tokenizer, train_tokenizer

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ipt.evaluation.quality.nearness import PictureScores
+from ipt.evaluation.quality.similarity import PictureScores
 from ipt.imagination.recipe import read_recipe
 from ipt.inference.checkpoint import load_checkpoint
 from ipt.inference.drawing import draw_pictures
 from ipt.inference.settings import DrawSettings
 from ipt.model.checkpoint import StoredModel
 from ipt.model.codec import PatchPca
-from ipt.model.shipped import FOLDER, model_path
+from ipt.model.config import BASE_FOLDER, model_path
 from ipt.study import base
 from tests.imagination.examples import example
 from tests.inference import toy
@@ -52,15 +52,15 @@ def test_a_run_is_packed_in_bfloat16_with_all_that_it_needs_and_a_card(tmp_path:
 
 
 def test_base_is_a_name_and_every_other_path_a_path() -> None:
-    assert model_path("base") == FOLDER and model_path(Path("base")) == FOLDER
+    assert model_path("base") == BASE_FOLDER and model_path(Path("base")) == BASE_FOLDER
     assert model_path("./base/x") == Path("base/x") and model_path("runs/base") == Path("runs/base")
 
 
 @pytest.mark.parametrize("kind", ["pet", "pt", "mvc"])
 def test_what_ships_is_small_draws_and_was_asked_nothing(kind: str) -> None:
     shipped = load_checkpoint(Path("base"))
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 8 * 2**20
-    assert StoredModel.in_folder(FOLDER).dtype is torch.bfloat16
+    assert sum(path.stat().st_size for path in BASE_FOLDER.iterdir()) < 8 * 2**20
+    assert StoredModel.in_folder(BASE_FOLDER).dtype is torch.bfloat16
     assert set(shipped.recipe.imagination.trained) == {"draw", "describe"}
     assert not shipped.recipe.imagination.answering
     asked = example(kind, question="Draw.", choices=(), answer="")
@@ -85,5 +85,5 @@ def test_a_training_goes_on_from_what_ships(tmp_path: Path) -> None:
     trained, shipped = load_checkpoint(tmp_path / "run"), load_checkpoint(Path("base"))
     for name, weight in trained.model.state_dict().items():
         assert torch.allclose(weight, shipped.model.state_dict()[name], atol=1e-6), name
-    ours, theirs = (load_file(folder / "codec.safetensors") for folder in (tmp_path / "run/model", FOLDER))
+    ours, theirs = (load_file(folder / "codec.safetensors") for folder in (tmp_path / "run/model", BASE_FOLDER))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)

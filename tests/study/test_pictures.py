@@ -13,8 +13,7 @@ from ipt.common.images import encode_image
 from ipt.common.statistics import seed_mean, stratified_bootstrap
 from ipt.evaluation.seeds import SeedScore
 from ipt.samples.sample import SampleImage
-from ipt.study.pictures import picture_scores
-from ipt.study.report import cell
+from ipt.study.report import cell, picture_scores
 
 
 @pytest.mark.parametrize("side", [16, 32])

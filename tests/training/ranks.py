@@ -18,16 +18,15 @@ from safetensors.torch import save_file
 
 from ipt.common.settings import typed
 from ipt.model.checkpoint import build_on_meta
-from ipt.model.lora import initialise_adapters, merged_state
+from ipt.model.parts import TuningSettings
+from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.segments import Segment
-from ipt.training.config import TuningSettings
-from ipt.training.distributed import start_world, whole
+from ipt.training.distributed import gather_full, start_world
 from ipt.training.settings import DistributedConfig
 from ipt.training.trainer import Trainer
-from ipt.training.tuning import apply_tuning
 from tests.sequence.loading import Words, make_loader, stored
 from tests.training.runs import CONFIG, TOY, state, toy_codec
 
@@ -90,8 +89,8 @@ def main(job: Job) -> None:
         records.append(trainer.train_step(batches).columns())
     trainer._save()
     trainer.checkpoints.wait()
-    tensors = whole(state(trainer), world)
-    merged = whole(merged_state(model), world) if job.tuning.get("kind") == "lora" else {}
+    tensors = gather_full(state(trainer), world)
+    merged = gather_full(merged_state(model), world) if job.tuning.get("kind") == "lora" else {}
     if world.is_main:
         tensors |= {f"merged {name}": tensor for name, tensor in merged.items()}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, f"{job.output}.safetensors")

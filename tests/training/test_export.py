@@ -16,16 +16,16 @@ from ipt.model.checkpoint import from_pretrained, read_config, save_pretrained
 from ipt.model.codec import PatchPca
 from ipt.model.config import ModelConfig
 from ipt.training.build import model_shape
-from ipt.training.config import train_config
+from ipt.training.config import ModelSettings, train_config
 from ipt.training.export import ExportConfig, export
-from tests.model.toy import random_model
+from tests.model.toy import AS_BAGEL, random_model
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     images = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1]
     folder = tmp_path / "run" / "model"
-    save_pretrained(random_model(), folder, codec=PatchPca.fit(images, patch=8, channels=4))
+    save_pretrained(random_model(config=AS_BAGEL), folder, codec=PatchPca.fit(images, patch=8, channels=4))
     write_json(folder / RECIPE, {"format": "x"})
     return tmp_path / "run"
 
@@ -93,3 +93,10 @@ def test_a_run_takes_weights_of_its_preset_or_the_shape_as_it_is(run: Path) -> N
         shape()
     assert shape(preset=None) == stored
     assert shape(preset=None, latent_side=33).latents == replace(stored.latents, side=33)
+
+
+def test_rows_and_columns_in_rope_are_a_setting_of_fresh_weights(run: Path) -> None:
+    shapes = [ModelSettings(grid_rope=rope).shape for rope in (None, True, False)]
+    assert [shape.decoder.grid_rope for shape in shapes] == [True, True, False]
+    with pytest.raises(UserError, match="know the rope that they were trained with"):
+        ModelSettings(preset=None, init=str(run / "model"), grid_rope=False)

@@ -19,12 +19,13 @@ from ipt.common.seeding import derived_seed
 from ipt.model import checkpoint
 from ipt.model.checkpoint import from_pretrained, from_scratch, read_config, save_pretrained
 from ipt.model.config import DecoderConfig
-from ipt.model.lora import add_lora
+from ipt.model.parts import TuningSettings
+from ipt.model.tuning import apply_tuning, initialise_adapters
 from ipt.model.unified import UnifiedModel
 from ipt.model.weights import read_tensors
 from ipt.training.build import make_model, start_weights
-from ipt.training.config import ModelSettings, TrainConfig, TuningSettings
-from ipt.training.distributed import is_sharded, spread, start_world, whole
+from ipt.training.config import ModelSettings, TrainConfig
+from ipt.training.distributed import gather_full, is_sharded, parallelize, start_world
 from ipt.training.losses import Objective
 from ipt.training.settings import DistributedConfig, LossConfig
 from tests.model.toy import CONFIG
@@ -65,8 +66,8 @@ def load(folder: Path) -> None:
         objective = Objective(make_model(config, SHAPE), LossConfig())
         assert all(tensor.is_meta for tensor in tensors(objective.model).values())
         fill = functools.partial(start_weights, config, "cpu")
-        assert is_sharded(spread(objective, DistributedConfig("fsdp2"), world, torch.float32, fill))
-        found = whole(tensors(objective.model), world)
+        assert is_sharded(parallelize(objective, DistributedConfig("fsdp2"), world, torch.float32, fill))
+        found = gather_full(tensors(objective.model), world)
         if world.is_main:
             save_file(found, folder / f"{case}.found")
     (folder / f"read-{world.rank}.json").write_text(json.dumps(read))
@@ -82,7 +83,9 @@ def ordinary(folder: Path, case: str) -> UnifiedModel:
     if case == "scratch":
         return from_scratch(SHAPE, generator("weights"))
     model = from_pretrained(folder, dtype=torch.float32)
-    return add_lora(model, TUNINGS[case].lora, generator("adapters")) if case == "lora" else model
+    if case == "lora":
+        initialise_adapters(apply_tuning(model, TUNINGS[case]), generator("adapters"))
+    return model
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ from torch.distributed.checkpoint import FileSystemWriter
 from ipt.common.files import read_json
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
+from ipt.training.evaluation import Validation
 from ipt.training.losses import noised
 from ipt.training.records import read_records
 from ipt.training.settings import CheckpointConfig
 from ipt.training.trainer import Trainer
-from ipt.training.validation import Validation
 from tests.training.runs import Run, assert_same_state, state, toy_codec
 
 VARYING = ("seconds", "data_wait", "tokens_per_second", "peak_memory", "mfu", "mfu_bagel")

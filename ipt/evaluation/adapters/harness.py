@@ -17,7 +17,7 @@ from ipt.inference.checkpoint import Checkpoint, load_checkpoint
 from ipt.inference.engine import Engine
 from ipt.inference.own import own_question
 from ipt.inference.settings import ModeSettings
-from ipt.samples.official.options import split_options
+from ipt.samples.answers import split_options
 from ipt.samples.sample import SpatialSample
 
 Content = Sequence[str | bytes]

@@ -19,9 +19,8 @@ from typing import Any
 
 from ipt.common.errors import MissingFile
 from ipt.common.files import CorruptFile, read_json
-from ipt.evaluation.benchmarks.published import with_roles
-from ipt.evaluation.benchmarks.subsets import drawn_by_stratum
-from ipt.samples.official.options import split_options
+from ipt.evaluation.benchmarks.published import drawn_by_stratum, with_roles
+from ipt.samples.answers import split_options
 from ipt.samples.official.rows import Row
 from ipt.samples.official.viewer import make_sample
 from ipt.samples.sample import SampleImage, SpatialSample

@@ -19,8 +19,8 @@ from ipt.common.files import write_bytes, write_json
 from ipt.common.images import encode_image
 from ipt.common.progress import tracked
 from ipt.common.seeding import generator
-from ipt.evaluation.quality.nearness import PictureScores, scored, sheet
 from ipt.evaluation.quality.pictures import mean_of_other_scenes, resized
+from ipt.evaluation.quality.similarity import PictureScores, scored, sheet
 from ipt.evaluation.tables import aligned
 from ipt.inference.checkpoint import load_checkpoint
 from ipt.inference.drawing import draw_pictures

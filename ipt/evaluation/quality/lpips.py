@@ -1,4 +1,7 @@
-"""LPIPS, the learned perceptual distance (Zhang et al. 2018, v0.1 on AlexNet), from published weights that are at hand."""
+"""LPIPS, the learned perceptual distance (Zhang et al. 2018, v0.1 on AlexNet), from published weights that are at hand.
+
+That of torchmetrics needs torchvision, which must be of torch's own build, and downloads the network that it measures with.
+"""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ from PIL import Image
 
 from ipt.common.errors import UserError
 from ipt.common.files import MANIFEST, sha256_file
-from ipt.common.filters import menu, shown_count
-from ipt.common.html import Html, picture, tag
+from ipt.common.html import Html, menu, picture, shown_count, tag
 from ipt.common.images import BadImage, encode_image, open_image
 from ipt.evaluation.report.choice import Gallery, Shown, flip, without_imagination
 from ipt.inference.prediction import Prediction, Run

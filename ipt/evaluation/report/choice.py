@@ -1,4 +1,4 @@
-"""Which samples a report shows, and what is told about each: how every run answered it, and what imagination changed."""
+"""Which samples a report shows, and what it says about each: how every run answered it, and what imagination changed."""
 
 from __future__ import annotations
 

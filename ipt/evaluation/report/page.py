@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ipt.common import filters
-from ipt.common.html import Html, card, page, plot, table, tag
+from ipt.common.html import MENU_SCRIPT, MENU_STYLE, Html, card, page, plot, table, tag
 from ipt.common.plots import ACCENT, INK, SOFT, axes, plain
 from ipt.evaluation.comparison import Comparison
 from ipt.evaluation.metrics import Score, TaskScores
@@ -61,7 +60,7 @@ def render(figures: Figures, gallery: Gallery) -> str:
     if curves:
         body.append(card("Training", tag("div", *curves, class_="row")))
     body += cards.gallery_section(gallery, [each.run for each in runs], labels)
-    return page("Report", body, STYLE + filters.STYLE + cards.STYLE, filters.SCRIPT)
+    return page("Report", body, STYLE + MENU_STYLE + cards.STYLE, MENU_SCRIPT)
 
 
 def note(words: str) -> Html:

@@ -7,20 +7,22 @@ in both which of them there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 
 from ipt.common.errors import UserError
-from ipt.common.images import encode_image
+from ipt.common.files import write_bytes
+from ipt.common.images import BadImage, encode_image
 from ipt.imagination.base import Context, Imagination, ImaginationSettings, Imagined, modes
-from ipt.imagination.sources import ImageSource, Permuted, SelfMade, ground_truth
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, answer_text, think
 from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.views import Permuted
 from ipt.sequence.settings import check_encoders
 from ipt.sequence.spans import Mode, Role
 
@@ -28,6 +30,35 @@ if TYPE_CHECKING:
     from ipt.samples.store import SampleReader
     from ipt.sequence.render import Renderer
     from ipt.sequence.segments import Segment
+
+
+ImageSource = Callable[[SpatialSample], SampleImage]
+
+
+def ground_truth(sample: SpatialSample) -> SampleImage:
+    """The rendered imagination of the sample."""
+    return sample.imagination
+
+
+@dataclass(frozen=True)
+class SelfMade:
+    """Imaginations that a model drew for the samples, one PNG per sample in ``folder``; written by `write`."""
+
+    folder: Path
+
+    def path(self, sample_id: str) -> Path:
+        return self.folder / f"{quote(sample_id, safe='')}.png"
+
+    def write(self, sample_id: str, image: SampleImage) -> None:
+        """Keep an imagination for training, atomically."""
+        write_bytes(self.path(sample_id), image.data)
+
+    def __call__(self, sample: SpatialSample) -> SampleImage:
+        """The cached imagination; ``BadImage`` names the sample that has none."""
+        path = self.path(sample.id)
+        if not path.is_file():
+            raise BadImage(f"sample '{sample.id}': no self-made imagination at {path}; let the model imagine it first")
+        return SampleImage(path.read_bytes(), sample.imagination.role)
 
 
 @dataclass(frozen=True)
@@ -55,6 +86,8 @@ class IptSettings(ImaginationSettings):
         weights = self.source.values()
         if not set(self.source) <= {"ground_truth", "self"} or min(weights, default=-1) < 0 or not sum(weights):
             raise UserError(f"source takes weights of ground_truth and self, got {self.source}")
+        if self.self_made is not None and not self.self_share:
+            raise UserError("imagination.ipt.self_made has no effect without a share of self in imagination.ipt.source")
         for name in ("reveal", "bottleneck"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability, got {getattr(self, name)}")

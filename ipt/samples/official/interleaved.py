@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ipt.samples.official.options import split_options
+from ipt.samples.answers import split_options
 from ipt.samples.official.rows import Row
 from ipt.samples.official.viewer import make_sample
 from ipt.samples.sample import ImaginationKind, SampleImage, SpatialSample, Split, Task

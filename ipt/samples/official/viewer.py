@@ -11,7 +11,7 @@ from typing import Any
 
 from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile
-from ipt.samples.official.options import split_options
+from ipt.samples.answers import split_options
 from ipt.samples.official.rows import Row
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample, Split, Task
 

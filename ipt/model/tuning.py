@@ -1,4 +1,4 @@
-"""Low-rank adapters (peft) on chosen experts and module groups, and the merged weights for export."""
+"""Which parameters a run trains: parts of the model, or low-rank adapters (peft), and the merged weights of these for export."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ipt.model.divided import fill_normal
 from ipt.model.keys import is_adapter, plain_name
-from ipt.model.lora_settings import LoraSettings
+from ipt.model.parts import FREEZABLE, PARTS, LoraSettings, TuningSettings, part_of
 from ipt.model.unified import UnifiedModel
+from ipt.model.weights import fill_normal
 
 
-def add_lora(model: UnifiedModel, settings: LoraSettings, generator: torch.Generator) -> UnifiedModel:
-    """Put adapters into ``model``, in place; only they require gradients. The output does not change yet (B = 0)."""
-    inject_adapters(model, settings)
-    initialise_adapters(model, generator)
+def apply_tuning(model: UnifiedModel, settings: TuningSettings) -> UnifiedModel:
+    """Freeze what ``settings`` leave alone, and add adapters where they ask for them (`initialise_adapters` gives them weights);
+    in place. The model may be on the meta device."""
+    if settings.kind == "lora":
+        inject_adapters(model, settings.lora)
+        return model
+    frozen = {part for group in settings.freeze for part in FREEZABLE[group]}
+    if settings.kind == "generation_expert":
+        frozen = {*PARTS} - {*FREEZABLE["generation"]}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_of(name) not in frozen)
     return model
 
 
 def inject_adapters(model: UnifiedModel, settings: LoraSettings) -> None:
-    """`add_lora` without the adapters' weights, for a model that has no memory yet."""
+    """Put adapters into ``model``, in place; only they require gradients. It may have no memory yet."""
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
@@ -37,7 +44,7 @@ def inject_adapters(model: UnifiedModel, settings: LoraSettings) -> None:
 
 @torch.no_grad()
 def initialise_adapters(model: UnifiedModel, generator: torch.Generator) -> None:
-    """Random A, and B = 0, in all adapters of ``model``."""
+    """Random A, and B = 0, in all adapters of ``model``: its output does not change yet."""
     for name, parameter in model.named_parameters():
         if ".lora_A." in name:
             fill_normal(parameter, parameter.shape[1] ** -0.5, generator)
