@@ -26,7 +26,8 @@ class PathTracingConfig(TaskConfig):
     ``options``: whether distractors are nouns that the map shows (``same_scene``), or of all scenes (``any_scene``, for scenes of
     few things). ``min_opposite``: how many of the three stand on the opposite side of M1, at least (the paper draws them from
     there first; ``any_scene`` only prefers them). ``bearing_deg``: of the object asked for and of those opposite, off the
-    heading: neither ahead nor behind. ``offset_half_m``: how far from M1 a place for the side view is worth half as much.
+    traveller's heading: neither ahead nor behind. ``offset_half_m``: how far from M1 a place for the side view is worth half
+    as much.
     ``most_per_bin``: questions per scene and distance bin; long walks are rare, for they need large homes.
     ``min_map_area_m2``: of the object asked for, seen from above: a curtain cannot be found on a map.
     ``min_map_width_m``: of the narrower side of its footprint: of a mirror on a wall, a map shows a line.

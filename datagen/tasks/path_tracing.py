@@ -64,8 +64,8 @@ class PathTracing(SpatialTask):
         same_scene = config.options == "same_scene"
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         above = FromAbove(scene)
-        pairs = [sights(scene, walk, config, above) for walk in walks]
         presentations = {walk: self._presentation(scene, rng) for walk in walks}
+        pairs = [sights(scene, walk, config, above, presentations[walk].forward) for walk in walks]
         search = SideViewSearch(scene, config, presentations, yields)
         askable = with_distractors(config.min_opposite) if same_scene else everything_clear
         puzzles = draw_puzzles(pairs, rng, askable)

@@ -188,10 +188,12 @@ def map_region(scene: SceneView, walk: Walk, margin: float) -> tuple[float, floa
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
-def sights(scene: SceneView, walk: Walk, config: PathTracingConfig, above: FromAbove) -> tuple[Sight, Sight]:
+def sights(
+    scene: SceneView, walk: Walk, config: PathTracingConfig, above: FromAbove, forward: bool = True
+) -> tuple[Sight, Sight]:
     """What the left and the right of M1 show: four low-resolution views cover the full circle.
 
-    Only objects that the map shows are clear enough to be asked for.
+    Only objects that the map shows are clear enough to be asked for; ``forward``: whether the traveller goes from 1 to 2.
     """
     z = scene.info.floor_z + scene.config.eye_height_m
     position = (float(walk.midpoint[0]), float(walk.midpoint[1]), z)
@@ -209,21 +211,25 @@ def sights(scene: SceneView, walk: Walk, config: PathTracingConfig, above: FromA
     for side, other in (SIDES, SIDES[::-1]):
         only_here = np.where(pixels[other] == 0, areas[side], 0)
         nouns = frozenset(scene.names[index] for index in np.flatnonzero(pixels[side]))
-        clear = best_instances(scene, walk, side, only_here, config)
+        clear = best_instances(scene, walk, side, only_here, config, forward)
         clear = {noun: index for noun, index in clear.items() if index in shown}
         found.append(Sight(walk, side, clear, nouns, on_map))
     return found[0], found[1]
 
 
-def best_instances(scene: SceneView, walk: Walk, side: str, area: Floats, config: PathTracingConfig) -> dict[str, int]:
-    """The instance of each noun with the largest ``area`` (n,) that stands clearly on one side of M1."""
+def best_instances(
+    scene: SceneView, walk: Walk, side: str, area: Floats, config: PathTracingConfig, forward: bool = True
+) -> dict[str, int]:
+    """The instance of each noun with the largest ``area`` (n,) that stands clearly on one side of M1, neither ahead of the
+    traveller nor behind."""
     best: dict[str, int] = {}
     for index in sorted(scene.candidates, key=lambda index: -area[index]):
         if area[index] < config.min_scan_area:
             break
         bearing, distance = bearing_of(walk, scene.objects[index].centre)
-        sign = 1 if side == "left" else -1
-        if config.bearing_deg[0] <= sign * bearing <= config.bearing_deg[1] and distance <= MAX_SIGHT_M:
+        beside = bearing if side == "left" else -bearing  # for someone who goes from 1 to 2
+        off = beside if forward else 180 - beside
+        if config.bearing_deg[0] <= off <= config.bearing_deg[1] and distance <= MAX_SIGHT_M:
             best.setdefault(scene.names[index], index)
     return best
 

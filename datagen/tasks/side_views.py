@@ -86,7 +86,7 @@ class SideViewSearch:
         return True
 
     def _search(self, puzzle: Puzzle) -> Camera | None:
-        best = self._best_cameras(puzzle, self._presentations[puzzle.sight.walk].lens)
+        best = self._best_cameras(puzzle, self._presentations[puzzle.sight.walk])
         self._yields.check("side_view.free_place", bool(best))
         found = None
         for camera in best:
@@ -99,10 +99,12 @@ class SideViewSearch:
         self._yields.check("side_view.found", found is not None)
         return found
 
-    def _best_cameras(self, puzzle: Puzzle, lens: Lens) -> list[Camera]:
-        """The best candidates at different places, best first: around M1, on free floor, up to 90 degrees off the heading."""
-        scene, config = self._scene, self._config
+    def _best_cameras(self, puzzle: Puzzle, presentation: Presentation) -> list[Camera]:
+        """The best candidates at different places, best first: around M1, on free floor, up to 90 degrees off the traveller's
+        heading."""
+        scene, config, lens = self._scene, self._config, presentation.lens
         walk, sign = puzzle.sight.walk, SIGNS[puzzle.sight.side]
+        to_the_front = 1.0 if presentation.forward else -1.0
         ahead = np.array([math.cos(walk.heading), math.sin(walk.heading)])
         offsets = np.asarray(config.sweep_offset_m)
         places = walk.midpoint + offsets[:, None] * ahead
@@ -114,7 +116,7 @@ class SideViewSearch:
         across = [scene.objects[i].centre for i in sorted(scene.candidates) if scene.names[i] in puzzle.opposite]
         eyes = np.column_stack([places, np.full(len(places), lens.height)])
         turns = [
-            (wrap_angle(walk.heading + sign * math.radians(90 - yaw)), math.radians(pitch))
+            (wrap_angle(walk.heading + sign * math.radians(90 - to_the_front * yaw)), math.radians(pitch))
             for yaw in config.sweep_yaw_deg
             for pitch in config.sweep_pitch_deg
         ]

@@ -5,21 +5,35 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from datagen.backends.base import Frame, OrientedBox, Path, top_down_camera
+from datagen.tasks import path_tracing
+from datagen.tasks.base import ViewFilter
 from datagen.tasks.path_questions import PathTracingSelector
 from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.path_tracing import PathTracing
-from datagen.tasks.paths import FromAbove, OnMap, Sight, Walk, best_instances, find_walks, footprint_width, middle
+from datagen.tasks.paths import (
+    BINS,
+    FromAbove,
+    OnMap,
+    Sight,
+    Walk,
+    best_instances,
+    find_walks,
+    footprint_width,
+    middle,
+    sights,
+)
 from datagen.tasks.puzzles import Puzzle
 from datagen.tasks.side_views import Lens, Presentation, SideViewSearch
 from datagen.yields import Yields
 from ipt.common.errors import UserError
-from tests.datagen.made_up import LAMP, made_up, measures, thing
+from tests.datagen.made_up import EYE, LAMP, made_up, measures, thing
 from tests.datagen.test_annotate import floor_frame
 from tests.datagen.test_puzzles import ANY_SCENE, told
 
@@ -41,6 +55,8 @@ def test_an_object_stands_clearly_on_one_side(degrees: float, metres: float, cle
     scene = made_up([thing(0, "lamp", (metres * math.cos(angle), metres * math.sin(angle), 1.0))], PathTracingConfig())
     for side, sees in (("left", clear), ("right", degrees == -90)):
         assert bool(best_instances(scene, straight_walk(), side, np.array([0.01]), PathTracingConfig())) is sees, side
+    back = best_instances(scene, straight_walk(math.pi), "right", np.array([0.01]), PathTracingConfig(), forward=False)
+    assert bool(back) is clear, "the same for someone who comes from 2 on a walk from the other end"
     assert not best_instances(scene, straight_walk(), "left", np.array([0.0039]), PathTracingConfig()), "too small"
     everywhere = PathTracingConfig(bearing_deg=(1, 179))
     assert bool(best_instances(scene, straight_walk(), "left", np.array([0.01]), everywhere)) is (
@@ -113,7 +129,7 @@ def test_places_of_the_side_view_off_m1_are_worth_less(half: float, expected: fl
     sight = Sight(straight_walk(), "left", {"lamp": 0}, frozenset({"lamp"}))
     presentation = Presentation(True, "td_path", Lens(1.5, 90.0, 0.0))
     search = SideViewSearch(scene, config, {sight.walk: presentation}, Yields())
-    best = search._best_cameras(Puzzle(sight, "lamp", frozenset()), presentation.lens)
+    best = search._best_cameras(Puzzle(sight, "lamp", frozenset()), presentation)
     assert best[0].pose.position[0] == pytest.approx(expected, abs=0.21)
 
 
@@ -244,3 +260,117 @@ def test_a_noun_that_is_nearly_always_in_view_is_seldom_asked_for() -> None:
         facts |= {"chances": {name: 1 / 12 for name in names}, "options": [noun, *(n for n in names if n != noun)]}
         asked.update(question.facts["answer"] for question in selector.offer(str(number), facts))
     assert asked.total() == 45 and asked["window"] <= 2
+
+
+def test_walks_keep_the_lengths_of_their_bins() -> None:
+    """A way that is longer than it seemed falls into the next bin, or out of all."""
+    scene = made_up([], PathTracingConfig())
+    scene.backend.is_free = lambda points, clearance: np.zeros(len(points), bool)
+    scene.backend.shortest_path = lambda start, goal, _: Path(
+        np.stack([start, goal]), 1.6 * float(np.linalg.norm(goal - start))
+    )
+    scene.backend.sample_navigable = lambda count, rng, clearance, room=None: np.column_stack(
+        [rng.uniform(-3, 3, (count, 2)), np.zeros(count)]
+    )
+    yields = Yields()
+    walks = find_walks(scene, (1.0, 2.0, 4.0), 6, np.random.default_rng(0), yields)
+    edges = dict(zip(BINS, ((1.0, 2.0), (2.0, 4.0), (4.0, math.inf)), strict=True))
+    assert len(walks) >= 10 and all(edges[walk.bin][0] <= walk.path.length_m < edges[walk.bin][1] for walk in walks)
+    assert yields.rejected["walk.short"] and yields.rejected["walk.medium"]
+
+
+def test_a_side_shows_clearly_what_only_it_shows_and_the_map_too() -> None:
+    """Of four things left of M1 the mirror is seen on the right, too, the curtain is not on the map, the cup is tiny."""
+    names = ["lamp", "mirror", "curtain", "cup", "sofa"]
+    places = [(0.0, 2.0), (0.5, 2.0), (-0.5, 2.0), (0.2, 2.0), (0.0, -2.0)]
+    config = PathTracingConfig()
+    seen = [[0.01, 0.01, 0.01, 0.001, 0.0], [0.0] * 5, [0.0, 0.0002, 0.0, 0.0, 0.02], [0.0] * 5]
+    yaws: list[float] = []
+
+    def render(cameras: Any, _: Any) -> list[int]:
+        yaws.extend(camera.pose.yaw for camera in cameras)
+        return list(range(4))
+
+    objects = [thing(index, name, (*place, 0.5)) for index, (name, place) in enumerate(zip(names, places, strict=True))]
+    scene = made_up(objects, config, render=render, stats=lambda view: measures(seen[view], [(0.5, 0.5)] * 5))
+    on_map = {"lamp": OnMap(2.0, 2.0, 1.0, 1)}
+    above: Any = SimpleNamespace(nouns=lambda walk: (frozenset({0, 1, 3, 4}), on_map))
+    left, right = sights(scene, straight_walk(), config, above)
+    assert left.clear == {"lamp": 0} and right.clear == {"sofa": 4} and left.on_map is on_map
+    assert left.any == {"lamp", "mirror", "curtain", "cup"} and right.any == {"mirror", "sofa"}
+    assert [yaw > 0 for yaw in yaws] == [True, True, False, False], "two views to the left, two to the right"
+
+
+def test_a_side_view_is_taken_where_one_can_stand() -> None:
+    config = PathTracingConfig()
+    scene = made_up([thing(0, "lamp", (0.0, 2.0, 1.0))], config)
+    sight = Sight(straight_walk(), "left", {"lamp": 0}, frozenset({"lamp"}))
+    search = SideViewSearch(scene, config, {}, Yields())
+    presentation = Presentation(True, "td_path", Lens(1.5, 90.0, 0.0))
+    for free, count in (((-0.4, 0.2), 2), ((), 0)):
+        scene.backend.is_free = lambda points, _, free=free: np.isin(points[:, 0].round(6), free)
+        cameras = search._best_cameras(Puzzle(sight, "lamp", frozenset()), presentation)
+        assert len(cameras) == count and {round(camera.pose.position[0], 6) for camera in cameras} == set(free)
+
+
+@pytest.mark.parametrize(
+    ("metres", "variant", "found"), [(0.61, "td_ego_dir", 1), (0.59, "td_ego_dir", 0), (0.59, "td_path", 1)]
+)
+def test_the_views_at_the_waypoints_look_at_more_than_a_wall(metres: float, variant: str, found: int) -> None:
+    class Found(SideViewSearch):
+        def _search(self, puzzle: Puzzle) -> Any:
+            return 1
+
+    def render(cameras: Any, _: Any) -> list[Frame]:
+        return [Frame(camera, None, np.full((4, 4), metres), np.zeros((4, 4), int)) for camera in cameras]
+
+    sight = Sight(straight_walk(), "left", {"lamp": 0}, frozenset({"lamp"}))
+    presentation = Presentation(True, variant, Lens(1.5, 90.0, 0.0))
+    scene = made_up([], PathTracingConfig(), render=render)
+    search = Found(scene, PathTracingConfig(), {sight.walk: presentation}, Yields())
+    assert (search.find(Puzzle(sight, "lamp", frozenset())) or 0) == found
+
+
+@pytest.mark.parametrize(
+    ("most", "in_all", "given"),
+    [((1, 2, 3), 12, (1, 2, 3)), ((9, 9, 9), 5, None), ((0, 9, 9), 12, (0, 4, 4))],
+)
+def test_a_scene_gives_so_many_questions_of_a_bin_and_in_all(
+    most: tuple[int, int, int], in_all: int, given: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks = [replace(straight_walk(), bin=name) for _ in range(4) for name in BINS]
+    puzzles = [Puzzle(Sight(walk, "left", {"lamp": 0}, frozenset()), "lamp", frozenset()) for walk in walks]
+    monkeypatch.setattr(path_tracing, "find_walks", lambda *_: walks)
+    monkeypatch.setattr(path_tracing, "sights", lambda *_: (None, None))
+    monkeypatch.setattr(path_tracing, "draw_puzzles", lambda *_: puzzles)
+    task = PathTracing(PathTracingConfig(most_per_bin=most, samples_per_scene=in_all))
+    monkeypatch.setattr(task, "_finish", lambda scene, puzzle, *_: puzzle.sight.walk.bin)
+    found = Counter(task.propose(made_up([], task.config), np.random.default_rng(0), Yields()))
+    assert found.total() == in_all if given is None else tuple(found[name] for name in BINS) == given
+
+
+@pytest.mark.parametrize(
+    ("opposite", "enough"),
+    [({"sofa", "desk", "bed"}, True), ({"sofa", "desk"}, False), ({"sofa", "desk", "television"}, False)],
+)
+def test_a_question_needs_options_that_nothing_in_view_may_be_taken_for(opposite: set[str], enough: bool) -> None:
+    """The side view shows a monitor, for which a television may be taken: it is no option, and two are too few."""
+    config = PathTracingConfig(view=ViewFilter(0.0, 0, 0.0, 1.0, 1.0))
+    names = ["lamp", "monitor", *sorted(opposite)]
+    seen = measures([0.1, 0.01] + [0.0] * len(opposite), [(0.5, 0.5)] * len(names))
+    frame = Frame(EYE, None, np.ones((8, 8)), np.zeros((8, 8), int))
+    scene = made_up(
+        [thing(i, name, (0.0, 2.0, 1.0)) for i, name in enumerate(names)],
+        config,
+        render=lambda *_: [frame],
+        stats=lambda _: seen,
+    )
+    on_map = {name: OnMap(2.0, 2.0, 1.0, 1) for name in names}
+    sight = Sight(straight_walk(), "left", {"lamp": 0}, frozenset({"lamp"}), on_map)
+    search: Any = SimpleNamespace(find=lambda _: EYE, shows=lambda *_: True)
+    presentation, yields = Presentation(True, "td_path", Lens(1.5, 90.0, 0.0)), Yields()
+    puzzle = Puzzle(sight, "lamp", frozenset(opposite))
+    facts = PathTracing(config)._facts(scene, puzzle, frame, seen, presentation)
+    assert set(facts["options"]) == {"lamp", *opposite} - {"television"} and "television" in facts["in_view"]
+    assert PathTracing(config)._finish(scene, puzzle, presentation, search, "00", yields) is None, "it has no colours"
+    assert yields.rejected["options.enough_out_of_view"] == (not enough)

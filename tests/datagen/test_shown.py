@@ -125,15 +125,17 @@ def test_cameras_at_the_waypoints_look_along_the_travel_or_to_the_side(
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, -90])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_side_cameras_stand_near_m1_and_look_to_the_side(degrees: float, side: str) -> None:
+@pytest.mark.parametrize("forward", [True, False])
+def test_side_cameras_stand_near_m1_and_look_to_the_side(degrees: float, side: str, forward: bool) -> None:
     """Of the 147 candidates the best at each place: 30 to 90 degrees off the heading, at most 0.6 m along the walk."""
     scene, puzzle, place = a_puzzle(degrees, side)
     search = SideViewSearch(scene, PathTracingConfig(), {}, Yields())
-    cameras = search._best_cameras(puzzle, Lens(1.5, 90.0, 0.0))
+    cameras = search._best_cameras(puzzle, Presentation(forward, "td_path", Lens(1.5, 90.0, 0.0)))
     assert len(cameras) == 4
     for camera in cameras:
         off = (math.degrees(camera.pose.yaw) - degrees + 180) % 360 - 180
-        assert 29.9 < (off if side == "left" else -off) < 90.1
+        toward = off if side == "left" else -off
+        assert 29.9 < (toward if forward else 180 - toward) < 90.1
         shift = np.array(camera.pose.position[:2]) - 0.5
         along = np.array([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
         assert abs(shift @ along) <= 0.6 + 1e-9 and np.linalg.norm(shift - (shift @ along) * along) < 1e-9
@@ -314,9 +316,7 @@ def test_the_side_view_looks_to_the_asked_side_from_near_m1(blocks: EmbeddedBack
         facts, camera = candidate.facts, candidate.imagination.camera
         off = (math.degrees(camera.pose.yaw) - facts["heading_deg"] + 180) % 360 - 180
         toward = off if facts["side"] == "left" else -off
-        # 90 - 60 degrees for a traveller who goes forward; one who walks the other way sees the mirrored range.
-        low, high = (30, 90) if facts["direction"] == "forward" else (90, 150)
-        assert low - 0.1 <= toward <= high + 0.1
+        assert 29.9 <= toward <= 90.1
         assert np.linalg.norm(np.subtract(camera.pose.position[:2], facts["midpoint"][:2])) <= 0.61
         sides.add((facts["side"], facts["direction"]))
     assert len(sides) == 4
