@@ -301,3 +301,46 @@ def test_one_place_is_asked_about_one_noun() -> None:
             }  # fmt: skip
             asked.update(q.candidate_id.rsplit("-", 1)[0] for q in selector.offer(f"mvc-b-s{number}-00-{noun}", facts))
     assert asked.total() > 40 and max(asked.values()) == 1
+
+
+@pytest.mark.parametrize(("medians", "kept"), [((3.0, 3.0, 3.0, 3.0), True), ((3.0, 3.0, 3.0, 0.6), False)])
+def test_a_place_needs_four_frames_that_are_worth_showing(medians: tuple[float, ...], kept: bool) -> None:
+    config = MultiviewCountingConfig(spots_per_scene=1, movements=("rotation",))
+    scene = made_up(
+        [thing(index, "chair", (2.0, 0.0, 0.5)) for index in range(2)],
+        config,
+        render=lambda cameras, _: medians,
+        stats=lambda median: measures([0.01, 0.01], [(0.5, 0.5)] * 2, median),
+    )
+    scene.backend.sample_navigable = lambda count, rng, clearance: np.zeros((count, 3))
+    yields = Yields()
+    assert bool(MultiviewCounting(config)._spots(scene, np.random.default_rng(0), yields)) is kept
+    assert yields.rejected["frame.median_depth"] == (not kept)
+
+
+def test_high_numbers_are_wanted_more_often_and_low_ones_not_for_themselves() -> None:
+    """One, two and three in proportion to 1 : 4 : 9; a scene that shows no three of anything is given up."""
+    spots = [Spot("rotation", (), frozenset(range(4)), frozenset(range(4))) for _ in range(3)]
+    counts = [Count(number, "chair", frozenset(range(number + 1)), Region(0, 0, 1, 1)) for number in range(3)]
+    task = MultiviewCounting(MultiviewCountingConfig())
+    wanted = Counter(task._wanted(spots, counts, np.random.default_rng(seed)).spot for seed in range(280))
+    assert 150 < wanted[2] < 210 and 50 < wanted[1] < 110 and 5 < wanted[0] < 40
+
+    class Found(MultiviewCounting):
+        most = 3
+
+        def _spots(self, *_: Any) -> Any:
+            return spots
+
+        def _counts(self, *_: Any) -> Any:
+            return [count for count in counts if len(count.instances) <= self.most]
+
+        def _finish(self, *arguments: Any) -> Any:
+            return [arguments[5].spot]
+
+    found = Found(MultiviewCountingConfig())
+    scene = made_up([], found.config)
+    places = found.propose(scene, np.random.default_rng(0), Yields())
+    assert places[-1] == 2 and len(set(places)) == len(places), "a place gives its pictures once"
+    Found.most = 2
+    assert found.propose(scene, np.random.default_rng(0), Yields()) == []

@@ -20,10 +20,13 @@ from datagen.tasks.drawing import KINDS
 from datagen.tasks.perspective_taking import (
     SUB_CATEGORIES,
     TURNS,
+    Move,
     PerspectiveTaking,
     PerspectiveTakingConfig,
     PerspectiveTakingSelector,
+    Search,
     Shot,
+    View,
     answers,
 )
 from datagen.yields import Yields
@@ -315,3 +318,54 @@ def test_settings_reach_the_tasks(task: str) -> None:
     """Every threshold that these tests turn exists under its name."""
     for limit in IMPOSSIBLE[task]:
         TASK_CONFIGS[task](name=task, **limit)
+
+
+class Imagined(PerspectiveTaking):
+    """Perspective Taking whose second views are made up: what each answers, by the number of its view."""
+
+    def __init__(self, told: dict[int, str]) -> None:
+        super().__init__(PerspectiveTakingConfig())
+        self._told = told
+
+    def _look(self, search: Search, move: Move, yields: Yields) -> Any:
+        return EYE if move.view in self._told else None
+
+    def _measure(self, scene: Any, before: Shot, after: Shot, move: Move, yields: Yields, stage: str) -> Any:
+        told = self._told[move.view]
+        return {"answers": [("distance", told)]} if told else None
+
+
+def a_search(**moves: tuple[list[int], list[int]]) -> Search:
+    """Objects with the views in which geometry expects them closer, and further."""
+    objects = [thing(index, name, LAMP) for index, name in enumerate(moves)]
+    views = [View(Shot(EYE, measures([0.1], [(0.5, 0.5)])), np.zeros((1, 3)), (0,)) for _ in range(20)]
+    by_name = {
+        ("distance", "left", name): {
+            answer: [Move(view, 0, "left", index) for view in numbers]
+            for answer, numbers in (("closer", closer), ("further", further))
+        }
+        for index, (name, (closer, further)) in enumerate(moves.items())
+    }
+    return Search(made_up(objects, PerspectiveTakingConfig()), views, by_name)
+
+
+def test_an_answer_is_drawn_where_both_are_possible_and_nowhere_else() -> None:
+    """Of the sofa no view shows that it gets further; of the lamp, one view of three shows each."""
+    task = Imagined({0: "closer", 1: "further", 2: "closer", 3: "", 4: "closer"})
+    drawn = Counter[int]()
+    for seed in range(60):
+        search = a_search(lamp=([0, 3], [1, 4]), sofa=([2], [3, 4, 5]))
+        move = task._draw(search, "distance", "left", np.random.default_rng(seed), Yields())
+        assert move is not None
+        drawn[move.view] += 1
+    assert set(drawn) == {0, 1} and 15 < drawn[0] < 45
+    assert task._draw(a_search(sofa=([2], [3])), "distance", "left", np.random.default_rng(0), Yields()) is None
+
+
+def test_a_view_that_has_served_is_not_taken_again_and_objects_take_turns() -> None:
+    task = Imagined(dict.fromkeys(range(0, 20, 2), "closer") | dict.fromkeys(range(1, 20, 2), "further"))
+    search = a_search(lamp=([0, 2, 4], [1, 3]), sofa=([6], [7]), desk=([8], [9]))
+    search.used, search.asked = {0, 3, 4}, Counter(lamp=0, sofa=1, desk=1)
+    for seed in range(12):
+        move = task._draw(search, "distance", "left", np.random.default_rng(seed), Yields())
+        assert move is not None and move.object == 0 and move.view in (1, 2)
