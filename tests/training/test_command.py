@@ -204,7 +204,7 @@ def test_a_run_trains_exports_and_continues(data: Path, tmp_path: Path, capsys: 
     assert load_codec(run / "model").channels == 48 and load_tokenizer(run / "model").size <= 2048
     GlobalHydra.instance().clear()
     with pytest.raises(SystemExit):
-        command.main([*arguments, "optim.lr=0.5"])
+        command.main([*arguments, "trainer.steps=3", "optim.lr=0.5"])
     assert "optim.lr: 0.001 there, 0.5 here" in capsys.readouterr().err
 
 
