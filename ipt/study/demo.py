@@ -18,7 +18,7 @@ from ipt.common.files import write_bytes, write_json
 from ipt.common.seeding import generator
 from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import score
-from ipt.evaluation.quality.nearness import CANDIDATES
+from ipt.evaluation.quality.similarity import CANDIDATES
 from ipt.evaluation.tables import percent, span
 from ipt.study.demo_page import Check, atlas, demo_page, drawn
 from ipt.study.report import Findings, own_pictures
