@@ -116,8 +116,8 @@ for _preset in (
     ),
     ModelConfig(
         "base",
-        DecoderConfig(hidden=96, intermediate=256, layers=5, heads=4, kv_heads=4, vocab=1024),
-        VisionConfig(hidden=96, intermediate=192, layers=1, heads=4, patch=8, side=8),
+        DecoderConfig(hidden=128, intermediate=256, layers=5, heads=4, kv_heads=4, vocab=1024, grid_rope=True),
+        VisionConfig(hidden=128, intermediate=256, layers=1, heads=4, patch=8, side=8),
         LatentConfig(channels=32, patch=1, side=8, downsample=8),
     ),
     ModelConfig(
