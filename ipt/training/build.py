@@ -17,7 +17,7 @@ from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.images import BadImage
 from ipt.common.seeding import derived_seed
-from ipt.common.settings import differences
+from ipt.common.settings import differences, flat
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.recipe import Recipe, load_profile
 from ipt.inference.checkpoint import Checkpoint
@@ -53,6 +53,7 @@ CHANGEABLE = (
     "launch",
     "checkpoints",
     "evaluation",
+    "sampling",
     "model.pad_packs",
     "data.in_memory",
     "loader.workers",
@@ -259,8 +260,8 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
     here = as_values(config)
     path = folder / SETTINGS
     if path.is_file():
-        before = read_json(path)
-        same = same_rates(config, int(before["trainer"]["steps"]), folder)
+        before = flat(as_values(TrainConfig())) | flat(read_json(path))  # keys that came later had their defaults
+        same = same_rates(config, int(before["trainer.steps"]), folder)
         free = [name for name in CHANGEABLE if same or name != "trainer.steps"]
         if changed := differences(before, here, free):
             raise UserError(
@@ -326,4 +327,4 @@ def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: 
 
 def recipe(config: TrainConfig, assets: Assets) -> Recipe:
     """How the trained model is to be asked."""
-    return Recipe(config.imagination, config.full_sequence, assets.profile)
+    return Recipe(config.imagination, config.full_sequence, assets.profile, config.sampling)
