@@ -147,7 +147,7 @@ class SessionContext:
         texts = [row.text or OpenText(role, blocked, (session.special.bos,)) for row in start.rows]
         named = zip(start.rows, start.cached.lengths, strict=True)
         sampler = Sampler(
-            session.text.temperature,
+            session.sampling.temperature,
             seed,
             [(*row.name, "text", length) for row, length in named],
         )
@@ -161,7 +161,7 @@ class SessionContext:
             for i, token in zip(active, sampler(logits, active), strict=True):
                 texts[i] = texts[i].write(token, eos)
                 stopped = bool(until) and contains(tokenizer, texts[i].ids, until, 1)
-                if not texts[i].ended and not stopped and len(texts[i].ids) >= session.text.max_tokens:
+                if not texts[i].ended and not stopped and len(texts[i].ids) >= session.sampling.max_tokens:
                     texts[i] = texts[i].end(eos)
                 if not texts[i].ended and not stopped:
                     going.append(i)

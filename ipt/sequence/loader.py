@@ -129,7 +129,9 @@ class Lane:
     def start(self) -> None:
         """Go on from `state`: ask for the rows of its open packs again, then for those from its cursor on."""
         self._cursor, self.packs, self._rejected = (self.state[name] for name in ("cursor", "packs", "rejected"))
-        self._packer: FirstFit[Row] = FirstFit(self.config.budget, self.config.open_packs, self.config.max_samples)
+        self._packer: FirstFit[Row] = FirstFit(
+            self.config.budget, self.config.open_packs, self.config.max_samples, self.config.target
+        )
         self._packer.open = [Pack() for _ in self.state["open"]]
         waiting = [
             (pack, *item) for pack, items in zip(self._packer.open, self.state["open"], strict=True) for item in items
@@ -308,7 +310,7 @@ class Loader:
 
     def _identity(self) -> dict[str, Any]:
         """Everything that decides which samples a pack holds."""
-        names = ("seed", "packs_per_step", "budget", "open_packs", "max_samples")
+        names = ("seed", "packs_per_step", "budget", "target", "open_packs", "max_samples")
         rows = [list(part) for part in zip(self.order.names, self.order.sizes, self.order.counts, strict=True)]
         return {name: getattr(self.config, name) for name in names} | {"parts": rows}
 

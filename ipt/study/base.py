@@ -86,7 +86,15 @@ def make(config: BaseConfig) -> None:
         generate(output / name, count, seed, "train", f"task.kinds=[{','.join(kinds)}]")
     generate(test, TEST, TEST_SEED, "test")
     parts = ", ".join(f"{output / name}: {share}" for name, (*_, share) in PARTS.items())
-    run(["train.py", "experiment=base", f"+data.parts={{{parts}}}", f"output_dir={output / 'run'}", *config.train.split()])
+    run(
+        [
+            "train.py",
+            "experiment=base",
+            f"+data.parts={{{parts}}}",
+            f"output_dir={output / 'run'}",
+            *config.train.split(),
+        ]
+    )
     package(output / "run", Path(config.package))
     drawn = output / "drawn"
     run(

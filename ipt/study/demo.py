@@ -1,7 +1,8 @@
 """``python -m ipt.study.demo``: the whole idea in minutes, on two cores: rooms, questions, a model that pictures the unseen view.
 
 Makes a few samples of furnished homes to look at and a dataset of block rooms, trains `study=demo` on it from the small base that
-draws (`ipt/base`), asks the model about rooms that it has not seen, and writes a page with checks of what should hold. A second call reuses what is there.
+draws (`ipt/base`), asks the model about rooms that it has not seen, and writes a page with checks of what should hold. A second
+call reuses what is there.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def make_checks(findings: Findings) -> list[Check]:
         ),
         Check(
             "pictures are better than the mean picture: PSNR against the true view",
-            f"{pictures.own:.2f} dB against {pictures.mean:.2f}; {100 * pictures.found:.0f} % are nearest to their own truth among "
-            f"{CANDIDATES}",
+            f"{pictures.own:.2f} dB against {pictures.mean:.2f}; {100 * pictures.found:.0f} % are nearest to their own truth "
+            f"among {CANDIDATES}",
             pictures.own > pictures.mean,
         ),
         Check(

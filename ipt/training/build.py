@@ -58,6 +58,7 @@ CHANGEABLE = (
     "launch",
     "checkpoints",
     "evaluation",
+    "sampling",
     "model.pad_packs",
     "data.in_memory",
     "loader.workers",
@@ -401,4 +402,4 @@ def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: 
 
 def recipe(config: TrainConfig, assets: Assets) -> Recipe:
     """How the trained model is to be asked."""
-    return Recipe(config.imagination, config.full_sequence, assets.profile)
+    return Recipe(config.imagination, config.full_sequence, assets.profile, config.sampling)

@@ -18,7 +18,7 @@ from ipt.common.seeding import check_seed
 from ipt.common.settings import typed
 from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes import modes
-from ipt.imagination.recipe import RECIPE, read_recipe
+from ipt.imagination.recipe import RECIPE, Sampling, read_recipe
 from ipt.model.config import ModelConfig, model_path, presets
 from ipt.model.parts import TuningSettings
 from ipt.samples.sample import TASKS
@@ -143,6 +143,8 @@ class LaunchSettings:
 class TrainConfig:
     """One run of ``train.py``. ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends.
 
+    ``sampling``: how the trained model writes and draws unless it is asked otherwise; it goes into the recipe.
+
     ``seed``: of all that is drawn, each by its name; the order of the data (``loader.seed``), the modes, thoughts and dropout of
     samples (``sequence.seed``) and weights and noise (``trainer.seed``) may have their own.
     """
@@ -164,6 +166,7 @@ class TrainConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    sampling: Sampling = field(default_factory=Sampling)
     tuning: TuningSettings = field(default_factory=TuningSettings)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
@@ -254,7 +257,8 @@ def _without_effect(config: TrainConfig) -> list[str]:
     """Keys that somebody has set and nothing would read, each with what would make it count."""
     data, imagination, evaluation = config.data, config.imagination, config.evaluation
     sizes, tasks, several = set(config.sequence.resolutions), config.task.names, config.distributed.kind != "single"
-    draws, drops = bool(imagination.drawing), any(asdict(config.sequence.dropout).values())
+    dropout, draws = config.sequence.dropout, bool(imagination.drawing)
+    drops = any(dropout.rates.values()) and dropout.rows == "drawing"
     read = {
         "data.prompts": (data.profile == "release", "data.profile=release"),
         "data.validation_packs": (data.validation, "data.validation"),
@@ -270,7 +274,7 @@ def _without_effect(config: TrainConfig) -> list[str]:
         "loss.timestep_shift": (draws, "a mode that draws"),
         "loss.noise_draws": (draws, "a mode that draws"),
         "loss.cosine_weight": (imagination.slot_input, "a mode with latent slots (imagination=latent)"),
-        "sequence.dropout": (draws or not drops, "a mode that draws"),
+        "sequence.dropout": (draws or not drops, "a mode that draws, or sequence.dropout.rows=all"),
         "loader.start_method": (config.loader.workers, "loader.workers above 0"),
         "distributed.timeout_minutes": (several, "several processes (distributed=ddp, fsdp2 or hsdp)"),
         "distributed.shard": (config.distributed.kind == "hsdp", "distributed=hsdp"),

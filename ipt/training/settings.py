@@ -58,11 +58,13 @@ LOSS_TERMS = tuple(entry.name.removesuffix(WEIGHT) for entry in fields(LossConfi
 class OptimConfig:
     """AdamW and its learning rate: linear warm-up over ``warmup_steps``, then ``constant`` or ``cosine`` down to ``min_lr`` at
     the last step (default: a hundredth of ``lr``). ``clip``: largest norm of the whole gradient. Defaults are those of the
-    paper's training."""
+    paper's training. ``from_zero`` counts updates as transformers' schedules do, which the release uses: the first one has the
+    rate 0, the first after the warm-up the full one, and a cosine ends one step after the last."""
 
     lr: float = 1e-5
     min_lr: float | None = None
     warmup_steps: int = 2000
+    from_zero: bool = False
     schedule: str = "constant"
     beta1: float = 0.9
     beta2: float = 0.95

@@ -19,10 +19,10 @@ from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_mode
 from ipt.imagination.modes.ipt import Ipt
 from ipt.imagination.modes.latent import Latent, LatentSettings
+from ipt.imagination.recipe import Sampling
 from ipt.inference.answering import left_to_write
 from ipt.inference.context import SessionContext
 from ipt.inference.session import Session
-from ipt.inference.settings import TextSettings
 from ipt.samples.prompts import LATENT_END, LATENT_START, answer_text
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import NoisedImages, lay_out
@@ -39,7 +39,7 @@ SEED = 5
 
 
 def session(temperature: float = 0.0, guidance: Guidance | None = GUIDANCE, max_tokens: int = 40) -> Session:
-    return Session(toy.model(), toy.codec(), toy.tokenizer(), TextSettings(max_tokens, temperature), guidance, TIMES)
+    return Session(toy.model(), toy.codec(), toy.tokenizer(), Sampling(max_tokens, temperature), guidance, TIMES)
 
 
 def mode(name: str) -> Imagination:
@@ -281,6 +281,51 @@ def test_a_drawn_image_is_that_of_three_uncached_forward_passes(guidance: Guidan
     expected = ((pixels * 0.5 + 0.5).clamp(0, 1) * 255).permute(1, 2, 0).numpy()
     assert abs(np.asarray(Image.open(io.BytesIO(image.data))) - expected).max() < 1.01
     assert expected.std() > 5
+
+
+@pytest.mark.parametrize("order", [("system", "images", "question"), ("images", "question"), ("question", "images")])
+def test_published_contexts_are_those_of_the_published_inferencer(order: tuple[str, ...]) -> None:
+    """BAGEL's ``interleave_inference``: the prompt before its last text, or whole where an image is last; its texts alone,
+    their rope ids without gaps. Neither knows what was written since; the first is not computed again."""
+    made, at = mode("ipt"), session()
+    at.sampling = replace(at.sampling, contexts="published")
+    rendered = made.prompt(toy.sample(2))
+    by_name = {
+        "system": rendered[:1],
+        "images": [s for s in rendered if s.kind is not Kind.TEXT],
+        "question": rendered[-1:],
+    }
+    prompt = [segment for name in order for segment in by_name[name]]
+    assert isinstance(made, Ipt)
+    start = SessionContext.start(at, [("a",)], ["pet"]).append([prompt])
+    context = start.append([[made.announcement("look")]])
+    seen: list[list[Segment]] = [
+        prompt if order[-1] == "images" else prompt[:-1],
+        [s for s in prompt if s.kind is Kind.TEXT],
+    ]
+    batches = [
+        lay_out([[*given, made.renderer.noised(toy.sample(2), toy.sample(2).imagination)]], SPECIAL, GEOMETRY)
+        for given in seen
+    ]
+    full = lay_out(
+        [[*prompt, made.announcement("look"), made.renderer.noised(toy.sample(2), toy.sample(2).imagination)]],
+        SPECIAL,
+        GEOMETRY,
+    )
+
+    def velocity(x_BLD: Tensor, t: float) -> Tensor:
+        noised = NoisedImages(x_BLD[0], torch.tensor([t]))
+        v, u, i = (toy.model()(b.encoded(toy.codec().encode), noised).velocities_FD[None] for b in (full, *batches))
+        return GUIDANCE.combine(v, u, i) if GUIDANCE.active(t) else v
+
+    noise = context._noise((2, 2), SEED)
+    with torch.no_grad():
+        expected = euler(velocity, noise, TIMES)
+    rows = at.cache.used.copy()
+    drawn = at.draw(context.cached, [row.segments for row in context.rows], noise, (2, 2))
+    (pixels,) = toy.codec().decode([unpatchify(expected[0], (2, 2), GEOMETRY.latent_patch)])
+    torch.testing.assert_close(drawn[0], pixels, atol=1e-4, rtol=1e-4)
+    assert len(at.cache.used) == len(rows) + 1  # of the texts alone
 
 
 def test_texts_of_different_roles_are_not_written_together() -> None:
