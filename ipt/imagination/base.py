@@ -75,16 +75,28 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True)
+class Mediator:
+    """What stands between the question and the answer of one row: the ``text`` that is said of it, tags included, and the
+    ``image``, if it is one."""
+
+    text: str
+    image: SampleImage | None = None
+
+
+@dataclass(frozen=True)
 class Imagined:
     """Contexts that hold an imagination and wait for the answer (`Context.generate_text` with `Role.ANSWER`). Of each row:
 
     ``texts``: what was written of the mediator, and in a row without an image possibly all that the model had to say;
     ``images``: what was drawn, none where the model chose not to. ``blocked``: roles that no row's answer may attend to.
+    ``leads``: what the text of the answer begins with, where the mediator ended the one before; a row without it, whose text has
+    ended, has said all it had to say.
     """
 
     context: Context
     texts: tuple[tuple[str, ...], ...]
     images: tuple[tuple[SampleImage, ...], ...]
+    leads: tuple[str, ...]
     blocked: frozenset[Role] = frozenset()
 
     @classmethod
@@ -94,11 +106,12 @@ class Imagined:
         texts: Sequence[str],
         images: Sequence[SampleImage | None] | None = None,
         blocked: frozenset[Role] = frozenset(),
+        leads: Sequence[str] | None = None,
     ) -> Imagined:
         """One text (none where it is empty) and at most one image in each row."""
         said = tuple((text,) if text else () for text in texts)
         shown = ((),) * len(said) if images is None else tuple(() if i is None else (i,) for i in images)
-        return cls(context, said, shown, blocked)
+        return cls(context, said, shown, ("",) * len(said) if leads is None else tuple(leads), blocked)
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,8 @@ class Imagination:
 
     ``prompts``: the system prompt that asks for it, by profile. ``mediates``: something stands between question and answer.
     ``answers``: an answer ends it.
-    ``draws``: images are made, which takes a codec.
+    ``draws``: images are made, which takes a codec. ``kind``: what its mediators are, which decides what can be done to them
+    (`ipt.faithfulness`): ``picture``, ``text``, or nothing.
     """
 
     name: ClassVar[str]
@@ -129,6 +143,7 @@ class Imagination:
     mediates: ClassVar[bool] = True
     answers: ClassVar[bool] = True
     draws: ClassVar[bool] = False
+    kind: ClassVar[str] = ""
     Settings: ClassVar[type[ImaginationSettings]] = ImaginationSettings
 
     def __init__(self, renderer: Renderer, settings: Any = None) -> None:
@@ -165,6 +180,18 @@ class Imagination:
     def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
         """Mediators that are not made but given, one per row: what training shows as that of ``sources[row]``, announced as
         that of ``samples[row]``."""
+        raise NotImplementedError
+
+    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
+        """The mediator in a row's ``texts`` and ``images`` (`Imagined`); None where the model made none, or did not finish it."""
+        raise NotImplementedError
+
+    def true_mediator(self, sample: SpatialSample) -> Mediator:
+        """What training shows as the mediator of the sample. ``BadSample`` where it has none."""
+        raise NotImplementedError
+
+    def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
+        """Mediators of any origin, one per row of a context that holds this mode's prompts, as the model looks at its own."""
         raise NotImplementedError
 
     def unseen(self, context: Context, samples: Sequence[SpatialSample]) -> Imagined:
