@@ -47,6 +47,10 @@ STEERING_NOTE = (
     "Of the questions answered rightly before: how much more often the answer becomes the one that the changed mediator asks for "
     "than it does with a mediator without content. Above zero, the mediator is read; at zero, it at most disturbs."
 )
+DERIVED_NOTE = (
+    "Questions about something else in the view that was imagined (where the object is, for how far it is), answered from the "
+    "mediator of the first question alone. From the truth they can be answered if the model reads its mediator at all."
+)
 MAY_NOT = (
     "Not concluded: that a mediator which is read is right, that one which is not read was useless in training, or anything "
     "about questions unlike these. Effects hold for this checkpoint, these questions, and interventions at the mediator alone."
@@ -93,6 +97,7 @@ def section(found: Findings, pictures: Sequence[Shown]) -> list[Html]:
     for title, values, note in (
         ("Mediation", found.mediation, MEDIATION_NOTE),
         ("Directed steering", found.steering, STEERING_NOTE),
+        ("Derived questions, inputs hidden", found.derived, DERIVED_NOTE),
         ("Trust", found.trust, ""),
     ):
         if values:

@@ -2,7 +2,7 @@
 
 Two readouts: accuracy, which is 1 where the written answer is right, and the probability of the right option, which has no
 decoding noise. Both are means over the seeds of a question. A scene is drawn whole, with its questions and their seeds: drawing
-questions anew inside of drawn scenes would count their variance twice, and intervals would cover 99 % instead of 95 (a test
+questions anew inside of drawn scenes would count their variance twice, and intervals would cover 98 % instead of 95 (a test
 shows it).
 """
 
@@ -18,14 +18,12 @@ from scipy import stats
 from ipt.common.seeding import generator
 from ipt.common.statistics import Estimate, Floats, holm, mcnemar_exact, numbered, resampled
 from ipt.evaluation.metrics import clusters
-from ipt.faithfulness.interventions import INTERVENTIONS, Arm, Others, parse_arm, target_of
-from ipt.faithfulness.runs import IDENTITY, MEDIATION, NONE, SELF
+from ipt.faithfulness.interventions import DESTROYED, INTERVENTIONS, Arm, Others, parse_arm, target_of
+from ipt.faithfulness.runs import DERIVED, IDENTITY, MEDIATION, NONE, SELF
 from ipt.inference.prediction import Prediction
 
 Arms = Mapping[tuple[str, int], Mapping[str, Prediction]]
 Readout = Callable[[Prediction], float]
-#: Content is gone in these, best matched first: what presence and content are told apart by, by kind of mediator.
-DESTROYED = {"picture": "noise", "text": "shuffle"}
 #: The divergence in nats below which the probabilities of a question have not moved.
 UNMOVED = 1e-6
 POWER = 2.8  # standard errors: 80 % power at 5 %, two-sided
@@ -294,12 +292,26 @@ def mediation(arms: Arms, replicates: int, seed: int, readout: Readout = right) 
     }
     found = {name: pair.estimate(values) for name, values in terms.items()}
     if not found["TE"].includes(0.0):
-        drawn = pair.bootstrap.means(terms["TNIE"]) / pair.bootstrap.means(terms["TE"])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = pair.bootstrap.means(terms["TNIE"]) / pair.bootstrap.means(terms["TE"])
         found["PM"] = pair.bootstrap.summary(found["TNIE"].value / found["TE"].value, drawn, len(pair.ids))
     found["sufficiency of the own"] = pair.estimate(indirect)
     if "absent_gt" in pair.arms:
         found["sufficiency of the truth"] = pair.estimate(pair.values("absent_gt", readout))
     return found
+
+
+def derived(arms: Arms, replicates: int, seed: int) -> dict[str, Estimate]:
+    """Accuracy on questions about something else in the same view, the inputs hidden: from the own mediator, from one without
+    content, from the truth, and what the own is worth."""
+    if any((name, 0) not in arms for name in DERIVED):
+        return {}
+    pair = Paired(arms, DERIVED, replicates, seed)
+    if not pair:
+        return {}
+    own, empty, true = (pair.values(name) for name in DERIVED)
+    terms = {"from its own": own, "without content": empty, "from the truth": true, "own over none": own - empty}
+    return {name: pair.estimate(values) for name, values in terms.items()}
 
 
 def steering(

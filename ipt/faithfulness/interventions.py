@@ -32,6 +32,8 @@ from ipt.samples.prompts import escape
 from ipt.samples.sample import SampleImage, SpatialSample
 
 FAMILIES = ("control", "destroy", "swap", "direct", "dose", "truth")
+#: Content is gone in these, best matched first: what presence and content are told apart by, by kind of mediator.
+DESTROYED = {"picture": "noise", "text": "shuffle"}
 GREY = 128
 #: Words that an answer turns into when left and right, or near and far, change places.
 OPPOSITES = (("left", "right"), ("closer", "further"), ("closer", "farther"), ("nearer", "further"), ("more", "fewer"))

@@ -14,12 +14,12 @@ from ipt.evaluation.tables import aligned, percent, span
 from ipt.faithfulness.card import Shown, render
 from ipt.faithfulness.dependence import Dependence, dependence, sensitivity
 from ipt.faithfulness.effects import (
-    DESTROYED,
     Arms,
     Dose,
     Effect,
     Paired,
     all_effects,
+    derived,
     detectable,
     doses,
     guards,
@@ -29,6 +29,7 @@ from ipt.faithfulness.effects import (
     to_json,
     trust,
 )
+from ipt.faithfulness.interventions import DESTROYED
 from ipt.faithfulness.probes import Probes, probed
 from ipt.faithfulness.runs import ABSENT, MEDIATION, NONE, SELF, Experiment, Pool, experiments, read_arms
 from ipt.faithfulness.settings import FaithfulnessConfig
@@ -54,6 +55,7 @@ class Findings:
     telescope: Mapping[str, Estimate]
     mediation: Mapping[str, Estimate]
     steering: Mapping[str, Estimate]
+    derived: Mapping[str, Estimate]
     doses: Sequence[Dose]
     trust: Mapping[str, Estimate]
     dependence: Dependence | None
@@ -112,6 +114,7 @@ def investigate(
         "telescope": telescope(arms, kind, *drawn),
         "mediation": mediation(arms, *drawn),
         "steering": steering(arms, names, kind, pool, *drawn),
+        "derived": derived(arms, *drawn),
         "doses": doses(arms, names, kind, *drawn),
         "trust": trust(arms, names, kind, reader, *drawn),
     }
@@ -165,13 +168,18 @@ def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[st
     destroyed = by_arm.get(DESTROYED[kind])
     if destroyed is not None:
         about = f"{change(destroyed.accuracy)} points of accuracy"
-        found.append({
+        still = f"The content of the {kind} is decoration: without it ({destroyed.arm}) accuracy stays within {points} ({about})."
+        unknown = (
+            f"Whether the content of the {kind} is read cannot be said: {destroyed.arm} changes {about}; more questions are "
+            f"needed to show an effect or to rule out one of {points}."
+        )
+        said = {
             "lower": f"The content of the {kind} is read: without it ({destroyed.arm}) answers lose ({about}).",
             "higher": f"The content of the {kind} harms: without it ({destroyed.arm}) answers gain ({about}).",
-            "no effect": f"The content of the {kind} is decoration: without it ({destroyed.arm}) accuracy stays within "
-            f"{points} ({about}).",
-        }.get(destroyed.verdict, f"Whether the content of the {kind} is read cannot be said: {destroyed.arm} changes {about}; "
-              f"more questions are needed to show an effect or to rule out one of {points}."))  # fmt: skip
+            "no effect": still,
+            "bit for bit the same": still,
+        }
+        found.append(said.get(destroyed.verdict, unknown))
     steered = {name: each for name, each in figures["steering"].items() if not each.includes(0.0)}
     if steered:
         name, most = max(steered.items(), key=lambda item: item[1].value)
@@ -231,7 +239,7 @@ def plan(config: FaithfulnessConfig) -> str:
         samples = [about(data[row], "plan") for row in range(len(data))]
         scenes = len(set(clusters(samples)))
         arms = experiment.arms()
-        mediated = 0 if config.treatment == "none" else 5
+        mediated = 0 if config.treatment == "none" else 1 + len(MEDIATION)
         runs = 1 + config.imaginations + config.seeds * (len(arms) + mediated)
         lines += [
             f"{label}: {len(data)} questions in {scenes} scenes, {experiment.kind} as mediator",

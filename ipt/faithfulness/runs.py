@@ -28,7 +28,7 @@ from ipt.common.images import RGB, decode_image, encode_image, image_size
 from ipt.common.progress import Meter
 from ipt.common.seeding import generator
 from ipt.evaluation.quality.pictures import mean_of_other_scenes
-from ipt.faithfulness.interventions import GREY, Arm, Case, changed, default_arms, parse_arm, stream
+from ipt.faithfulness.interventions import DESTROYED, GREY, Arm, Case, changed, default_arms, parse_arm, stream
 from ipt.faithfulness.settings import FaithfulnessConfig
 from ipt.faithfulness.subject import ModelSubject, Subject
 from ipt.imagination.base import Mediator
@@ -40,12 +40,14 @@ from ipt.inference.plans import mediator
 from ipt.inference.prediction import Prediction, PredictionWriter, RunManifest, about, image_name, read_run
 from ipt.inference.run import manifest
 from ipt.inference.settings import InferConfig
+from ipt.samples.questions import word, wordings
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader
 from ipt.samples.views import First, Samples
 
 SELF, NONE, IDENTITY = "self", "none", "identity"
 MEDIATION = ("present_absent", "absent_present", "absent_absent", "absent_gt")
+DERIVED = ("derived", "derived_none", "derived_gt")
 ABSENT = "absent"  # the model's own imaginations from the inputs of the treatment
 View = Callable[[SpatialSample], SpatialSample]
 
@@ -157,6 +159,30 @@ def blank_inputs(sample: SpatialSample) -> SpatialSample:
     return replace(sample, images=tuple(grey(image) for image in sample.images))
 
 
+def derived_question(sample: SpatialSample) -> SpatialSample | None:
+    """Another question about the same unseen view, in the words of training: where the object is, for how far it is, and the
+    other way round (as in CapImagine, arXiv 2602.22766, which asks for another attribute). None where facts do not tell, or
+    hardly."""
+    facts = sample.facts
+    needed = ("kind", "template", "arrow", "turn", "object", "position_after", "distance_before_m", "distance_after_m")
+    if sample.task != "pet" or any(facts.get(name) is None for name in needed):
+        return None
+    asks_side = facts["kind"] == "distance"
+    shift = facts["position_after"][0] - 0.5 if asks_side else facts["distance_after_m"] - facts["distance_before_m"]
+    choices = ("Left", "Right") if asks_side else ("Closer", "Further")
+    if abs(shift) < (0.1 if asks_side else 0.3):
+        return None
+    name = f"pet_{'position' if asks_side else 'distance'}{'_arrow' if facts['arrow'] else ''}"
+    template = wordings(plain=str(facts["template"]).startswith("plain"))[name][0]
+    return replace(
+        sample,
+        question=word(template, object=facts["object"]["name"], turn=facts["turn"]),
+        question_type="derived",
+        choices=choices,
+        answer="AB"[shift > 0],
+    )
+
+
 class Experiment:
     """All runs of one checkpoint in ``root``, with mediators of ``kind``. ``subject`` is made once something has to be
     asked."""
@@ -192,6 +218,7 @@ class Experiment:
         self._stage("arms", [self._placing(pool, arm, seed) for arm in arms for seed in range(self.config.seeds)])
         if self.config.treatment != "none":
             self._mediate(pool)
+            self._derive(pool)
         return [str(arm) for arm in arms]
 
     def folder(self, name: str, seed: int) -> Path:
@@ -250,6 +277,23 @@ class Experiment:
             views: list[View] = [lambda sample: sample, view, view, view]
             jobs += [placing(*parts) for parts in zip(MEDIATION, views, made_of, strict=True)]
         self._stage("mediation", jobs)
+
+    def _derive(self, pool: Pool) -> None:
+        """Derived questions, answered from mediators alone; nothing where the data allows none."""
+
+        def view(sample: SpatialSample) -> SpatialSample:
+            return blank_inputs(derived_question(sample) or sample)
+
+        def preparing(arm: Arm) -> Callable[[SpatialSample], Mediator | None]:
+            def prepare(sample: SpatialSample) -> Mediator | None:
+                found = None if derived_question(sample) is None else pool.prepare(arm, 0, sample)
+                return found if isinstance(found, Mediator) else None
+
+            return prepare
+
+        named = zip(DERIVED, (IDENTITY, DESTROYED[self.kind], "gt"), strict=True)
+        jobs = [(self._placing(pool, Arm(name), 0), preparing(parse_arm(text, self.kind))) for name, text in named]
+        self._stage("derived", [replace(job, view=view, prepare=prepare) for job, prepare in jobs])
 
     def _treated(self, pool: Pool) -> View:
         if self.config.treatment == "blank":

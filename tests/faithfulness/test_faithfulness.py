@@ -20,7 +20,7 @@ from ipt.faithfulness import __main__ as command
 from ipt.faithfulness.effects import Bootstrap, half_dose
 from ipt.faithfulness.interventions import INTERVENTIONS, parse_arm
 from ipt.faithfulness.report import FIGURES, PAGE, card_of
-from ipt.faithfulness.runs import read_arms
+from ipt.faithfulness.runs import derived_question, read_arms
 from ipt.faithfulness.settings import FaithfulnessConfig
 from ipt.faithfulness.subject import ModelSubject
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
@@ -29,6 +29,7 @@ from tests.faithfulness import toys
 from tests.inference import toy
 
 Figures = Mapping[str, Any]
+QUESTIONS = 96
 PICTURES = ("noise", "empty", "mirror", "drop:0.25", "drop:0.75", "size:2", "size:16", "swap:other_scene:other_answer",
             "other_seed", "gt.round_trip", "gt.mirror", "render:mirrored")  # fmt: skip
 FOUR = ("left red", "left blue", "right red", "right blue")
@@ -37,8 +38,9 @@ FOUR = ("left red", "left blue", "right red", "right blue")
 def investigated(folder: Path, kind: str, answer: toys.Answer, arms: tuple[str, ...], **changes: Any) -> Figures:
     """The figures of a toy beside a baseline that guesses."""
     options = changes.pop("options", toys.SIDES)
-    config = FaithfulnessConfig(("toy",), output_dir=str(folder), imaginations=2, replicates=1000, arms=arms, gallery=1)
-    samples = [toys.sample(number, options) for number in range(160)]
+    config = FaithfulnessConfig(("toy",), output_dir=str(folder), imaginations=2, replicates=500, arms=arms, gallery=1,
+                                batch_size=QUESTIONS)  # fmt: skip
+    samples = [toys.sample(number, options) for number in range(QUESTIONS)]
     baseline = toys.experiment(folder / "baseline", toys.Toy("", toys.ignores), samples, config)
     baseline.at_once()
     card_of(config, [("toy", toys.experiment(folder, toys.Toy(kind, answer), samples, config))], baseline)
@@ -82,7 +84,7 @@ def test_a_model_that_reads_only_the_picture(reader: Figures) -> None:
 
 
 def test_a_model_that_ignores_the_picture(tmp_path: Path) -> None:
-    found = investigated(tmp_path, "picture", toys.ignores, PICTURES)
+    found = investigated(tmp_path, "picture", toys.ignores, ("noise", "empty", "mirror"))
     assert all(each["exact"] and each["moved"] == 0 for each in found["effects"])
     assert all("did not fire" in words for words in found["guards"]) and len(found["guards"]) == 2
     assert all(each["value"] == 0 for each in found["steering"].values())
@@ -127,7 +129,9 @@ def test_several_imaginations(reader: Figures) -> None:
     assert found["scores"]["disagreement"][1] > 0.2, "imaginations that disagree mean errors"
     assert (found["gate"][0][1], found["gate"][-1][1]) == (found["random"][0][1], found["random"][-1][1])
     depends = reader["dependence"]
-    assert depends["diversity"] == pytest.approx(1, abs=0.1) and depends["identical"] == 158, "there are two pictures"
+    assert depends["diversity"] == pytest.approx(1, abs=0.1) and depends["identical"] == QUESTIONS - 2, (
+        "there are two pictures"
+    )
 
 
 def test_probes_find_what_states_hold(reader: Figures) -> None:
@@ -157,7 +161,7 @@ def test_intervals_cover_where_questions_cluster_in_scenes(correlated: float) ->
             low, high = np.quantile(values[drawn, inner].mean((1, 2)), [0.025, 0.975])
             nested += low <= truth <= high
     assert 0.92 <= covered / times <= 0.98
-    assert correlated or nested / times > 0.985
+    assert correlated or nested / times > max(0.975, covered / times)
 
 
 def test_half_dose_of_known_curves() -> None:
@@ -180,6 +184,19 @@ def test_interventions_do_what_their_names_say() -> None:
     ]
     with pytest.raises(ValueError, match=r"unknown intervention on a text 'blur'.*shuffle"):
         parse_arm("blur:2", "text")
+
+
+def test_derived_questions_ask_for_something_else_in_the_same_view() -> None:
+    facts = {"kind": "from_left", "template": "plain_pet_position-00", "arrow": False, "turn": "right",
+             "object": {"name": "cone"}, "position_after": [0.2, 0.8], "distance_before_m": 3.5,
+             "distance_after_m": 1.6}  # fmt: skip
+    far = derived_question(replace(toys.sample(0), facts=facts))
+    side = derived_question(replace(toys.sample(0), facts={**facts, "kind": "distance"}))
+    assert far is not None and side is not None
+    assert (far.question, far.answer_text) == ("On the X, turned right: is the cone closer or further?", "Closer")
+    assert (side.question, side.answer_text) == ("On the X, turned right: is the cone left or right?", "Left")
+    assert derived_question(replace(toys.sample(0), facts={**facts, "distance_after_m": 3.4})) is None, "hardly further"
+    assert derived_question(toys.sample(0)) is None
 
 
 MODE = ModeSettings("imagination", draw=DrawSettings(timesteps=2), text=TextSettings(max_tokens=24))
