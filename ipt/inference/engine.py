@@ -51,9 +51,10 @@ class Asked(NamedTuple):
 
 
 class Engine:
-    """A model in one mode. ``batch_size``: questions at a time. ``sharded``: the weights are divided among processes, which
-    answer the same samples by the same forward passes. One of them that ran out of memory, and halved its batch, would gather
-    weights that the others do not send, so this ends the run.
+    """A model in one mode. ``batch_size``: questions at a time. ``plan``: what comes between questions and answers instead of
+    what the mode says. ``sharded``: the weights are divided among processes, which answer the same samples by the same forward
+    passes. One of them that ran out of memory, and halved its batch, would gather weights that the others do not send, so this
+    ends the run.
 
     Raises ``ValueError`` where the model was not trained for the mode.
     """
@@ -65,14 +66,16 @@ class Engine:
         seed: int = 0,
         batch_size: int = 64,
         sharded: bool = False,
+        plan: Plan | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
         self.checkpoint, self.mode, self.seed, self.batch_size = checkpoint, mode, seed, batch_size
-        self.failures = SHARED_FAILURES if sharded else FAILURES
+        self.plan, self.failures = plan, (SHARED_FAILURES if sharded else FAILURES)
         self.renderer = checkpoint.renderer(mode.draw.side)
         self.session = make_session(checkpoint, mode.text, mode.draw)
-        make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
+        if plan is None:
+            make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
 
     def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:
         """Answer every sample but those whose ids are in ``skip``, in batches of similar length, not in order."""
@@ -84,7 +87,7 @@ class Engine:
         """`answer`, batch by batch."""
         data: Samples = Listed(samples) if isinstance(samples, Sequence) else samples
         other = Permuted(data, self.seed).sample if self.mode.name == "wrong_imagination" else None
-        plan = make_plan(self.mode, self.checkpoint.recipe, self.renderer, other)
+        plan = self.plan or make_plan(self.mode, self.checkpoint.recipe, self.renderer, other)
         skipped = {row for row, name in enumerate(data.column("id")) if name in skip} if skip else set()
         window: list[Asked] = []
         for row in range(len(data)):
