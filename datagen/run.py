@@ -21,7 +21,7 @@ from datagen.config import RunConfig
 from datagen.engine import make_units
 from datagen.tasks import TASKS
 from datagen.tasks.base import Question
-from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures
+from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures, task_of
 from datagen.yields import NoYield, Yields
 from ipt.common.errors import UserError
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
@@ -167,7 +167,7 @@ def generate(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
         done = part.work / "done.json"
         if not done.is_file():
             backend = open_backend(config)
-            backend.require(TASKS[config.task.name](config.task).required, f"task '{config.task.name}'")
+            backend.require(task_of(config).required, f"task '{config.task.name}'")
             select(part, quiet)
             write_json(done, part.report())
         return seal_if_complete(part)
@@ -177,7 +177,7 @@ def select(part: Part, quiet: bool) -> None:
     """Read units in order until the selector has what it wants; write shards on the way."""
     config, started = part.config, time.monotonic()
     meter = Meter("samples", config.part_samples, quiet=quiet)
-    task = TASKS[config.task.name](config.task)
+    task = task_of(config)
     selector = task.selector(
         config.part_samples, generator(config.seed, "selection", task.name, config.split, config.part[0])
     )
