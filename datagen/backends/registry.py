@@ -40,3 +40,6 @@ BACKENDS.register("habitat")(BackendEntry("datagen.backends.habitat.backend", "H
 BACKENDS.register("messytable")(
     BackendEntry("datagen.real.messytable", "MessyTableConfig", "MessyTableBackend", {"mvc": "MessyTableCounting"})
 )
+BACKENDS.register("scannetpp")(
+    BackendEntry("datagen.real.scannetpp", "ScanNetConfig", "ScanNetBackend", {"mvc": "ScanNetCounting"})
+)

@@ -22,9 +22,10 @@ from scipy.spatial.transform import Rotation
 
 from datagen.backends.base import Floats, SceneError, SceneInfo
 from datagen.backends.embedded.backend import package_version
-from datagen.real.recorded import Box, RecordedBackend, RecordedCounting, fitted, named, required_fields, union
+from datagen.real.recorded import Box, RecordedBackend, fitted, named, required_fields, union
 from datagen.tasks.base import Candidate, SceneView
 from datagen.tasks.counting_questions import candidate_key
+from datagen.tasks.multiview_counting import MultiviewCounting
 from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.files import read_json
@@ -196,8 +197,15 @@ class MessyTableBackend(RecordedBackend):
         return str(len(together)) if together == shown[-1] else None
 
 
-class MessyTableCounting(RecordedCounting):
+class MessyTableCounting(MultiviewCounting):
     """Kinds of things drawn from the labels, and views that together show each of their instances."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Wrong imaginations need a view from above that can be rendered."""
+        return super().required | ({"ortho"} if self.config.counterfactuals.enabled else frozenset())
 
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         backend = scene.backend

@@ -28,7 +28,6 @@ from datagen.backends.base import (
     SceneInfo,
     SceneObject,
 )
-from datagen.tasks.multiview_counting import MultiviewCounting
 from ipt.common.errors import UserError
 from ipt.common.images import RGB, open_image
 from ipt.common.registry import unknown_name
@@ -107,17 +106,6 @@ class RecordedBackend(SceneBackend, ABC):
 
     def _fixed(self, what: str) -> NoReturn:
         raise SceneError(f"backend '{self.name}' holds recorded pictures and {what}")
-
-
-class RecordedCounting(MultiviewCounting):
-    """Multiview Counting over pictures that were taken once: what is asked comes from their labels."""
-
-    needs: ClassVar[frozenset[str]] = frozenset()
-
-    @property
-    def required(self) -> frozenset[str]:
-        """Wrong imaginations need a view from above that can be rendered."""
-        return super().required | ({"ortho"} if self.config.counterfactuals.enabled else frozenset())
 
 
 @contextmanager

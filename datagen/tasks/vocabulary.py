@@ -131,8 +131,10 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
     ),
 }
 NONE = Vocabulary()
+#: Backends whose annotators' words become the categories of another one.
+SPOKEN_AS: Mapping[str, str] = {"scannetpp": "habitat"}
 
 
 def vocabulary_of(backend: str) -> Vocabulary:
     """The vocabulary of the backend with that name, an empty one for a backend that has none."""
-    return VOCABULARIES.get(backend, NONE)
+    return VOCABULARIES.get(SPOKEN_AS.get(backend, backend), NONE)
