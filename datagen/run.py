@@ -18,12 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from datagen.backends import BACKENDS
 from datagen.backends.base import SceneBackend
 from datagen.config import RunConfig
 from datagen.engine import make_units
 from datagen.tasks import TASKS
 from datagen.tasks.base import Question, SceneView
-from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures
+from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures, task_of
 from datagen.yields import NoYield, Yields
 from ipt.common.errors import UserError
 from ipt.common.files import MANIFEST, CorruptFile, read_json, read_manifest, write_json
@@ -177,7 +178,7 @@ def generate(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
         done = part.work / "done.json"
         if not done.is_file():
             backend = open_backend(config)
-            backend.require(TASKS[config.task.name](config.task).required, f"task '{config.task.name}'")
+            backend.require(task_of(config).required, f"task '{config.task.name}'")
             refuse_one_scene(config, backend)
             select(part, quiet)
             write_json(done, part.report())
@@ -187,9 +188,9 @@ def generate(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
 def refuse_one_scene(config: RunConfig, backend: SceneBackend) -> None:
     """``UserError`` where the only scene there is cannot give as many questions as are asked for, however long one searches."""
     scenes = backend.scenes(config.split)
-    if len(scenes) != 1:
+    if len(scenes) != 1 or BACKENDS[config.backend].tasks:  # recorded pictures have no places to look from
         return
-    task = TASKS[config.task.name](config.task)
+    task = task_of(config)
     most = task.most_of_one_scene(SceneView(backend, backend.load(scenes[0]), config.image_size, config.task))
     if most is not None and config.part_samples > most:
         raise UserError(
@@ -211,7 +212,7 @@ def select(part: Part, quiet: bool) -> None:
     """Read units in order until the selector has what it wants; write shards on the way."""
     config, started = part.config, time.monotonic()
     meter = Meter("samples", config.part_samples, quiet=quiet)
-    task = TASKS[config.task.name](config.task)
+    task = task_of(config)
     selector = task.selector(
         config.part_samples, generator(config.seed, "selection", task.name, config.split, config.part[0])
     )

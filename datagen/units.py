@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from datagen.backends.base import SceneBackend, SceneError, SimulatorDied
 from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig
 from datagen.tasks import TASKS
-from datagen.tasks.base import Candidate, SceneView
+from datagen.tasks.base import Candidate, SceneView, SpatialTask
 from datagen.yields import LOADS, OUTCOME, Yields
+from ipt.common.errors import UserError
 from ipt.common.files import read_json, write_bytes, write_json
 from ipt.common.seeding import derived_seed, generator
 from ipt.samples.camera import Camera
@@ -76,6 +78,20 @@ def open_backend(config: RunConfig) -> SceneBackend:
     return _OPEN[key]
 
 
+def task_of(config: RunConfig) -> SpatialTask:
+    """The procedure of this run: the backend's own where it has recorded pictures, else that of all simulators."""
+    entry = BACKENDS[config.backend]
+    if not entry.tasks:
+        return TASKS[config.task.name](config.task)
+    if config.task.name not in entry.tasks:
+        raise UserError(
+            f"backend '{config.backend}' holds recorded pictures and makes task={'|'.join(entry.tasks)}, "
+            f"not task={config.task.name}"
+        )
+    task: SpatialTask = getattr(import_module(entry.module), entry.tasks[config.task.name])(config.task)
+    return task
+
+
 def close_backends() -> None:
     """Release the simulators of this process."""
     while _OPEN:
@@ -115,7 +131,7 @@ def make_unit(config: RunConfig, unit: UnitRef) -> None:
     started = time.process_time()
     backend = open_backend(config)
     scene_id, turn = scene_of(config, backend.scenes(config.split), unit.number)
-    task = TASKS[config.task.name](config.task)
+    task = task_of(config)
     licence, deaths = "", 0
     yields, candidates = Yields(), list[Candidate]()
     while deaths < ATTEMPTS:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -247,6 +247,13 @@ class SceneBackend(ABC):
         """
         raise SceneError(f"backend '{self.name}' cannot edit scenes (capability edit_scene)")
         yield
+
+    def answer_from_labels(self, facts: Mapping[str, Any]) -> str | None:
+        """The answer that the labels of recorded pictures give to a question with these facts, None where they give none.
+
+        Only for sources without the capability ``instance``: elsewhere answers are recomputed from masks.
+        """
+        raise SceneError(f"backend '{self.name}' keeps no labels of pictures")
 
     def is_free(self, points: Floats, clearance: float = 0.2) -> NDArray[np.bool_]:
         """Whether floor points (n, >=2) lie in the free map."""

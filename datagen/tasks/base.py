@@ -248,8 +248,9 @@ class SceneView:
 
 
 def resized(camera: Camera, size: int) -> Camera:
-    """The same view as a square image of another size."""
-    return replace(camera, width=size, height=size)
+    """The same view as an image of another size: ``size`` is its longer side, in pixels."""
+    scale = size / max(camera.width, camera.height)
+    return replace(camera, width=max(1, round(scale * camera.width)), height=max(1, round(scale * camera.height)))
 
 
 class SpatialTask(ABC):

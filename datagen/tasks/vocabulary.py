@@ -133,6 +133,8 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
     ),
 }
 NONE = Vocabulary()
+#: Backends whose annotators' words become the categories of another one.
+SPOKEN_AS: Mapping[str, str] = {"scannetpp": "habitat"}
 
 
 #: Adjectives that tell two things of a kind apart: a red cube is no blue cube, but a wall cabinet may be taken for a cabinet.
@@ -159,4 +161,4 @@ def looks_like(thing: str, noun: str, vocabulary: Vocabulary) -> bool:
 
 def vocabulary_of(backend: str) -> Vocabulary:
     """The vocabulary of the backend with that name, an empty one for a backend that has none."""
-    return VOCABULARIES.get(backend, NONE)
+    return VOCABULARIES.get(SPOKEN_AS.get(backend, backend), NONE)

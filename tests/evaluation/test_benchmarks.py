@@ -243,3 +243,82 @@ def test_the_command_makes_a_folder_that_knows_how_it_is_scored(
     with pytest.raises(SystemExit):
         cli.run(BenchmarkConfig, main, ["name=mindcub", "data=x", "output_dir=y"])
     assert "did you mean 'mindcube'" in capsys.readouterr().err
+
+
+def photo_folder(folder: Path, row: dict[str, Any] | None = None, form: str = "jsonl") -> Path:
+    """Three pictures and two questions about them, the second changed by ``row``."""
+    folder.mkdir()
+    for name in ("a.jpg", "b.png", "c.jpg"):
+        pixels = picture(ord(name[0]), 24)
+        (folder / name).write_bytes(encode_image(pixels, "png" if name.endswith("png") else "jpeg"))
+    first = {
+        "images": ["a.jpg"],
+        "question": "Closer?",
+        "choices": ["Closer", "Further"],
+        "answer": "further",
+        "task": "pet",
+    }
+    second = {
+        "images": ["a.jpg", "b.png"],
+        "question": "How many mugs, each once?",
+        "choices": ["1", "2", "3"],
+        "answer": "3",
+    }
+    questions = [{**first, "answer": "Further", "imagination": "c.jpg"}, {**second, **(row or {})}]
+    questions[1] = {key: value for key, value in questions[1].items() if value is not None}
+    if form == "jsonl":
+        text = "".join(f"{json.dumps(question)}\n" for question in questions)
+    else:
+        head = list(dict.fromkeys(key for question in questions for key in question))
+        cells = [
+            ["|".join(v) if isinstance(v := question.get(key, ""), list) else v for key in head]
+            for question in questions
+        ]
+        text = "\n".join(",".join(f'"{cell}"' for cell in line) for line in [head, *cells]) + "\n"
+    (folder / f"questions.{form}").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_ones_own_photos_become_an_evaluation_set(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photo_folder(tmp_path / "mine", {"scene": "kitchen", "id": "mugs", "answer": "c"}, form)
+    main(BenchmarkConfig("photos", str(folder), str(tmp_path / "set")))
+    first, second = SampleReader(tmp_path / "set")
+    assert (first.answer_text, first.task, [image.role for image in first.images]) == (
+        "Further",
+        "pet",
+        ["observation"],
+    )
+    assert first.has_imagination and first.imagination.data == (folder / "c.jpg").read_bytes()
+    assert (second.id, second.answer_text, second.provenance.scene_id) == ("mugs", "3", "kitchen")
+    assert [image.role for image in second.images] == ["frame_0", "frame_1"] and not second.has_imagination
+    assert second.images[1].data == (folder / "b.png").read_bytes() and averages(tmp_path / "set") is False
+    assert "2 questions in 1 shards" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"images": ["a.jpg", "d.jpg"]}, r"questions\.jsonl, row 2, field 'images': d\.jpg: no such file"),
+        ({"images": ["../set/a.jpg"]}, r"row 2, field 'images': '\.\./set/a\.jpg' lies outside"),
+        ({"images": ["broken.jpg"]}, r"row 2, field 'images': broken\.jpg: broken or truncated"),
+        ({"answer": "D"}, r"row 2, field 'answer': must be a letter in ABC or one of the choices, got 'D'"),
+        ({"choices": ["1", "1", "3"]}, r"row 2: .*field 'choices': must differ"),
+        ({"question": None}, r"row 2: field 'question' is missing"),
+        ({"task": "sat"}, r"row 2, field 'task': must be one of pet, pt, mvc"),
+        ({"colour": "red"}, r"row 2: unknown field 'colour'; valid: images"),
+        ({"id": "photos-1"}, r"row 2, field 'id': 'photos-1' is the id of an earlier row"),
+    ],
+)
+def test_a_wrong_question_about_photos_is_named(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    folder = photo_folder(tmp_path / "mine", row)
+    (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:-80])
+    with pytest.raises(CorruptFile, match=told):
+        read("photos", folder)
+
+
+def test_photos_without_questions_say_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"must hold one of questions\.csv or questions\.jsonl, found 0"):
+        read("photos", tmp_path)

@@ -124,6 +124,15 @@ class Soup:
         self._layers = [part.layer for part in parts]
         base = [np.multiply(scene.materials[part.material].rgb, part.tint) for part in parts]
         self.rgb = np.array(base, np.float32)[self.part]
+        self.colours: Floats32 | None = None
+        if any(part.mesh.colours is not None for part in parts):
+            painted = (part.mesh.colours for part in parts)
+            self.colours = np.concatenate(
+                [
+                    np.ones_like(part.mesh.vertices) if colours is None else colours
+                    for part, colours in zip(parts, painted, strict=True)
+                ]
+            )
         self.density = self._texel_density()
         self._plane = self._plane_ids()
 
@@ -167,6 +176,8 @@ class Soup:
         for index in np.unique(which):
             rows = which == index
             lit[rows] *= self.materials[index].sample(uv[rows], level[rows])
+        if self.colours is not None:
+            lit *= np.einsum("nk,nkc->nc", weights, self.colours[corners])
         colour[valid] = np.clip(lit, 0, 1)
         return colour
 

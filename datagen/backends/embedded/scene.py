@@ -31,6 +31,7 @@ class Mesh:
     normals: Floats32
     uv: Floats32
     faces: NDArray[np.int32]
+    colours: Floats32 | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,8 @@ from ipt.samples.store import seal, write_shards
 class BenchmarkConfig:
     """Convert a published evaluation set, downloaded into the folder data, into a folder of samples.
 
-    name: pet_ai2thor, pet_habitat, pet_sat, mvc_ai2thor, mvc_scannet, mvc_messytable, pt_ai2thor, pt_real, mindcube, all_angles.
+    name: pet_ai2thor, pet_habitat, pet_sat, mvc_ai2thor, mvc_scannet, mvc_messytable, pt_ai2thor, pt_real, mindcube, all_angles;
+    or photos: a folder of your own pictures with questions.csv or questions.jsonl.
     The manifest remembers the name and how the set is scored.
     """
 
@@ -35,7 +36,7 @@ def main(config: BenchmarkConfig) -> None:
         raise UserError(unknown_name("benchmark", config.name, BENCHMARKS))
     benchmark, source, output = BENCHMARKS[config.name], Path(config.data), Path(config.output_dir)
     if not source.exists():
-        raise MissingFile(f"{source} does not exist; download {benchmark.origin} into it")
+        raise MissingFile(f"{source} does not exist; it must hold {benchmark.origin}")
     count = 0
 
     def samples() -> Iterator[SpatialSample]:
@@ -47,7 +48,7 @@ def main(config: BenchmarkConfig) -> None:
     shards = write_shards(output, benchmark.name, samples())
     about = {"name": benchmark.name, "averaged": benchmark.averaged, "published_size": benchmark.size}
     seal(output, {"source": source.name, "benchmark": about})
-    if count != benchmark.size:
+    if benchmark.size and count != benchmark.size:
         print(f"note: {count} questions; the published evaluation has {benchmark.size}", file=sys.stderr)
     print(f"{count} questions in {len(shards)} shards in {output}")
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ipt.evaluation.benchmarks import published, transfer
+from ipt.evaluation.benchmarks import photos, published, transfer
 from ipt.samples.sample import SpatialSample
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A published evaluation set.
+    """A published evaluation set, or the user's own.
 
-    ``size``: its number of questions as evaluated. ``averaged``: its score is the unweighted mean of its sub-categories.
-    ``origin``: where it is published; it is downloaded by the user. ``read``: samples of the local folder, with ids that begin
-    with the name given.
+    ``size``: its number of questions as evaluated, 0 where none is published. ``averaged``: its score is the unweighted mean of
+    its sub-categories. ``origin``: where it is published; it is downloaded by the user. ``read``: samples of the local folder,
+    with ids that begin with the name given.
     """
 
     name: str
@@ -39,5 +39,6 @@ LISTED = (
     Benchmark("pt_real", 332, True, "linjieli222/real_indoor_path_tracing", published.path_tracing_real),
     Benchmark("mindcube", 200, True, "MLL-Lab/MindCube", transfer.mindcube),
     Benchmark("all_angles", 170, True, "ch-chenyu/All-Angles-Bench", transfer.all_angles),
+    Benchmark("photos", 0, False, "pictures of your own with questions.csv or questions.jsonl", photos.read),
 )
 BENCHMARKS: Mapping[str, Benchmark] = {benchmark.name: benchmark for benchmark in LISTED}
