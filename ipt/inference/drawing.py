@@ -35,7 +35,9 @@ def draw_pictures(
         raise UserError(f"the model was trained on {', '.join(trained.modes)}, none of which draws")
     renderer, name = checkpoint.renderer(draw.side), trained.drawing[0]
     guidance, times = make_guidance(draw, checkpoint.recipe), schedule(draw.timesteps, draw.shift)
-    session = Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, TextSettings(), guidance, times)
+    session = Session(
+        checkpoint.model, checkpoint.codec, checkpoint.tokenizer, TextSettings(), guidance, times, checkpoint.codes
+    )
     drawn_from = derived_seed(seed, "drawing")
     by_task: dict[str, list[SpatialSample]] = defaultdict(list)
     for sample in samples:

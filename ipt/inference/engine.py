@@ -72,7 +72,9 @@ class Engine:
         self.failures = SHARED_FAILURES if sharded else FAILURES
         self.renderer = checkpoint.renderer(mode.draw.side)
         guidance, times = make_guidance(mode.draw, checkpoint.recipe), schedule(mode.draw.timesteps, mode.draw.shift)
-        self.session = Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, mode.text, guidance, times)
+        self.session = Session(
+            checkpoint.model, checkpoint.codec, checkpoint.tokenizer, mode.text, guidance, times, checkpoint.codes
+        )
         make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
 
     def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:

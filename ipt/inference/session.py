@@ -27,12 +27,14 @@ from ipt.flow.path import schedule
 from ipt.inference.settings import TextSettings
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.codec import LatentCodec
+from ipt.model.codes import CodeCodec
 from ipt.model.sampling import sample_latents
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import Grid, PackedBatch, lay_out, slot_tokens, token_runs
 from ipt.sequence.pictures import Picture, normalised, unpatchify
-from ipt.sequence.segments import Kind, Segment, Slots, TokenIds, images, with_latents
-from ipt.sequence.spans import Mode, Role
+from ipt.sequence.segments import Kind, Segment, TokenIds, images, with_latents
+from ipt.sequence.settings import Geometry
+from ipt.sequence.spans import SEQUENTIAL, Mode, Role
 from ipt.sequence.tokenizer import Tokenizer
 
 
@@ -107,8 +109,8 @@ class Read(NamedTuple):
 
 
 class Session:
-    """A model with its codec and tokenizer, the cache that it fills, how it writes (``text``) and how it draws: ``guidance`` and
-    ``times`` (`ipt.flow.path`). ``deadline`` is checked at every step of both.
+    """A model with its codec and tokenizer (and the codec of its ``codes``), the cache that it fills, how it writes (``text``)
+    and how it draws: ``guidance`` and ``times`` (`ipt.flow.path`). ``deadline`` is checked at every step of both.
     """
 
     def __init__(
@@ -119,8 +121,10 @@ class Session:
         text: TextSettings,
         guidance: Guidance | None = None,
         times: Tensor | None = None,
+        codes: CodeCodec | None = None,
     ) -> None:
         self.model, self.codec, self.tokenizer, self.text, self.guidance = model, codec, tokenizer, text, guidance
+        self.codes = codes
         self.times = schedule(25) if times is None else times
         self.geometry, self.special = model.config.geometry, tokenizer.special
         self.like = model.decoder.embed_tokens.weight.detach()[:0]
@@ -183,20 +187,23 @@ class Session:
         return Read(output.ce_hidden_CD, output.logits_CV.float()), context
 
     def with_latents(self, samples: Sequence[Sequence[Segment]]) -> list[list[Segment]]:
-        """The same segments, the codec's pictures encoded; each picture once."""
-        pictures = {
-            s.payload: None
-            for segments in samples
-            for s in images(segments)
-            if s.kind is Kind.VAE and isinstance(s.payload, Picture)
-        }
+        """The same segments, the pictures of both codecs encoded; each picture once."""
+        latents, codes = (
+            self._encoded(kind, codec, samples) for kind, codec in ((Kind.VAE, self.codec), (Kind.CODES, self.codes))
+        )
+        return [with_latents(segments, latents.get, codes.get) for segments in samples]
+
+    def _encoded(
+        self, kind: Kind, codec: LatentCodec | CodeCodec | None, samples: Sequence[Sequence[Segment]]
+    ) -> dict[Picture, Tensor]:
+        found = (s.payload for segments in samples for s in images(segments) if s.kind is kind)
+        pictures = list(dict.fromkeys(payload for payload in found if isinstance(payload, Picture)))
         if not pictures:
-            return [list(segments) for segments in samples]
-        if self.codec is None:
+            return {}
+        if codec is None:
             raise UserError("the model was trained without a codec, it cannot see images through one")
-        encoded = self.codec.encode([normalised(picture.pixels()) for picture in pictures])
-        latents = {picture: latent.float().cpu() for picture, latent in zip(pictures, encoded, strict=True)}
-        return [with_latents(segments, latents.get) for segments in samples]
+        encoded = codec.encode([normalised(picture.pixels()) for picture in pictures])
+        return {picture: each.cpu() for picture, each in zip(pictures, encoded, strict=True)}
 
     def draw(
         self, context: Context, segments: Sequence[Sequence[Segment]], noise_BLD: Tensor, grid: Grid
@@ -236,7 +243,9 @@ class Session:
                 branches.append(branch)
             of_row.append(numbers[key])
         context = self.prefill(self.cache.empty(len(branches)), branches)
-        ends = tuple(sum(_advance(s) for s in branch) for branch in branches)  # a dropped image counts, also at the end
+        ends = tuple(
+            sum(_advance(s, self.geometry) for s in branch) for branch in branches
+        )  # a dropped image counts, also at the end
         return replace(context, positions=ends)[of_row]
 
 
@@ -245,15 +254,13 @@ def _is_prompt_text(segment: Segment) -> bool:
 
 
 def _is_image(segment: Segment) -> bool:
-    return segment.kind not in (Kind.TEXT, Kind.LATENT)
+    return segment.kind.mode not in SEQUENTIAL
 
 
-def _advance(segment: Segment) -> int:
+def _advance(segment: Segment, geometry: Geometry) -> int:
     """How far a segment moves the rope id."""
-    if isinstance(segment.payload, TokenIds):
-        return 0 if segment.dropped else len(segment.payload.ids) + 2
-    if isinstance(segment.payload, Slots):
-        return 0 if segment.dropped else segment.payload.count
+    if segment.kind.mode in SEQUENTIAL:
+        return segment.num_tokens(geometry)
     return int(segment.kind.mode is Mode.FULL)
 
 
