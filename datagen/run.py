@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datagen.backends import BACKENDS
 from datagen.backends.base import SceneBackend
+from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig
 from datagen.engine import make_units
 from datagen.tasks import TASKS

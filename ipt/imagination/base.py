@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ipt.common.registry import Registry
@@ -74,6 +75,10 @@ class Context(Protocol):
         last state. With ``end``, a row stops before ``count`` once the likeliest next token is this one."""
         ...
 
+    def generate_codes(self: C, rows: Sequence[int], size: Size, role: Role, seed: int) -> tuple[C, list[SampleImage]]:
+        """Write an image of (width, height) pixels as codes after each of these rows; the images that they stand for."""
+        ...
+
     def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
         """Draw one image of (width, height) pixels after each of these rows, without appending it."""
         ...
@@ -120,6 +125,16 @@ class Imagined:
 
 
 @dataclass(frozen=True)
+class Codebook:
+    """Codes by which the vocabulary grows: those of the codec in ``folder``, else ``count`` of ``stride`` pixels per side
+    (default: a latent token's) that are fitted to the pictures of the dataset."""
+
+    folder: Path | None
+    count: int
+    stride: int | None
+
+
+@dataclass(frozen=True)
 class ImaginationSettings:
     """The settings of a mode that has none; those of others are subclasses of it, and keys of ``imagination.MODE``."""
 
@@ -155,6 +170,15 @@ class ImaginationSettings:
         return ()
 
     @property
+    def codebook(self) -> Codebook | None:
+        """The codes that the mode writes pictures in; None where it writes none."""
+        return None
+
+    def picture(self, sample: SpatialSample) -> SampleImage:
+        """What the mode shows as the imagination of a sample."""
+        return sample.imagination
+
+    @property
     def encodes(self) -> bool:
         """Whether the mode shows pictures through the codec, also where it draws none."""
         return False
@@ -165,8 +189,9 @@ class Imagination:
 
     ``prompts``: the system prompt that asks for it, by profile. ``mediates``: something stands between question and answer.
     ``answers``: an answer ends it.
-    ``draws``: images are made, which takes a codec. ``words``: texts that it alone writes. A mode with such has them, and its
-    prompt, in the vocabulary of a tokenizer that is made for a run only where the run trains it: others stay as they were.
+    ``draws``: images are made by flow matching, which takes a codec. ``words``: texts that it alone writes. A mode with such has
+    them, and its prompt, in the vocabulary of a tokenizer that is made for a run only where the run trains it: others stay as
+    they were.
     ``kind``: what its mediators are, which decides what can be done to them (`ipt.faithfulness`): ``picture``, ``text``, or
     nothing.
     """

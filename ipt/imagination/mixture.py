@@ -84,6 +84,11 @@ class Mixed:
         return next((each.slot_input for each in self.settings if each.slot_input is not None), None)
 
     @property
+    def coded(self) -> ImaginationSettings | None:
+        """The settings of the trained mode that writes codes; None without one."""
+        return next((each for each in self.settings if each.codebook is not None), None)
+
+    @property
     def frozen(self) -> tuple[str, ...]:
         """Parts of the model that the trained modes take targets from."""
         return tuple(dict.fromkeys(part for each in self.settings for part in each.frozen))

@@ -13,6 +13,7 @@ from ipt.common.files import sha256_file
 from ipt.imagination.recipe import PUBLISHED, Recipe, read_recipe
 from ipt.model.checkpoint import StoredModel
 from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
+from ipt.model.codes import CodeCodec, load_codes
 from ipt.model.config import model_path
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.render import Renderer
@@ -30,6 +31,7 @@ class Checkpoint:
     codec: LatentCodec | None
     tokenizer: Tokenizer
     recipe: Recipe
+    codes: CodeCodec | None = None
 
     def renderer(self, side: int | None = None) -> Renderer:
         """The renderer of the model's training, for every task; ``side``: latent tokens per side of an imagination instead."""
@@ -74,6 +76,7 @@ def load_checkpoint(
     needs = found.imagination.encodes or "vae" in found.sequence.observe
     if codec is None and needs:
         raise MissingFile(f"{folder} holds no codec, which the model needs to see and draw images")
+    codes = load_codes(folder)
     if isinstance(codec, AutoencoderCodec):
         codec.to(device)
     model = stored.load(device=device, dtype=DTYPES[dtype])
@@ -82,7 +85,13 @@ def load_checkpoint(
             f"{folder}: the tokenizer has {tokenizer.size} tokens, the model a vocabulary of {model.config.decoder.vocab}; "
             "these are files of different models"
         )
-    return Checkpoint(model, codec, tokenizer, found)
+    if model.codes is not None and (codes is None or codes.shape != model.config.codes):
+        raise MissingFile(
+            f"{folder} holds no codec of the model's {model.config.codes.count} codes: export the model again"
+        )
+    if codes is not None:
+        codes.to(device)
+    return Checkpoint(model, codec, tokenizer, found, codes)
 
 
 def model_folder(folder: Path) -> Path:
@@ -103,7 +112,7 @@ def model_folder(folder: Path) -> Path:
 def digest(folder: Path) -> str:
     """Hex SHA-256 that names everything a checkpoint's answers depend on: weights, codec, tokenizer, recipe."""
     result = hashlib.sha256()
-    for path in sorted(model_folder(folder).iterdir()):
+    for path in sorted((root := model_folder(folder)).rglob("*")):
         if path.suffix in (".safetensors", ".json", ".txt"):
-            result.update(f"{path.name} {sha256_file(path)}\n".encode())
+            result.update(f"{path.relative_to(root).as_posix()} {sha256_file(path)}\n".encode())
     return result.hexdigest()

@@ -10,6 +10,7 @@ again. What a row draws depends on the seed, the row's name and how far it has g
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.common.images import encode_image
 from ipt.common.seeding import Name, derived_seed
 from ipt.inference.session import OpenText, Sampler, Session, contains
@@ -26,7 +28,7 @@ from ipt.model.cache import Context
 from ipt.samples.sample import SampleImage
 from ipt.sequence.batch import Grid
 from ipt.sequence.pictures import Size, to_image
-from ipt.sequence.segments import Kind, Segment, Slots, TokenIds
+from ipt.sequence.segments import Codes, Kind, Segment, Slots, TokenIds
 from ipt.sequence.spans import Role
 
 
@@ -158,7 +160,8 @@ class SessionContext:
             session.deadline.check()
             cached, logits = session.feed(cached, active, [texts[i].waiting for i in active], *as_)
             going = []
-            for i, token in zip(active, sampler(logits, active), strict=True):
+            words = logits[:, : session.model.config.decoder.vocab]  # codes are no words
+            for i, token in zip(active, sampler(words, active), strict=True):
                 texts[i] = texts[i].write(token, eos)
                 stopped = bool(until) and contains(tokenizer, texts[i].ids, until, 1)
                 if not texts[i].ended and not stopped and len(texts[i].ids) >= session.sampling.max_tokens:
@@ -224,12 +227,37 @@ class SessionContext:
             grown[i] = replace(grown[i], segments=(*grown[i].segments, segment))
         return SessionContext(session, tuple(grown), cached)
 
+    def generate_codes(
+        self, rows: Sequence[int], size: Size, role: Role, seed: int
+    ) -> tuple[SessionContext, list[SampleImage]]:
+        session, closed = self.session, self.closed
+        if session.codes is None:
+            raise UserError("the model was trained without codes of pictures, it cannot write any")
+        special, stride, first = session.special, session.geometry.code_stride, session.geometry.first_code
+        shape = size[1] // stride, size[0] // stride
+        named = [(*closed.rows[i].name, "codes", closed.cached.lengths[i]) for i in rows]
+        sampler, codes = Sampler(session.sampling.temperature, seed, named), torch.empty(len(rows), 0, dtype=torch.long)
+        cached, blocked = closed.cached, frozenset[Role]()
+        runs = [[special.image_start] for _ in rows]
+        for _ in range(math.prod(shape)):
+            session.deadline.check()
+            cached, logits = session.feed(cached, rows, runs, role, blocked)
+            chosen = sampler(logits[:, first:], range(len(rows)))
+            runs = [[first + code] for code in chosen]
+            codes = torch.cat([codes, torch.tensor(chosen)[:, None]], dim=1)
+        cached, _ = session.feed(cached, rows, [[*run, special.image_end] for run in runs], role, blocked)
+        grown = list(closed.rows)
+        written = list(codes.unflatten(1, shape))
+        for i, made in zip(rows, written, strict=True):
+            grown[i] = replace(grown[i], segments=(*grown[i].segments, Segment(Kind.CODES, Codes(made), role)))
+        return SessionContext(session, tuple(grown), cached), [_drawn(each) for each in session.codes.decode(written)]
+
     def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
         chosen, stride = self.closed[rows], self.session.geometry.latent_stride
         grid = size[1] // stride, size[0] // stride
         noise_BLD = chosen._noise(grid, seed)
         drawn = self.session.draw(chosen.cached, [row.segments for row in chosen.rows], noise_BLD, grid)
-        return [SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination") for pixels in drawn]
+        return [_drawn(pixels) for pixels in drawn]
 
     def _noise(self, grid: Grid, seed: int) -> Tensor:
         """[B, L, D] each row's own."""
@@ -237,6 +265,11 @@ class SessionContext:
         named = zip(self.rows, self.cached.lengths, strict=True)
         seeds = [derived_seed(seed, *row.name, "image", length) for row, length in named]
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(own)) for own in seeds])
+
+
+def _drawn(pixels: Tensor) -> SampleImage:
+    """An image [3, H, W] in [-1, 1] that the model made."""
+    return SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination")
 
 
 def _head(text: str, until: str) -> str:

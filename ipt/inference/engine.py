@@ -163,7 +163,9 @@ def make_session(checkpoint: Checkpoint, text: TextSettings, draw: DrawSettings)
     """A session that writes and draws as asked, and as the checkpoint's recipe says where that leaves it open."""
     sampling = (checkpoint.recipe.sampling or Sampling()).but(text, draw)
     guidance, times = make_guidance(draw, checkpoint.recipe), schedule(sampling.timesteps, draw.shift)
-    return Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, sampling, guidance, times)
+    return Session(
+        checkpoint.model, checkpoint.codec, checkpoint.tokenizer, sampling, guidance, times, checkpoint.codes
+    )
 
 
 def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:

@@ -28,12 +28,14 @@ from ipt.flow.path import schedule
 from ipt.imagination.recipe import Sampling
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.codec import LatentCodec
+from ipt.model.codes import CodeCodec
 from ipt.model.sampling import sample_latents
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import Grid, PackedBatch, lay_out, slot_tokens, token_runs
 from ipt.sequence.pictures import Picture, normalised, unpatchify
-from ipt.sequence.segments import Kind, Segment, Slots, TokenIds, images, num_tokens, with_latents
-from ipt.sequence.spans import Mode, Role
+from ipt.sequence.segments import Kind, Segment, TokenIds, images, num_tokens, with_latents
+from ipt.sequence.settings import Geometry
+from ipt.sequence.spans import SEQUENTIAL, Mode, Role
 from ipt.sequence.tokenizer import Tokenizer
 
 
@@ -108,8 +110,9 @@ class Read(NamedTuple):
 
 
 class Session:
-    """A model with its codec and tokenizer, the cache that it fills, how it writes and which contexts guidance compares with
-    (``sampling``), and how it draws: ``guidance`` and ``times`` (`ipt.flow.path`). ``deadline`` is checked at every step of both.
+    """A model with its codec and tokenizer (and the codec of its ``codes``), the cache that it fills, how it writes and which
+    contexts guidance compares with (``sampling``), and how it draws: ``guidance`` and ``times`` (`ipt.flow.path`).
+    ``deadline`` is checked at every step of both.
     """
 
     def __init__(
@@ -120,14 +123,10 @@ class Session:
         sampling: Sampling,
         guidance: Guidance | None = None,
         times: Tensor | None = None,
+        codes: CodeCodec | None = None,
     ) -> None:
-        self.model, self.codec, self.tokenizer, self.sampling, self.guidance = (
-            model,
-            codec,
-            tokenizer,
-            sampling,
-            guidance,
-        )
+        self.model, self.codec, self.tokenizer, self.codes = model, codec, tokenizer, codes
+        self.sampling, self.guidance = sampling, guidance
         self.times = schedule(25) if times is None else times
         self.geometry, self.special = model.config.geometry, tokenizer.special
         self.like = model.decoder.embed_tokens.weight.detach()[:0]
@@ -190,20 +189,23 @@ class Session:
         return Read(output.ce_hidden_CD, output.logits_CV.float()), context
 
     def with_latents(self, samples: Sequence[Sequence[Segment]]) -> list[list[Segment]]:
-        """The same segments, the codec's pictures encoded; each picture once."""
-        pictures = {
-            s.payload: None
-            for segments in samples
-            for s in images(segments)
-            if s.kind is Kind.VAE and isinstance(s.payload, Picture)
-        }
+        """The same segments, the pictures of both codecs encoded; each picture once."""
+        latents, codes = (
+            self._encoded(kind, codec, samples) for kind, codec in ((Kind.VAE, self.codec), (Kind.CODES, self.codes))
+        )
+        return [with_latents(segments, latents.get, codes.get) for segments in samples]
+
+    def _encoded(
+        self, kind: Kind, codec: LatentCodec | CodeCodec | None, samples: Sequence[Sequence[Segment]]
+    ) -> dict[Picture, Tensor]:
+        found = (s.payload for segments in samples for s in images(segments) if s.kind is kind)
+        pictures = list(dict.fromkeys(payload for payload in found if isinstance(payload, Picture)))
         if not pictures:
-            return [list(segments) for segments in samples]
-        if self.codec is None:
+            return {}
+        if codec is None:
             raise UserError("the model was trained without a codec, it cannot see images through one")
-        encoded = self.codec.encode([normalised(picture.pixels()) for picture in pictures])
-        latents = {picture: latent.float().cpu() for picture, latent in zip(pictures, encoded, strict=True)}
-        return [with_latents(segments, latents.get) for segments in samples]
+        encoded = codec.encode([normalised(picture.pixels()) for picture in pictures])
+        return {picture: each.cpu() for picture, each in zip(pictures, encoded, strict=True)}
 
     def draw(
         self, context: Context, segments: Sequence[Sequence[Segment]], noise_BLD: Tensor, grid: Grid
@@ -245,7 +247,9 @@ class Session:
             prompt = prompt_of(segments)
             kept.append(prompt[:-1] if prompt and prompt[-1].kind is Kind.TEXT else prompt)
         lengths = tuple(num_tokens(segments, self.geometry) for segments in kept)
-        return Context(context.leases, lengths, tuple(sum(map(_advance, segments)) for segments in kept))
+        return Context(
+            context.leases, lengths, tuple(sum(_advance(s, self.geometry) for s in segments) for segments in kept)
+        )
 
     def _branch(self, rows: Sequence[Sequence[Segment]], is_dropped: Callable[[Segment], bool]) -> Context:
         numbers: dict[tuple[object, ...], int] = {}
@@ -259,7 +263,9 @@ class Session:
                 branches.append(branch)
             of_row.append(numbers[key])
         context = self.prefill(self.cache.empty(len(branches)), branches)
-        ends = tuple(sum(_advance(s) for s in branch) for branch in branches)  # a dropped image counts, also at the end
+        ends = tuple(
+            sum(_advance(s, self.geometry) for s in branch) for branch in branches
+        )  # a dropped image counts, also at the end
         return replace(context, positions=ends)[of_row]
 
 
@@ -274,15 +280,13 @@ def _is_prompt_text(segment: Segment) -> bool:
 
 
 def _is_image(segment: Segment) -> bool:
-    return segment.kind not in (Kind.TEXT, Kind.LATENT)
+    return segment.kind.mode not in SEQUENTIAL
 
 
-def _advance(segment: Segment) -> int:
+def _advance(segment: Segment, geometry: Geometry) -> int:
     """How far a segment moves the rope id."""
-    if isinstance(segment.payload, TokenIds):
-        return 0 if segment.dropped else len(segment.payload.ids) + 2
-    if isinstance(segment.payload, Slots):
-        return 0 if segment.dropped else segment.payload.count
+    if segment.kind.mode in SEQUENTIAL:
+        return segment.num_tokens(geometry)
     return int(segment.kind.mode is Mode.FULL)
 
 

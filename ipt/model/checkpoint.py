@@ -29,6 +29,7 @@ from ipt.common.files import read_json, write_json
 from ipt.common.seeding import derived_seed
 from ipt.common.settings import typed
 from ipt.model.codec import LatentCodec
+from ipt.model.codes import CodeCodec
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.keys import LATENT_PARTS, POSITION_TABLES, bagel_name, differences, is_adapter, plain_name
 from ipt.model.unified import UnifiedModel
@@ -309,6 +310,7 @@ def save_pretrained(
     state: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
     codec: LatentCodec | None = None,
+    codes: CodeCodec | None = None,
     tokenizer: Path | None = None,
     shard_bytes: int = 5 * 10**9,
 ) -> None:
@@ -323,6 +325,8 @@ def save_pretrained(
         raise UserError(f"BAGEL's layout has no rope over rows and columns, {what}: save it as 'native'")
     if layout == "bagel" and model.config.phi != "none":
         raise UserError(f"BAGEL's layout has no latent slots with phi={model.config.phi}: save the model as 'native'")
+    if layout == "bagel" and model.codes is not None:
+        raise UserError("BAGEL's layout has no codes of pictures: save the model as 'native'")
     tensors = dict(model.state_dict() if state is None else state)
     plain = build_on_meta(model.config)
     expected = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}
@@ -330,8 +334,9 @@ def save_pretrained(
     tensors |= {name: table for name, table in model.named_buffers() if name in POSITION_TABLES}
     renamed = {theirs: tensors[ours] for ours, theirs in _names(plain, layout).items()}
     write_weights(folder, renamed, "ema" if layout == "bagel" else "model", shard_bytes, dtype)
-    if codec is not None:
-        codec.save(folder)
+    for each in (codec, codes):
+        if each is not None:
+            each.save(folder)
     if tokenizer is not None:
         for name in TOKENIZER_FILES:
             if (tokenizer / name).is_file():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -259,8 +259,13 @@ def codec_digest(codec: LatentCodec) -> str:
         tensors, numbers = {"mean": codec.mean_P, "basis": codec.basis_Pz}, [codec.scale, codec.downsample]
     else:
         raise UserError(f"no digest is defined for a codec of type {type(codec).__name__}")
+    return digest_of(numbers, tensors)
+
+
+def digest_of(numbers: Sequence[float], tensors: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 of numbers and named tensors."""
     digest = hashlib.sha256(repr(numbers).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -79,19 +79,33 @@ class LatentConfig:
 
 
 @dataclass(frozen=True)
+class CodesConfig:
+    """``count`` codes of pictures, by which the vocabulary grows, each of ``stride`` x ``stride`` pixels (0: none)."""
+
+    count: int = 0
+    stride: int = 0
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """One unified model. ``phi``: what is fed to its latent slots for a vector (`ipt.model.slots.SlotInput`)."""
+    """One unified model. ``phi``: what is fed to its latent slots for a vector (`ipt.model.slots.SlotInput`). ``codes`` follow
+    the tokens of ``decoder.vocab``."""
 
     name: str
     decoder: DecoderConfig
     vision: VisionConfig
     latents: LatentConfig
     phi: str = "none"
+    codes: CodesConfig = CodesConfig()
 
     @property
     def geometry(self) -> Geometry:
         """How images become tokens of this model."""
-        return Geometry(self.vision.patch, self.latents.patch, self.latents.channels, self.latents.downsample)
+        latents = self.latents
+        first = self.decoder.vocab if self.codes.count else 0
+        return Geometry(
+            self.vision.patch, latents.patch, latents.channels, latents.downsample, self.codes.stride, first
+        )
 
 
 presets: Registry[ModelConfig] = Registry("model preset")

@@ -86,7 +86,7 @@ def forward_flops(
         vision=vision,
         latents=2
         * ((latents + len(spans.noised_positions)) * size + images * (TIME_FREQUENCIES + d.hidden) * d.hidden),
-        lm_head=2 * len(spans.ce_positions) * d.hidden * d.vocab,
+        lm_head=2 * len(spans.ce_positions) * d.hidden * (d.vocab + config.codes.count),
         rounds=rounds,
     )
 

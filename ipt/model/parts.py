@@ -19,15 +19,16 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "connector": ("connector.",),
     "latents and time": ("latent_in.", "latent_out.", "time_embedder."),
     "latent slots": ("slot_in.",),
+    "codes": ("codes.",),
 }
 #: Those that a mode adds to a model, whose weights may have been made without them.
-OWN_PARTS = ("latent slots",)
+OWN_PARTS = ("latent slots", "codes")
 #: What can be frozen, and of which parts it consists.
 FREEZABLE: Mapping[str, tuple[str, ...]] = {
     "vision": ("vision tower",),
     "connector": ("connector",),
     "embeddings": ("token embedding", "language head"),
-    "understanding": ("understanding expert", "latent slots"),
+    "understanding": ("understanding expert", "latent slots", "codes"),
     "generation": ("generation expert", "latents and time"),
 }
 #: The linear layers that can have adapters.

@@ -77,6 +77,7 @@ class UnifiedModel(nn.Module):
         self.latent_positions = PositionTable(latents.side, hidden, "latent image", vision.interpolate_positions)
         self.time_embedder = TimeEmbedder(hidden)
         self.slot_in = SlotInput(hidden, config.phi)
+        self.codes = CodeTokens(config.codes.count, hidden) if config.codes.count else None
 
     def set_layer_runner(self, runner: LayerRunner) -> None:
         """Run every decoder and vision layer through ``runner(layer, *inputs)``, for example to checkpoint activations."""
@@ -154,9 +155,18 @@ class UnifiedModel(nn.Module):
         )
 
     def logits(self, hidden_CD: Tensor) -> Tensor:
-        """[C, vocabulary] next-token logits in the compute dtype."""
+        """[C, vocabulary] next-token logits in the compute dtype; those of codes follow those of the tokens."""
         scores: Tensor = self.lm_head(hidden_CD)
-        return scores
+        return scores if self.codes is None else torch.cat([scores, self.codes.head(hidden_CD)], dim=-1)
+
+    def _embed_ids(self, ids_X: Tensor) -> Tensor:
+        """[X, D] of tokens and codes."""
+        if self.codes is None:
+            tokens_XD: Tensor = self.decoder.embed_tokens(ids_X)
+            return tokens_XD
+        first = self.config.decoder.vocab
+        tokens_XD = self.decoder.embed_tokens(ids_X.clamp(max=first - 1))
+        return torch.where((ids_X >= first)[:, None], self.codes.embed((ids_X - first).clamp(min=0)), tokens_XD)
 
     def embed(
         self, batch: PackedBatch, noised: NoisedImages | None = None, skip_absent: bool = False
@@ -169,7 +179,7 @@ class UnifiedModel(nn.Module):
         ``skip_absent`` does not run parts on zero tokens: for decoding, never for training.
         """
         spans = batch.spans
-        x_UD = self.decoder.embed_tokens(batch.token_ids_X)
+        x_UD = self._embed_ids(batch.token_ids_X)
         x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch, noised)
         patches_VD, grids, shown = batch.patches_VD, batch.patch_grids, batch.shown
         if shown is not None:
@@ -212,6 +222,21 @@ class UnifiedModel(nn.Module):
         times_GD = times_ID.repeat_interleave(_index(sizes, weight), dim=0, output_size=int(sizes.sum()))
         positions_GD = self.latent_positions(batch.latent_grids).to(weight.dtype)
         return self.latent_in(latents_GD.to(weight.dtype)) + times_GD + positions_GD
+
+
+class CodeTokens(nn.Module):
+    """Embedding and language head of ``count`` codes, beside those of the tokens: weights that were made without codes are as
+    they were, whatever the vocabulary grows by and whether its head is tied to its embedding."""
+
+    def __init__(self, count: int, hidden: int) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(count, hidden), nn.Linear(hidden, count, bias=False)
+
+    @torch.no_grad()
+    def reset_parameters(self, deviation: float, generator: torch.Generator) -> None:
+        """``deviation``: that of the tokens' embeddings."""
+        fill_normal(self.embed.weight, deviation, generator)
+        fill_normal(self.head.weight, (3 * self.head.in_features) ** -0.5, generator)
 
 
 def _index(index: np.ndarray, like: Tensor) -> Tensor:

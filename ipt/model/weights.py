@@ -55,6 +55,13 @@ def fill_normal(tensor: Tensor, deviation: float, generator: torch.Generator) ->
     own_numbers(tensor).copy_(full[own_part(tensor)])
 
 
+def root_mean_square(tensor: Tensor) -> float:
+    """Of all its numbers, to three digits: the same however it is divided. All processes call this."""
+    total = tensor.detach().float().square().sum()
+    whole: Tensor = total.full_tensor() if is_divided(total) else total  # type: ignore[attr-defined]
+    return float(f"{(float(whole) / tensor.numel()) ** 0.5:.3g}")
+
+
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 

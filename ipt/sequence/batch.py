@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipt.sequence.pictures import Picture, normalised, patchify
-from ipt.sequence.segments import Kind, Latents, Pixels, Segment, Slots, SpecialTokens, TokenIds
+from ipt.sequence.segments import Codes, Kind, Latents, Pixels, Segment, Slots, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
 
@@ -49,6 +49,9 @@ class PackedBatch:
     ``pictures``: uint8 [3, H, W], each once, that the codec has still to encode; ``picture_of``: the picture of each latent
     image, -1 where its latents are there. ``origins``: one per sample, in batches that a loader made.
 
+    ``code_pictures``: uint8 [3, H, W], each once, whose codes have still to be found, and ``code_places`` where: picture, first
+    text token, and first label or -1. Until then these tokens and labels are code 0.
+
     ``vectors_ZD``: what the latent slots hold, where they are given as vectors. ``shown``: the images that they are made of
     otherwise, laid out by themselves, and ``pools`` how many slots each is pooled to, and how. Free slots have neither.
     """
@@ -63,14 +66,16 @@ class PackedBatch:
     pictures: tuple[Tensor, ...] = ()
     picture_of: tuple[int, ...] = ()
     origins: tuple[Origin, ...] = ()
+    code_pictures: tuple[Tensor, ...] = ()
+    code_places: tuple[tuple[int, int, int], ...] = ()
     vectors_ZD: Tensor | None = None
     shown: PackedBatch | None = None
     pools: tuple[tuple[int, str], ...] = ()
 
     @property
     def waits(self) -> bool:
-        """Whether the codec has still to encode pictures (`encoded`)."""
-        return bool(self.pictures) or (self.shown is not None and self.shown.waits)
+        """Whether a codec has still to encode pictures (`encoded`, `coded`)."""
+        return bool(self.pictures or self.code_pictures) or (self.shown is not None and self.shown.waits)
 
     @property
     def cells(self) -> NDArray[np.float32]:
@@ -86,9 +91,12 @@ class PackedBatch:
         """The same batch with its tensors on ``device``."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         moved: dict[str, Any] = {name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items()}
-        pictures = tuple(picture.to(device, non_blocking=non_blocking) for picture in self.pictures)
+        pictures, code_pictures = (
+            tuple(picture.to(device, non_blocking=non_blocking) for picture in each)
+            for each in (self.pictures, self.code_pictures)
+        )
         shown = None if self.shown is None else self.shown.to(device, non_blocking=non_blocking)
-        return replace(self, **moved, pictures=pictures, shown=shown)
+        return replace(self, **moved, pictures=pictures, code_pictures=code_pictures, shown=shown)
 
     def encoded(self, encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> PackedBatch:
         """The same batch with latents in the place of its pictures; ``encode`` is a codec's, from float32 images [3, H, W] in
@@ -110,6 +118,20 @@ class PackedBatch:
                     )
                 pieces[image] = tokens.to(self.latents_GD)
         return replace(self, latents_GD=torch.cat(pieces), pictures=(), picture_of=())
+
+    def coded(self, encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> PackedBatch:
+        """The same batch with the codes of its pictures; ``encode`` is a code codec's, from float32 images [3, H, W] in [-1, 1]
+        to codes [h, w]."""
+        if not self.code_pictures:
+            return self
+        codes = [found.flatten() for found in encode([normalised(picture) for picture in self.code_pictures])]
+        ids_X, labels_C = self.token_ids_X.clone(), self.labels_C.clone()
+        for picture, token, label in self.code_places:
+            own = codes[picture].to(ids_X)
+            ids_X[token : token + len(own)] += own
+            if label >= 0:
+                labels_C[label : label + len(own)] += own
+        return replace(self, token_ids_X=ids_X, labels_C=labels_C, code_pictures=(), code_places=())
 
     def noised_latents(self) -> Tensor:
         """[F, D] the clean latents of the noised images. ``ValueError`` before `encoded`."""
@@ -161,6 +183,8 @@ def lay_out(
     pictures: dict[Picture, int] = {}
     picture_of: list[int] = []
     slots: list[Slots] = []
+    coded: dict[Picture, int] = {}
+    code_places: list[tuple[int, int, int]] = []
     bos, eos = torch.tensor([tokens.bos]), torch.tensor([tokens.eos])
     markers = torch.tensor([tokens.image_start, tokens.image_end])
     if positions is not None and len(positions) != len(samples):
@@ -180,6 +204,15 @@ def lay_out(
                     labels.append(ids[1:])
                     if segment.end_label is not None:
                         labels.append(ids.new_tensor([segment.end_label]))
+            elif kind is Kind.CODES:
+                ids = torch.cat([markers[:1], code_ids(segment, geometry), markers[1:]])
+                if isinstance(payload, Picture):
+                    place = sum(map(len, labels)) if segment.loss is Loss.CE else -1
+                    code_places.append((coded.setdefault(payload, len(coded)), sum(map(len, text)) + 1, place))
+                text.append(ids)
+                length = len(ids)
+                if segment.loss is Loss.CE:
+                    labels.append(ids[1:])
             elif isinstance(payload, Slots):
                 slots.append(payload)
                 length = payload.count
@@ -208,6 +241,8 @@ def lay_out(
         labels_C=torch.cat(labels),
         pictures=tuple(picture.pixels() for picture in pictures),
         picture_of=tuple(picture_of),
+        code_pictures=tuple(picture.pixels() for picture in coded),
+        code_places=tuple(code_places),
         **held(slots, tokens, geometry),
     )
 
@@ -224,6 +259,14 @@ def held(slots: Sequence[Slots], tokens: SpecialTokens, geometry: Geometry) -> d
     if vectors or seen:
         raise ValueError("the latent slots of a batch are all given as vectors, all made of images, or all free")
     return {}
+
+
+def code_ids(segment: Segment, geometry: Geometry) -> Tensor:
+    """[L] ids of a picture's codes in raster order; code 0 for one that has still to be encoded."""
+    rows, columns = segment.grid(geometry)
+    if isinstance(segment.payload, Codes):
+        return geometry.first_code + segment.payload.values.flatten()
+    return torch.full((rows * columns,), geometry.first_code)
 
 
 def image_tokens(segment: Segment, grid: Grid, geometry: Geometry) -> Tensor:

@@ -20,6 +20,7 @@ COLOURS = {
     Kind.VAE: "#f58518",
     Kind.VAE_NOISED: "#b279a2",
     Kind.LATENT: "#e45756",
+    Kind.CODES: "#eeca3b",
 }
 CELLS = 14
 

@@ -20,21 +20,33 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile, read_manifest, write_bytes, write_manifest
 from ipt.sequence.pictures import Picture, normalised
-from ipt.sequence.segments import Segment, images
+from ipt.sequence.segments import Kind, Segment, images
 from ipt.sequence.spans import Expert
 
 KIND = "latents"
+#: The folder inside of a cache that holds codes in the place of latents.
+CODES = "codes"
 SHARD_BYTES = 128 * 2**20
 OPEN_SHARDS = 32
-DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int32": torch.int32,
+}
 
-Dtype = Literal["float32", "float16", "bfloat16"]
+Dtype = Literal["float32", "float16", "bfloat16", "int32"]
 
 
 def codec_pictures(segments: Iterable[Segment]) -> list[Picture]:
     """The pictures of a sample that a codec has to encode."""
     latent = [segment.payload for segment in images(segments) if segment.kind.expert is Expert.GENERATION]
     return [payload for payload in latent if isinstance(payload, Picture)]
+
+
+def code_pictures(segments: Iterable[Segment]) -> list[Picture]:
+    """The pictures of a sample that are written as codes."""
+    return [s.payload for s in segments if s.kind is Kind.CODES and isinstance(s.payload, Picture)]
 
 
 class LatentCache:

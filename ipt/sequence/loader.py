@@ -38,6 +38,7 @@ from ipt.sequence.pictures import Picture
 from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, images, num_tokens, with_latents
 from ipt.sequence.settings import Geometry, LoaderConfig
 
+Find = Callable[[Picture], Tensor]
 #: Rows that a worker prepares ahead: about the packs of a step, so that it works while the model is trained.
 ROWS_AHEAD = 16
 
@@ -80,9 +81,14 @@ class Row:
     error: UserError | None = None
 
 
+def _unknown(picture: Picture) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Rows(Dataset[Row]):
-    """The rows of an order by position, each a pure function of it. ``latents``: a latent cache, which then replaces the codec.
+    """The rows of an order by position, each a pure function of it. ``latents``: a latent cache, which then replaces the codec;
+    ``codes`` one of codes.
 
     Errors are part of a row, since those that a worker raises lose their type; they name file, row, sample and field.
     """
@@ -90,7 +96,8 @@ class Rows(Dataset[Row]):
     parts: tuple[Part, ...]
     order: MixtureOrder
     geometry: Geometry
-    latents: Callable[[Picture], Tensor] | None = None
+    latents: Find | None = None
+    codes: Find | None = None
 
     def __getitem__(self, position: int) -> Row:
         place = self.order[position]
@@ -104,7 +111,7 @@ class Rows(Dataset[Row]):
         try:
             segments = part.segmenter(sample, place.turn, place.row)
             tokens = num_tokens(segments, self.geometry)
-            found = segments if self.latents is None else with_latents(segments, self.latents)
+            found = with_latents(segments, self.latents or _unknown, self.codes or _unknown)
             for image in images(segment for segment in found if not segment.dropped):
                 if isinstance(image.payload, Picture):
                     _ = image.payload.decoded
@@ -222,9 +229,10 @@ class Loader:
         tokens: SpecialTokens,
         geometry: Geometry,
         config: LoaderConfig,
-        latents: Callable[[Picture], Tensor] | None = None,
+        latents: Find | None = None,
         rank: int = 0,
         world: int = 1,
+        codes: Find | None = None,
     ) -> None:
         if config.packs_per_step % world or not 0 <= rank < world:
             raise UserError(
@@ -234,7 +242,7 @@ class Loader:
         self.config, self.tokens = config, tokens
         sizes, names = [len(part.samples) for part in parts], [part.name for part in parts]
         self.order = MixtureOrder(config.seed, names, sizes, [part.weight for part in parts], config.epoch_rows)
-        self.rows = Rows(tuple(parts), self.order, geometry, latents)
+        self.rows = Rows(tuple(parts), self.order, geometry, latents, codes)
         numbers = range(rank, config.packs_per_step, world)
         self.lanes = [Lane(number, config, self.order.epoch_rows) for number in numbers]
 

@@ -106,6 +106,11 @@ class Renderer:
         sizes = {"vae": (size,), "vit": (size, vit)}
         return [Segment(KINDS[name], Picture(image.data, sizes[name], what), Role.IMAGINATION) for name in condition]
 
+    def codes(self, task: str, image: SampleImage, what: str = "imagination", trained: bool = False) -> Segment:
+        """An imagination as codes that are written."""
+        picture = Picture(image.data, (self.imagination_size(task),), what)
+        return Segment(Kind.CODES, picture, Role.IMAGINATION, Loss.CE if trained else Loss.NONE)
+
     def slots(
         self,
         count: int,

@@ -59,6 +59,10 @@ class Latents(ImageTensor):
     """An image as the codec encodes it: float32 clean latents [C, h, w]."""
 
 
+class Codes(ImageTensor):
+    """An image as the numbers of its codes: int64 [rows, columns]."""
+
+
 @dataclass(frozen=True, eq=False)
 class Slots:
     """``count`` latent slots, fed with vectors in the place of tokens. ``content``: the vectors themselves, float [count, D], or
@@ -76,17 +80,18 @@ class Slots:
             raise ValueError(f"{self.count} slots cannot hold {len(self.content)} vectors")
 
 
-Payload = TokenIds | Picture | Pixels | Latents | Slots
+Payload = TokenIds | Picture | Pixels | Latents | Codes | Slots
 
 
 class Kind(Enum):
-    """What a segment holds: (attention mode, expert)."""
+    """What a segment holds: (attention mode, expert, payloads)."""
 
-    TEXT = (Mode.CAUSAL, Expert.UNDERSTANDING)
-    VIT = (Mode.FULL, Expert.UNDERSTANDING)
-    VAE = (Mode.FULL, Expert.GENERATION)
-    VAE_NOISED = (Mode.NOISED, Expert.GENERATION)
-    LATENT = (Mode.SLOTS, Expert.UNDERSTANDING)
+    TEXT = (Mode.CAUSAL, Expert.UNDERSTANDING, (TokenIds,))
+    VIT = (Mode.FULL, Expert.UNDERSTANDING, (Picture, Pixels))
+    VAE = (Mode.FULL, Expert.GENERATION, (Picture, Latents))
+    VAE_NOISED = (Mode.NOISED, Expert.GENERATION, (Picture, Latents))
+    LATENT = (Mode.SLOTS, Expert.UNDERSTANDING, (Slots,))
+    CODES = (Mode.CAUSAL, Expert.UNDERSTANDING, (Picture, Codes))
 
     @property
     def mode(self) -> Mode:
@@ -99,9 +104,7 @@ class Kind(Enum):
     @property
     def payloads(self) -> tuple[type[Payload], ...]:
         """The payloads that it can carry."""
-        if self in (Kind.TEXT, Kind.LATENT):
-            return (TokenIds,) if self is Kind.TEXT else (Slots,)
-        return (Picture, Latents if self.expert is Expert.GENERATION else Pixels)
+        return self.value[2]
 
 
 #: What each kind can be trained on.
@@ -109,6 +112,7 @@ LOSSES = {
     Kind.TEXT: (Loss.CE, Loss.CE_WITH_END),
     Kind.VAE_NOISED: (Loss.FLOW,),
     Kind.LATENT: (Loss.COSINE, Loss.COSINE_WITH_END, Loss.END),
+    Kind.CODES: (Loss.CE,),
 }
 
 
@@ -151,6 +155,8 @@ class Segment:
         width, height = self.payload.size
         if self.kind is Kind.VIT:
             return grid_of_size(height, width, geometry.vit_patch)
+        if self.kind is Kind.CODES:
+            return grid_of_size(height, width, 1 if isinstance(self.payload, Codes) else geometry.code_stride)
         cells = isinstance(self.payload, Latents)
         return grid_of_size(height, width, geometry.latent_patch if cells else geometry.latent_stride)
 
@@ -208,16 +214,23 @@ def images(segments: Iterable[Segment]) -> Iterator[Segment]:
             yield inner
 
 
-def with_latents(segments: Iterable[Segment], find: Callable[[Picture], Tensor | None]) -> list[Segment]:
-    """The same segments, the codec's pictures replaced by latents [C, h, w] where ``find`` knows them."""
+def with_latents(
+    segments: Iterable[Segment],
+    find: Callable[[Picture], Tensor | None],
+    find_codes: Callable[[Picture], Tensor | None] = lambda _: None,
+) -> list[Segment]:
+    """The same segments, the codec's pictures replaced by latents [C, h, w] where ``find`` knows them, and those that are written
+    as codes by codes [h, w] where ``find_codes`` does."""
 
     def of(segment: Segment) -> Segment:
         payload = segment.payload
         if isinstance(payload, Slots) and isinstance(payload.content, Segment):
             return replace(segment, payload=replace(payload, content=of(payload.content)))
-        if segment.kind.expert is Expert.GENERATION and isinstance(payload, Picture):
-            latents = find(payload)
-            return segment if latents is None else replace(segment, payload=Latents(latents))
-        return segment
+        if not isinstance(payload, Picture) or segment.kind is Kind.VIT:
+            return segment
+        found = (find_codes if segment.kind is Kind.CODES else find)(payload)
+        if found is None:
+            return segment
+        return replace(segment, payload=Codes(found.long()) if segment.kind is Kind.CODES else Latents(found))
 
     return [of(segment) for segment in segments]

@@ -21,12 +21,15 @@ DROPOUT_ROWS = ("drawing", "all")
 @dataclass(frozen=True)
 class Geometry:
     """How images become tokens: ViT patches of ``vit_patch`` pixels, latent patches of ``latent_patch`` cells of
-    ``latent_channels`` numbers, one cell per ``latent_downsample`` pixels squared."""
+    ``latent_channels`` numbers, one cell per ``latent_downsample`` pixels squared; codes of ``code_stride`` pixels squared, whose
+    ids begin at ``first_code`` (0: the model has none)."""
 
     vit_patch: int
     latent_patch: int
     latent_channels: int
     latent_downsample: int = 8
+    code_stride: int = 0
+    first_code: int = 0
 
     @property
     def patch_size(self) -> int:

@@ -118,7 +118,9 @@ def generate(folder: Path, count: int, seed: int, split: str, *more: str) -> Non
 def package(folder: Path, target: Path) -> None:
     """Write a finished run's model as it ships, in bfloat16."""
     made = load_checkpoint(folder)
-    save_pretrained(made.model, target, dtype=torch.bfloat16, codec=made.codec, tokenizer=model_folder(folder))
+    save_pretrained(
+        made.model, target, dtype=torch.bfloat16, codec=made.codec, codes=made.codes, tokenizer=model_folder(folder)
+    )
     made.recipe.save(target)
 
 

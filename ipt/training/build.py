@@ -20,22 +20,26 @@ from ipt.common.images import BadImage
 from ipt.common.locking import held
 from ipt.common.seeding import derived_seed
 from ipt.common.settings import differences, typed
+from ipt.imagination.base import Codebook
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.modes import modes
 from ipt.imagination.recipe import Recipe, load_profile
 from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_pretrained
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
-from ipt.model.config import ModelConfig, model_path, presets
+from ipt.model.codes import CodeCodec, PatchKMeans, codes_shape, load_codes
+from ipt.model.config import CodesConfig, ModelConfig, model_path, presets
 from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
+from ipt.model.weights import root_mean_square
 from ipt.samples.prompts import Profile
 from ipt.samples.store import SampleReader
 from ipt.samples.views import First, in_memory
-from ipt.sequence.latent_cache import LatentCache
+from ipt.sequence.latent_cache import CODES, LatentCache
 from ipt.sequence.loader import Loader, Part
-from ipt.sequence.pictures import to_pixels
+from ipt.sequence.pictures import Picture, normalised, to_pixels
 from ipt.sequence.render import Renderer
+from ipt.sequence.settings import Geometry
 from ipt.sequence.tokenizer import Tokenizer, dataset_texts, load_tokenizer, train_tokenizer
 from ipt.training.config import TrainConfig, as_values
 from ipt.training.distributed import World, gather_full, start_world
@@ -47,7 +51,7 @@ from ipt.training.trainer import Trainer
 ASSETS = "assets"
 #: Digests of the datasets that a run was begun with, by path.
 DATASETS = "datasets.json"
-CODEC_SAMPLES = 64
+CODEC_SAMPLES, CODES_SAMPLES = 64, 512
 #: Settings that a continued run may change: where and how fast it runs, and when it ends, but not what it computes.
 CHANGEABLE = (
     "name",
@@ -81,6 +85,7 @@ class Assets:
     codec: LatentCodec | None
     profile: Profile
     shape: ModelConfig
+    codes: CodeCodec | None = None
 
 
 def readers(config: TrainConfig) -> dict[str, SampleReader]:
@@ -102,31 +107,43 @@ def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: P
     profile = load_profile(config.data.profile, None if prompts is None else Path(prompts))
     init, codec, shape = config.model.init, config.model.codec, model_shape(config)
     tokenizer = _kept_tokenizer(config, datasets, profile, folder) if init is None else load_tokenizer(model_path(init))
+    codes = _codes(config, datasets, shape, folder)
     if codec == "none":
-        return Assets(tokenizer, None, profile, shape)
+        return Assets(tokenizer, None, profile, shape, codes)
     if codec == "patch_pca":
-        return Assets(tokenizer, _kept_codec(config, datasets, shape, folder), profile, shape)
+        return Assets(tokenizer, _kept_codec(config, datasets, shape, folder), profile, shape, codes)
     made = load_codec(model_path(init) if codec == "init" and init is not None else codec)
     if (made.channels, made.downsample) != (shape.latents.channels, shape.latents.downsample):
         raise UserError(
             f"the codec has {made.channels} channels at 1/{made.downsample}, the model {shape.latents.channels} at "
             f"1/{shape.latents.downsample}"
         )
-    return Assets(tokenizer, made, profile, shape)
+    return Assets(tokenizer, made, profile, shape, codes)
 
 
 def model_shape(config: TrainConfig) -> ModelConfig:
     """The shape of the model. Raises ``ValueError`` where the weights of ``model.init`` are of another one than the preset."""
     model, phi = config.model, config.imagination.slot_input
+    coded = config.imagination.coded
+    book = None if coded is None else coded.codebook
     if model.init is None:
-        return replace(model.shape, phi=phi or "none")
+        return replace(model.shape, phi=phi or "none", codes=_asked_codes(book, model.shape.geometry))
     stored = model.sized(read_config(model_path(model.init), model.weights)[0])
     if phi is not None and phi != stored.phi == "linear":
         raise UserError(f"the model in model.init={model.init} has learned its map: set imagination.latent.phi=linear")
     known = stored.phi
+    asked = _asked_codes(book, stored.geometry)
+    codes = stored.codes if stored.codes.count else asked
+    if book is not None and book.folder is not None and codes != asked:
+        raise UserError(
+            f"the codec {book.folder} has {asked.count} codes of {asked.stride} pixels, the vocabulary of model.init="
+            f"{model.init} {codes.count} of {codes.stride}: leave the codec out, which takes that of model.init"
+        )
+    stored = replace(stored, codes=codes)
     stored = replace(stored, phi=model.shape.phi) if model.preset is not None else stored
-    if model.preset is not None and replace(stored, name=model.preset) != model.shape:
-        same = [name for name in presets if replace(stored, name=name) == model.sized(presets[name])]
+    if model.preset is not None and replace(stored, name=model.preset, codes=CodesConfig()) != model.shape:
+        plain = replace(stored, codes=CodesConfig())
+        same = [name for name in presets if replace(plain, name=name) == model.sized(presets[name])]
         raise UserError(
             f"the model in model.init={model.init} is not of the shape model.preset={model.preset}; choose "
             f"{f'model={same[0]}' if same else 'model.preset=null, which takes the shape as it is'}"
@@ -172,6 +189,47 @@ def _kept_codec(
     return codec
 
 
+def _asked_codes(book: Codebook | None, geometry: Geometry) -> CodesConfig:
+    """The codes that the settings ask for."""
+    if book is None:
+        return CodesConfig()
+    if book.folder is not None:
+        return codes_shape(book.folder)
+    return CodesConfig(book.count, book.stride or geometry.latent_stride)
+
+
+def _codes(
+    config: TrainConfig, datasets: Sequence[SampleReader], shape: ModelConfig, folder: Path | None
+) -> CodeCodec | None:
+    """The codec of the model's codes: that of ``model.init`` where it has one, the one that was named, or one that is fitted to
+    the pictures that are written as codes."""
+    coded, init = config.imagination.coded, config.model.init
+    made = None if init is None or not shape.codes.count else load_codes(model_path(init))
+    if coded is None or coded.codebook is None:
+        return made
+    named = None if coded.codebook.folder is None else load_codes(coded.codebook.folder)
+    if made is not None and named is not None and made.digest != named.digest:
+        raise UserError(
+            f"the codec {coded.codebook.folder} is not that of the codes in model.init={init}: leave it out"
+        )
+    if (found := made or named or (None if folder is None else load_codes(folder))) is not None:
+        return found
+    side, images = config.resolution.imagination * shape.geometry.latent_stride, []
+    for reader in datasets:
+        for row in range(0, len(reader), max(len(reader) // CODES_SAMPLES, 1)):
+            sample = reader[row]
+            try:
+                picture = Picture(coded.picture(sample).data, ((side, side),), f"sample '{sample.id}', imagination")
+                images.append(normalised(picture.pixels()))
+            except BadImage as error:
+                raise UserError(f"{reader.where(row)}: {error}") from error
+    fitted = PatchKMeans.fit(images, shape.codes.stride, shape.codes.count)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        fitted.save(folder)
+    return fitted
+
+
 def _picture(pixels: Any, side: int) -> Any:
     from PIL import Image
 
@@ -186,11 +244,13 @@ def make_loader(config: TrainConfig, datasets: dict[str, SampleReader], assets: 
         samples = reader if config.data.limit is None else First(reader, config.data.limit)
         segmenter = make_segmenter(config.imagination, renderer, samples, config.loss.noise_draws)  # type: ignore[arg-type]
         parts.append(Part(f"part-{number}", samples, segmenter, config.data.weights.get(folder, 1.0)))
-    latents = None
-    if config.data.cache is not None and assets.codec is not None:
+    latents = codes = None
+    if config.data.cache is not None and assets.codec is not None and (assets.codes is None or config.encodes):
         latents = LatentCache(Path(config.data.cache), codec_digest(assets.codec))
+    if config.data.cache is not None and assets.codes is not None and config.imagination.coded is not None:
+        codes = LatentCache(Path(config.data.cache) / CODES, assets.codes.digest)
     special, geometry = assets.tokenizer.special, assets.shape.geometry
-    return Loader(parts, special, geometry, config.loader, latents, world.rank, world.size)
+    return Loader(parts, special, geometry, config.loader, latents, world.rank, world.size, codes)
 
 
 def make_validation(config: TrainConfig, assets: Assets, world: World) -> Validation | None:
@@ -213,7 +273,7 @@ def make_validation(config: TrainConfig, assets: Assets, world: World) -> Valida
         samples = [reader[row] for row in range(min(config.evaluation.questions, len(reader)))]
 
         def checkpoint(model: UnifiedModel) -> Checkpoint:
-            return Checkpoint(model, assets.codec, assets.tokenizer, asked)
+            return Checkpoint(model, assets.codec, assets.tokenizer, asked, assets.codes)
 
         evaluate = Evaluation(checkpoint, samples, mode_settings(config), config.evaluation.batch_size)
     return Validation(batches, evaluate)
@@ -238,7 +298,10 @@ def start_weights(config: TrainConfig, device: str, model: UnifiedModel) -> None
         model.initialise(generator("weights"))
     else:
         model.slot_in.reset_parameters()
-        StoredModel.in_folder(model_path(config.model.init), config.model.weights).copy_into(model)
+        stored = StoredModel.in_folder(model_path(config.model.init), config.model.weights)
+        stored.copy_into(model)
+        if model.codes is not None and not stored.config.codes.count:
+            model.codes.reset_parameters(root_mean_square(model.decoder.embed_tokens.weight), generator("codes"))
     initialise_adapters(model, generator("adapters"))
 
 
@@ -250,8 +313,9 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
         make_assets(config, list(datasets.values()), folder / ASSETS)
     world.barrier()
     assets = make_assets(config, list(datasets.values()), folder / ASSETS)
-    if assets.codec is not None:
-        assets.codec.to(world.device)
+    for codec in (assets.codec, assets.codes):
+        if codec is not None:
+            codec.to(world.device)
     loader = make_loader(config, datasets, assets, world)
     encode = None if assets.codec is None else assets.codec.encode
     trainer = Trainer(
@@ -265,6 +329,7 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
         config.tracker,
         make_validation(config, assets, world),
         functools.partial(start_weights, config, world.device),
+        None if assets.codes is None else assets.codes.encode,
     )
     return trainer, assets
 
@@ -397,7 +462,7 @@ def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: 
         return
     tokenizer = Path(config.output_dir) / ASSETS if config.model.init is None else model_path(config.model.init)
     recipe(config, assets).save(folder)
-    save_pretrained(model, folder, state=state, codec=assets.codec, tokenizer=tokenizer)
+    save_pretrained(model, folder, state=state, codec=assets.codec, codes=assets.codes, tokenizer=tokenizer)
 
 
 def recipe(config: TrainConfig, assets: Assets) -> Recipe:

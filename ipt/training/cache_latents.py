@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,13 @@ from ipt.common.registry import UnknownName, unknown_name
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_segmenter
 from ipt.model.codec import LatentCodec, codec_digest
+from ipt.model.codes import CodeCodec
 from ipt.model.devices import chosen_device
 from ipt.samples.store import SampleReader
-from ipt.sequence.latent_cache import DTYPES, LatentWriter, codec_pictures
+from ipt.sequence.latent_cache import CODES, DTYPES, LatentWriter, code_pictures, codec_pictures
+from ipt.sequence.pictures import Picture
 from ipt.sequence.render import Renderer
-from ipt.sequence.segments import RejectedSample
+from ipt.sequence.segments import RejectedSample, Segment
 from ipt.training.build import ASSETS, make_assets, readers
 from ipt.training.command import run
 from ipt.training.config import TrainConfig, missing_weights
@@ -44,14 +46,22 @@ class CacheSettings:
             raise UnknownName(unknown_name("dtype", self.dtype, DTYPES))
 
 
+#: A codec, where its latents or codes go, and which pictures it sees of a sample.
+Job = tuple[LatentCodec | CodeCodec, LatentWriter, Callable[[Iterable[Segment]], list[Picture]]]
+
+
 def write_cache(
-    reader: SampleReader, modes: Sequence[Imagination], codec: LatentCodec, writer: LatentWriter
+    reader: SampleReader,
+    modes: Sequence[Imagination],
+    codec: LatentCodec | CodeCodec,
+    writer: LatentWriter,
+    pictures_of: Callable[[Iterable[Segment]], list[Picture]] = codec_pictures,
 ) -> tuple[int, list[str]]:
-    """Encode what ``modes`` show of all samples. Returns the number of new latents and why samples were left out."""
+    """Encode what ``modes`` show of all samples to this codec. Returns the number of new ones and why samples were left out."""
     encoded, rejected = 0, []
     for row, sample in enumerate(tracked(reader, "encoding samples", len(reader))):
         try:
-            pictures = [picture for mode in modes for picture in codec_pictures(mode.segments(sample, 0))]
+            pictures = [picture for mode in modes for picture in pictures_of(mode.segments(sample, 0))]
             encoded += writer.add(pictures, codec.encode)
         except RejectedSample as rejection:
             rejected.append(f"{reader.where(row)}: {rejection}")
@@ -76,21 +86,27 @@ def cache_latents(config: TrainConfig, chosen: CacheSettings) -> str:
 def _cache_latents(config: TrainConfig, chosen: CacheSettings, device: str, cache: str) -> str:
     datasets = readers(config)
     assets = make_assets(config, list(datasets.values()), Path(config.output_dir) / ASSETS)
-    assert assets.codec is not None  # data.cache without a codec is refused with the settings
-    codec = assets.codec.to(device)
     renderer = Renderer(assets.tokenizer, assets.shape.geometry, assets.profile, config.full_sequence)
     command = shlex.join(["python", "-m", "ipt.training.cache_latents", *HydraConfig.get().overrides.task])
-    writer = LatentWriter(Path(cache), codec_digest(codec), command, chosen.dtype)  # type: ignore[arg-type]
+    folder, jobs = Path(cache), list[Job]()
+    if assets.codec is not None and (assets.codes is None or config.encodes):
+        writer = LatentWriter(folder, codec_digest(assets.codec), command, chosen.dtype)  # type: ignore[arg-type]
+        jobs.append((assets.codec.to(device), writer, codec_pictures))
+    if assets.codes is not None and config.imagination.coded is not None:
+        writer = LatentWriter(folder / CODES, assets.codes.digest, command, "int32")
+        jobs.append((assets.codes.to(device), writer, code_pictures))
     extra = [] if config.data.validation is None else [SampleReader(config.data.validation)]
     encoded, rejected = 0, list[str]()
-    try:
-        for reader in (*datasets.values(), *extra):
-            modes = make_segmenter(config.imagination, renderer, reader).members
-            new, left_out = write_cache(reader, modes, codec, writer)
-            encoded, rejected = encoded + new, rejected + left_out
-    finally:
-        writer.flush()
-    writer.close()
+    for codec, writer, pictures_of in jobs:
+        rejected = []  # each codec leaves out the same samples
+        try:
+            for reader in (*datasets.values(), *extra):
+                modes = make_segmenter(config.imagination, renderer, reader).members
+                new, left_out = write_cache(reader, modes, codec, writer, pictures_of)
+                encoded, rejected = encoded + new, rejected + left_out
+        finally:
+            writer.flush()
+        writer.close()
     for reason in rejected:
         print(f"left out: {reason}", file=sys.stderr)
     return f"{encoded} images encoded, {len(rejected)} samples left out, into {cache}"

@@ -193,6 +193,11 @@ class TrainConfig:
         )
 
     @property
+    def encodes(self) -> bool:
+        """Whether pictures go through the codec."""
+        return self.imagination.encodes or "vae" in self.sequence.observe
+
+    @property
     def full_tuning(self) -> TuningSettings:
         """What is trained: in a full tuning not the parts that targets come from."""
         if self.tuning.kind != "full":
@@ -228,8 +233,7 @@ def conflicts(config: TrainConfig) -> list[str]:
     imagination = config.imagination
     if not imagination.trained:
         found.append("imagination.modes has no mode with a positive weight")
-    encodes = imagination.encodes or "vae" in config.sequence.observe
-    if encodes and config.model.codec == "none":
+    if config.encodes and config.model.codec == "none":
         found.append("modes that draw, latent.target=vae and sequence.observe=[vae] need a codec: set model.codec")
     if config.model.init is None:
         found += _size_conflicts(config, bool(imagination.drawing))
@@ -262,7 +266,7 @@ def _without_effect(config: TrainConfig) -> list[str]:
     read = {
         "data.prompts": (data.profile == "release", "data.profile=release"),
         "data.validation_packs": (data.validation, "data.validation"),
-        "data.cache": (config.model.codec != "none", "a model.codec"),
+        "data.cache": (config.model.codec != "none" or imagination.coded, "a model.codec"),
         "model.weights": (config.model.init, "model.init"),
         "model.pad_packs": (config.model.attention == "flex", "model.attention=flex"),
         "evaluation": (evaluation.questions or evaluation.data, "evaluation.questions or evaluation.data"),

@@ -15,6 +15,7 @@ from ipt.imagination.recipe import RECIPE
 from ipt.inference.checkpoint import DTYPES, model_folder
 from ipt.model.checkpoint import Layout, from_pretrained, save_pretrained
 from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
+from ipt.model.codes import load_codes
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ def export(config: ExportConfig) -> None:
         codec: LatentCodec | None = load_codec(folder)
     except MissingFile:
         codec = None
-    save_pretrained(model, output, layout=cast(Layout, config.layout), codec=codec, tokenizer=folder)
+    save_pretrained(
+        model, output, layout=cast(Layout, config.layout), codec=codec, codes=load_codes(folder), tokenizer=folder
+    )
     if (folder / RECIPE).is_file():
         shutil.copy2(folder / RECIPE, output / RECIPE)
     if config.layout == "bagel" and not isinstance(codec, AutoencoderCodec):

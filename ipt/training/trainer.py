@@ -55,9 +55,8 @@ class Trainer:
     """Trains ``model`` on the packs of ``loader``, and keeps all of the run in ``folder``.
 
     ``validate``: the figures of the weights of a checkpoint, of which ``checkpoints.best`` chooses the best.
-    ``encode``: the codec's, for batches that come with pictures. ``fill``: gives ``model`` its weights, where it comes without
-    memory. Raises ``ValueError`` where ``resume="never"`` meets
-    a checkpoint.
+    ``encode`` and ``encode_codes``: the codecs', for batches that come with pictures. ``fill``: gives ``model`` its weights,
+    where it comes without memory. Raises ``ValueError`` where ``resume="never"`` meets a checkpoint.
     """
 
     def __init__(
@@ -72,7 +71,9 @@ class Trainer:
         more_trackers: Sequence[str] = (),
         validate: Callable[[Trainer], dict[str, float]] | None = None,
         fill: Fill | None = None,
+        encode_codes: Encode | None = None,
     ) -> None:
+        self.encode_codes = encode_codes
         self.model, self.loader, self.config, self.folder = model, loader, config, folder
         self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
         if config.checkpoint_activations:
@@ -183,9 +184,10 @@ class Trainer:
         config = self.config
         batch = pack.to(self.world.device)
         if batch.waits:
-            if self.encode is None:
+            batch = batch if self.encode_codes is None else batch.coded(self.encode_codes)
+            batch = batch if self.encode is None else batch.encoded(self.encode)
+            if batch.waits:
                 raise UserError("the samples hold images, but the run has neither a codec nor a latent cache")
-            batch = batch.encoded(self.encode)
         images, target_FD = noised(batch, config.seed, config.loss.timestep_shift, config.loss.fresh_noise)
         losses: TokenLosses = self.objective(batch, images, target_FD)
         return mean_losses(losses, batch, counts, config.loss), losses

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import numpy as np
+import torch
 
 from ipt.common.images import encode_image
 from ipt.imagination.base import Imagination
@@ -13,13 +14,16 @@ from ipt.imagination.mixture import ImaginationConfig, make_mode
 from ipt.imagination.modes import modes
 from ipt.imagination.modes.ipt import Ipt
 from ipt.imagination.recipe import load_profile
+from ipt.model.codes import PatchKMeans
+from ipt.model.config import CodesConfig
 from ipt.samples.prompts import RELEASE_LAYOUTS, Profile
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample
 from ipt.sequence.render import Renderer
 from ipt.sequence.settings import Geometry, GuidanceDropout, Resolution, SequenceConfig
 from ipt.sequence.tokenizer import BYTES, SPECIAL_NAMES, Tokenizer, train_tokenizer
 
-GEOMETRY = Geometry(vit_patch=4, latent_patch=2, latent_channels=3, latent_downsample=2)
+CODES = CodesConfig(count=8, stride=4)
+GEOMETRY = Geometry(4, 2, 3, 2, code_stride=CODES.stride, first_code=BYTES + len(SPECIAL_NAMES))
 RESOLUTION = Resolution(input_side=12, input_min_side=8, vit_side=16, vit_min_side=8, imagination=2)
 CONFIG = SequenceConfig(resolutions=dict.fromkeys(("pet", "pt", "mvc"), RESOLUTION), dropout=GuidanceDropout(text=0.0))
 RELEASE = Profile(
@@ -96,6 +100,13 @@ def example(task: str = "pet", **changes: Any) -> SpatialSample:
 def byte_tokenizer() -> Tokenizer:
     """One token per byte: no merges, so that golden sequences do not depend on how a tokenizer is trained."""
     return train_tokenizer([], BYTES + len(SPECIAL_NAMES))
+
+
+@functools.cache
+def code_codec() -> PatchKMeans:
+    """Eight random patches."""
+    centres = torch.rand(CODES.count, 3 * CODES.stride**2, generator=torch.Generator().manual_seed(2))
+    return PatchKMeans(centres * 2 - 1, CODES.stride)
 
 
 def renderer(profile: str = "default", **changes: Any) -> Renderer:

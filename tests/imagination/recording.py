@@ -18,7 +18,7 @@ from ipt.sequence.spans import Loss, Role
 @dataclass(frozen=True)
 class Recording:
     """Rows of segments. ``texts[row]``: the texts that the model writes, in order; ``draw(row, size)``: the images;
-    ``held[row]()``: the latent slots."""
+    ``held[row]()``: the latent slots, or the codes."""
 
     renderer: Renderer
     tasks: tuple[str, ...]
@@ -39,7 +39,7 @@ class Recording:
         """One row per sample, with its prompt."""
         rows = tuple(tuple(mode.prompt(sample)) for sample in samples)
         tasks = tuple(sample.task for sample in samples)
-        held = tuple(functools.partial(trained_slots, mode, sample) for sample in samples)
+        held = tuple(functools.partial(trained_mediator, mode, sample) for sample in samples)
         return cls(mode.renderer, tasks, tuple(map(tuple, texts)), draw, rows, (False,) * len(rows), held)
 
     def __len__(self) -> int:
@@ -79,6 +79,16 @@ class Recording:
             grown[i] = (*grown[i], replace(slots, loss=Loss.NONE))
         return replace(self, rows=tuple(grown))
 
+    def generate_codes(
+        self, rows: Sequence[int], size: Size, role: Role, seed: int
+    ) -> tuple[Recording, list[SampleImage]]:
+        grown = list(self.rows)
+        for i in rows:
+            codes = self.held[i]()
+            assert codes.payload.size == size and codes.role is role  # type: ignore[union-attr]
+            grown[i] = (*grown[i], replace(codes, loss=Loss.NONE))
+        return replace(self, rows=tuple(grown)), self.generate_image(rows, size, seed)
+
     def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
         assert len(set(rows)) == len(rows)
         return [self.draw(row, size) for row in rows]
@@ -95,16 +105,17 @@ def at_inference(
     return [list(row) for row in final.rows], imagined
 
 
-def trained_slots(mode: Imagination, sample: SpatialSample) -> Segment:
-    """The latent slots of a training sample."""
-    return next(segment for segment in mode.segments(sample, 0) if segment.kind is Kind.LATENT)
+def trained_mediator(mode: Imagination, sample: SpatialSample) -> Segment:
+    """The latent slots or codes of a training sample."""
+    return next(segment for segment in mode.segments(sample, 0) if segment.kind in (Kind.LATENT, Kind.CODES))
 
 
 def trained_texts(mode: Imagination, sample: SpatialSample, epoch: int = 0) -> list[str]:
     """The texts of a training sample that have a loss."""
     segments = mode.segments(sample, epoch)
     tokenizer = mode.renderer.tokenizer
-    return [tokenizer.decode(s.payload.ids.tolist()) for s in segments if s.loss is Loss.CE]  # type: ignore[union-attr]
+    payloads = [segment.payload for segment in segments if segment.loss is Loss.CE]
+    return [tokenizer.decode(payload.ids.tolist()) for payload in payloads if isinstance(payload, TokenIds)]
 
 
 def same(ours: Sequence[Segment], theirs: Sequence[Segment]) -> bool:

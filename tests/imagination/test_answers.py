@@ -18,10 +18,20 @@ from ipt.model.codec import PatchPca
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.unified import UnifiedModel, add_noise
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.batch import lay_out, single_tokens
+from ipt.sequence.batch import PackedBatch, lay_out, single_tokens
 from ipt.sequence.segments import Segment, TokenIds
 from ipt.sequence.spans import Loss
-from tests.imagination.examples import ANSWERING, GEOMETRY, byte_tokenizer, example, ipt, mode, noise_picture
+from tests.imagination.examples import (
+    ANSWERING,
+    CODES,
+    GEOMETRY,
+    byte_tokenizer,
+    code_codec,
+    example,
+    ipt,
+    mode,
+    noise_picture,
+)
 from tests.imagination.recording import Recording, at_inference, trained_texts
 
 TOKENS = byte_tokenizer().special
@@ -36,6 +46,7 @@ def model() -> UnifiedModel:
         DecoderConfig(hidden=32, intermediate=48, layers=2, heads=4, kv_heads=2, vocab=byte_tokenizer().size),
         VisionConfig(hidden=24, intermediate=32, layers=2, heads=2, patch=4, side=5),
         LatentConfig(channels=3, patch=2, side=4, downsample=2),
+        codes=CODES,
     )
     assert config.geometry == GEOMETRY
     generator = torch.Generator().manual_seed(0)
@@ -53,6 +64,10 @@ def codec() -> PatchPca:
     return PatchPca.fit([torch.rand(3, 16, 16, generator=generator) * 2 - 1], patch=2, channels=3)
 
 
+def encoded(batch: PackedBatch) -> PackedBatch:
+    return batch.coded(code_codec().encode).encoded(codec().encode)
+
+
 def lively(task: str = "pet", seed: int = 0) -> SpatialSample:
     """A sample with random pictures."""
     plain = example(task)
@@ -65,7 +80,7 @@ def lively(task: str = "pet", seed: int = 0) -> SpatialSample:
 @torch.no_grad()
 def packed_logits(sample: Sequence[Segment], others: Sequence[Sequence[Segment]] = (), noise_seed: int = 0) -> Tensor:
     """[n, vocabulary] of the last text of ``sample``, which is packed behind ``others``."""
-    batch = lay_out([*others, sample], TOKENS, GEOMETRY).encoded(codec().encode)
+    batch = encoded(lay_out([*others, sample], TOKENS, GEOMETRY))
     noised = None
     if images := len(batch.spans.noised_images):
         generator = torch.Generator().manual_seed(noise_seed)
@@ -82,7 +97,7 @@ def cached_logits(row: Sequence[Segment]) -> Tensor:
     cache = KVCache(model().config.decoder, torch.empty(0))
     context = cache.empty(1)
     for segment in row[:-1]:
-        batch = lay_out([[segment]], TOKENS, GEOMETRY, context.positions).encoded(codec().encode)
+        batch = encoded(lay_out([[segment]], TOKENS, GEOMETRY, context.positions))
         _, context = extend(model(), batch, cache, context)
     answer, logits = row[-1], []
     assert isinstance(answer.payload, TokenIds)

@@ -50,6 +50,12 @@ def written_out(batch: PackedBatch, tokenizer: Tokenizer) -> str:
             assert batch.shown is not None
             lines.append(f"slots: {next(pools)[0]} of {next(shown)}")
             continue
+        if (ids[tokens] >= GEOMETRY.first_code).any():
+            assert (labels[tokens][:-1] == ids[tokens][1:]).all()
+            lines.append(
+                f"{int((ids[tokens] >= GEOMETRY.first_code).sum())} codes, labels the same and the closing marker"
+            )
+            continue
         if not spans.is_body[tokens].any():
             lines.append(tokenizer.decode(ids[tokens]))
             if (labels[tokens] >= 0).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import io
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ipt.common.errors import UserError
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import euler, schedule
 from ipt.imagination.base import Imagination
@@ -26,11 +28,12 @@ from ipt.inference.session import Session
 from ipt.samples.prompts import LATENT_END, LATENT_START, answer_text
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import NoisedImages, lay_out
-from ipt.sequence.pictures import unpatchify
-from ipt.sequence.segments import Kind, Segment, Slots, TokenIds
-from ipt.sequence.spans import Loss, Role
-from tests.imagination.examples import ANSWERING, GEOMETRY
+from ipt.sequence.pictures import to_image, unpatchify
+from ipt.sequence.segments import Codes, Kind, Segment, Slots, TokenIds
+from ipt.sequence.spans import Loss, Mode, Role
+from tests.imagination.examples import ANSWERING, code_codec
 from tests.inference import toy
+from tests.inference.toy import GEOMETRY
 
 SPECIAL = toy.tokenizer().special
 GUIDANCE = Guidance(3.0, 2.0, 0.2, 1.0, "text_channel")
@@ -39,7 +42,8 @@ SEED = 5
 
 
 def session(temperature: float = 0.0, guidance: Guidance | None = GUIDANCE, max_tokens: int = 40) -> Session:
-    return Session(toy.model(), toy.codec(), toy.tokenizer(), Sampling(max_tokens, temperature), guidance, TIMES)
+    sampling = Sampling(max_tokens, temperature)
+    return Session(toy.model(), toy.codec(), toy.tokenizer(), sampling, guidance, TIMES, code_codec())
 
 
 def mode(name: str) -> Imagination:
@@ -55,7 +59,7 @@ def prompted(made: Imagination, samples: Sequence[SpatialSample], at: Session | 
 def packed_logits(segments: Sequence[Segment]) -> Tensor:
     """[n, vocabulary] of the last text, in one packed pass without a cache."""
     kept = [s for s in segments[:-1] if s.kind is not Kind.VAE_NOISED]
-    batch = lay_out([[*kept, replace(segments[-1], loss=Loss.CE)]], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+    batch = toy.encoded(lay_out([[*kept, replace(segments[-1], loss=Loss.CE)]], SPECIAL, GEOMETRY))
     logits = toy.model()(batch).logits_CV
     assert logits is not None
     return logits[1 - segments[-1].num_tokens(GEOMETRY) :]
@@ -105,7 +109,7 @@ def test_latents_fed_one_by_one_are_those_of_rounds_over_the_whole_sequence() ->
     for row, (sample, text) in enumerate(zip([s for s in toy.SAMPLES for _ in range(2)], texts, strict=True)):
         segments = relaxed.segments(sample, 0)
         with torch.no_grad():
-            batch = lay_out([segments], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+            batch = toy.encoded(lay_out([segments], SPECIAL, GEOMETRY))
             output = toy.model()(batch, rounds=free.free_rounds)
         kept = context.rows[row].segments[-1].payload
         assert isinstance(kept, Slots) and isinstance(kept.content, Tensor)
@@ -145,7 +149,7 @@ def test_latents_that_are_given_go_in_as_pictures_do() -> None:
     waiting = prompted(made, samples)
     truth = made.given(waiting, samples, samples).context
     other = made.given(waiting, samples, [*samples[1:], samples[0]]).context
-    batch = lay_out([made.segments(sample, 0) for sample in samples], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+    batch = toy.encoded(lay_out([made.segments(sample, 0) for sample in samples], SPECIAL, GEOMETRY))
     vectors = toy.model()(batch).vectors_ZD.split(4)
     given = made.with_slots(
         waiting, [Segment(Kind.LATENT, Slots(4, each), Role.IMAGINATION) for each in vectors]
@@ -154,6 +158,42 @@ def test_latents_that_are_given_go_in_as_pictures_do() -> None:
     scores = [np.array(each.score_options(options)) for each in (truth, given, other)]  # type: ignore[attr-defined]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
     assert np.abs(scores[0] - scores[2]).max() > 1e-3
+
+
+def test_codes_are_the_likeliest_that_the_uncached_model_would_write_and_their_picture_is_shown() -> None:
+    """Of rows that write other texts, one of which announces nothing; a code is never written where a word could be."""
+    made, first = mode("discrete"), toy.WORDS
+    model = copy.deepcopy(toy.model())
+    assert model.codes is not None
+    model.codes.head.weight.mul_(30)  # likelier than any word, at every place
+    loud = Session(model, toy.codec(), toy.tokenizer(), Sampling(8), codes=code_codec())
+    with pytest.raises(UserError, match="trained without codes of pictures"):
+        prompted(made, toy.SAMPLES, Session(model, toy.codec(), toy.tokenizer(), Sampling(8))).generate_codes(
+            [0], (8, 8), Role.IMAGINATION, SEED
+        )
+    rows, _ = prompted(made, toy.SAMPLES, loud).generate_text(Role.IMAGINATION, SEED)
+    assert all(token < first for row in rows.rows for token in row.text.ids)  # type: ignore[union-attr]
+    written, images = rows.generate_codes([0, 2], (8, 8), Role.IMAGINATION, SEED)
+    assert written.rows[1] == rows.closed.rows[1] and len(images) == 2
+    for place, image in zip((0, 2), images, strict=True):
+        segments = [replace(s, loss=Loss.NONE, end_label=None) for s in written.rows[place].segments]
+        codes = segments[-1].payload
+        assert isinstance(codes, Codes) and codes.values.shape == (2, 2)
+        with torch.no_grad():
+            logits = model(
+                lay_out([[*segments[:-1], replace(segments[-1], loss=Loss.CE)]], SPECIAL, GEOMETRY)
+            ).logits_CV
+        assert logits is not None and logits.shape == (5, first + 8)
+        assert codes.values.flatten().tolist() == logits[:4, first:].argmax(-1).tolist()
+        shown = to_image(code_codec().decode([codes.values])[0])
+        np.testing.assert_array_equal(image.pixels(), np.asarray(shown))
+    drawn = Session(model, toy.codec(), toy.tokenizer(), Sampling(8, 1.0), codes=code_codec())
+    alone, (of_alone,) = prompted(made, [toy.SAMPLES[2]], drawn).generate_codes([0], (8, 8), Role.IMAGINATION, SEED)
+    _, of_both = prompted(made, toy.SAMPLES, drawn).generate_codes([1, 2], (8, 8), Role.IMAGINATION, SEED)
+    assert of_both[1] == of_alone != of_both[0]  # its own stream, whatever the batch
+    segments = alone.rows[0].segments
+    causal = sum(s.num_tokens(GEOMETRY) for s in segments if s.kind.mode is Mode.CAUSAL)
+    assert alone.cached.positions[0] == causal + sum(s.kind.mode is Mode.FULL for s in segments)
 
 
 def test_written_text_is_what_the_uncached_model_would_write() -> None:

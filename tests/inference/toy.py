@@ -30,17 +30,21 @@ from ipt.samples.prompts import (
 )
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import seal, write_shard
-from ipt.sequence.batch import lay_out
+from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.render import Renderer
 from ipt.sequence.settings import GuidanceDropout, SequenceConfig
 from ipt.sequence.tokenizer import Tokenizer, train_tokenizer
-from tests.imagination.examples import GEOMETRY, RESOLUTION, example, noise_picture
+from tests.imagination import examples
+from tests.imagination.examples import CODES, RESOLUTION, code_codec, example, noise_picture
 
 PROFILE = Profile(
-    "toy", {"label_only": "L", "text_cot": "T", "caption": "C", "ipt": "I", "latent": "Z"}, {"pet": ("look",)}
+    "toy",
+    {"label_only": "L", "text_cot": "T", "caption": "C", "ipt": "I", "latent": "Z", "discrete": "D"},
+    {"pet": ("look",)},
 )
 SEQUENCE = SequenceConfig(resolutions={"pet": RESOLUTION}, dropout=GuidanceDropout(text=0.1))
-STEPS = 80
+STEPS, WORDS = 80, 300
+GEOMETRY = replace(examples.GEOMETRY, first_code=WORDS)
 
 
 def sample(number: int, answer: str | None = None) -> SpatialSample:
@@ -67,13 +71,17 @@ SAMPLES = [sample(number) for number in range(4)]
 def tokenizer() -> Tokenizer:
     tags = f"{think('r0')}{describe('c0')}{IMAGE_START}{IMAGE_END}{ANSWER}A{ANSWER_END}{ANSWER}B{ANSWER_END}"
     tags += f"{LATENT_START}{LATENT_END}"
-    return train_tokenizer([tags, tags], 300)
+    return train_tokenizer([tags, tags], WORDS)
 
 
 @functools.cache
 def codec() -> PatchPca:
     generator = torch.Generator().manual_seed(1)
     return PatchPca.fit([torch.rand(3, 16, 16, generator=generator) * 2 - 1], patch=2, channels=3)
+
+
+def encoded(batch: PackedBatch) -> PackedBatch:
+    return batch.coded(code_codec().encode).encoded(codec().encode)
 
 
 def recipe(*modes: str) -> Recipe:
@@ -84,9 +92,10 @@ def recipe(*modes: str) -> Recipe:
 def model() -> UnifiedModel:
     config = ModelConfig(
         "toy",
-        DecoderConfig(hidden=32, intermediate=64, layers=2, heads=4, kv_heads=2, vocab=300),
+        DecoderConfig(hidden=32, intermediate=64, layers=2, heads=4, kv_heads=2, vocab=WORDS),
         VisionConfig(hidden=24, intermediate=32, layers=1, heads=2, patch=4, side=5),
         LatentConfig(channels=3, patch=2, side=4, downsample=2),
+        codes=CODES,
     )
     assert config.geometry == GEOMETRY
     generator = torch.Generator().manual_seed(0)
@@ -97,7 +106,7 @@ def model() -> UnifiedModel:
     renderer = Renderer(tokenizer(), GEOMETRY, PROFILE, SEQUENCE)
     made_modes = [make_mode(name, renderer, recipe().imagination) for name in PROFILE.systems]
     segments = [mode.segments(each, 0) for mode, each in itertools.product(made_modes, SAMPLES)]
-    batch = lay_out(segments, tokenizer().special, GEOMETRY).encoded(codec().encode)
+    batch = encoded(lay_out(segments, tokenizer().special, GEOMETRY))
     noise = torch.randn(batch.noised_latents().shape, generator=generator)
     noised, targets = add_noise(batch, torch.rand(len(batch.spans.noised_images), generator=generator), noise)
     optimizer = torch.optim.AdamW(made.parameters(), lr=8e-3, weight_decay=0.0)
@@ -114,14 +123,14 @@ def model() -> UnifiedModel:
 
 def checkpoint(*modes: str) -> Checkpoint:
     """The toy as a checkpoint that was trained on ``modes`` (ipt and label_only)."""
-    return Checkpoint(model(), codec(), tokenizer(), recipe(*modes))
+    return Checkpoint(model(), codec(), tokenizer(), recipe(*modes), code_codec())
 
 
 def save_run(folder: Path, *modes: str) -> Path:
     """The toy as a run of train.py leaves it."""
     tokenizer().save(folder / "assets")
     recipe(*modes).save(folder / "model")
-    save_pretrained(model(), folder / "model", codec=codec(), tokenizer=folder / "assets")
+    save_pretrained(model(), folder / "model", codec=codec(), codes=code_codec(), tokenizer=folder / "assets")
     return folder
 
 

@@ -18,12 +18,14 @@ from safetensors.torch import save_file
 
 from ipt.common.settings import typed
 from ipt.model.checkpoint import build_on_meta
+from ipt.model.config import CodesConfig, ModelConfig
 from ipt.model.parts import TuningSettings
 from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import PackedBatch
-from ipt.sequence.segments import Segment
+from ipt.sequence.segments import Codes, Kind, Segment, Slots
+from ipt.sequence.spans import Loss, Role
 from ipt.training.distributed import gather_full, start_world
 from ipt.training.settings import DistributedConfig
 from ipt.training.trainer import Trainer
@@ -33,8 +35,9 @@ from tests.training.runs import CONFIG, TOY, state, toy_codec
 
 @dataclass(frozen=True)
 class Job:
-    """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``packs``
-    of a step, ``draws`` of noise. ``folder`` of the run, in which a checkpoint continues; ``output``: where the results go."""
+    """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``packs`` of a step, ``draws`` of
+    noise. ``grown``: the samples with images have latent slots and codes. ``folder`` of the run, in which a checkpoint continues;
+    ``output``: where the results go."""
 
     folder: str
     output: str
@@ -44,6 +47,7 @@ class Job:
     dtype: str = "float32"
     packs: int = 2
     draws: int = 1
+    grown: bool = False
     tuning: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,10 +58,22 @@ class TextOnly(Words):
         return super().__call__(sample, epoch, row)[-1:]
 
 
-def uneven(data: Path, draws: int, rank: int, world: int) -> Iterator[PackedBatch]:
+class Grown(Words):
+    """Before the text two free latent slots, and four codes."""
+
+    def __call__(self, sample: SpatialSample, epoch: int, row: int) -> list[Segment]:
+        *before, text = super().__call__(sample, epoch, row)
+        codes = Codes((torch.arange(4).reshape(2, 2) + row) % CODES.count)
+        slots = Segment(Kind.LATENT, Slots(2), Role.IMAGINATION)
+        return [*before, slots, Segment(Kind.CODES, codes, Role.IMAGINATION, Loss.CE), text]
+
+
+def uneven(data: Path, job: Job, rank: int, world: int) -> Iterator[PackedBatch]:
     """This process's packs of every step: lane 0 with images, lane 1 without."""
-    kinds = (Words(latents=True, draws=draws), TextOnly())
+    kinds = ((Grown if job.grown else Words)(latents=True, draws=job.draws), TextOnly())
     lanes = [make_loader(stored(data), kinds[lane], lane, 2, **LOADER) for lane in range(rank, 2, world)]
+    for lane in lanes:
+        lane.rows = replace(lane.rows, geometry=shape(job).geometry)
     streams = [iter(lane) for lane in lanes]
     while True:
         for stream in streams:
@@ -65,6 +81,13 @@ def uneven(data: Path, draws: int, rank: int, world: int) -> Iterator[PackedBatc
 
 
 LOADER: dict[str, int] = {"packs_per_step": 2, "budget": 72, "open_packs": 1}
+
+
+CODES = CodesConfig(count=5, stride=8)
+
+
+def shape(job: Job) -> ModelConfig:
+    return replace(TOY, phi="linear", codes=CODES) if job.grown else TOY
 
 
 def fill(model: UnifiedModel) -> None:
@@ -80,10 +103,10 @@ def main(job: Job) -> None:
     data = Path(job.folder) / f"data-{os.environ.get('RANK', '0')}"
     words = Words(latents=True, draws=job.draws)
     loader = make_loader(stored(data), words, world.rank, world.size, **{**LOADER, "packs_per_step": job.packs})
-    model = apply_tuning(build_on_meta(TOY), typed(TuningSettings, job.tuning, "tuning"))
-    config = replace(CONFIG, steps=job.steps, dtype=job.dtype)
+    model = apply_tuning(build_on_meta(shape(job)), typed(TuningSettings, job.tuning, "tuning"))
+    config = replace(CONFIG, steps=job.steps, dtype=job.dtype, rounds=(2, 2) if job.grown else (0, 0))
     trainer = Trainer(model, loader, config, Path(job.folder), toy_codec().encode, world, settings, fill=fill)
-    batches = uneven(data, job.draws, world.rank, world.size) if job.uneven else iter(loader)
+    batches = uneven(data, job, world.rank, world.size) if job.uneven else iter(loader)
     records = []
     while trainer.step < config.steps:
         records.append(trainer.train_step(batches).columns())

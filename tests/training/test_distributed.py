@@ -68,6 +68,17 @@ def test_two_processes_one_of_them_without_images_equal_one(
     assert_same(result(make(tmp_path, kind, kind=kind, draws=draws, uneven=True)), alone(draws=draws, uneven=True))
 
 
+def test_latent_slots_and_codes_train_under_divided_weights(alone: Alone, tmp_path: Path) -> None:
+    """One of the processes has neither; the map of the slots, the embedding and the head of the codes are divided, too."""
+    found, expected = (
+        result(make(tmp_path, "fsdp2", kind="fsdp2", grown=True, uneven=True)),
+        alone(grown=True, uneven=True),
+    )
+    assert_same(found, expected)
+    for name in ("slot_in.map.weight", "codes.embed.weight", "codes.head.weight"):
+        assert any(key.startswith("exp_avg") and name in key and tensor.any() for key, tensor in found[0].items()), name
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("first, second", [("single", "fsdp2"), ("fsdp2", "single"), ("ddp", "fsdp2")])
 def test_a_run_continues_on_another_number_of_processes(first: str, second: str, alone: Alone, tmp_path: Path) -> None:
