@@ -99,6 +99,13 @@ def _scalar(hint: Any, value: Any, what: str) -> Any:
     raise UserError(f"{what} takes {NAMES.get(hint, hint.__name__)}, got {value!r}")
 
 
+def within(config: Any, **most: int) -> None:
+    """Raise ``UserError`` where a field of ``config`` is not between 1 and what ``most`` says."""
+    for name, largest in most.items():
+        if not 1 <= (value := getattr(config, name)) <= largest:
+            raise UserError(f"{name} must lie between 1 and {largest}, got {value}")
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by dotted names; tuples as lists."""
     found: dict[str, Any] = {}

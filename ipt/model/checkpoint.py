@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from ipt.common.errors import MissingFile, UserError
-from ipt.common.files import read_json, write_json
-from ipt.common.settings import typed
+from ipt.common.files import read_json, read_typed, reading, write_json
+from ipt.common.settings import typed, within
 from ipt.model.codec import LatentCodec
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.keys import POSITION_TABLES, bagel_name, differences, is_adapter, plain_name
@@ -145,8 +145,9 @@ def _check_table(name: str, table: Tensor, file: Path) -> None:
 def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, Layout, list[Path]]:
     """The configuration, layout and weight files of a model folder."""
     own = folder / "config.json"
-    if own.is_file() and read_json(own).get("format") == FORMAT:
-        return typed(ModelConfig, read_json(own)["model"], f"{own}: model"), "native", weight_files(folder, weights)
+    if own.is_file() and (stored := read_json(own)).get("format") == FORMAT:
+        with reading(own):
+            return typed(ModelConfig, stored["model"], "model"), "native", weight_files(folder, weights)
     if (folder / "llm_config.json").is_file() and (folder / "vit_config.json").is_file():
         files = weight_files(folder, weights)
         return _bagel_config(folder, {name: shape for name, (shape, _) in headers(files).items()}), "bagel", files
@@ -156,16 +157,66 @@ def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, 
     )
 
 
+@dataclass(frozen=True)
+class BagelLlm:
+    """What counts in ``llm_config.json``."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    vocab_size: int
+    rope_theta: float
+    rms_norm_eps: float
+    hidden_act: str = "silu"
+    use_sliding_window: Any = False
+    rope_scaling: Any = None
+
+
+@dataclass(frozen=True)
+class BagelVit:
+    """What counts in ``vit_config.json``."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    patch_size: int
+    layer_norm_eps: float = 1e-6
+    rope: Any = None
+
+
+@dataclass(frozen=True)
+class BagelExtra:
+    """What counts in ``bagel_config.json``."""
+
+    latent_patch_size: int = 2
+    max_latent_size: int | None = None
+    vit_max_num_patch_per_side: int | None = None
+    vit_select_layer: int = -2
+    interpolate_pos: bool = False
+    vit_rope: Any = None
+
+
+@dataclass(frozen=True)
+class BagelVae:
+    """What counts in ``vae_config.json``."""
+
+    downsample: int
+
+
 def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
     """What the JSON files do not say is read off the tensors: table sides and latent channels."""
-    llm, vit = read_json(folder / "llm_config.json"), read_json(folder / "vit_config.json")
-    extra_file = folder / "bagel_config.json"
-    extra = read_json(extra_file) if extra_file.is_file() else {}
-    if llm.get("hidden_act", "silu") != "silu" or llm.get("use_sliding_window") or llm.get("rope_scaling"):
-        raise UserError(f"{folder / 'llm_config.json'}: only silu, full attention and unscaled RoPE are supported")
-    if vit.get("rope") or extra.get("vit_rope"):
+    llm_file, vit_file, extra_file, vae_file = (
+        folder / f"{part}_config.json" for part in ("llm", "vit", "bagel", "vae")
+    )
+    llm, vit = read_typed(BagelLlm, llm_file), read_typed(BagelVit, vit_file)
+    extra = read_typed(BagelExtra, extra_file) if extra_file.is_file() else BagelExtra()
+    if llm.hidden_act != "silu" or llm.use_sliding_window or llm.rope_scaling:
+        raise UserError(f"{llm_file}: only silu, full attention and unscaled RoPE are supported")
+    if vit.rope or extra.vit_rope:
         raise UserError(f"{folder}: a vision tower with RoPE is not supported")
-    patch = extra.get("latent_patch_size", 2)
 
     def of(name: str) -> tuple[int, ...]:
         if name not in shapes:
@@ -174,31 +225,38 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
 
     sides = [math.isqrt(of(name)[0]) for name in POSITION_TABLES.values()]
     for key, side in zip(("vit_max_num_patch_per_side", "max_latent_size"), sides, strict=True):
-        if extra.get(key, side) != side:
-            raise UserError(f"{extra_file}: {key} is {extra[key]}, but the stored position table has side {side}")
-    decoder = DecoderConfig(
-        hidden=llm["hidden_size"],
-        intermediate=llm["intermediate_size"],
-        layers=llm["num_hidden_layers"],
-        heads=llm["num_attention_heads"],
-        kv_heads=llm["num_key_value_heads"],
-        vocab=llm["vocab_size"],
-        rope_theta=float(llm["rope_theta"]),
-        norm_eps=llm["rms_norm_eps"],
-    )
-    vision = VisionConfig(
-        hidden=vit["hidden_size"],
-        intermediate=vit["intermediate_size"],
-        layers=vit["num_hidden_layers"] + 1 + extra.get("vit_select_layer", -2),
-        heads=vit["num_attention_heads"],
-        patch=vit["patch_size"],
-        side=sides[0],
-        norm_eps=vit.get("layer_norm_eps", 1e-6),
-        interpolate_positions=extra.get("interpolate_pos", False),
-    )
-    vae_file = folder / "vae_config.json"
-    downsample = read_json(vae_file)["downsample"] if vae_file.is_file() else 8
-    latents = LatentConfig(of("vae2llm.weight")[1] // patch**2, patch, sides[1], downsample)
+        if getattr(extra, key) not in (None, side):
+            raise UserError(
+                f"{extra_file}: {key} is {getattr(extra, key)}, but the stored position table has side {side}"
+            )
+    with reading(llm_file):
+        decoder = DecoderConfig(
+            hidden=llm.hidden_size,
+            intermediate=llm.intermediate_size,
+            layers=llm.num_hidden_layers,
+            heads=llm.num_attention_heads,
+            kv_heads=llm.num_key_value_heads,
+            vocab=llm.vocab_size,
+            rope_theta=llm.rope_theta,
+            norm_eps=llm.rms_norm_eps,
+        )
+    with reading(vit_file):
+        vision = VisionConfig(
+            hidden=vit.hidden_size,
+            intermediate=vit.intermediate_size,
+            layers=vit.num_hidden_layers + 1 + extra.vit_select_layer,
+            heads=vit.num_attention_heads,
+            patch=vit.patch_size,
+            side=sides[0],
+            norm_eps=vit.layer_norm_eps,
+            interpolate_positions=extra.interpolate_pos,
+        )
+    downsample = read_typed(BagelVae, vae_file).downsample if vae_file.is_file() else 8
+    with reading(extra_file):
+        within(extra, latent_patch_size=64)
+        latents = LatentConfig(
+            of("vae2llm.weight")[1] // extra.latent_patch_size**2, extra.latent_patch_size, sides[1], downsample
+        )
     return ModelConfig("bagel", decoder, vision, latents)
 
 

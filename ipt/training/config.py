@@ -200,7 +200,10 @@ def as_values(config: TrainConfig) -> dict[str, Any]:
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """A checked run from nested mappings. ``ValueError`` names an unknown key with the valid ones, a wrong value, or the settings
     that do not go together."""
-    seeds = {name: {"seed": values.get("seed", 0), **values.get(name, {})} for name in SEEDED}
+    groups = {name: values.get(name, {}) for name in SEEDED}
+    seeds = {
+        name: {"seed": values.get("seed", 0), **group} for name, group in groups.items() if isinstance(group, Mapping)
+    }
     config = typed(TrainConfig, {**values, **seeds}, "train")
     if found := conflicts(config):
         raise UserError("the settings do not go together: " + "; ".join(found))

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ipt.common.errors import UserError
+from ipt.common.files import CorruptFile
 from ipt.common.settings import typed
 from ipt.model.checkpoint import (
     bagel_shapes,
@@ -146,6 +149,79 @@ def test_an_ambiguous_broken_or_foreign_folder_is_an_error(tmp_path: Path) -> No
         from_pretrained(tmp_path, weights="ema.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../model.safetensors"}}')
     with pytest.raises(ValueError, match="points outside its folder"):
+        from_pretrained(tmp_path)
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Write what ``change`` returns of the file's JSON, or leaves in it."""
+    values = json.loads(path.read_text())
+    changed = change(values)
+    path.write_text(json.dumps(values if changed is None else changed))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: [values], r"config\.json: expected a JSON object, got \["),
+        (lambda values: "text", r"config\.json: expected a JSON object, got 'text'"),
+        (lambda values: {"format": values["format"]}, r"config\.json lacks the field 'model'"),
+        (lambda values: values.update(model="toy"), r"config\.json: model takes {name: "),
+        (lambda values: values.update(model={"name": "toy"}), r"config\.json: model lacks decoder, vision, latents"),
+        (lambda values: values["model"]["decoder"].update(layers=0), r"config\.json: layers must lie between 1 and"),
+        (lambda values: values["model"]["decoder"].update(layers=10_000), r"config\.json: layers .* got 10000"),
+        (lambda values: values["model"]["vision"].update(layers=10_000), r"config\.json: layers .* got 10000"),
+        (lambda values: values["model"]["latents"].update(side="x"), r"config\.json: model.latents.side takes a whole"),
+        (lambda values: values["model"]["latents"].update(side=10**9), r"config\.json: side must lie between"),
+    ],
+)
+def test_a_configuration_that_is_none_is_named_with_its_field(
+    change: Callable[[Any], object], message: str, tmp_path: Path
+) -> None:
+    save_pretrained(random_model(), tmp_path)
+    edited(tmp_path / "config.json", change)
+    with pytest.raises(CorruptFile, match=message):
+        from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("llm_config", {"hidden_size": "x"}, r"llm_config\.json\.hidden_size takes a whole number, got 'x'"),
+        ("llm_config", {"num_attention_heads": 0}, r"llm_config\.json: heads must lie between 1 and"),
+        ("vit_config", {"num_hidden_layers": None}, r"vit_config\.json\.num_hidden_layers takes a whole number"),
+        ("bagel_config", {"latent_patch_size": 0}, r"bagel_config\.json: latent_patch_size must lie between 1 and"),
+    ],
+)
+def test_a_field_of_bagels_files_is_named(file: str, change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    save_pretrained(random_model(config=AS_BAGEL), tmp_path, layout="bagel")
+    edited(tmp_path / f"{file}.json", lambda values: values.update(change))
+    with pytest.raises(CorruptFile, match=message):
+        from_pretrained(tmp_path)
+    edited(tmp_path / f"{file}.json", lambda values: {name: values[name] for name in values.keys() - change.keys()})
+    if file == "bagel_config":
+        from_pretrained(tmp_path)
+    else:
+        with pytest.raises(UserError, match=rf"{file}\.json lacks {next(iter(change))}"):
+            from_pretrained(tmp_path)
+
+
+def test_an_index_that_is_none_is_named_with_its_field(tmp_path: Path) -> None:
+    save_pretrained(random_model(), tmp_path, shard_bytes=40_000)
+    for index, message in (
+        ("[]", "expected a JSON object"),
+        ("{}", "lacks weight_map"),
+        ('{"weight_map": 3}', "takes"),
+    ):
+        (tmp_path / "model.safetensors.index.json").write_text(index)
+        with pytest.raises(UserError, match=rf"index\.json.*{message}"):
+            from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.int64])
+def test_a_tensor_that_holds_no_weights_is_named(dtype: torch.dtype, tmp_path: Path) -> None:
+    save_pretrained(random_model(), tmp_path)
+    rewrite(tmp_path, {"lm_head.weight": torch.zeros(64, 32, dtype=dtype)})
+    with pytest.raises(UserError, match=r"model\.safetensors: tensor 'lm_head\.weight' is of type (BOOL|I32|I64)"):
         from_pretrained(tmp_path)
 
 

@@ -156,6 +156,7 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
             ["model.attention=flash", "trainer.dtype=bfloat16"],
             r"needs flash-attn, which is not installed \(pip install",
         ),
+        (["trainer=null"], r"trainer takes {steps: .*got None"),
         (["model.latent_side=7"], r"tables of tiny have 7 x 7"),
         (["model.preset=null"], r"takes the shape of model.init, which is not set"),
         (["experiment=pet_ipt"], r"'experiment=pet_ipt' is not valid any more; write task=pet imagination=ipt$"),
