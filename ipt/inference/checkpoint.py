@@ -49,12 +49,13 @@ def load_checkpoint(
     weights: str | None = None,
     device: torch.device | str = "cpu",
     dtype: str = "float32",
+    latent_side: int | None = None,
 ) -> Checkpoint:
     """Load a run of ``train.py``, or the ``model`` folder that it exports, in ``dtype``.
 
     ``recipe``: a file to use instead of the folder's ``recipe.json``, for weights that were not trained here. ``weights``: a file
-    name where there are several. Raises ``FileNotFoundError`` for a folder that is no checkpoint and ``ValueError`` for one
-    that is damaged.
+    name where there are several. ``latent_side``: latent tokens per side of the largest image, where not the folder's. Raises
+    ``FileNotFoundError`` for a folder that is no checkpoint and ``ValueError`` for one that is damaged.
     """
     folder = model_folder(folder)
     read_config(folder, weights)
@@ -69,7 +70,7 @@ def load_checkpoint(
         raise MissingFile(f"{folder} holds no codec, which the model needs to see and draw images")
     if isinstance(codec, AutoencoderCodec):
         codec.to(device)
-    model = from_pretrained(folder, device=device, dtype=DTYPES[dtype], weights=weights)
+    model = from_pretrained(folder, device=device, dtype=DTYPES[dtype], weights=weights, latent_side=latent_side)
     if tokenizer.size > model.config.decoder.vocab:
         raise UserError(
             f"{folder}: the tokenizer has {tokenizer.size} tokens, the model a vocabulary of {model.config.decoder.vocab}; "

@@ -11,7 +11,7 @@ from typing import Any
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import check_seed
-from ipt.common.settings import typed
+from ipt.common.settings import typed, within
 from ipt.inference.prediction import MODES
 from ipt.samples.sample import TASKS
 
@@ -112,8 +112,9 @@ class InferConfig:
     """``checkpoint``: a run of train.py, or a folder that it exported. ``data``: a folder of samples, of which the first
     ``limit`` are answered; or ``image``, one's own pictures, with ``question``, ``choices`` and the ``task`` that it is like.
 
-    ``recipe`` and ``weights``: for weights that were not trained here (`ipt.inference.checkpoint`). ``device``: ``auto`` is a GPU
-    where there is one. ``dtype``: of the weights and what is computed with them, float32 or bfloat16.
+    ``recipe`` and ``weights``: for weights that were not trained here (`ipt.inference.checkpoint`). ``latent_side``: latent
+    tokens per side of the largest image, where not the checkpoint's. ``device``: ``auto`` is a GPU where there is one. ``dtype``:
+    of the weights and what is computed with them, float32 or bfloat16.
     """
 
     checkpoint: str | None = None
@@ -131,6 +132,7 @@ class InferConfig:
     dtype: str = "float32"
     recipe: str | None = None
     weights: str | None = None
+    latent_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -139,6 +141,8 @@ class InferConfig:
             raise UnknownName(unknown_name("task", self.task, TASKS))
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1) or self.seed < 0:
             raise UserError("batch_size and limit must be at least 1, and seed at least 0")
+        if self.latent_side is not None:
+            within(self, latent_side=1024)
         check_seed(self.seed)
 
 

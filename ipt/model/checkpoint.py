@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from ipt.model.weights import headers, own_numbers, own_part, read_tensors, weig
 
 Layout = Literal["native", "bagel"]
 FORMAT = "ipt-unified-1"
+#: Latent tokens per side in BAGEL, where a folder neither stores the table nor says its side.
+LATENT_SIDE = 64
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -101,10 +104,18 @@ class StoredModel:
         """Look at a folder; errors as in `from_pretrained`."""
         config, layout, files = read_config(folder, weights)
         stored, model = headers(files), build_on_meta(config)
-        names = _names(model, layout)
+        names = {
+            ours: theirs
+            for ours, theirs in _names(model, layout).items()
+            if theirs in stored or ours not in POSITION_TABLES  # which are computed
+        }
         shapes = {name: shape for name, (shape, _) in stored.items()}
         differences(shapes, {theirs: tuple(t.shape) for theirs, t in _expected(model, names).items()}, str(files[0]))
-        return cls(config, files, names, stored[names["lm_head.weight"]][1])
+        dtype = stored[names["lm_head.weight"]][1]
+        if narrow := sum(kind.itemsize == 1 for _, kind in stored.values()):
+            dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
+            print(f"note: {folder}: {narrow} tensors of 8 bits are computed with in more", file=sys.stderr)
+        return cls(config, files, names, dtype)
 
     @torch.no_grad()
     def copy_into(self, model: UnifiedModel) -> None:
@@ -137,8 +148,9 @@ def bagel_shapes(model: UnifiedModel) -> dict[str, tuple[int, ...]]:
 
 
 def _check_table(name: str, table: Tensor, file: Path) -> None:
-    """A stored position table must be the sin-cos table (to bfloat16), which is computed, not loaded."""
-    if not torch.allclose(table.float(), sincos_table(math.isqrt(len(table)), table.shape[1]), rtol=0, atol=2**-8):
+    """A stored position table must be the sin-cos table (to its precision), which is computed, not loaded."""
+    precision = 2**-8 if table.dtype.itemsize > 1 else 2**-3
+    if not torch.allclose(table.float(), sincos_table(math.isqrt(len(table)), table.shape[1]), rtol=0, atol=precision):
         raise UserError(f"{file}: '{name}' is not the fixed 2-D sin-cos table of this architecture")
 
 
@@ -207,7 +219,8 @@ class BagelVae:
 
 
 def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
-    """What the JSON files do not say is read off the tensors: table sides and latent channels."""
+    """What the JSON files do not say is read off the tensors: table sides and latent channels. A latent table that is stored
+    counts more than what ``max_latent_size`` says, which is that of the released model in the folders of some fine-tuned ones."""
     llm_file, vit_file, extra_file, vae_file = (
         folder / f"{part}_config.json" for part in ("llm", "vit", "bagel", "vae")
     )
@@ -223,12 +236,16 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
             raise UserError(f"{folder} is no BAGEL checkpoint: tensor '{name}' is missing")
         return shapes[name]
 
-    sides = [math.isqrt(of(name)[0]) for name in POSITION_TABLES.values()]
-    for key, side in zip(("vit_max_num_patch_per_side", "max_latent_size"), sides, strict=True):
-        if getattr(extra, key) not in (None, side):
-            raise UserError(
-                f"{extra_file}: {key} is {getattr(extra, key)}, but the stored position table has side {side}"
-            )
+    vision_side = math.isqrt(of(bagel_name("vision.position_embedding.weight"))[0])
+    if extra.vit_max_num_patch_per_side not in (None, vision_side):
+        raise UserError(
+            f"{extra_file}: vit_max_num_patch_per_side is {extra.vit_max_num_patch_per_side}, but the stored position table "
+            f"has side {vision_side}"
+        )
+    latent_table = POSITION_TABLES["latent_positions.table"]
+    latent_side = (
+        math.isqrt(shapes[latent_table][0]) if latent_table in shapes else extra.max_latent_size or LATENT_SIDE
+    )
     with reading(llm_file):
         decoder = DecoderConfig(
             hidden=llm.hidden_size,
@@ -247,7 +264,7 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
             layers=vit.num_hidden_layers + 1 + extra.vit_select_layer,
             heads=vit.num_attention_heads,
             patch=vit.patch_size,
-            side=sides[0],
+            side=vision_side,
             norm_eps=vit.layer_norm_eps,
             interpolate_positions=extra.interpolate_pos,
         )
@@ -255,7 +272,7 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
     with reading(extra_file):
         within(extra, latent_patch_size=64)
         latents = LatentConfig(
-            of("vae2llm.weight")[1] // extra.latent_patch_size**2, extra.latent_patch_size, sides[1], downsample
+            of("vae2llm.weight")[1] // extra.latent_patch_size**2, extra.latent_patch_size, latent_side, downsample
         )
     return ModelConfig("bagel", decoder, vision, latents)
 

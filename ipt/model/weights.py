@@ -122,6 +122,7 @@ def headers(files: list[Path]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 
 
 def opened(path: Path) -> Any:

@@ -217,6 +217,23 @@ def test_an_index_that_is_none_is_named_with_its_field(tmp_path: Path) -> None:
             from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_tensors_of_8_bits_are_upcast_and_said_so(
+    dtype: torch.dtype, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = random_model(config=AS_BAGEL)
+    save_pretrained(model, tmp_path, layout="bagel", dtype=torch.bfloat16)
+    stored = load_file(tmp_path / "ema.safetensors")
+    narrow = {name: tensor.to(dtype) for name, tensor in stored.items()}
+    save_file(narrow, tmp_path / "ema.safetensors")
+    for kept, chosen in ((torch.bfloat16, None), (torch.float32, torch.float32)):
+        loaded = from_pretrained(tmp_path, dtype=chosen)
+        assert {tensor.dtype for tensor in loaded.state_dict().values()} == {kept}
+        head = narrow["language_model.lm_head.weight"].to(kept)
+        assert torch.equal(loaded.state_dict()["lm_head.weight"], head) and head.abs().sum() > 0
+        assert f"{len(narrow)} tensors of 8 bits are computed with in more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.int64])
 def test_a_tensor_that_holds_no_weights_is_named(dtype: torch.dtype, tmp_path: Path) -> None:
     save_pretrained(random_model(), tmp_path)
@@ -245,6 +262,27 @@ def test_the_latent_table_can_be_rebuilt_for_another_grid(tmp_path: Path) -> Non
         model(*make.batch([[make.vae(7, 6)]]))
     save_pretrained(wider, tmp_path / "wider", layout="bagel")
     assert from_pretrained(tmp_path / "wider").config.latents.side == 7
+
+
+@pytest.mark.parametrize(
+    "said", [{"max_latent_size": 4}, {"max_latent_size": 64}, {}], ids=["equal", "larger", "unsaid"]
+)
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_position_table_is_computed_where_it_is_not_stored(
+    stored: bool, said: dict[str, int], tmp_path: Path
+) -> None:
+    """Folders of fine-tuned models lack the tables, or say the side of the released model."""
+    model = random_model(config=AS_BAGEL).eval()
+    save_pretrained(model, tmp_path, layout="bagel")
+    extra = ("latent_patch_size",)
+    edited(tmp_path / "bagel_config.json", lambda values: {name: values[name] for name in extra} | said)
+    if not stored:
+        tensors = load_file(tmp_path / "ema.safetensors")
+        save_file({name: t for name, t in tensors.items() if "_pos_embed" not in name}, tmp_path / "ema.safetensors")
+    loaded = from_pretrained(tmp_path)
+    assert loaded.config.latents.side == (4 if stored else said.get("max_latent_size", 64))
+    assert loaded.config.vision.side == AS_BAGEL.vision.side and same_outputs(model, loaded)
+    assert from_pretrained(tmp_path, latent_side=7).config.latents.side == 7
 
 
 def test_a_position_table_that_is_not_sin_cos_is_an_error(tmp_path: Path) -> None:
