@@ -3,8 +3,9 @@
     engine = Engine(load_checkpoint(folder), ModeSettings("imagination"))
     predictions = [answered.prediction for answered in engine.answer(samples)]
 
-An answer depends on the model, the settings, the seed and the sample, not on the batch that it was computed in. A sample that
-fails is an answer with an error: a batch that fails is halved until the sample is alone.
+An answer depends on the model, the settings, the seed and the sample, and on the batch that it was computed in by its last digits
+alone. Batches are the same wherever an earlier run was interrupted, so a continued run gives equal bytes. A sample that fails is
+an answer with an error: a batch that fails is halved until the sample is alone.
 """
 
 from __future__ import annotations
@@ -82,24 +83,26 @@ class Engine:
     def batches(
         self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()
     ) -> Iterator[list[Answered]]:
-        """`answer`, batch by batch."""
+        """`answer`, batch by batch: what of a batch is not in ``skip``."""
         data: Samples = Listed(samples) if isinstance(samples, Sequence) else samples
         other = Permuted(data, self.seed).sample if self.mode.name == "wrong_imagination" else None
-        plan = make_plan(self.mode, self.checkpoint.recipe, self.renderer, other)
-        skipped = {row for row, name in enumerate(data.column("id")) if name in skip} if skip else set()
-        window: list[Asked] = []
-        for row in range(len(data)):
-            if row in skipped:
+        plan, done = make_plan(self.mode, self.checkpoint.recipe, self.renderer, other), set(skip)
+        names = data.column("id") if done else ()
+        size = WINDOW * self.batch_size
+        for first in range(0, len(data), size):
+            rows = range(first, min(first + size, len(data)))
+            if done and all(names[row] in done for row in rows):
                 continue
-            asked = self._ask(plan, data, row)
-            if isinstance(asked, Answered):
-                yield [asked]
-                continue
-            window.append(asked)
-            if len(window) == WINDOW * self.batch_size:
-                yield from self._answer_window(plan, window)
-                window.clear()
-        yield from self._answer_window(plan, window)
+            window = [self._ask(plan, data, row) for row in rows]
+            good = sorted((each for each in window if isinstance(each, Asked)), key=lambda asked: asked.tokens)
+            for each in window:
+                if isinstance(each, Answered) and each.prediction.sample_id not in done:
+                    yield [each]
+            for start in range(0, len(good), self.batch_size):
+                batch = good[start : start + self.batch_size]
+                if any(asked.sample.id not in done for asked in batch):
+                    answers = self._answer_batch(plan, batch)
+                    yield [answered for answered in answers if answered.prediction.sample_id not in done]
 
     def _ask(self, plan: Plan, data: Samples, row: int) -> Asked | Answered:
         try:
@@ -111,11 +114,6 @@ class Engine:
         except self.failures as error:
             return Answered(self._about(sample).failed(error))
         return Asked(sample, prompt, num_tokens(prompt, self.session.geometry))
-
-    def _answer_window(self, plan: Plan, window: list[Asked]) -> Iterator[list[Answered]]:
-        window.sort(key=lambda asked: asked.tokens)
-        for start in range(0, len(window), self.batch_size):
-            yield self._answer_batch(plan, window[start : start + self.batch_size])
 
     def _answer_batch(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         try:

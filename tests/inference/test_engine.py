@@ -73,6 +73,31 @@ def test_batched_is_one_by_one_and_right_in_every_mode(name: str, modes: tuple[s
         assert max(prediction.probabilities) == prediction.probabilities[prediction.answer or 0]
 
 
+@pytest.mark.parametrize("kept", [1, 3, 4, 7, 12, 13])
+def test_a_continued_run_computes_the_batches_of_an_uninterrupted_one(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``kept`` answers had been written when the first run was killed, in the midst of a batch or between two."""
+    samples = [replace(toy.SAMPLES[i % 4], id=f"{i}") for i in range(14)]
+    made: list[tuple[str, ...]] = []
+    original = Engine._answers
+    monkeypatch.setattr(
+        Engine, "_answers", lambda *a: made.append(tuple(each.sample.id for each in a[2])) or original(*a)
+    )
+    monkeypatch.setattr("ipt.inference.engine.WINDOW", 2)
+    whole = list(engine(batch_size=3).answer(samples))
+    batches = made.copy()
+    made.clear()
+    first, rest = (
+        whole[:kept],
+        list(engine(batch_size=3).answer(samples, [a.prediction.sample_id for a in whole[:kept]])),
+    )
+    assert made == batches[kept // 3 if kept < 12 else 4 :] and len(batches) == 5
+    for answered, expected in zip([*first, *rest], whole, strict=True):
+        assert without_seconds(answered.prediction) == without_seconds(expected.prediction)
+        assert [image.data for image in answered.images] == [image.data for image in expected.images]
+
+
 class Injected(Ipt):
     """The mode ``ipt``, where the true announcement and image stand in for the model's own."""
 
