@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ipt.common.devices import use_threads
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import sha256_file
 from ipt.imagination.recipe import Recipe, read_recipe
@@ -71,6 +72,7 @@ def load_checkpoint(
     if isinstance(codec, AutoencoderCodec):
         codec.to(device)
     model = from_pretrained(folder, device=device, dtype=DTYPES[dtype], weights=weights, latent_side=latent_side)
+    use_threads(sum(weight.numel() for weight in model.parameters()), str(device))
     if tokenizer.size > model.config.decoder.vocab:
         raise UserError(
             f"{folder}: the tokenizer has {tokenizer.size} tokens, the model a vocabulary of {model.config.decoder.vocab}; "

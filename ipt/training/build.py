@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ipt.common.devices import use_threads
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.images import BadImage
@@ -66,6 +67,7 @@ CHANGEABLE = (
     "trainer.max_skipped",
     "trainer.hardest",
     "trainer.hang_minutes",
+    "trainer.threads",
     "trainer.peak_tflops",
     "trainer.checkpoint_activations",
 )
@@ -243,8 +245,10 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
         assets.codec.to(world.device)
     loader = make_loader(config, datasets, assets, world)
     encode = None if assets.codec is None else assets.codec.encode
+    model = make_model(config, assets.shape)
+    use_threads(sum(weight.numel() for weight in model.parameters()), world.device, config.trainer.threads)
     trainer = Trainer(
-        make_model(config, assets.shape),
+        model,
         loader,
         config.full_trainer,
         folder,
