@@ -3,7 +3,7 @@ and what differs between two such nests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 
 T = TypeVar("T")
+QUOTES = ("'", '"')
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
@@ -32,6 +33,52 @@ def typed(config: type[T], values: Mapping[str, Any], what: str = "") -> T:
         raise UserError(f"{what or config.__name__} lacks {', '.join(missing)}")
     hints = type_hints(config)  # type: ignore[arg-type]  # a class can be hashed
     return config(**{key: _read(hints[key], value, f"{what}.{key}".lstrip(".")) for key, value in values.items()})
+
+
+def text_fields(config: type[Any], prefix: str = "") -> dict[str, bool]:
+    """The fields of a dataclass, and of those in it, that hold a text or a path: dotted names, and whether they hold several."""
+    found: dict[str, bool] = {}
+    for name, hint in type_hints(config).items():
+        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        for option in options:
+            origin = get_origin(option)
+            several = isinstance(origin, type) and issubclass(origin, Sequence)
+            if is_dataclass(option) and isinstance(option, type):
+                found |= text_fields(option, f"{prefix}{name}.")
+            elif option in (str, Path) or (several and {*get_args(option)} & {str, Path}):
+                found[prefix + name] = several
+    return found
+
+
+def as_written(value: str, several: bool, quote: Callable[[str], str]) -> str:
+    """A text of a command line (with ``several`` perhaps a list of them, in brackets), quoted for what parses it, so that it is
+    read exactly as written. What is quoted already, and null, stays."""
+    if several and value.startswith("[") and value.endswith("]") and (parts := _elements(value[1:-1])):
+        return f"[{','.join(part if _is_quoted(part) else quote(part) for part in parts)}]"
+    return value if value in ("", "null", "[]") or _is_quoted(value) else quote(value)
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES
+
+
+def _elements(inside: str) -> list[str]:
+    """The elements of a list; commas in quotes, and in brackets that close, divide none. Empty where that is no single list."""
+    closing = all(inside.count(a) == inside.count(b) for a, b in ("()", "[]", "{}"))
+    parts, depth, quote = [""], 0, ""
+    for character in inside:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in QUOTES and not parts[-1].strip():
+            quote = character
+        elif closing and character in "([{)]}":
+            depth += 1 if character in "([{" else -1
+        elif character == "," and depth <= 0:
+            parts.append("")
+            continue
+        parts[-1] += character
+    parts = [part.strip() for part in parts]
+    return parts if all(parts) else []
 
 
 @lru_cache(maxsize=256)
