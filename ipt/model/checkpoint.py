@@ -114,7 +114,7 @@ class StoredModel:
         dtype = stored[names["lm_head.weight"]][1]
         if narrow := sum(kind.itemsize == 1 for _, kind in stored.values()):
             dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
-            print(f"note: {folder}: {narrow} tensors of 8 bits are computed with in more", file=sys.stderr)
+            print(f"note: {folder}: {narrow} tensors of 8 bits are computed with in 16 or more", file=sys.stderr)
         return cls(config, files, names, dtype)
 
     @torch.no_grad()
@@ -159,7 +159,8 @@ def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, 
     own = folder / "config.json"
     if own.is_file() and (stored := read_json(own)).get("format") == FORMAT:
         with reading(own):
-            return typed(ModelConfig, stored["model"], "model"), "native", weight_files(folder, weights)
+            config = typed(ModelConfig, stored["model"], "model")
+        return config, "native", weight_files(folder, weights)
     if (folder / "llm_config.json").is_file() and (folder / "vit_config.json").is_file():
         files = weight_files(folder, weights)
         return _bagel_config(folder, {name: shape for name, (shape, _) in headers(files).items()}), "bagel", files
@@ -269,11 +270,10 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
             interpolate_positions=extra.interpolate_pos,
         )
     downsample = read_typed(BagelVae, vae_file).downsample if vae_file.is_file() else 8
+    numbers, patch = of("vae2llm.weight")[1], extra.latent_patch_size
     with reading(extra_file):
         within(extra, latent_patch_size=64)
-        latents = LatentConfig(
-            of("vae2llm.weight")[1] // extra.latent_patch_size**2, extra.latent_patch_size, latent_side, downsample
-        )
+        latents = LatentConfig(numbers // patch**2, patch, latent_side, downsample)
     return ModelConfig("bagel", decoder, vision, latents)
 
 
