@@ -7,8 +7,9 @@ lists every key. The same command continues an interrupted run.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ipt.common.errors import UserError
 from ipt.common.hydra_command import Command, plain, stop
 from ipt.common.settings import text_fields, typed
 from ipt.evaluation.settings import ReportConfig
+from ipt.inference.selective import fitted
 from ipt.inference.settings import InferConfig, infer_config
 
 COMMAND = Command("infer")
@@ -61,6 +63,9 @@ def infer(composed: DictConfig) -> None:
             )
         values["output_dir"] = values["output_dir"] or f"outputs/infer/{values['mode']['name']}"
         config = infer_config(values)
+        if config.mode.fit:
+            config = replace(config, mode=fitted(config.mode))
+            print(f"imagining below a probability of {config.mode.threshold:.3f}", file=sys.stderr)
         # torch takes seconds to import; by now the settings are known to go together
         if config.image:
             from ipt.inference.own import answer_pictures

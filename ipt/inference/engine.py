@@ -28,6 +28,7 @@ from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
 from ipt.inference.plans import Plan, make_plan
 from ipt.inference.prediction import Prediction, about, unread
+from ipt.inference.selective import confidence
 from ipt.inference.session import Deadline, Session, TimeLimit
 from ipt.inference.settings import DrawSettings, ModeSettings
 from ipt.samples.sample import SpatialSample
@@ -75,6 +76,8 @@ class Engine:
         guidance, times = make_guidance(mode.draw, checkpoint.recipe), schedule(mode.draw.timesteps, mode.draw.shift)
         self.session = Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, mode.text, guidance, times)
         make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
+        at_once = replace(mode, name="answer_only", n=1, fit=())
+        self.at_once = make_plan(at_once, checkpoint.recipe, self.renderer) if mode.name == "selective" else None
 
     def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:
         """Answer every sample but those whose ids are in ``skip``, in batches of similar length, not in order."""
@@ -110,19 +113,29 @@ class Engine:
         except self.failures as error:
             return Answered(self._unread(data, row, error))
         try:
-            prompt = plan.mode.prompt(sample)
+            prompt = (self.at_once or plan).mode.prompt(sample)
         except self.failures as error:
             return Answered(self._about(sample).failed(error))
         return Asked(sample, prompt, num_tokens(prompt, self.session.geometry))
 
     def _answer_batch(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         try:
-            return self._answers(plan, batch)
+            return self._answers(plan, batch) if self.at_once is None else self._selective(self.at_once, plan, batch)
         except self.failures as error:
             if len(batch) == 1:
                 return [Answered(self._about(batch[0].sample).failed(error))]
         half = len(batch) // 2
         return [*self._answer_batch(plan, batch[:half]), *self._answer_batch(plan, batch[half:])]
+
+    def _selective(self, at_once: Plan, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
+        """Answers at once, and with an imagination where these are unsure."""
+        answers = self._answers(at_once, batch)
+        unsure = [i for i, answered in enumerate(answers) if confidence(answered.prediction) < self.mode.threshold]
+        again = [batch[i]._replace(prompt=plan.mode.prompt(batch[i].sample)) for i in unsure]
+        for i, answered in zip(unsure, self._answers(plan, again) if again else (), strict=True):
+            seconds = answers[i].prediction.seconds + answered.prediction.seconds
+            answers[i] = answered._replace(prediction=replace(answered.prediction, seconds=seconds))
+        return answers
 
     def _answers(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         started, samples = time.perf_counter(), [asked.sample for asked in batch]

@@ -69,7 +69,9 @@ class ModeSettings:
     ``mediator``: the imagination mode to use where a checkpoint knows several. ``n``: imaginations per question, whose answers
     are combined by ``vote`` (ties: mean probability) or by ``mean`` probability. ``answer``: read from the ``text`` that the
     model writes, or from the probabilities of the ``options``, without writing. ``probabilities``: compute those in any case.
-    ``max_images``: images that a free answer may draw. ``max_seconds`` per answer (None: no limit).
+    ``threshold``: selective imagines where without an imagination no option is that probable; ``fit``: instead, two runs of a
+    validation set (answer_only, imagination) whose best threshold it is. ``max_images``: images that a free answer may draw.
+    ``max_seconds`` per answer (None: no limit).
     """
 
     name: str = "answer_only"
@@ -78,6 +80,8 @@ class ModeSettings:
     combine: str = "vote"
     answer: str = "text"
     probabilities: bool = True
+    threshold: float = 0.9
+    fit: tuple[str, ...] = ()
     max_images: int = 3
     max_seconds: float | None = None
     text: TextSettings = field(default_factory=TextSettings)
@@ -95,6 +99,10 @@ class ModeSettings:
             raise UserError(f"mode.n and mode.max_images must be at least 1, got {self.n} and {self.max_images}")
         if self.n > 1 and self.name in ("answer_only", "gt_imagination", "wrong_imagination"):
             raise UserError(f"mode.n={self.n} imaginations are for modes that imagine, not for {self.name}")
+        if self.name == "selective" and not self.reads_options:
+            raise UserError("mode=selective needs mode.probabilities=true, which say where it is unsure")
+        if self.fit and self.name != "selective":
+            raise UserError(f"mode.fit is for mode=selective, not for {self.name}")
         if self.max_seconds is not None and self.max_seconds <= 0:
             raise UserError(f"mode.max_seconds must be positive, got {self.max_seconds}")
 
