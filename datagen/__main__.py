@@ -43,7 +43,7 @@ def register() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     register()
-    parts = [("task.", entry) for entry in TASK_CONFIGS.values()]
+    parts: list[tuple[str, type[Any]]] = [("task.", entry) for entry in TASK_CONFIGS.values()]
     parts += [("backend.", backend.config_class()) for backend in BACKENDS.values()]
     texts = {key: several for prefix, entry in parts for key, several in text_fields(entry, prefix).items()}
     COMMAND.run(work, arguments, texts | text_fields(RunConfig))

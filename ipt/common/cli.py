@@ -61,7 +61,7 @@ def quoted(text: str) -> str:
 def written(config: type[Any], arguments: Sequence[str]) -> list[str]:
     """The arguments, where texts are quoted for YAML, so that they are read as they are, and a list of one may stand without
     brackets. ``UserError`` for several that do."""
-    hints, texts, found = get_type_hints(config), text_fields(config), []
+    hints, texts, found = get_type_hints(config), text_fields(config), list[str]()
     for argument in arguments:
         key, _, value = argument.partition("=")
         if get_origin(hints.get(key)) in (list, tuple) and not value.startswith("["):

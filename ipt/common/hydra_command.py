@@ -71,7 +71,7 @@ class Command:
     def quoted(self, arguments: Sequence[str], texts: Mapping[str, bool]) -> list[str]:
         """The arguments, where texts are read exactly as written: Hydra takes much in them for its own grammar. Those of a sweep
         may be several, divided by commas, or a function that gives several."""
-        sweeps, groups, found = bool({"-m", "--multirun"} & {*arguments}), self.groups, []
+        sweeps, groups, found = bool({"-m", "--multirun"} & {*arguments}), self.groups, list[str]()
         for argument in arguments:
             key, _, value = argument.partition("=")
             several = texts.get(name := key.lstrip("+"))

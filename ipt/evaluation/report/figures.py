@@ -100,7 +100,7 @@ def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
 def selective_curves(runs: Mapping[str, Run]) -> dict[str, list[Point]]:
     """`ipt.inference.selective.curve` of each run that imagines, and each task, with a run of the same weights and data that does
     not."""
-    found = {}
+    found: dict[str, list[Point]] = {}
     for without, (name, imagining) in itertools.product(runs.values(), runs.items()):
         here, there = without.manifest, imagining.manifest
         same = (here.checkpoint_sha256, here.data_sha256) == (there.checkpoint_sha256, there.data_sha256)
