@@ -3,6 +3,7 @@ and what differs between two such nests."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
@@ -16,6 +17,8 @@ from ipt.common.registry import UnknownName, unknown_name
 T = TypeVar("T")
 QUOTES = ("'", '"')
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+#: Processes that this machine can be asked to start.
+MAX_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ipt.common.errors import UserError
 from ipt.common.seeding import generator
+from ipt.common.settings import MAX_PROCESSES
 from ipt.samples.sample import SpatialSample
 
 ENCODERS = ("vae", "vit")
@@ -103,10 +103,6 @@ def check_encoders(name: str, encoders: Sequence[str]) -> None:
         raise UserError(f"{name} takes vae and vit, each at most once, got {list(encoders)}")
 
 
-#: Processes that a machine can be asked to prepare batches with.
-MAX_WORKERS = max(64, 4 * (os.cpu_count() or 1))
-
-
 @dataclass(frozen=True)
 class LoaderConfig:
     """``packs_per_step`` packs of at most ``budget`` tokens make a step, over all ranks. ``max_samples``: also at most so many
@@ -130,7 +126,9 @@ class LoaderConfig:
         for name in ("packs_per_step", "budget", "open_packs", "max_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.workers <= MAX_WORKERS:
-            raise UserError(f"loader.workers must lie between 0 and {MAX_WORKERS} on this machine, got {self.workers}")
+        if not 0 <= self.workers <= MAX_PROCESSES:
+            raise UserError(
+                f"loader.workers must lie between 0 and {MAX_PROCESSES} on this machine, got {self.workers}"
+            )
         if self.start_method not in ("forkserver", "fork", "spawn"):
             raise UserError(f"start_method must be forkserver, fork or spawn, got '{self.start_method}'")

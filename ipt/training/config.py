@@ -15,7 +15,7 @@ from typing import Any
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import check_seed
-from ipt.common.settings import typed
+from ipt.common.settings import MAX_PROCESSES, typed
 from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes import modes
 from ipt.model.config import ModelConfig, model_path, presets
@@ -134,8 +134,8 @@ class LaunchSettings:
     gpus: int = 1
 
     def __post_init__(self) -> None:
-        if self.gpus < 1:
-            raise UserError(f"launch.gpus must be at least 1, got {self.gpus}")
+        if not 1 <= self.gpus <= MAX_PROCESSES:
+            raise UserError(f"launch.gpus must lie between 1 and {MAX_PROCESSES} on this machine, got {self.gpus}")
 
 
 @dataclass(frozen=True)
