@@ -70,11 +70,14 @@ class Command:
 
     def quoted(self, arguments: Sequence[str], texts: Mapping[str, bool]) -> list[str]:
         """The arguments, where texts are read exactly as written: Hydra takes much in them for its own grammar. Those of a sweep
-        may be several, divided by commas, or a function that gives several."""
+        may be several, divided by commas, or a function that gives several. A group without a name, of which Hydra does not say
+        which one it is, ends the command."""
         sweeps, groups, found = bool({"-m", "--multirun"} & {*arguments}), self.groups, list[str]()
         for argument in arguments:
             key, _, value = argument.partition("=")
             several = texts.get(name := key.lstrip("+"))
+            if name in groups and value in ("", "null"):
+                stop(f"{argument}: the group {name} needs a name; leave it out, or choose one that --help lists")
             swept = sweeps and ("," in value or value.endswith(")")) and not (several and value.startswith("["))
             if several is None or name in groups or swept or "=" not in argument:
                 found.append(argument)
