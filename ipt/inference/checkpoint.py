@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from ipt.common.devices import use_threads
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import sha256_file
 from ipt.imagination.recipe import Recipe, read_recipe
 from ipt.model.checkpoint import from_pretrained, read_config
 from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
 from ipt.model.config import model_path
+from ipt.model.devices import use_threads
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.render import Renderer
 from ipt.sequence.tokenizer import Tokenizer, load_tokenizer

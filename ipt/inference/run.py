@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ipt.common.devices import chosen_device
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import sha256_file, write_bytes
 from ipt.common.progress import Meter
@@ -19,6 +18,7 @@ from ipt.inference.checkpoint import Checkpoint, digest, load_checkpoint
 from ipt.inference.engine import Engine
 from ipt.inference.prediction import PredictionWriter, RunManifest
 from ipt.inference.settings import InferConfig
+from ipt.model.devices import chosen_device
 from ipt.samples.store import SampleReader
 from ipt.samples.views import First, Samples
 

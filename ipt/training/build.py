@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from ipt.common.devices import use_threads
 from ipt.common.errors import UnwritableFile, UserError
 from ipt.common.files import read_json, write_json
 from ipt.common.images import BadImage
@@ -27,6 +26,7 @@ from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_pretrained
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.config import ModelConfig, model_path, presets
+from ipt.model.devices import use_threads
 from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.samples.prompts import Profile

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from ipt.common.devices import chosen_device
 from ipt.common.errors import UserError
 from ipt.common.locking import held
 from ipt.common.progress import tracked
@@ -23,6 +22,7 @@ from ipt.common.registry import UnknownName, unknown_name
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_segmenter
 from ipt.model.codec import LatentCodec, codec_digest
+from ipt.model.devices import chosen_device
 from ipt.samples.store import SampleReader
 from ipt.sequence.latent_cache import DTYPES, LatentWriter, codec_pictures
 from ipt.sequence.render import Renderer

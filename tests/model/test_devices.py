@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ipt.common.devices import chosen_device, use_threads
 from ipt.common.errors import UserError
+from ipt.model.devices import chosen_device, use_threads
 
 
 def test_devices_that_are_there_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
