@@ -56,9 +56,10 @@ def text_fields(config: type[Any], prefix: str = "") -> dict[str, bool]:
 def as_written(value: str, several: bool, quote: Callable[[str], str]) -> str:
     """A text of a command line (with ``several`` perhaps a list of them, in brackets), quoted for what parses it, so that it is
     read exactly as written. What is quoted already, and null, stays."""
-    if several and value.startswith("[") and value.endswith("]") and (parts := _elements(value[1:-1])):
-        return f"[{','.join(part if _is_quoted(part) else quote(part) for part in parts)}]"
-    return value if value in ("", "null", "[]") or _is_quoted(value) else quote(value)
+    if several and value.startswith("[") and value.endswith("]"):
+        parts = _elements(value[1:-1])
+        return f"[{','.join(part if _is_quoted(part) else quote(part) for part in parts)}]" if parts else value
+    return value if value in ("", "null") or _is_quoted(value) else quote(value)
 
 
 def _is_quoted(value: str) -> bool:
@@ -76,7 +77,9 @@ def _elements(inside: str) -> list[str]:
             quote = character
         elif closing and character in "([{)]}":
             depth += 1 if character in "([{" else -1
-        elif character == "," and depth <= 0:
+            if depth < 0:
+                return []
+        elif character == "," and not depth:
             parts.append("")
             continue
         parts[-1] += character
