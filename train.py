@@ -57,6 +57,8 @@ def _run(values: dict[str, Any]) -> tuple[str, float | None]:
     """What became of the run, and its outcome."""
     if "plan" in values:
         return _study(values)
+    if "stages" in values:
+        return _stages(values)
     config = train_config(values)
     # torch takes seconds to import; by now the settings are known to go together
     if config.dry_run:
@@ -73,14 +75,38 @@ def _run(values: dict[str, Any]) -> tuple[str, float | None]:
     return (STOPPED if loss is None else DONE), loss
 
 
+def _stages(values: dict[str, Any]) -> tuple[str, float | None]:
+    """Runs one after the other, each from the weights of the one before; what is done of them is not done again. What the command
+    line says holds for all of them."""
+    folder, given = Path(values["output_dir"]), list(HydraConfig.get().overrides.task)
+    codec = [] if values["model"]["codec"] == "none" else ["model.codec=init"]
+    outcome: tuple[str, float | None] = (DONE, None)
+    init: Path | None = None
+    for name, own in values["stages"].items():
+        start = [] if init is None or not init.is_dir() else [f"model.init={init}", "model.weights=null", *codec]
+        stage = _composed([*own, *given, *start, f"output_dir={folder / name}"], "stages")
+        origin = "" if init is None else f", from the weights in {init}"
+        print(f"stage {name} in {folder / name}{origin}", file=sys.stderr)
+        outcome = _run(stage)
+        if outcome[0] == STOPPED:
+            break
+        init = folder / name / "model"
+    return outcome
+
+
+def _composed(overrides: Sequence[str], without: str) -> dict[str, Any]:
+    """The values that train.py would have with these overrides."""
+    GlobalHydra.instance().clear()
+    composed: Any = OmegaConf.to_container(COMMAND.compose(overrides), resolve=True)
+    return {key: value for key, value in composed.items() if key != without}
+
+
 def _study(values: dict[str, Any]) -> tuple[str, float | None]:
     """A configuration with a plan is a study of many runs."""
     from ipt.study.run import run_study
 
     def compose(overrides: Sequence[str]) -> dict[str, Any]:
-        GlobalHydra.instance().clear()  # a run has a process of its own, a copy of one inside of Hydra
-        composed: Any = OmegaConf.to_container(COMMAND.compose(overrides), resolve=True)
-        return {key: value for key, value in composed.items() if key != "plan"}
+        return _composed(overrides, "plan")  # a run has a process of its own, a copy of one inside of Hydra
 
     common = list(HydraConfig.get().overrides.task)
     return DONE if run_study(values["plan"], Path(values["output_dir"]), common, compose) else STOPPED, None

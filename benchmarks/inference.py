@@ -23,10 +23,9 @@ from ipt.common.seeding import generator
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import schedule
 from ipt.imagination.modes.ipt import Ipt
-from ipt.imagination.recipe import load_profile
+from ipt.imagination.recipe import Sampling, load_profile
 from ipt.inference.context import SessionContext
 from ipt.inference.session import Session
-from ipt.inference.settings import TextSettings
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.checkpoint import from_scratch
 from ipt.model.codec import PatchPca
@@ -77,8 +76,8 @@ class Bench:
             Renderer(tokenizer, config.geometry, load_profile(), SequenceConfig(resolutions={"pet": resolution}))
         )
         self.times, self.special, self.tokenizer = schedule(points), tokenizer.special, tokenizer
-        text = TextSettings(max_tokens=WRITTEN)
-        self.session = Session(self.model, self.codec, tokenizer, text, GUIDANCE, self.times)
+        sampling = Sampling(max_tokens=WRITTEN)
+        self.session = Session(self.model, self.codec, tokenizer, sampling, GUIDANCE, self.times)
 
     def sample(self, number: int) -> SpatialSample:
         image = SampleImage(self.images[number % len(self.images)], "observation")

@@ -61,7 +61,7 @@ class NaiveStep:
         allowed = torch.from_numpy(dense_mask(spans))
         mask = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
         order = torch.from_numpy(spans.order.copy())
-        x = torch.cat(model.embed(batch, images))
+        x = torch.cat(model.embed(batch, images)[:2])
         x = torch.zeros_like(x).index_copy(0, order, x)
         decoder = model.config.decoder
         rope = Rope.at(torch.from_numpy(spans.position_ids), decoder.head_dim, decoder.rope_theta)

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from datagen.backends.base import Floats, Frame
-from datagen.visibility import fractions
+from datagen.visibility import fractions, inside
 from ipt.common.images import RGB
 from ipt.samples.camera import Camera
 
@@ -30,6 +31,9 @@ MIN_HALF_WIDTH_PX = 0.8
 LABEL_RADIUS = 0.026  # of the image's longer side
 MIN_LABEL_RADIUS_PX = 4.0
 OVERSAMPLING = 4
+SEEN_M = 0.15  # around a point that a picture shows: its pixels are that far apart on a distant floor
+UNSEEN_GREY = 128
+OFFSETS = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +88,11 @@ def polyline(points: ArrayLike, width: float, colour: Colour = RED) -> Mark:
     return Mark(np.stack([corners[:-1], corners[1:]], axis=1), width / 2, colour)
 
 
+def arrow_head(mark: Mark) -> Mark:
+    """The two barbs of an :func:`arrow`."""
+    return replace(mark, segments=mark.segments[1:])
+
+
 def camera_marks(cameras: Sequence[Camera], length: float, height: float) -> tuple[list[Mark], list[Label]]:
     """An arrow per camera where it stands and looks, ``height`` metres up, numbered from 1 at the arrow heads."""
     marks, labels = [], []
@@ -98,9 +107,14 @@ def camera_marks(cameras: Sequence[Camera], length: float, height: float) -> tup
 
 def legible(size: float, camera: Camera, at: ArrayLike, share: float) -> float:
     """``size`` in metres, enlarged where it would span less than ``share`` of the image width at a floor point (3,)."""
+    return float(legible_sizes(size, camera, at, share))
+
+
+def legible_sizes(size: float, camera: Camera, at: ArrayLike, share: float) -> Floats:
+    """:func:`legible` at floor points (..., 3)."""
     _, depth = camera.project(np.asarray(at, dtype=np.float64))
-    scale = float(depth) if camera.ortho_height_m is None else 1.0
-    return max(size, share * camera.width * camera.metres_per_pixel * scale)
+    scale = depth if camera.ortho_height_m is None else np.ones_like(depth)
+    return np.maximum(size, share * camera.width * camera.metres_per_pixel * scale)
 
 
 def draw(frame: Frame, floor_z: float, marks: Sequence[Mark], labels: Sequence[Label] = ()) -> RGB:
@@ -126,6 +140,22 @@ def visible_share(frame: Frame, floor_z: float, mark: Mark) -> float:
     return float((alpha * unhidden(frame, rows, columns, floor_depth, floor_z)).sum() / max(whole[2].sum(), 1e-9))
 
 
+def all_shown(frame: Frame, floor_z: float, marks: Sequence[Mark], arrows: Sequence[Mark] = ()) -> float:
+    """The smallest :func:`visible_share` of marks at their heights, of arrows and of each arrow's head; 0 where the edge of
+    the picture cuts one of them."""
+    parts = [*marks, *arrows, *map(arrow_head, arrows)]
+    if not all(in_frame(frame.camera, floor_z, mark) for mark in parts):
+        return 0.0
+    return min((visible_share(frame, floor_z + mark.height, mark) for mark in parts), default=1.0)
+
+
+def in_frame(camera: Camera, floor_z: float, mark: Mark) -> bool:
+    """Whether the ends of all strokes, with their width, fall into the picture."""
+    around = (mark.points[:, None, :] + mark.half_width * OFFSETS).reshape(-1, 2)
+    places = fractions(camera, np.column_stack([around, np.full(len(around), floor_z + mark.height)]))
+    return bool(inside(places, 0.0).all())
+
+
 def paint(picture: RGB, frame: Frame, floor_z: float, mark: Mark) -> None:
     """Blend one mark into ``picture`` in place, its halo first."""
     for colour, rim in ((WHITE, mark.halo), (mark.colour, 0.0)):
@@ -147,8 +177,7 @@ def coverage(
     Without ``clip`` the window may reach beyond the image. None where the mark is outside or not wholly before the camera.
     """
     reach = mark.half_width * (1 + rim)
-    offsets = reach * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
-    around = (mark.points[:, None, :] + offsets).reshape(-1, 2)
+    around = (mark.points[:, None, :] + reach * OFFSETS).reshape(-1, 2)
     corners, depth = camera.project(np.column_stack([around, np.full(len(around), floor_z)]))
     if (depth <= camera.near).any():
         return None
@@ -171,6 +200,30 @@ def coverage(
     half_width = np.maximum(mark.half_width, MIN_HALF_WIDTH_PX * pixel) + rim * np.maximum(mark.half_width, pixel)
     alpha = np.clip(0.5 + (half_width - distance) / pixel, 0, 1) * ahead
     return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])), alpha, floor_depth
+
+
+def seen_on_map(above: Frame, frames: Sequence[Frame], instances: Collection[int]) -> NDArray[np.bool_]:
+    """Which pixels of a map (h, w) lie over what the frames saw: within ``SEEN_M`` metres of a point that one of them shows,
+    or of one of ``instances``, of which they saw the side and the map shows the top."""
+    assert above.instance is not None, "render instances first"
+    seen = np.isin(above.instance, list(instances))
+    camera, points = above.camera, np.zeros(above.instance.shape, bool)
+    for frame in frames:
+        assert frame.depth is not None, "render depth first"
+        rows, columns = np.nonzero(frame.depth > 0)
+        where = frame.camera.unproject(np.stack([columns + 0.5, rows + 0.5], axis=-1), frame.depth[rows, columns])
+        pixels = np.floor(camera.project(where)[0]).astype(int)
+        pixels = pixels[((pixels >= 0) & (pixels < [camera.width, camera.height])).all(axis=1)]
+        points[pixels[:, 1], pixels[:, 0]] = True
+    if points.any():
+        seen |= ndimage.distance_transform_edt(~points) * camera.metres_per_pixel <= SEEN_M
+    return seen
+
+
+def masked(frame: Frame, shown: NDArray[np.bool_]) -> Frame:
+    """The frame with everything but ``shown`` (h, w) painted over in grey."""
+    assert frame.rgb is not None
+    return replace(frame, rgb=np.where(shown[..., None], frame.rgb, np.uint8(UNSEEN_GREY)))
 
 
 def segment_distance(points: Floats, segments: Floats) -> Floats:

@@ -103,6 +103,8 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
     backend_name = str(backend.pop("name"))
     task_config = typed(TASK_CONFIGS[str(task["name"])], task, f"task {task['name']}")
     backend_config = typed(BACKENDS[backend_name].config_class(), backend, f"backend {backend_name}")
+    if hasattr(backend_config, "for_task"):
+        backend_config = backend_config.for_task(task_config.name)
     valid = [entry.name for entry in fields(RunConfig)]
     for key in rest:
         if key not in valid or key == "backend_config":

@@ -1,53 +1,91 @@
-"""Imaginations that are wrong on purpose, for later analysis: wrong pose, mirrored, or of a scene that was changed."""
+"""Imaginations that are wrong on purpose, for later analysis: wrong pose, mirrored, or of a scene that was changed.
+
+Each differs from the truth in what it shows, and it is said by how much: the share of the pixels whose colour changes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from datagen.backends.base import Floats, Frame, SceneEdit, SceneObject
 from datagen.tasks.base import SceneView
+from datagen.visibility import fractions, inside
 from datagen.yields import Yields
 from ipt.common.images import RGB
 from ipt.samples.camera import Camera, CameraPose
 from ipt.samples.sample import SampleImage
 
 Decorate = Callable[[Frame], RGB]
+NOTICEABLE = 16  # of 255: what an eye tells apart
+PLACES = 6  # tried for what is moved or added, until it is seen
 DIRECTIONS = (math.pi, math.pi / 2, -math.pi / 2, 0.0)  # backwards first: it keeps the target in view
 
 
-def counterfactuals(
-    scene: SceneView, camera: Camera, target: SceneObject, yields: Yields, decorate: Decorate
-) -> tuple[SampleImage, ...]:
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """Wrong imaginations and, by role, the share of their pixels that differ from the truth."""
+
+    images: tuple[SampleImage, ...] = ()
+    changes: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"counterfactual_changes": dict(self.changes)} if self.images else {}
+
+
+def counterfactuals(scene: SceneView, camera: Camera, target: SceneObject, yields: Yields, decorate: Decorate) -> Wrong:
     """What was asked for in ``scene.config.counterfactuals``; roles such as ``yaw+30``, ``distance+1.0``, ``mirrored``,
-    ``remove``. What a scene cannot give (no free place at that distance) is counted in ``yields`` and left out.
+    ``remove``. What a scene cannot give (no free place at that distance), or what looks like the truth, is counted in
+    ``yields`` and left out.
     """
     config = scene.config.counterfactuals
     if not config.enabled:
-        return ()
+        return Wrong()
     cameras = {f"yaw+{angle:g}": turned(camera, math.radians(angle)) for angle in config.yaw_offsets_deg}
     for distance in config.distance_offsets_m:
         moved = displaced(scene, camera, distance)
         if yields.check(f"counterfactual.distance+{distance:g}", moved is not None) and moved is not None:
             cameras[f"distance+{distance:g}"] = moved
-    images = [
-        scene.encode(decorate(frame), role, frame.camera)
-        for role, frame in zip(cameras, render_alike(scene, list(cameras.values())), strict=True)
-    ]
+    truth, *frames = render_alike(scene, [camera, *cameras.values()])
+    shown = decorate(truth)
+    found: dict[str, tuple[RGB, Camera | None]]
+    found = {role: (decorate(frame), frame.camera) for role, frame in zip(cameras, frames, strict=True)}
     if config.mirrored:
-        pixels = decorate(render_alike(scene, [camera])[0])[:, ::-1]
-        images.append(SampleImage(scene.encode(pixels, "mirrored", camera).data, "mirrored", None))
+        found["mirrored"] = shown[:, ::-1], None
     for kind in config.edits:
-        edit = scene_edit(scene, kind, target)
-        if yields.check(f"counterfactual.{kind}", edit is not None) and edit is not None:
-            with scene.backend.edited([edit]):
-                frame = render_alike(scene, [camera])[0]
-            images.append(scene.encode(decorate(frame), kind, camera))
-    return tuple(images)
+        against = [shown] + [found[other][0] for other in ("remove",) if kind != "remove" and other in found]
+        edited = edited_picture(scene, kind, camera, target, against, decorate)
+        if yields.check(f"counterfactual.{kind}", edited is not None) and edited is not None:
+            found[kind] = edited, camera
+    images, changes = [], {}
+    for role, (pixels, taken) in found.items():
+        share = changed(shown, pixels)
+        if yields.check("counterfactual.differs", share >= config.min_changed):
+            images.append(SampleImage(scene.encode(pixels, role, camera).data, role, taken))
+            changes[role] = round(share, 5)
+    return Wrong(tuple(images), changes)
+
+
+def edited_picture(
+    scene: SceneView, kind: str, camera: Camera, target: SceneObject, against: Sequence[RGB], decorate: Decorate
+) -> RGB | None:
+    """The picture after an edit of the target that differs from all of ``against``; None where no place gives one."""
+    for edit in scene_edits(scene, kind, camera, target):
+        with scene.backend.edited([edit]):
+            pixels = decorate(render_alike(scene, [camera])[0])
+        if all(changed(other, pixels) >= scene.config.counterfactuals.min_changed for other in against):
+            return pixels
+    return None
+
+
+def changed(before: RGB, after: RGB) -> float:
+    """Share of the pixels, 0..1, of which some channel differs by more than ``NOTICEABLE``."""
+    return float((np.abs(before.astype(int) - after).max(axis=2) > NOTICEABLE).mean())
 
 
 def render_alike(scene: SceneView, cameras: list[Camera]) -> list[Frame]:
@@ -74,26 +112,26 @@ def displaced(scene: SceneView, camera: Camera, distance: float) -> Camera | Non
     return None
 
 
-def scene_edit(scene: SceneView, kind: str, target: SceneObject) -> SceneEdit | None:
-    """Remove the target, or move or copy it to a free place on the floor; None where there is no such place."""
+def scene_edits(scene: SceneView, kind: str, camera: Camera, target: SceneObject) -> list[SceneEdit]:
+    """Remove the target, or move or copy it to free places on the floor, those first that the camera has in view."""
     if kind == "remove":
-        return SceneEdit("remove", target.id)
-    offset = floor_offset(scene, target)
-    if offset is None:
-        return None
-    return SceneEdit("move" if kind == "move" else "add", target.id, offset)
+        return [SceneEdit("remove", target.id)]
+    return [
+        SceneEdit("move" if kind == "move" else "add", target.id, offset)
+        for offset in floor_offsets(scene, camera, target)
+    ]
 
 
-def floor_offset(scene: SceneView, target: SceneObject) -> tuple[float, float, float] | None:
-    """A displacement that sets the target on free floor, as near as its footprint allows; metres."""
+def floor_offsets(scene: SceneView, camera: Camera, target: SceneObject) -> list[tuple[float, float, float]]:
+    """Up to ``PLACES`` displacements (metres) that set the target on free floor in view of the camera, nearest first."""
     half = float(np.hypot(*(target.size[:2] / 2)))
-    clearance = min(half, 0.6)
     drop = scene.info.floor_z - target.aabb_min[2]
-    for distance in scene.config.counterfactuals.edit_distance_m * np.arange(1, 4):
-        angles = np.arange(8) * math.pi / 4
-        steps: Floats = distance * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-        free = scene.backend.is_free(target.centre[:2] + steps, clearance)
-        if free.any():
-            step = steps[int(np.argmax(free))]
-            return float(step[0]), float(step[1]), float(drop)
-    return None
+    angles = np.arange(8) * math.pi / 4
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    steps: Floats = np.concatenate(
+        [scene.config.counterfactuals.edit_distance_m * times * around for times in range(1, 5)]
+    )
+    steps = steps[scene.backend.is_free(target.centre[:2] + steps, min(half, 0.6))]
+    there = target.centre + np.column_stack([steps, np.full(len(steps), drop)])
+    steps = steps[inside(fractions(camera, there), 0.02)]
+    return [(float(x), float(y), float(drop)) for x, y in steps[:PLACES]]

@@ -4,29 +4,53 @@ from __future__ import annotations
 
 IRREGULAR = {"shelf": "shelves", "bookshelf": "bookshelves", "knife": "knives", "loaf": "loaves", "person": "people"}
 ALREADY_PLURAL = ("curtains", "books", "scissors", "blinds", "stairs", "drawers")
+SPELLINGS = {"tv": "TV"}
 LIKE_YOU = ("uni", "use", "uti", "ute", "uri", "eu", "one")  # begin with a vowel letter but a consonant sound
 NUMERALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
+def spelled(noun: str) -> str:
+    """A noun as it is written: ``TV stand``."""
+    return " ".join(SPELLINGS.get(word, word) for word in noun.split(" "))
+
+
+def counted(count: int, noun: str) -> str:
+    """``one chair``, ``three chairs``; ``one set of books``, ``two sets of books`` for what is plural already."""
+    if is_plural(noun):
+        return f"{numeral(count)} {'set' if count == 1 else 'sets'} of {spelled(noun)}"
+    return f"{numeral(count)} {spelled(noun) if count == 1 else plural(noun)}"
+
+
+def head(noun: str) -> str:
+    """What a noun phrase is a kind of: ``table`` for ``coffee table``, ``chest`` for ``chest of drawers``."""
+    return noun.partition(" of ")[0].rpartition(" ")[2]
+
+
 def is_plural(noun: str) -> bool:
     """Whether a noun phrase speaks of several things already: ``books``, but not ``chest of drawers``."""
-    return noun.partition(" of ")[0].rpartition(" ")[2] in ALREADY_PLURAL
+    return head(noun) in ALREADY_PLURAL
 
 
 def with_article(noun: str) -> str:
-    """``a chair``, ``an armchair``; ``some books`` for a plural noun."""
+    """``a chair``, ``an armchair``, ``a TV stand``; ``some books`` for a plural noun."""
     if is_plural(noun):
-        return f"some {noun}"
+        return f"some {spelled(noun)}"
     vowel = noun[0] in "aeiou" and not noun.startswith(LIKE_YOU)
-    return f"{'an' if vowel else 'a'} {noun}"
+    return f"{'an' if vowel else 'a'} {spelled(noun)}"
+
+
+def without_article(phrase: str) -> str:
+    """``chair`` for ``a chair``: what :func:`with_article` was given."""
+    article, space, noun = phrase.partition(" ")
+    return noun if space and article in ("a", "an", "some") else phrase
 
 
 def plural(noun: str) -> str:
     """``chairs``, ``bookshelves``, ``boxes``, ``washing machines``, ``chests of drawers``."""
-    thing, of, rest = noun.partition(" of ")
-    head, space, last = thing.rpartition(" ")
+    thing, of, rest = spelled(noun).partition(" of ")
+    kind, space, last = thing.rpartition(" ")
     if last in ALREADY_PLURAL:
-        return noun
+        return spelled(noun)
     if last in IRREGULAR:
         several = IRREGULAR[last]
     elif last.endswith(("s", "x", "z", "ch", "sh")):
@@ -35,7 +59,7 @@ def plural(noun: str) -> str:
         several = last[:-1] + "ies"
     else:
         several = last + "s"
-    return head + space + several + of + rest
+    return kind + space + several + of + rest
 
 
 def numeral(count: int) -> str:

@@ -9,6 +9,7 @@ the outcome is the same as that of an undisturbed run with any number of workers
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from datagen.backends.base import SceneBackend
 from datagen.config import RunConfig
 from datagen.engine import make_units
 from datagen.tasks import TASKS
-from datagen.tasks.base import Question
+from datagen.tasks.base import Question, SceneView
 from datagen.units import UnitRef, open_backend, read_candidate, read_unit, restore_pictures
 from datagen.yields import NoYield, Yields
 from ipt.common.errors import UserError
@@ -33,6 +35,10 @@ from ipt.common.settings import differences
 from ipt.samples.sample import Provenance, SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shard
 
+logger = logging.getLogger(__name__)
+
+FORECAST_AFTER = 10  # scenes: then a long search is announced
+FORECAST_FROM = 500  # scenes that make a search long
 MAX_SHARD_BYTES = 400 * 2**20
 #: What samples depend on; changes elsewhere do not keep a run from going on.
 SOURCES = ("datagen", "ipt.common", "ipt.samples")
@@ -172,9 +178,33 @@ def generate(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
         if not done.is_file():
             backend = open_backend(config)
             backend.require(TASKS[config.task.name](config.task).required, f"task '{config.task.name}'")
+            refuse_one_scene(config, backend)
             select(part, quiet)
             write_json(done, part.report())
         return seal_if_complete(part)
+
+
+def refuse_one_scene(config: RunConfig, backend: SceneBackend) -> None:
+    """``UserError`` where the only scene there is cannot give as many questions as are asked for, however long one searches."""
+    scenes = backend.scenes(config.split)
+    if len(scenes) != 1:
+        return
+    task = TASKS[config.task.name](config.task)
+    most = task.most_of_one_scene(SceneView(backend, backend.load(scenes[0]), config.image_size, config.task))
+    if most is not None and config.part_samples > most:
+        raise UserError(
+            f"task '{config.task.name}' finds at most {most} questions in the one scene {scenes[0]}, {config.part_samples} are "
+            "asked for: lower num_samples, or give more scenes"
+        )
+
+
+def forecast(done: int, scenes: int, wanted: int, available: int, worst: str) -> str:
+    """What a run can expect after its first scenes, where that is long: how many scenes it will need, and what starves it."""
+    needed = scenes * wanted / max(done, 0.5)
+    if done >= wanted or needed < FORECAST_FROM:
+        return ""
+    turns = f", each of the {available:,} about {needed / available:.0f} times" if needed > available else ""
+    return f"{done} of {wanted} samples from {scenes} scenes: about {needed:,.0f} scenes{turns} will be needed; {worst}"
 
 
 def select(part: Part, quiet: bool) -> None:
@@ -206,6 +236,11 @@ def select(part: Part, quiet: bool) -> None:
             rate = done / max(time.monotonic() - started, 1e-9)
             note = f"{rate:.2f}/s, {done / (number + 1):.2f} per scene, {part.yields.worst()}"
             meter.update(done, note)
+            if number + 1 == FORECAST_AFTER:
+                available = len(open_backend(config).scenes(config.split))
+                said = forecast(done, number + 1, config.part_samples, available, part.yields.worst())
+                if said:
+                    logger.warning(said)
             idle = 0 if found else idle + 1
             if not selector.remaining:
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,31 @@ class InstanceStats:
             centre = np.stack([sums[0] / pixels / width, sums[1] / pixels / height], axis=-1)
         depth = frame.depth[frame.depth > 0]
         return cls(pixels, pixels / (height * width), centre, float(np.median(depth)) if depth.size else 0.0)
+
+
+def layout_of(frame: Frame, names: Sequence[str], indices: Iterable[int]) -> list[list[str | float]]:
+    """Where a view shows things: [name, place from the left (0..1), median metres away] of each of ``indices`` that it shows."""
+    assert frame.instance is not None and frame.depth is not None, "render depth and instance first"
+    found: list[list[str | float]] = []
+    for index in indices:
+        mask = frame.instance == index
+        columns = np.nonzero(mask)[1]
+        if len(columns):
+            away = float(np.median(frame.depth[mask]))
+            found.append([names[index], round((float(columns.mean()) + 0.5) / frame.camera.width, 3), round(away, 2)])
+    return found
+
+
+def map_layout_of(frame: Frame, names: Sequence[str], indices: Iterable[int]) -> list[list[str | float]]:
+    """Where a map shows things: [name, place from the left, place from the top] (0..1) of each of ``indices`` that it shows."""
+    assert frame.instance is not None, "render instances first"
+    found: list[list[str | float]] = []
+    for index in indices:
+        rows, columns = np.nonzero(frame.instance == index)
+        if len(rows):
+            u, v = (float(columns.mean()) + 0.5) / frame.camera.width, (float(rows.mean()) + 0.5) / frame.camera.height
+            found.append([names[index], round(u, 3), round(v, 3)])
+    return found
 
 
 def pixel_counts(frame: Frame, count: int) -> NDArray[np.int64]:

@@ -22,6 +22,9 @@ from ipt.common.seeding import generator
 from ipt.common.statistics import Estimate, clustered_mean
 
 COMPONENTS = 24
+GEOMETRY_MARGIN = (
+    0.03  # by which a guess from geometry may beat chance (ours): less than what a model's own interval tells
+)
 REGULARISATION = 0.1
 HASHED_FEATURES = 2**18
 ARTICLES = frozenset({"a", "an", "the"})
@@ -34,13 +37,22 @@ Projections = dict[str, list[NDArray[np.float64]]]
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """What a baseline may see. ``features`` are those of one option of a question, given the item that lends its pictures
-    (the question's own, or another's where they are shuffled). ``bar``: its interval has to include chance."""
+    (the question's own, or another's where they are shuffled). ``bar``: its interval has to include chance, or, with a
+    ``margin``, it may not beat chance by more unless the interval includes chance. ``clue``: what questions must have to
+    count here. ``why``: what a larger margin is owed to."""
 
     name: str
     shows: str
     features: Callable[[Item, int, Item, Projections], Tokens]
     bar: bool = False
     shuffled: bool = False
+    margin: float | None = None
+    clue: str = ""
+    why: str = ""
+
+    def holds(self, excess: Estimate) -> bool:
+        """Whether an accuracy minus chance keeps the bar."""
+        return excess.includes(0) if self.margin is None else excess.value <= self.margin or excess.low <= 0
 
 
 def option_features(item: Item, option: int, *_: object) -> Tokens:
@@ -112,6 +124,15 @@ def rationale_features(item: Item, option: int, *_: object) -> Tokens:
     return {**option_features(item, option), **text_features("rationale", item.rationale, item, option)}
 
 
+def clue_features(clue: str) -> Callable[..., Tokens]:
+    """One clue of geometry, nothing else of the question."""
+    return lambda item, option, *_: {f"{clue} {item.clues[clue][option]}": 1.0}
+
+
+def geometric(clue: str, shows: str, margin: float = GEOMETRY_MARGIN, why: str = "") -> Baseline:
+    return Baseline(clue, shows, clue_features(clue), bar=True, margin=margin, clue=clue, why=why)
+
+
 BASELINES = (
     Baseline("option_priors", "the options", option_features, bar=True),
     Baseline("question_only", "question and options", question_features, bar=True),
@@ -121,6 +142,18 @@ BASELINES = (
     Baseline("imagination_view", "question, options, the true imagination", imagination_features),
     Baseline("caption_leak", "options and the caption's words", caption_features),
     Baseline("rationale_leak", "options and the rationale's words", rationale_features),
+    geometric("nearest_to_m1", "who of the options is nearest to M1 on the map"),
+    geometric("nearest_to_path", "who of the options is nearest to the path on the map"),
+    geometric("largest", "who of the options is largest on the map"),
+    geometric("most_frequent", "who of the options is there most often on the map"),
+    geometric("side_before", "the object's side before the move"),
+    geometric("distance_before", "the object's distance before the move"),
+    geometric(
+        "largest_single_frame",
+        "the largest number that one frame shows",
+        0.45,
+        "a count is never less than one frame shows, and seldom much more; task.match_frames=true for none of it",
+    ),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
+from datagen.audit.clues import clues_of
 from ipt.common.images import RGB
 from ipt.samples.sample import SampleImage, SpatialSample
 
@@ -34,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question as the audit sees it; nested facts have dotted names."""
+    """One question as the audit sees it; nested facts have dotted names. ``clues``: see `datagen.audit.clues`."""
 
     id: str
     task: str
@@ -49,6 +50,7 @@ class Item:
     facts: Mapping[str, Scalar]
     views: tuple[Picture, ...]
     imagination: Picture
+    clues: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def chance(self) -> float:
@@ -72,6 +74,7 @@ def to_item(sample: SpatialSample) -> Item:
         facts=dict(scalars(sample.facts)),
         views=tuple(describe(image) for image in sample.images),
         imagination=describe(sample.imagination),
+        clues=clues_of(sample),
     )
 
 

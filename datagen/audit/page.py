@@ -101,7 +101,7 @@ def baseline_figure(part: Mapping[str, Any]) -> Figure:
     figure, drawn = axes(8.5, 0.36 * len(rows) + 0.7)
     drawn.axvline(part["chance"], color=INK, linewidth=1, linestyle="--")
     for height, (_, row) in enumerate(rows):
-        colour = SOFT if not row["bar"] else ACCENT if row["includes_chance"] else BAD
+        colour = SOFT if not row["bar"] else ACCENT if row["holds"] else BAD
         drawn.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=3)
         drawn.plot(row["value"], height, "o", color=colour)
         drawn.annotate(f"{row['value']:.1%}", (row["high"], height), (6, -3), textcoords="offset points", fontsize=8)

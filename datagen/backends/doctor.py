@@ -50,7 +50,7 @@ class DoctorConfig:
     simulators: list[str] = field(default_factory=lambda: list(SIMULATORS))
     habitat_python: str = "python"
     habitat_dataset: str = "hm3d"
-    habitat_data: str = "data/hm3d"
+    habitat_data: str = "data/scene_datasets/hm3d"
     habitat_gpu: int = 0
     ai2thor_executable: str | None = None
     output_dir: str = "outputs/doctor"

@@ -21,8 +21,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from datagen.backends.base import Floats, Frame, Modality, SceneBackend, SceneInfo, SceneObject
+from datagen.tasks.vocabulary import looks_like, vocabulary_of
 from datagen.visibility import InstanceStats
 from datagen.yields import Yields
+from ipt.common.errors import UserError
 from ipt.common.images import encode_image
 from ipt.common.registry import Registry
 from ipt.samples.camera import Camera, CameraPose
@@ -45,7 +47,10 @@ class ViewFilter:
 
 @dataclass(frozen=True, slots=True)
 class CounterfactualConfig:
-    """Wrong imaginations rendered for later analysis: wrong headings (degrees), wrong places (metres), mirrored, edited."""
+    """Wrong imaginations rendered for later analysis: wrong headings (degrees), wrong places (metres), mirrored, edited.
+
+    ``min_changed``: share of the pixels in which one differs from the truth, at least; one that does not is left out.
+    """
 
     enabled: bool = False
     yaw_offsets_deg: tuple[float, ...] = (15.0, 30.0, 60.0, 90.0, 180.0)
@@ -53,22 +58,28 @@ class CounterfactualConfig:
     mirrored: bool = True
     edits: tuple[str, ...] = ("remove", "add", "move")
     edit_distance_m: float = 0.8
+    min_changed: float = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class TaskConfig:
     """Settings that all tasks share.
 
-    ``samples_per_scene`` is how many questions a scene may give; ``search_size`` the pixels of the search renders;
-    ``patience`` how many scenes in a row may give nothing before the run stops with an error, as a multiple of the scenes that a
-    sample took so far where that is more than one. ``plain``: questions of a few words, and options in a fixed order (of
-    numbers, or of the alphabet): for models too small for language.
+    ``samples_per_scene`` is how many questions a scene may give; ``search_size`` the pixels of the search renders; ``patience``
+    how many scenes in a row may give nothing before the run stops with an error, as a multiple of the scenes that a sample
+    took so far where that is more than one. ``eye_height_range_m``, ``fov_range_deg``, ``pitch_range_deg``: two numbers
+    between which the camera of a view is drawn; without them it is that of ``eye_height_m``, ``vertical_fov_deg`` and
+    ``pitch_deg``, as in the paper (its sibling data vary them; Path Tracing has its own). ``plain``: questions of a few
+    words, and options in a fixed order (of numbers, or of the alphabet): for models too small for language.
     """
 
     name: str
     samples_per_scene: int = 8
     eye_height_m: float = 1.5
     vertical_fov_deg: float = 75.0
+    eye_height_range_m: tuple[float, ...] = ()
+    fov_range_deg: tuple[float, ...] = ()
+    pitch_range_deg: tuple[float, ...] = ()
     clearance_m: float = 0.25
     search_size: int = 80
     patience: int = 60
@@ -76,6 +87,36 @@ class TaskConfig:
     plain: bool = False
     view: ViewFilter = field(default_factory=ViewFilter)
     counterfactuals: CounterfactualConfig = field(default_factory=CounterfactualConfig)
+
+    def check_ranges(self) -> None:
+        """``UserError`` where a range is not one, or asks for what no camera can do."""
+        limits = {"eye_height_range_m": (0.1, 3.0), "fov_range_deg": (10.0, 150.0), "pitch_range_deg": (-80.0, 80.0)}
+        for name, (least, most) in limits.items():
+            values = getattr(self, name)
+            if values and not (len(values) == 2 and least <= values[0] <= values[1] <= most):
+                raise UserError(
+                    f"task.{name} must be empty or two numbers in {least:g}..{most:g}, the smaller first, got {list(values)}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """A first-person camera without its place: eye height above the floor (metres), vertical field of view (degrees), pitch
+    (radians)."""
+
+    height_m: float
+    fov_deg: float
+    pitch: float
+
+
+def drawn_lens(config: Any, rng: np.random.Generator) -> Lens:
+    """The camera of a view: the settings' own, or drawn from their ranges."""
+    constants = (config.eye_height_m, config.vertical_fov_deg, config.pitch_deg)
+    ranges = (config.eye_height_range_m, config.fov_range_deg, config.pitch_range_deg)
+    height, fov, pitch = (
+        float(rng.uniform(*values)) if values else constant for constant, values in zip(constants, ranges, strict=True)
+    )
+    return Lens(height, fov, math.radians(pitch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +189,12 @@ class SceneView:
         return frozenset(item.index for item in self.objects if not item.is_structure)
 
     @cached_property
+    def lookalikes(self) -> Mapping[str, frozenset[str]]:
+        """For each noun of the scene's objects, the nouns of what may be taken for one, itself among them."""
+        vocabulary, nouns = vocabulary_of(self.info.backend), {self.names[index] for index in self.candidates}
+        return {noun: frozenset(thing for thing in nouns if looks_like(thing, noun, vocabulary)) for noun in nouns}
+
+    @cached_property
     def floor_like(self) -> frozenset[int]:
         """Indices of what one can stand on: floors and rugs."""
         words = ("floor", "rug", "carpet", "mat", "tile")
@@ -167,12 +214,21 @@ class SceneView:
         side = size or self.image_size
         return Camera(CameraPose(position, yaw, pitch), side, side, self.config.vertical_fov_deg)
 
+    def lens_camera(self, xy: Sequence[float] | Floats, yaw: float, lens: Lens, size: int) -> Camera:
+        """First-person camera with a lens of its own above floor point ``xy``; ``yaw`` in radians."""
+        position = (float(xy[0]), float(xy[1]), self.info.floor_z + lens.height_m)
+        return Camera(CameraPose(position, yaw, lens.pitch), size, size, lens.fov_deg)
+
     def render(self, cameras: Sequence[Camera], modalities: Collection[Modality]) -> list[Frame]:
         return self.backend.render(cameras, modalities)
 
     def stats(self, frame: Frame) -> InstanceStats:
         """Per-instance measures of a frame with depth and instances."""
         return InstanceStats.of(frame, len(self.objects))
+
+    def shown(self, stats: InstanceStats, min_area: float) -> list[int]:
+        """Things that cover at least ``min_area`` of a frame, by index."""
+        return [int(index) for index in np.flatnonzero(stats.area >= min_area) if index in self.candidates]
 
     def encode(self, pixels: Any, role: str, camera: Camera) -> SampleImage:
         """An encoded picture with its role and camera."""
@@ -215,6 +271,10 @@ class SpatialTask(ABC):
     @abstractmethod
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:
         """Verified candidates of one scene; a pure function of the scene and the generator's state."""
+
+    def most_of_one_scene(self, scene: SceneView) -> int | None:
+        """How many questions a single scene can give at most, None where there is no telling."""
+        return None if scene.candidates else 0
 
     @abstractmethod
     def selector(self, count: int, rng: np.random.Generator) -> Selector:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.tasks.vocabulary import shares_head
 from ipt.common.errors import UserError
 
 Floats = NDArray[np.float64]
@@ -75,8 +76,8 @@ def draw_distractors(
 
 
 def preference(one: QuestionNouns, noun: str) -> float:
-    """How welcome a noun is as a distractor: 0 where it is in view."""
-    if noun == one.answer or noun in one.in_view:
+    """How welcome a noun is as a distractor: 0 where something in view may be taken for it."""
+    if any(shares_head(thing, noun) for thing in (one.answer, *one.in_view)):
         return 0.0
     return PREFER_OPPOSITE if noun in one.opposite else 1.0
 

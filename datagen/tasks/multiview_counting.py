@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from datagen import annotate, verify
-from datagen.backends.base import TOP_DOWN_HIDES, Frame, top_down_camera
+from datagen.backends.base import TOP_DOWN_HIDES, Frame, Modality, top_down_camera
 from datagen.backends.space import in_polygon
 from datagen.counterfactual import counterfactuals
 from datagen.tasks.base import (
@@ -28,11 +28,12 @@ from datagen.tasks.base import (
     SpatialTask,
     TaskConfig,
     ViewFilter,
+    drawn_lens,
     resized,
 )
 from datagen.tasks.counting_questions import OPTIONS, MultiviewCountingSelector, candidate_key
-from datagen.tasks.vocabulary import Vocabulary, vocabulary_of
-from datagen.visibility import pixel_counts
+from datagen.tasks.vocabulary import Vocabulary, looks_like, vocabulary_of
+from datagen.visibility import map_layout_of, pixel_counts
 from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.images import RGB
@@ -45,6 +46,7 @@ FAINT = 0.0002  # of a picture: what shows less is not seen, what shows more but
 CROP_SHARES = (1.0, 0.8, 0.65, 0.5, 0.4)  # of the largest crop radius, tried in turn
 SCAN_MAP_SIZE = 256
 PLACES = 200  # tried for a square walk
+BEYOND_M = 0.8  # of the scene that a map may show: room for the arrow of a camera that looks at an outer wall
 RARE = 3  # a place that shows no more of anything is not worth its pictures: low counts come along with high ones
 
 
@@ -55,8 +57,10 @@ class MultiviewCountingConfig(TaskConfig):
     ``min_area``: of a frame, and of the map, for an instance to count as shown there. ``min_best_area``: of the frame
     that shows an instance best; what is seen but nowhere that large, such as a cabinet through a doorway, is a reason
     to refuse the question rather than to count it or not (the paper has 0.1 % for both). ``max_noun_share``: of the
-    questions for one noun, where the scenes offer enough others. ``groups``: also count kinds ("seats") that join
-    categories.
+    questions for one noun, where there are enough nouns for that. ``min_mark_visible``: of each camera's arrow and of its
+    head on the map. ``groups``: also count kinds ("seats") that join categories; the paper counts categories.
+    ``match_frames``: the four places that a question is drawn from show equally many in their fullest frame, so that no
+    frame alone tells the number. ``mask_unseen``: grey out what no frame saw of the map (the paper shows it).
     """
 
     name: str = "mvc"
@@ -71,12 +75,16 @@ class MultiviewCountingConfig(TaskConfig):
     min_area: float = 0.001
     min_best_area: float = 0.004
     max_count: int = 8
-    groups: bool = True
+    groups: bool = False
+    mask_unseen: bool = False
+    match_frames: bool = False
     max_noun_share: float = 0.099  # the paper caps a category at 9.9 % of the questions
     mark_length_m: float = 0.5
+    min_mark_visible: float = 0.9
     view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.7, min_instances=2))
 
     def __post_init__(self) -> None:
+        self.check_ranges()
         for movement in self.movements:
             if movement not in MOVEMENTS:
                 raise UserError(f"unknown movement '{movement}'; valid: {', '.join(MOVEMENTS)}")
@@ -86,12 +94,18 @@ class MultiviewCountingConfig(TaskConfig):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spot:
-    """Four low-resolution cameras and the instances that one of their frames shows well, and that any shows at all."""
+    """Four low-resolution cameras and the instances that one of their frames shows well, that any shows at all, and that each
+    shows well enough to be counted there."""
 
     movement: str
     cameras: tuple[Camera, ...]
     clear: frozenset[int]
     seen: frozenset[int]
+    per_frame: tuple[frozenset[int], ...] = ()
+
+    def fullest(self, instances: frozenset[int]) -> int:
+        """The largest number of ``instances`` that one frame shows."""
+        return max((len(instances & shown) for shown in self.per_frame), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +149,31 @@ class MultiviewCounting(SpatialTask):
         for view in range(self.config.samples_per_scene):
             if max((len(count.instances) for count in counts), default=0) < RARE:
                 break
-            chosen = self._wanted(counts, rng)
+            chosen = self._wanted(spots, counts, rng)
             same = [count for count in counts if count.spot == chosen.spot and count.region == chosen.region]
             counts = [count for count in counts if count.spot != chosen.spot]
             candidates += self._finish(scene, spots[chosen.spot], same, nouns, f"{view:02d}", chosen, yields)
         return candidates
 
-    def selector(self, count: int, rng: np.random.Generator) -> Selector:
-        return MultiviewCountingSelector(count, self.config.max_noun_share, rng, self.config.plain)
+    def most_of_one_scene(self, scene: SceneView) -> int | None:
+        """One for each noun of which it holds as many as there are options: a scene is asked about a noun once."""
+        nouns = countable(scene, vocabulary_of(scene.info.backend), self.config.groups)
+        return sum(len(members) >= OPTIONS for members in nouns.values())
 
-    def _wanted(self, counts: Sequence[Count], rng: np.random.Generator) -> Count:
-        """A count whose number is drawn first, high ones more often: they are rare and decide the yield."""
+    def selector(self, count: int, rng: np.random.Generator) -> Selector:
+        config = self.config
+        return MultiviewCountingSelector(count, config.max_noun_share, rng, config.plain, config.match_frames)
+
+    def _wanted(self, spots: Sequence[Spot], counts: Sequence[Count], rng: np.random.Generator) -> Count:
+        """A count whose number is drawn first, high ones more often: they are rare and decide the yield. Of the places that
+        show so many of a noun, one whose frames show the fewest at a time: frames that must be merged are rare, too."""
         numbers = np.array(sorted({len(count.instances) for count in counts}))
         number = int(rng.choice(numbers, p=numbers**2 / (numbers**2).sum()))
         nouns = sorted({count.noun for count in counts if len(count.instances) == number})
         noun = nouns[int(rng.integers(len(nouns)))]
         fitting = [count for count in counts if (len(count.instances), count.noun) == (number, noun)]
+        fullest = [spots[count.spot].fullest(count.instances) for count in fitting]
+        fitting = [count for count, most in zip(fitting, fullest, strict=True) if most == min(fullest)]
         return fitting[int(rng.integers(len(fitting)))]
 
     def _spots(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Spot]:
@@ -166,7 +189,10 @@ class MultiviewCounting(SpatialTask):
                 best = np.max([one.area for one in stats], axis=0)
                 clear = np.flatnonzero(best >= max(self.config.min_best_area, self.config.min_area)).tolist()
                 seen = np.flatnonzero(best >= FAINT).tolist()
-                spots.append(Spot(movement, tuple(cameras), frozenset(clear), frozenset(seen)))
+                shown = (np.flatnonzero(one.area >= self.config.min_area).tolist() for one in stats)
+                spots.append(
+                    Spot(movement, tuple(cameras), frozenset(clear), frozenset(seen), tuple(map(frozenset, shown)))
+                )
         return spots
 
     def _cameras(self, scene: SceneView, movement: str, rng: np.random.Generator) -> list[Camera] | None:
@@ -181,9 +207,9 @@ class MultiviewCounting(SpatialTask):
         free = scene.backend.is_free(corners.reshape(-1, 2), self.config.clearance_m).reshape(tries, FRAMES).all(axis=1)
         if not free.any():
             return None
-        number, pitch = int(np.argmax(free)), math.radians(self.config.pitch_deg)
+        number, lens = int(np.argmax(free)), drawn_lens(self.config, rng)
         return [
-            scene.camera(corner, wrap_angle(float(yaw)), pitch, scene.search_size)
+            scene.lens_camera(corner, wrap_angle(float(yaw)), lens, scene.search_size)
             for corner, yaw in zip(corners[number], yaws[number], strict=True)
         ]
 
@@ -230,7 +256,7 @@ class MultiviewCounting(SpatialTask):
         places = np.array([camera.pose.position[:2] for camera in spot.cameras])
         rotation = spot.movement == "rotation"
         radius = self.config.crop_radius_rotation_m if rotation else self.config.crop_radius_square_m
-        bounds = np.asarray(scene.info.bounds_min[:2]) - 0.1, np.asarray(scene.info.bounds_max[:2]) + 0.1
+        bounds = np.asarray(scene.info.bounds_min[:2]) - BEYOND_M, np.asarray(scene.info.bounds_max[:2]) + BEYOND_M
         for share in CROP_SHARES:
             low = np.maximum(places.min(axis=0) - share * radius, bounds[0])
             high = np.minimum(places.max(axis=0) + share * radius, bounds[1])
@@ -249,10 +275,17 @@ class MultiviewCounting(SpatialTask):
     ) -> list[Candidate]:
         """Render a spot in full once; a candidate for each noun that the full masks confirm."""
         cameras = [resized(camera, scene.image_size) for camera in spot.cameras]
-        frames = scene.render(cameras, ("rgb", "instance"))
+        modalities: tuple[Modality, ...] = (
+            ("rgb", "depth", "instance") if self.config.mask_unseen else ("rgb", "instance")
+        )
+        frames = scene.render(cameras, modalities)
         top = top_down_camera(chosen.region.box, scene.image_size, scene.info.floor_z)
         bev = scene.backend.render([top], ("rgb", "depth", "instance"), TOP_DOWN_HIDES)[0]
         shown = [self._shown(scene, frame) for frame in (*frames, bev)]
+        if self.config.mask_unseen:
+            bev = annotate.masked(
+                bev, annotate.seen_on_map(bev, frames, frozenset().union(*shown[:-1]) & scene.candidates)
+            )
         named = {f"frame_{number}": frame for number, frame in enumerate(frames)}
         images = tuple(scene.encode(frame.rgb, role, frame.camera) for role, frame in named.items())
         marks, labels = annotate.camera_marks(
@@ -260,11 +293,15 @@ class MultiviewCounting(SpatialTask):
             annotate.legible(self.config.mark_length_m, top, (0, 0, scene.info.floor_z), 0.07),
             self.config.eye_height_m,
         )
+        shares = annotate.all_shown(bev, scene.info.floor_z, (), marks)
+        if not yields.check("bev.marks_visible", shares >= self.config.min_mark_visible):
+            return []
 
         def decorated(frame: Frame) -> RGB:
             return annotate.draw(frame, scene.info.floor_z, marks, labels)
 
         imagination = scene.encode(decorated(bev), "bev", top)
+        layout = map_layout_of(bev, [item.category for item in scene.objects], sorted(shown[-1] & scene.candidates))
         candidates = []
         for count in counts:
             others = (shown[-1] & scene.candidates) - count.instances
@@ -283,12 +320,14 @@ class MultiviewCounting(SpatialTask):
                     [scene.objects[index].id for index in sorted(one & count.instances)] for one in shown[:-1]
                 ],
                 "also_on_map": dict(sorted(Counter(scene.objects[i].category for i in others).items())),
+                "layout": layout,
                 "room": self._room(scene, spot),
             }
             if verify.agrees("mvc", facts, {**named, "bev": bev}, scene.objects, yields):
                 target = scene.objects[min(count.instances)]
                 wrong = counterfactuals(scene, top, target, yields, decorated)
-                candidates.append(Candidate(candidate_key(key, count.noun), facts, images, imagination, wrong))
+                facts |= wrong.facts
+                candidates.append(Candidate(candidate_key(key, count.noun), facts, images, imagination, wrong.images))
         return candidates
 
     def _shown(self, scene: SceneView, frame: Frame) -> frozenset[int]:
@@ -315,11 +354,6 @@ def countable(scene: SceneView, vocabulary: Vocabulary, groups: bool) -> dict[st
         if joined:
             found[noun] = joined
     return {noun: frozenset(found[noun]) for noun in sorted(found)}
-
-
-def looks_like(category: str, noun: str, vocabulary: Vocabulary) -> bool:
-    """Whether a thing of ``category`` may be taken for a ``noun``: a bar stool for a stool, a monitor for a television."""
-    return category == noun or category.endswith(f" {noun}") or category in vocabulary.lookalikes.get(noun, ())
 
 
 def crop(above: Frame, region: Region) -> Frame:

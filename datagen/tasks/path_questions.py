@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from datagen.balance import Deck, ordered, quotas
 from datagen.language import with_article
-from datagen.rationale import pt_caption, pt_rationale
+from datagen.rationale import SKELETONS, pt_caption, pt_rationale
+from datagen.tasks.balanced_options import OptionPool, SetBalancer
 from datagen.tasks.base import Question
 from datagen.tasks.distractors import QuestionNouns, draw_distractors
+from datagen.tasks.path_settings import OPTIONS, PathTracingConfig
 from datagen.tasks.paths import BINS
+from datagen.tasks.vocabulary import out_of_view
 from ipt.samples.questions import word, wordings
 
-OPTIONS = 4
 BLOCK = 512  # questions whose distractors are drawn together
 PRIOR_TRIES = 8.0  # imagined tries with the common outcome: steadies the share of a noun that was tried rarely
 Chosen = tuple[str, Mapping[str, Any]]
@@ -37,29 +39,34 @@ def view_sentence(facts: Mapping[str, Any]) -> str:
     return " ".join([*sentences, ""])
 
 
-class PathTracingSelector:
-    """Equal quotas for the distance bins, rooms as even as a short queue allows.
+def option_pool(facts: Mapping[str, Any], min_opposite: int) -> OptionPool:
+    """What can stand beside a candidate's answer: nouns of its map that the queried side does not show."""
+    wrong = out_of_view(facts["on_map"].keys(), facts["in_view"])
+    opposite = tuple(noun for noun in wrong if noun in facts["opposite"])
+    elsewhere = tuple(noun for noun in wrong if noun not in facts["opposite"])
+    return OptionPool(facts["answer"], opposite, elsewhere, facts["on_map"], min_opposite)
 
-    Candidates that bring their distractors are chosen by what their whole set of options has in common, never by which of
-    them is the answer; for the others, distractors are drawn block by block.
-    """
+
+class PathTracingSelector:
+    """Equal quotas for the distance bins, rooms as even as a short queue allows; distractors are drawn block by block."""
 
     LEAD, QUEUE, SUPPLY = 2, 8, 0.6
 
-    def __init__(self, count: int, rng: np.random.Generator, plain: bool = False) -> None:
+    def __init__(self, config: PathTracingConfig, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, BINS, rng)
         self._queues: dict[str, dict[str, deque[Chosen]]] = {name: {} for name in BINS}
         self._taken: dict[str, dict[str, int]] = {name: {} for name in BINS}
         self._block: list[Chosen] = []
         self._history: list[QuestionNouns] = []
+        self._balancer = SetBalancer(OPTIONS - 1)
         self._offers = 0
         self._in_view: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
         self._tried: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
-        self._letters = Deck(range(OPTIONS), rng)
-        self._templates = {name: Deck(wordings(plain)[name], rng) for name in ("pt_path", "pt_midpoint")}
-        self._rng, self._plain = rng, plain
+        self._letters, self._skeletons = Deck(range(OPTIONS), rng), Deck(range(SKELETONS), rng)
+        self._templates = {name: Deck(wordings(config.plain)[name], rng) for name in ("pt_path", "pt_midpoint")}
+        self._rng, self._config = rng, config
 
     @property
     def remaining(self) -> int:
@@ -70,13 +77,12 @@ class PathTracingSelector:
         return [name for name, _ in (*queued, *self._block)]
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
-        name, own_options = facts["distance_bin"], "distractors" in facts
-        room = Counter(facts["rooms"]).most_common(1)[0][0]
+        name, room, same_scene = facts["distance_bin"], facts["room"], self._config.options == "same_scene"
         self._tried.update(facts.get("tried", {}))
         self._kept[facts["answer"]] += 1
         if not self._open[name]:
             return []
-        if not own_options and not self._spare(facts):
+        if not same_scene and not self._spare(facts):
             self._kept[facts["answer"]] -= 1
             return []
         queues, taken = self._queues[name], self._taken[name]
@@ -92,8 +98,7 @@ class PathTracingSelector:
             self._block.append(queues[room].popleft())
         if not self._open[name]:
             queues.clear()
-        ready = own_options or len(self._block) >= BLOCK or not self.remaining
-        return self._worded() if ready else []
+        return self._worded() if len(self._block) >= BLOCK or not self.remaining else []
 
     def _spare(self, facts: Mapping[str, Any]) -> bool:
         """Whether the noun asked for is out of view often enough to serve as a distractor three times as often.
@@ -109,15 +114,26 @@ class PathTracingSelector:
         return True
 
     def _worded(self) -> list[Question]:
-        """Questions of the block; distractors that are lacking are drawn for all of them together."""
-        own = [list(facts.get("distractors", ())) for _, facts in self._block]
-        wrong = own if all(own) else self._drawn()
-        questions = [self._word(*chosen, nouns) for chosen, nouns in zip(self._block, wrong, strict=True)]
+        """The questions of the block that come with distractors; the others are wanted again."""
+        same_scene = self._config.options == "same_scene"
+        wrong = self._balanced() if same_scene else self._drawn()
+        questions = []
+        for (candidate_id, facts), nouns in zip(self._block, wrong, strict=True):
+            if nouns is None:
+                self._open[facts["distance_bin"]] += 1
+                self._taken[facts["distance_bin"]][facts["room"]] -= 1
+            else:
+                questions.append(self._word(candidate_id, facts, list(nouns)))
         self._block = []
         return questions
 
-    def _drawn(self) -> list[list[str]]:
-        """Distractors for the block."""
+    def _balanced(self) -> Sequence[Sequence[str] | None]:
+        """Distractors of the questions' own maps for the block, None for questions that would give themselves away."""
+        pools = [option_pool(facts, self._config.min_opposite) for _, facts in self._block]
+        return self._balancer.draw(pools, self._rng)
+
+    def _drawn(self) -> Sequence[Sequence[str]]:
+        """Distractors of all scenes for the block."""
         asked = [
             QuestionNouns(
                 facts["answer"],
@@ -155,9 +171,9 @@ class PathTracingSelector:
             candidate_id=candidate_id,
             question=text,
             question_type=f"{facts['direction']}_{facts['side']}",
-            choices=tuple(sorted(choices)) if self._plain else choices,
+            choices=tuple(sorted(choices)) if self._config.plain else choices,
             answer_text=right,
-            rationale=pt_rationale(decided),
+            rationale=pt_rationale(decided, self._skeletons.deal()),
             caption=pt_caption(facts),
             facts=decided,
         )

@@ -14,6 +14,7 @@ VARIANTS = (
     "dh_midpoint", "td_midpoint", "td_path", "td_path_arrow",
     "td_ego_dir", "td_ego_dir_arrow", "td_ego_side", "td_ego_side_arrow",
 )  # fmt: skip
+OPTIONS = 4
 OPTION_SOURCES = ("same_scene", "any_scene")
 
 
@@ -22,17 +23,24 @@ class PathTracingConfig(TaskConfig):
     """Procedure of the paper: distance bins in metres, camera height, field of view and pitch drawn per sample.
 
     ``variants``: which inputs to make, drawn per sample (see ``VARIANTS``); the paper trains on ``td_ego_dir``.
-    ``options``: whether distractors are nouns of the scene that could have been asked for just as well (``same_scene``), or
-    of all scenes (``any_scene``: approximate, for scenes of one room).
+    ``options``: whether distractors are nouns that the map shows (``same_scene``), or of all scenes (``any_scene``, for scenes of
+    few things). ``min_opposite``: how many of the three stand on the opposite side of M1, at least (the paper draws them from
+    there first; ``any_scene`` only prefers them). ``bearing_deg``: of the object asked for and of those opposite, off the
+    traveller's heading: neither ahead nor behind. ``offset_half_m``: how far from M1 a place for the side view is worth half
+    as much.
     ``most_per_bin``: questions per scene and distance bin; long walks are rare, for they need large homes.
     ``min_map_area_m2``: of the object asked for, seen from above: a curtain cannot be found on a map.
+    ``min_map_width_m``: of the narrower side of its footprint: of a mirror on a wall, a map shows a line.
     ``min_coverage``: of the side view by the object asked for. ``map_margin_m``: around the path on the map.
+    ``min_mark_visible``: of the path, of arrows and of their heads, in the map or dollhouse view.
     """
 
     name: str = "pt"
     samples_per_scene: int = 12
     variants: tuple[str, ...] = ("td_ego_dir",)
     options: str = "same_scene"
+    min_opposite: int = 2
+    bearing_deg: tuple[float, float] = (30.0, 120.0)
     walks_per_bin: int = 16
     most_per_bin: tuple[int, int, int] = (3, 3, 8)
     view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.8))
@@ -43,11 +51,14 @@ class PathTracingConfig(TaskConfig):
     sweep_yaw_deg: tuple[float, ...] = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
     sweep_offset_m: tuple[float, ...] = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
     sweep_pitch_deg: tuple[float, ...] = (-20.0, -10.0, 0.0)
+    offset_half_m: float = 0.3
     min_scan_area: float = 0.004
     min_map_area_m2: float = 0.02
+    min_map_width_m: float = 0.12
     min_coverage: float = 0.0015
     min_ego_depth_m: float = 0.6
     map_margin_m: float = 3.0
+    min_mark_visible: float = 0.9
 
     def __post_init__(self) -> None:
         for variant in self.variants:
@@ -57,3 +68,10 @@ class PathTracingConfig(TaskConfig):
             raise UserError(f"task.variants must name at least one of {', '.join(VARIANTS)}")
         if self.options not in OPTION_SOURCES:
             raise UserError(unknown_name("source of options", self.options, OPTION_SOURCES))
+        if not 0 <= self.min_opposite < OPTIONS:
+            raise UserError(f"task.min_opposite must lie in 0..{OPTIONS - 1}, got {self.min_opposite}")
+        low, high = self.bearing_deg
+        if not 0 < low < high < 180:
+            raise UserError(f"task.bearing_deg must be two angles in 0..180, the smaller first, got {low}, {high}")
+        if self.offset_half_m <= 0:
+            raise UserError(f"task.offset_half_m must be positive, got {self.offset_half_m}")

@@ -11,16 +11,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datagen import annotate, verify
 from datagen.backends.base import Floats, Frame
 from datagen.balance import Deck, ordered, quotas
 from datagen.counterfactual import counterfactuals
-from datagen.rationale import pet_caption, pet_rationale
+from datagen.language import spelled
+from datagen.rationale import SKELETONS, pet_caption, pet_rationale
 from datagen.tasks.base import (
     TASKS,
     Candidate,
@@ -30,14 +32,15 @@ from datagen.tasks.base import (
     SpatialTask,
     TaskConfig,
     degrees,
+    drawn_lens,
     resized,
     rounded,
 )
-from datagen.visibility import InstanceStats, floor_points, inside, seen_from
+from datagen.visibility import InstanceStats, floor_points, fractions, inside, layout_of, seen_from
 from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
-from ipt.samples.camera import Camera, wrap_angle
+from ipt.samples.camera import Camera, CameraPose, wrap_angle
 from ipt.samples.questions import word, wordings
 from ipt.samples.sample import Task
 
@@ -56,6 +59,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "from_right": ("left", "right"),
 }
 TURNS: Mapping[str, float] = {"left": math.pi / 2, "right": -math.pi / 2}
+ARROW_LENGTH = 1.6  # of the arrow at the X, in sizes of the X
 ARROWS = ("without", "with", "mixed")
 
 
@@ -65,7 +69,7 @@ class PerspectiveTakingConfig(TaskConfig):
 
     ``arrow``: draw the heading after the turn at the X and ask about the arrow (``with``), or name the turn
     (``without``), or both by turns (``mixed``). ``max_object_share``: of the questions for one object name, where the
-    scenes offer enough others.
+    scenes offer enough others. ``min_marker_visible``: of the X, of the arrow and of its head; none is cut by the picture's edge.
     """
 
     name: str = "pet"
@@ -87,11 +91,12 @@ class PerspectiveTakingConfig(TaskConfig):
     max_step_m: float = 4.5
     marker_size_m: float = 0.45
     min_marker_share: float = 0.07
-    min_marker_visible: float = 0.75
+    min_marker_visible: float = 0.9
 
     def __post_init__(self) -> None:
         if self.arrow not in ARROWS:
             raise UserError(unknown_name("arrow", self.arrow, ARROWS))
+        self.check_ranges()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,10 +106,10 @@ class Shot:
     camera: Camera
     stats: InstanceStats
 
-    def copies(self, scene: SceneView, index: int) -> int:
-        """How many instances in the frame share an object's name."""
-        seen = np.flatnonzero(self.stats.pixels)
-        return sum(scene.names[other] == scene.names[index] for other in seen)
+    def is_unique(self, scene: SceneView, index: int) -> bool:
+        """Whether the frame shows nothing else that has an object's name or may be taken for it."""
+        alike = scene.lookalikes[scene.names[index]]
+        return not any(other != index and scene.names[other] in alike for other in np.flatnonzero(self.stats.pixels))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,8 +172,10 @@ class PerspectiveTaking(SpatialTask):
         """First views that pass the quality filter and show at least one askable object and floor to step on."""
         config, size = self.config, scene.search_size
         places = scene.backend.sample_navigable(config.cameras_per_scene, rng, config.clearance_m)
-        pitch = math.radians(config.pitch_deg)
-        cameras = [scene.camera(place[:2], self._aim(scene, place, rng), pitch, size) for place in places]
+        cameras = [
+            scene.lens_camera(place[:2], self._aim(scene, place, rng), drawn_lens(config, rng), size)
+            for place in places
+        ]
         views = []
         for camera, frame in zip(cameras, scene.render(cameras, ("depth", "instance")), strict=True):
             shot = Shot(camera, scene.stats(frame))
@@ -192,14 +199,14 @@ class PerspectiveTaking(SpatialTask):
         return wrap_angle(math.atan2(y, x) + float(rng.uniform(-spread, spread)))
 
     def _askable(self, scene: SceneView, view: Shot, index: int, yields: Yields, stage: str) -> bool:
-        """Whether an object is large, near and central enough and no other of its name is in the frame."""
+        """Whether an object is large, near and central enough and nothing that may be taken for it is in the frame."""
         config, stats = self.config, view.stats
         distance = float(np.linalg.norm(scene.objects[index].centre - np.asarray(view.camera.pose.position)))
         return (
             yields.check(f"{stage}.area", bool(stats.area[index] >= config.min_area))
             and yields.check(f"{stage}.distance", distance <= config.max_distance_m)
             and yields.check(f"{stage}.edge_margin", bool(inside(stats.centre[index], config.edge_margin)))
-            and yields.check(f"{stage}.unique_name", view.copies(scene, index) == 1)
+            and yields.check(f"{stage}.unique_name", view.is_unique(scene, index))
         )
 
     def _targets(self, scene: SceneView, frame: Frame, rng: np.random.Generator) -> Floats:
@@ -209,9 +216,21 @@ class PerspectiveTaking(SpatialTask):
         steps = np.linalg.norm(points[:, :2] - np.asarray(frame.camera.pose.position[:2]), axis=1)
         near = (steps >= config.min_step_m) & (steps <= config.max_step_m) & inside(pixels, 0.06)
         points = points[near]
+        points = points[self._marks_fit(frame.camera, points)] if len(points) else points
         points = points[scene.backend.is_free(points, config.clearance_m)] if len(points) else points
         chosen = rng.permutation(len(points))[: config.targets_per_camera]
         return points[chosen]
+
+    def _marks_fit(self, camera: Camera, points: Floats) -> NDArray[np.bool_]:
+        """Which floor points (n, 3) have room for the X in the picture, and for the arrow whichever way one turns."""
+        size = annotate.legible_sizes(self.config.marker_size_m, camera, points, self.config.min_marker_share)[:, None]
+        yaw, diagonal = camera.pose.yaw, (math.pi / 4, -math.pi / 4, 0.75 * math.pi, -0.75 * math.pi)
+        reach = [(0.59, turn) for turn in diagonal]  # the ends of the arms with their width, in sizes of the X
+        if self.config.arrow != "without":  # the tip, and both barbs
+            ends = ((ARROW_LENGTH + 0.12, 0.0), (1.3, 0.37), (1.3, -0.37))
+            reach += [(share, turn + aside) for turn in TURNS.values() for share, aside in ends]
+        steps = np.array([[share * math.cos(yaw + turn), share * math.sin(yaw + turn), 0.0] for share, turn in reach])
+        return np.all(inside(fractions(camera, points[:, None] + size[..., None] * steps), 0.01), axis=1)
 
     def _moves(self, scene: SceneView, views: list[View]) -> dict[tuple[str, str, str], dict[str, list[Move]]]:
         """Every move that geometry allows, by (kind, turn, object name) and expected answer."""
@@ -219,12 +238,12 @@ class PerspectiveTaking(SpatialTask):
         centres = np.array([item.centre for item in scene.objects])
         for number, view in enumerate(views):
             chosen = centres[list(view.objects)]
-            pose = view.shot.camera.pose
+            pose, fov_deg = view.shot.camera.pose, view.shot.camera.vertical_fov_deg
             before = np.linalg.norm(chosen - np.asarray(pose.position), axis=1)
             eyes = view.targets + np.array([0, 0, pose.position[2] - scene.info.floor_z])
             after = np.linalg.norm(chosen - eyes[:, None], axis=2)
             for turn, angle in TURNS.items():
-                there = seen_from(eyes, pose.turned(angle).yaw, pose.pitch, self.config.vertical_fov_deg, chosen)
+                there = seen_from(eyes, pose.turned(angle).yaw, pose.pitch, fov_deg, chosen)
                 shown = inside(there, self.config.edge_margin / 2) & (after <= self.config.max_distance_m)
                 for target, row in np.argwhere(shown):
                     index = view.objects[row]
@@ -240,9 +259,11 @@ class PerspectiveTaking(SpatialTask):
             return None
         return "left" if u < 0.5 else "right"
 
-    def _camera_after(self, scene: SceneView, view: View, target: int, turn: str) -> Camera:
-        pose = view.shot.camera.pose
-        return scene.camera(view.targets[target], pose.turned(TURNS[turn]).yaw, pose.pitch, view.shot.camera.width)
+    def _camera_after(self, view: View, target: int, turn: str) -> Camera:
+        camera = view.shot.camera
+        (x, y), z = view.targets[target][:2], camera.pose.position[2]
+        pose = CameraPose((float(x), float(y), z), camera.pose.turned(TURNS[turn]).yaw, camera.pose.pitch)
+        return replace(camera, pose=pose)
 
     def _draw(self, search: Search, kind: str, turn: str, rng: np.random.Generator, yields: Yields) -> Move | None:
         """A move whose answer was drawn after both answers were found possible for its object, or None.
@@ -282,7 +303,7 @@ class PerspectiveTaking(SpatialTask):
         """The low-resolution second view of a move; None where the quality filter rejects it."""
         key = (move.view, move.target, move.turn)
         if key not in search.after:
-            camera = self._camera_after(search.scene, search.views[move.view], move.target, move.turn)
+            camera = self._camera_after(search.views[move.view], move.target, move.turn)
             stats = search.scene.stats(search.scene.render([camera], ("depth", "instance"))[0])
             good = search.scene.acceptable(stats, yields, "second_view")
             search.after[key] = Shot(camera, stats) if good else None
@@ -318,7 +339,7 @@ class PerspectiveTaking(SpatialTask):
         search.asked[scene.names[move.object]] += 1
         cameras = [
             resized(view.shot.camera, scene.image_size),
-            resized(self._camera_after(scene, view, move.target, move.turn), scene.image_size),
+            resized(self._camera_after(view, move.target, move.turn), scene.image_size),
         ]
         first, second = scene.render(cameras, ("rgb", "depth", "instance"))
         shots = [Shot(frame.camera, scene.stats(frame)) for frame in (first, second)]
@@ -336,18 +357,20 @@ class PerspectiveTaking(SpatialTask):
             "answer": answer,
             "arrow": arrow,
             "sub_category": sub_category(kind, answer),
+            "layout": layout_of(second, scene.names, scene.shown(shots[1].stats, self.config.min_area)),
         }
         if not verify.agrees("pet", facts, {"observation": first, "view": second}, scene.objects, yields):
             return None
         marks = self._marks(first, scene.info.floor_z, view.targets[move.target], cameras, arrow)
-        facts["marker_visible"] = round(annotate.visible_share(first, scene.info.floor_z, marks[0]), 3)
+        facts["marker_visible"] = round(annotate.all_shown(first, scene.info.floor_z, marks[:1], marks[1:]), 3)
         if not yields.check("final.marker_visible", facts["marker_visible"] >= self.config.min_marker_visible):
             return None
         assert first.rgb is not None and second.rgb is not None
         observation = scene.encode(annotate.draw(first, scene.info.floor_z, marks), "observation", cameras[0])
         target = scene.objects[move.object]
         wrong = counterfactuals(scene, cameras[1], target, yields, lambda frame: frame.rgb)  # type: ignore[arg-type,return-value]
-        return Candidate(key, facts, (observation,), scene.encode(second.rgb, "view", cameras[1]), wrong)
+        imagination = scene.encode(second.rgb, "view", cameras[1])
+        return Candidate(key, {**facts, **wrong.facts}, (observation,), imagination, wrong.images)
 
     def _marks(
         self, frame: Frame, floor_z: float, place: Floats, cameras: list[Camera], arrow: bool
@@ -357,7 +380,7 @@ class PerspectiveTaking(SpatialTask):
         size = annotate.legible(self.config.marker_size_m, frame.camera, at, self.config.min_marker_share)
         marks = [annotate.cross(at, cameras[0].pose.yaw, size)]
         if arrow:
-            marks.append(annotate.arrow(at, cameras[1].pose.yaw, 1.6 * size))
+            marks.append(annotate.arrow(at, cameras[1].pose.yaw, ARROW_LENGTH * size))
         return marks
 
     def _facts(self, scene: SceneView, cameras: list[Camera], place: Floats, move: Move) -> dict[str, Any]:
@@ -369,6 +392,9 @@ class PerspectiveTaking(SpatialTask):
             "object": {"id": item.id, "name": item.name, "category": item.category, "size_m": rounded(item.size, 3)},
             "room": rooms.get(item.room_id or "", ""),
             "turn": move.turn,
+            "eye_height_m": round(float(start[2] - scene.info.floor_z), 3),
+            "fov_deg": round(cameras[0].vertical_fov_deg, 2),
+            "pitch_deg": degrees(cameras[0].pose.pitch),
             "heading_before_deg": degrees(yaw),
             "heading_after_deg": degrees(cameras[1].pose.yaw),
             "target": rounded(place),
@@ -423,6 +449,7 @@ class PerspectiveTakingSelector:
         self._letters = {kind: Deck((0, 1), rng) for kind in KINDS}
         texts = wordings(config.plain)
         self._templates = {name: Deck(texts[name], rng) for name in texts if name.startswith("pet_")}
+        self._skeletons = Deck(range(SKELETONS), rng)
         self._plain = config.plain
         self._rng = rng
 
@@ -450,11 +477,11 @@ class PerspectiveTakingSelector:
         return [
             Question(
                 candidate_id=candidate_id,
-                question=word(template, object=facts["object"]["name"], turn=facts["turn"]),
+                question=word(template, object=spelled(facts["object"]["name"]), turn=facts["turn"]),
                 question_type=facts["sub_category"],
                 choices=ordered(right, [wrong], position, self._rng),
                 answer_text=right,
-                rationale=pet_rationale(facts),
+                rationale=pet_rationale(facts, self._skeletons.deal()),
                 caption=pet_caption(facts),
                 facts={**facts, "template": template.id, "person": template.person},
             )

@@ -56,42 +56,23 @@ class Presentation:
         return [self.lens.camera(end, heading + turn, size) for end, heading in waypoint_headings(sight.walk)]
 
 
-@dataclass(frozen=True, slots=True)
-class SideView:
-    """A camera at search size and every noun that it shows."""
-
-    camera: Camera
-    nouns: frozenset[str]
-
-
 class SideViewSearch:
-    """Side views of one scene's puzzles; each is searched for once."""
+    """Side views of one scene's puzzles."""
 
     def __init__(
         self, scene: SceneView, config: PathTracingConfig, presentations: Mapping[Walk, Presentation], yields: Yields
     ) -> None:
         self._scene, self._config, self._presentations, self._yields = scene, config, presentations, yields
-        self._found: dict[Puzzle, SideView | None] = {}
-        self._open: dict[Sight, bool] = {}
 
-    def find(self, puzzle: Puzzle) -> SideView | None:
+    def find(self, puzzle: Puzzle) -> Camera | None:
         """The best candidate whose low-resolution masks show the object and nothing of the opposite side; None if there is
         none, or if the views at the waypoints show nothing but a wall."""
-        if puzzle not in self._found:
-            if puzzle.sight not in self._open:
-                self._open[puzzle.sight] = self._has_open_waypoints(puzzle.sight)
-            self._found[puzzle] = self._search(puzzle) if self._open[puzzle.sight] else None
-        return self._found[puzzle]
+        return self._search(puzzle) if self._has_open_waypoints(puzzle.sight) else None
 
-    def nouns_shown(self, puzzle: Puzzle) -> frozenset[str] | None:
-        """The nouns that :meth:`find`'s view shows, None if there is no view."""
-        found = self.find(puzzle)
-        return None if found is None else found.nouns
-
-    def shows(self, puzzle: Puzzle, stats: InstanceStats, absent: Sequence[str] = ()) -> bool:
-        """Whether a view shows the object asked for, large enough, and not a pixel of the opposite side or of ``absent``."""
+    def shows(self, puzzle: Puzzle, stats: InstanceStats) -> bool:
+        """Whether a view shows the object asked for, large enough, and not a pixel of the opposite side."""
         seen = {self._scene.names[index] for index in np.flatnonzero(stats.pixels)}
-        return seen.isdisjoint(puzzle.opposite.union(absent)) and bool(
+        return seen.isdisjoint(puzzle.opposite) and bool(
             stats.area[puzzle.sight.clear[puzzle.noun]] >= self._config.min_coverage
         )
 
@@ -104,8 +85,8 @@ class SideViewSearch:
                 return False
         return True
 
-    def _search(self, puzzle: Puzzle) -> SideView | None:
-        best = self._best_cameras(puzzle, self._presentations[puzzle.sight.walk].lens)
+    def _search(self, puzzle: Puzzle) -> Camera | None:
+        best = self._best_cameras(puzzle, self._presentations[puzzle.sight.walk])
         self._yields.check("side_view.free_place", bool(best))
         found = None
         for camera in best:
@@ -113,32 +94,36 @@ class SideViewSearch:
             if self._scene.acceptable(stats, self._yields, "side_view_search") and self._yields.check(
                 "side_view.shows_answer_only", self.shows(puzzle, stats)
             ):
-                nouns = frozenset(self._scene.names[index] for index in np.flatnonzero(stats.pixels))
-                found = SideView(camera, nouns)
+                found = camera
                 break
         self._yields.check("side_view.found", found is not None)
         return found
 
-    def _best_cameras(self, puzzle: Puzzle, lens: Lens) -> list[Camera]:
-        """The best candidates at different places, best first: around M1, on free floor, up to 90 degrees off the heading."""
-        scene, config = self._scene, self._config
+    def _best_cameras(self, puzzle: Puzzle, presentation: Presentation) -> list[Camera]:
+        """The best candidates at different places, best first: around M1, on free floor, up to 90 degrees off the traveller's
+        heading."""
+        scene, config, lens = self._scene, self._config, presentation.lens
         walk, sign = puzzle.sight.walk, SIGNS[puzzle.sight.side]
+        to_the_front = 1.0 if presentation.forward else -1.0
         ahead = np.array([math.cos(walk.heading), math.sin(walk.heading)])
-        places = walk.midpoint + np.asarray(config.sweep_offset_m)[:, None] * ahead
-        places = places[scene.backend.is_free(places, scene.config.clearance_m)]
+        offsets = np.asarray(config.sweep_offset_m)
+        places = walk.midpoint + offsets[:, None] * ahead
+        free = scene.backend.is_free(places, scene.config.clearance_m)
+        places, offsets = places[free], offsets[free]
         if not len(places):
             return []
         target = scene.objects[puzzle.sight.clear[puzzle.noun]]
         across = [scene.objects[i].centre for i in sorted(scene.candidates) if scene.names[i] in puzzle.opposite]
         eyes = np.column_stack([places, np.full(len(places), lens.height)])
         turns = [
-            (wrap_angle(walk.heading + sign * math.radians(90 - yaw)), math.radians(pitch))
+            (wrap_angle(walk.heading + sign * math.radians(90 - to_the_front * yaw)), math.radians(pitch))
             for yaw in config.sweep_yaw_deg
             for pitch in config.sweep_pitch_deg
         ]
         scores = np.array(
             [exposure(eyes, yaw, lens.pitch + pitch, lens.fov_deg, target, across) for yaw, pitch in turns]
         )
+        scores = scores * 0.5 ** (np.abs(offsets) / config.offset_half_m)
         best = scores.argmax(axis=0)
         return [
             lens.camera(places[place], turns[best[place]][0], scene.search_size, turns[best[place]][1])

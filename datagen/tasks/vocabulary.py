@@ -1,4 +1,4 @@
-"""What the words of a backend mean to someone who counts: kinds that join categories, lookalikes, nouns without a piece.
+"""What the words of a backend mean to someone who is asked: kinds that join categories, lookalikes, nouns without a piece.
 
 Every backend has nouns of its own ("lamp" is a category of Habitat's scans and a kind of three categories in embedded homes),
 so each has a vocabulary of its own. Counting is the paper's "How many {category}(s) are in this area?" (IPT paper, section on
@@ -7,8 +7,10 @@ MVC); the kinds are ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+
+from datagen.language import head
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,28 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
     ),
 }
 NONE = Vocabulary()
+
+
+#: Adjectives that tell two things of a kind apart: a red cube is no blue cube, but a wall cabinet may be taken for a cabinet.
+COLOURS = frozenset({"blue", "cyan", "green", "orange", "purple", "red", "white", "yellow"})
+
+
+def shares_head(one: str, other: str) -> bool:
+    """Whether two nouns are of one kind, as ``bowl`` and ``fruit bowl`` or ``side table`` and ``coffee table``, unless their
+    colours differ."""
+    colours = [noun.partition(" ")[0] for noun in (one, other)]
+    told_apart = colours[0] != colours[1] and COLOURS.issuperset(colours)
+    return head(one) == head(other) and not told_apart
+
+
+def out_of_view(nouns: Iterable[str], in_view: Collection[str]) -> list[str]:
+    """The nouns that nothing in view may be taken for."""
+    return sorted(noun for noun in nouns if not any(shares_head(thing, noun) for thing in in_view))
+
+
+def looks_like(thing: str, noun: str, vocabulary: Vocabulary) -> bool:
+    """Whether a thing may be taken for a ``noun``: a bar stool for a stool, a monitor for a television."""
+    return shares_head(thing, noun) or thing in vocabulary.lookalikes.get(noun, ())
 
 
 def vocabulary_of(backend: str) -> Vocabulary:

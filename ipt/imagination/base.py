@@ -69,6 +69,11 @@ class Context(Protocol):
         """
         ...
 
+    def generate_latents(self: C, rows: Sequence[int], count: int, role: Role, end: int | None = None) -> C:
+        """Append ``count`` latent slots to each of these rows, which end in a text that the model wrote: each slot is fed the
+        last state. With ``end``, a row stops before ``count`` once the likeliest next token is this one."""
+        ...
+
     def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
         """Draw one image of (width, height) pixels after each of these rows, without appending it."""
         ...
@@ -80,11 +85,14 @@ class Imagined:
 
     ``texts``: what was written of the mediator, and in a row without an image possibly all that the model had to say;
     ``images``: what was drawn, none where the model chose not to. ``blocked``: roles that no row's answer may attend to.
+    ``leads``: what the text of the answer begins with, where the mediator ended the one before; a row without it, whose text has
+    ended, has said all it had to say.
     """
 
     context: Context
     texts: tuple[tuple[str, ...], ...]
     images: tuple[tuple[SampleImage, ...], ...]
+    leads: tuple[str, ...]
     blocked: frozenset[Role] = frozenset()
 
     @classmethod
@@ -94,11 +102,12 @@ class Imagined:
         texts: Sequence[str],
         images: Sequence[SampleImage | None] | None = None,
         blocked: frozenset[Role] = frozenset(),
+        leads: Sequence[str] | None = None,
     ) -> Imagined:
         """One text (none where it is empty) and at most one image in each row."""
         said = tuple((text,) if text else () for text in texts)
         shown = ((),) * len(said) if images is None else tuple(() if i is None else (i,) for i in images)
-        return cls(context, said, shown, blocked)
+        return cls(context, said, shown, ("",) * len(said) if leads is None else tuple(leads), blocked)
 
 
 @dataclass(frozen=True)
@@ -115,13 +124,40 @@ class ImaginationSettings:
         """Whether the model is trained to answer now and then from a mediator that it cannot see (`Imagination.unseen`)."""
         return False
 
+    @property
+    def free_rounds(self) -> tuple[int, int]:
+        """How often the model fills latent slots itself in training, and how many of these rounds have gradients
+        (`ipt.model.unified.UnifiedModel.forward`)."""
+        return 0, 0
+
+    @property
+    def slot_input(self) -> str | None:
+        """What is fed to latent slots for a vector (`ipt.model.slots.SlotInput`); None in a mode without them."""
+        return None
+
+    @property
+    def continues(self) -> str | None:
+        """Why training goes on from a model that was trained in this mode before; None where it need not."""
+        return None
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Parts of the model that are not trained, since targets come from them (`ipt.model.parts.FREEZABLE`)."""
+        return ()
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the mode shows pictures through the codec, also where it draws none."""
+        return False
+
 
 class Imagination:
     """An imagination mode.
 
     ``prompts``: the system prompt that asks for it, by profile. ``mediates``: something stands between question and answer.
     ``answers``: an answer ends it.
-    ``draws``: images are made, which takes a codec.
+    ``draws``: images are made, which takes a codec. ``words``: texts that it alone writes. A mode with such has them, and its
+    prompt, in the vocabulary of a tokenizer that is made for a run only where the run trains it: others stay as they were.
     """
 
     name: ClassVar[str]
@@ -129,6 +165,7 @@ class Imagination:
     mediates: ClassVar[bool] = True
     answers: ClassVar[bool] = True
     draws: ClassVar[bool] = False
+    words: ClassVar[Sequence[str]] = ()
     Settings: ClassVar[type[ImaginationSettings]] = ImaginationSettings
 
     def __init__(self, renderer: Renderer, settings: Any = None) -> None:

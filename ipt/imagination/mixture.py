@@ -63,6 +63,31 @@ class Mixed:
         """The trained modes that draw."""
         return self._which(lambda mode: mode.draws)
 
+    @property
+    def settings(self) -> tuple[ImaginationSettings, ...]:
+        """Those of the trained modes."""
+        return tuple(self.of(mode) for mode in self.trained)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether a trained mode needs a codec."""
+        return bool(self.drawing) or any(each.encodes for each in self.settings)
+
+    @property
+    def free_rounds(self) -> tuple[int, int]:
+        """How often free latent slots are filled in training, and how many of these rounds have gradients."""
+        return max((each.free_rounds for each in self.settings), default=(0, 0))
+
+    @property
+    def slot_input(self) -> str | None:
+        """What is fed to latent slots for a vector; None without them."""
+        return next((each.slot_input for each in self.settings if each.slot_input is not None), None)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Parts of the model that the trained modes take targets from."""
+        return tuple(dict.fromkeys(part for each in self.settings for part in each.frozen))
+
     def _which(self, chosen: Callable[[type[Imagination]], bool]) -> tuple[str, ...]:
         return tuple(mode for mode in self.trained if chosen(modes[mode]))
 

@@ -1,16 +1,18 @@
 """How a model is to be asked: ``recipe.json`` travels with its weights, so that inference needs no flags to match training.
 
-A recipe holds the imagination modes that the model was trained on, the sizes of its images, and every prompt text.
+A recipe holds the imagination modes that the model was trained on, the sizes of its images, every prompt text, and how the model
+writes and draws unless it is asked otherwise.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import CorruptFile, read_json, write_json
+from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import typed
 from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes import modes
@@ -20,15 +22,51 @@ from ipt.sequence.settings import SequenceConfig
 
 RECIPE = "recipe.json"
 FORMAT = "ipt-recipe-1"
+CONTEXTS = ("published", "roles")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model writes and draws where ``mode.text`` and ``mode.draw`` leave it open (`ipt.inference.settings`): tokens of a
+    text and its temperature (0: the likeliest token), points of the schedule, guidance scales (None: as trained).
+
+    ``contexts`` of guidance. ``roles``: what has been said and seen without the prompt's texts, and without images, which leave
+    their places in rope empty as in training. ``published``, as in BAGEL's ``interleave_inference``: the prompt up to its last
+    text, and its texts alone; what the model has written or drawn since is in neither.
+    """
+
+    max_tokens: int = 1024
+    temperature: float = 0.0
+    timesteps: int = 25
+    text_scale: float | None = None
+    image_scale: float | None = None
+    contexts: str = "roles"
+
+    def __post_init__(self) -> None:
+        if self.contexts not in CONTEXTS:
+            raise UnknownName(unknown_name("contexts of guidance", self.contexts, CONTEXTS))
+        if self.max_tokens < 1 or self.temperature < 0 or self.timesteps < 2:
+            raise UserError(f"max_tokens must be at least 1, temperature >= 0 and timesteps at least 2, got {self}")
+
+    def but(self, *asked: object) -> Sampling:
+        """With what settings that have fields of the same names set to something."""
+        known = {entry.name for entry in fields(self)}
+        given = {name: value for each in asked for name, value in vars(each).items() if name in known}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+#: As the IPT paper and its release sample, and what ``experiment=bagel`` sets.
+PUBLISHED = Sampling(4096, 0.3, 50, 4.0, 2.0, "published")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """``sequence.resolutions`` names the tasks that the model was trained on."""
+    """``sequence.resolutions`` names the tasks that the model was trained on. ``sampling``: None where a recipe does not say."""
 
     imagination: ImaginationConfig
     sequence: SequenceConfig
     profile: Profile
+    sampling: Sampling | None = None
 
     @property
     def inference_sequence(self) -> SequenceConfig:
@@ -59,6 +97,7 @@ def read_recipe(path: Path) -> Recipe:
             typed(ImaginationConfig, values["imagination"], "imagination"),
             typed(SequenceConfig, values["sequence"], "sequence"),
             typed(Profile, values["profile"], "profile"),
+            None if values.get("sampling") is None else typed(Sampling, values["sampling"], "sampling"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptFile(f"{file} is not a recipe: {error}; export the model again") from error

@@ -18,7 +18,7 @@ from ipt.inference.plans import STOP
 from ipt.inference.prediction import Prediction, image_name
 from ipt.inference.settings import ModeSettings
 from ipt.samples.answers import parse_answer
-from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START
+from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_START
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.spans import Role
 
@@ -67,21 +67,20 @@ def read_answers(
 def _options(context: SessionContext, imagined: Imagined, samples: Sequence[SpatialSample]) -> list[list[str]]:
     """What each row would have to write for each of its options."""
     decode, options = context.session.tokenizer.decode, []
-    for sample, row, images in zip(samples, context.rows, imagined.images, strict=True):
+    for sample, row, lead in zip(samples, context.rows, imagined.leads, strict=True):
         begun = decode(row.text.ids) if row.text is not None and not row.text.ended else ""
-        lead = IMAGE_END if images else ""
         options.append([left_to_write(begun, f"{lead}{ANSWER}{letter}{ANSWER_END}") for letter in sample.letters])
     return options
 
 
 def _written(context: SessionContext, imagined: Imagined, seed: int) -> tuple[list[str], list[int]]:
     """The text that each row's answer is read from, and the tokens that the model wrote in the row in all. A row is over where
-    the model ended its text without announcing an image: it has said all it had to say."""
+    the model ended its text without announcing an imagination: it has said all it had to say."""
     texts = [said[-1] if said else "" for said in imagined.texts]
     tokens = [row.text_tokens for row in context.rows]
     over = [
-        bool(said) and not images and not is_open
-        for said, images, is_open in zip(imagined.texts, imagined.images, context.is_open, strict=True)
+        bool(said) and not lead and not is_open
+        for said, lead, is_open in zip(imagined.texts, imagined.leads, context.is_open, strict=True)
     ]
     going = [i for i, done in enumerate(over) if not done]
     if going:

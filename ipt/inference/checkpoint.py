@@ -10,8 +10,8 @@ import torch
 
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import sha256_file
-from ipt.imagination.recipe import Recipe, read_recipe
-from ipt.model.checkpoint import from_pretrained, read_config
+from ipt.imagination.recipe import PUBLISHED, Recipe, read_recipe
+from ipt.model.checkpoint import StoredModel
 from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
 from ipt.model.config import model_path
 from ipt.model.devices import use_threads
@@ -55,23 +55,31 @@ def load_checkpoint(
     """Load a run of ``train.py``, or the ``model`` folder that it exports, in ``dtype``.
 
     ``recipe``: a file to use instead of the folder's ``recipe.json``, for weights that were not trained here. ``weights``: a file
-    name where there are several. ``latent_side``: latent tokens per side of the largest image, where not the folder's. Raises
+    name where there are several. ``latent_side``: latent tokens per side of the largest image, where not the folder's. Weights in
+    BAGEL's layout are sampled as published, unless the recipe says how. Raises
     ``FileNotFoundError`` for a folder that is no checkpoint and ``ValueError`` for one that is damaged.
     """
     folder = model_folder(folder)
-    read_config(folder, weights)
+    stored = StoredModel.in_folder(folder, weights)
     found = read_recipe(folder if recipe is None else recipe)
+    if found.sampling is None and stored.layout == "bagel":
+        found = replace(found, sampling=PUBLISHED)
+    if found.imagination.drawing and not stored.draws:
+        raise UserError(
+            f"{folder} was trained without image generation (visual_gen False), its recipe knows modes that draw: "
+            f"{', '.join(found.imagination.drawing)}"
+        )
     tokenizer = load_tokenizer(folder)
     try:
         codec: LatentCodec | None = load_codec(folder)
     except FileNotFoundError:
         codec = None
-    needs = found.imagination.drawing or "vae" in found.sequence.observe
+    needs = found.imagination.encodes or "vae" in found.sequence.observe
     if codec is None and needs:
         raise MissingFile(f"{folder} holds no codec, which the model needs to see and draw images")
     if isinstance(codec, AutoencoderCodec):
         codec.to(device)
-    model = from_pretrained(folder, device=device, dtype=DTYPES[dtype], weights=weights, latent_side=latent_side)
+    model = stored.load(device=device, dtype=DTYPES[dtype], latent_side=latent_side)
     use_threads(sum(weight.numel() for weight in model.parameters()), str(device))
     if tokenizer.size > model.config.decoder.vocab:
         raise UserError(

@@ -26,7 +26,7 @@ from ipt.model.cache import Context
 from ipt.samples.sample import SampleImage
 from ipt.sequence.batch import Grid
 from ipt.sequence.pictures import Size, to_image
-from ipt.sequence.segments import Kind, Segment, TokenIds
+from ipt.sequence.segments import Kind, Segment, Slots, TokenIds
 from ipt.sequence.spans import Role
 
 
@@ -121,16 +121,22 @@ class SessionContext:
     def _close(self, which: Sequence[int]) -> SessionContext:
         if not which:
             return self
+        return self._ended(which)[0]
+
+    def _ended(self, which: Sequence[int]) -> tuple[SessionContext, dict[int, Tensor]]:
+        """The rows ``which`` with their texts whole, and the last hidden state [D] of each."""
         cached, rows, eos = self.cached, list(self.rows), self.session.special.eos
+        states: dict[int, Tensor] = {}
         texts = {i: text if text.ended else text.end(eos) for i in which if (text := rows[i].text) is not None}
         for role, blocked in dict.fromkeys((text.role, text.blocked) for text in texts.values()):
             same = [i for i, text in texts.items() if (text.role, text.blocked) == (role, blocked)]
-            cached, _ = self.session.feed(cached, same, [texts[i].waiting for i in same], role, blocked)
+            cached, state_BD = self.session.states(cached, same, [texts[i].waiting for i in same], role, blocked)
+            states |= zip(same, state_BD, strict=True)
         for i, text in texts.items():
             ids = TokenIds(torch.tensor(text.ids, dtype=torch.long))
             segment = Segment(Kind.TEXT, ids, text.role, blocked=text.blocked)
             rows[i] = replace(rows[i], segments=(*rows[i].segments, segment), text=None)
-        return SessionContext(self.session, tuple(rows), cached)
+        return SessionContext(self.session, tuple(rows), cached), states
 
     def generate_text(
         self, role: Role, seed: int, until: str = "", blocked: frozenset[Role] = frozenset()
@@ -141,7 +147,7 @@ class SessionContext:
         texts = [row.text or OpenText(role, blocked, (session.special.bos,)) for row in start.rows]
         named = zip(start.rows, start.cached.lengths, strict=True)
         sampler = Sampler(
-            session.text.temperature,
+            session.sampling.temperature,
             seed,
             [(*row.name, "text", length) for row, length in named],
         )
@@ -155,7 +161,7 @@ class SessionContext:
             for i, token in zip(active, sampler(logits, active), strict=True):
                 texts[i] = texts[i].write(token, eos)
                 stopped = bool(until) and contains(tokenizer, texts[i].ids, until, 1)
-                if not texts[i].ended and not stopped and len(texts[i].ids) >= session.text.max_tokens:
+                if not texts[i].ended and not stopped and len(texts[i].ids) >= session.sampling.max_tokens:
                     texts[i] = texts[i].end(eos)
                 if not texts[i].ended and not stopped:
                     going.append(i)
@@ -193,6 +199,30 @@ class SessionContext:
             ]
             for each in wanted
         ]
+
+    def generate_latents(self, rows: Sequence[int], count: int, role: Role, end: int | None = None) -> SessionContext:
+        if without := [i for i in rows if self.rows[i].text is None]:
+            raise ValueError(f"the rows {without} do not end in a text, which latent slots go on from")
+        closed, states = self._ended(rows)
+        cached, session, going = closed.cached, self.session, list(rows)
+        vectors: dict[int, list[Tensor]] = {i: [] for i in rows}
+        for _ in range(count):
+            if not going:
+                break
+            session.deadline.check()
+            fed_BD = torch.stack([states[i] for i in going])
+            part, states_BD, logits_BV = session.feed_slots(cached[going], fed_BD, role)
+            cached = cached.updated(going, part)
+            for i, vector in zip(going, fed_BD, strict=True):
+                vectors[i].append(vector)
+            states = dict(zip(going, states_BD, strict=True))
+            ended = [False] * len(going) if end is None else (logits_BV.argmax(dim=-1) == end).tolist()
+            going = [i for i, over in zip(going, ended, strict=True) if not over]
+        grown = list(closed.rows)
+        for i, made in vectors.items():
+            segment = Segment(Kind.LATENT, Slots(len(made), torch.stack(made).cpu()), role)
+            grown[i] = replace(grown[i], segments=(*grown[i].segments, segment))
+        return SessionContext(session, tuple(grown), cached)
 
     def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
         chosen, stride = self.closed[rows], self.session.geometry.latent_stride

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from ipt.common.errors import UserError
 from ipt.common.seeding import derived_seed
-from ipt.flow.path import schedule
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
-from ipt.inference.engine import make_guidance
-from ipt.inference.session import Session
+from ipt.inference.engine import make_session
 from ipt.inference.settings import DrawSettings, TextSettings
 from ipt.samples.prompts import IMAGE_START, think
 from ipt.samples.sample import SampleImage, SpatialSample
@@ -34,8 +32,7 @@ def draw_pictures(
     if not trained.drawing:
         raise UserError(f"the model was trained on {', '.join(trained.modes)}, none of which draws")
     renderer, name = checkpoint.renderer(draw.side), trained.drawing[0]
-    guidance, times = make_guidance(draw, checkpoint.recipe), schedule(draw.timesteps, draw.shift)
-    session = Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, TextSettings(), guidance, times)
+    session = make_session(checkpoint, TextSettings(), draw)
     drawn_from = derived_seed(seed, "drawing")
     by_task: dict[str, list[SpatialSample]] = defaultdict(list)
     for sample in samples:

@@ -22,7 +22,7 @@ from ipt.common.errors import UserError
 from ipt.common.seeding import derived_seed
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import schedule
-from ipt.imagination.recipe import Recipe
+from ipt.imagination.recipe import Recipe, Sampling
 from ipt.inference.answering import Answered, combined, read_answers
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
@@ -30,7 +30,7 @@ from ipt.inference.plans import Plan, make_plan
 from ipt.inference.prediction import Prediction, about, unread
 from ipt.inference.selective import confidence
 from ipt.inference.session import Deadline, Session, TimeLimit
-from ipt.inference.settings import DrawSettings, ModeSettings
+from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.samples.sample import SpatialSample
 from ipt.samples.views import Listed, Permuted, Samples
 from ipt.sequence.segments import Segment, num_tokens
@@ -73,8 +73,7 @@ class Engine:
         self.checkpoint, self.mode, self.seed, self.batch_size = checkpoint, mode, seed, batch_size
         self.failures = SHARED_FAILURES if sharded else FAILURES
         self.renderer = checkpoint.renderer(mode.draw.side)
-        guidance, times = make_guidance(mode.draw, checkpoint.recipe), schedule(mode.draw.timesteps, mode.draw.shift)
-        self.session = Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, mode.text, guidance, times)
+        self.session = make_session(checkpoint, mode.text, mode.draw)
         make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
         at_once = replace(mode, name="answer_only", n=1, fit=())
         self.at_once = make_plan(at_once, checkpoint.recipe, self.renderer) if mode.name == "selective" else None
@@ -168,11 +167,21 @@ class Engine:
         return unread(name, self.mode.name, error, self.seed)
 
 
+def make_session(checkpoint: Checkpoint, text: TextSettings, draw: DrawSettings) -> Session:
+    """A session that writes and draws as asked, and as the checkpoint's recipe says where that leaves it open."""
+    sampling = (checkpoint.recipe.sampling or Sampling()).but(text, draw)
+    guidance, times = make_guidance(draw, checkpoint.recipe), schedule(sampling.timesteps, draw.shift)
+    return Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, sampling, guidance, times)
+
+
 def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
     """The guidance of a mode for a model that was trained by ``recipe``; None where there is none."""
-    dropout = recipe.sequence.dropout
-    text = draw.text_scale if draw.text_scale is not None else PAPER_TEXT_SCALE if dropout.text else 1.0
-    image = draw.image_scale if draw.image_scale is not None else PAPER_IMAGE_SCALE if dropout.observation else 1.0
+    dropout, sampling = recipe.sequence.dropout, (recipe.sampling or Sampling()).but(draw)
+    text, image = sampling.text_scale, sampling.image_scale
+    if text is None:
+        text = PAPER_TEXT_SCALE if dropout.text else 1.0
+    if image is None:
+        image = PAPER_IMAGE_SCALE if dropout.observation else 1.0
     if draw.image_scale is None and text <= 1:
         image = 1.0
     guidance = Guidance(text, image, draw.start, draw.end, draw.renorm, draw.renorm_min)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ class Free:
 
     def __call__(self, context: SessionContext, samples: Sequence[SpatialSample], seed: int) -> Imagined:
         found = self.mode.imagine(context, self.n, seed)
-        going = [row for row, images in enumerate(found.images) if images]
+        going = [row for row, lead in enumerate(found.leads) if lead]
         for _ in range(self.max_images - 1):
             if not going:
                 break
@@ -80,10 +80,11 @@ class Free:
 def continued(imagined: Imagined, which: Sequence[int], more: Imagined) -> Imagined:
     """The rows ``which`` continued by those of ``more``."""
     assert isinstance(imagined.context, SessionContext) and isinstance(more.context, SessionContext)
-    texts, images = list(imagined.texts), list(imagined.images)
-    for i, said, drawn in zip(which, more.texts, more.images, strict=True):
-        texts[i], images[i] = (*texts[i], *said), (*images[i], *drawn)
-    return Imagined(imagined.context.updated(which, more.context), tuple(texts), tuple(images), imagined.blocked)
+    texts, images, leads = list(imagined.texts), list(imagined.images), list(imagined.leads)
+    for i, said, drawn, lead in zip(which, more.texts, more.images, more.leads, strict=True):
+        texts[i], images[i], leads[i] = (*texts[i], *said), (*images[i], *drawn), lead
+    context = imagined.context.updated(which, more.context)
+    return Imagined(context, tuple(texts), tuple(images), tuple(leads), imagined.blocked)
 
 
 @dataclass(frozen=True)

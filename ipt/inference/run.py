@@ -77,7 +77,10 @@ def _answer(engine: Engine, data: Samples, writer: PredictionWriter) -> dict[str
 
 def manifest(config: InferConfig, reader: SampleReader) -> RunManifest:
     """What the run depends on."""
-    settings = {"limit": config.limit, "dtype": config.dtype, "mode": asdict(config.mode)}
+    mode = {name: value for name, value in asdict(config.mode).items() if name != "fit"}
+    if config.mode.name != "selective":
+        del mode["threshold"]
+    settings = {"limit": config.limit, "dtype": config.dtype, "mode": mode}
     if config.latent_side is not None:
         settings["latent_side"] = config.latent_side
     if config.recipe is not None:

@@ -10,9 +10,11 @@ Shape suffixes: B rows, X tokens of all rows, V vocabulary, L tokens of an image
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,14 +25,14 @@ from ipt.common.seeding import Name
 from ipt.common.seeding import generator as stream
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import schedule
-from ipt.inference.settings import TextSettings
+from ipt.imagination.recipe import Sampling
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.codec import LatentCodec
 from ipt.model.sampling import sample_latents
 from ipt.model.unified import UnifiedModel
-from ipt.sequence.batch import Grid, lay_out, token_runs
+from ipt.sequence.batch import Grid, PackedBatch, lay_out, slot_tokens, token_runs
 from ipt.sequence.pictures import Picture, normalised, unpatchify
-from ipt.sequence.segments import Kind, Segment, TokenIds, with_latents
+from ipt.sequence.segments import Kind, Segment, Slots, TokenIds, images, num_tokens, with_latents
 from ipt.sequence.spans import Mode, Role
 from ipt.sequence.tokenizer import Tokenizer
 
@@ -98,9 +100,16 @@ class Sampler:
         return chosen.clamp(max=logits_BV.shape[-1] - 1).tolist()
 
 
+class Read(NamedTuple):
+    """Last hidden states [X, D] and float32 logits [X, V] of new tokens."""
+
+    hidden: Tensor
+    logits: Tensor
+
+
 class Session:
-    """A model with its codec and tokenizer, the cache that it fills, how it writes (``text``) and how it draws: ``guidance`` and
-    ``times`` (`ipt.flow.path`). ``deadline`` is checked at every step of both.
+    """A model with its codec and tokenizer, the cache that it fills, how it writes and which contexts guidance compares with
+    (``sampling``), and how it draws: ``guidance`` and ``times`` (`ipt.flow.path`). ``deadline`` is checked at every step of both.
     """
 
     def __init__(
@@ -108,11 +117,17 @@ class Session:
         model: UnifiedModel,
         codec: LatentCodec | None,
         tokenizer: Tokenizer,
-        text: TextSettings,
+        sampling: Sampling,
         guidance: Guidance | None = None,
         times: Tensor | None = None,
     ) -> None:
-        self.model, self.codec, self.tokenizer, self.text, self.guidance = model, codec, tokenizer, text, guidance
+        self.model, self.codec, self.tokenizer, self.sampling, self.guidance = (
+            model,
+            codec,
+            tokenizer,
+            sampling,
+            guidance,
+        )
         self.times = schedule(25) if times is None else times
         self.geometry, self.special = model.config.geometry, tokenizer.special
         self.like = model.decoder.embed_tokens.weight.detach()[:0]
@@ -138,28 +153,48 @@ class Session:
         blocked: frozenset[Role],
     ) -> tuple[Context, Tensor]:
         """Append a run of text tokens to each of the rows ``which``; the logits [B, V] after them."""
-        logits, part = self._run(context[which], runs, role, blocked, append=True)
-        return context.updated(which, part), logits[np.cumsum([len(run) for run in runs]) - 1]
+        output, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
+        return context.updated(which, part), output.logits[np.cumsum([len(run) for run in runs]) - 1]
+
+    def states(
+        self,
+        context: Context,
+        which: Sequence[int],
+        runs: Sequence[Sequence[int]],
+        role: Role,
+        blocked: frozenset[Role],
+    ) -> tuple[Context, Tensor]:
+        """`feed`, with the last hidden states [B, D] instead of logits."""
+        output, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
+        return context.updated(which, part), output.hidden[np.cumsum([len(run) for run in runs]) - 1]
+
+    def feed_slots(self, context: Context, vectors_BD: Tensor, role: Role) -> tuple[Context, Tensor, Tensor]:
+        """Append a latent slot to each row; the hidden states [B, D] there, and the logits [B, V] after it."""
+        batch = slot_tokens(vectors_BD, context.positions, self.geometry, role)
+        output, context = self._run(context, batch, append=True)
+        return context, output.hidden, output.logits
 
     def read(self, context: Context, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role]) -> Tensor:
         """Logits [X, V] after each token of one run per row, which are not appended; rows may be snapshots and repeat."""
-        return self._run(context, runs, role, blocked, append=False)[0]
+        return self._run(context, self._texts(context, runs, role, blocked), append=False)[0].logits
 
-    def _run(
-        self, context: Context, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role], append: bool
-    ) -> tuple[Tensor, Context]:
+    def _texts(
+        self, context: Context, runs: Sequence[Sequence[int]], role: Role, blocked: frozenset[Role]
+    ) -> PackedBatch:
         ids_X = torch.tensor([token for run in runs for token in run], device=self.like.device)
-        batch = token_runs(ids_X, [len(run) for run in runs], context.positions, self.geometry, role, blocked)
+        return token_runs(ids_X, [len(run) for run in runs], context.positions, self.geometry, role, blocked)
+
+    def _run(self, context: Context, batch: PackedBatch, append: bool) -> tuple[Read, Context]:
         output, context = extend(self.model, batch, self.cache, context, append)
         assert output.logits_CV is not None
-        return output.logits_CV.float(), context
+        return Read(output.ce_hidden_CD, output.logits_CV.float()), context
 
     def with_latents(self, samples: Sequence[Sequence[Segment]]) -> list[list[Segment]]:
         """The same segments, the codec's pictures encoded; each picture once."""
         pictures = {
             s.payload: None
             for segments in samples
-            for s in segments
+            for s in images(segments)
             if s.kind is Kind.VAE and isinstance(s.payload, Picture)
         }
         if not pictures:
@@ -173,13 +208,20 @@ class Session:
     def draw(
         self, context: Context, segments: Sequence[Sequence[Segment]], noise_BLD: Tensor, grid: Grid
     ) -> list[Tensor]:
-        """An image [3, H, W] after each row, which holds ``segments[i]``; nothing is appended. The guidance branches are these
-        segments without the prompt's texts or without images, dropped as in training; equal ones are run once."""
+        """An image [3, H, W] after each row, which holds ``segments[i]``; nothing is appended. What guidance compares with is
+        decided by `Sampling.contexts`: these segments without the prompt's texts or without images, dropped as in training, or
+        BAGEL's, of which the one without the last text is a snapshot of the row itself. Equal ones are run once."""
         if self.codec is None:
             raise UserError("the model was trained without a codec, it cannot draw")
         guidance = self.guidance
-        without_text = self._branch(segments, _is_prompt_text) if guidance and guidance.uses_text else None
-        without_images = self._branch(segments, _is_image) if guidance and guidance.uses_image else None
+        published, without_text, without_images = self.sampling.contexts == "published", None, None
+        if guidance and guidance.uses_text:
+            without_text = (
+                self._before_last_text(context, segments) if published else self._branch(segments, _is_prompt_text)
+            )
+        if guidance and guidance.uses_image:
+            texts = [[s for s in prompt_of(row) if s.kind is Kind.TEXT] for row in segments] if published else segments
+            without_images = self._branch(texts, _is_image)
         tokens_BLD = sample_latents(
             self.model,
             self.cache,
@@ -195,6 +237,15 @@ class Session:
         )
         latents = unpatchify(tokens_BLD, grid, self.geometry.latent_patch)
         return self.codec.decode(list(latents.cpu()))
+
+    def _before_last_text(self, context: Context, rows: Sequence[Sequence[Segment]]) -> Context:
+        """The rows as they were before the last text of their prompts, or at the end of these where an image is last."""
+        kept = []
+        for segments in rows:
+            prompt = prompt_of(segments)
+            kept.append(prompt[:-1] if prompt and prompt[-1].kind is Kind.TEXT else prompt)
+        lengths = tuple(num_tokens(segments, self.geometry) for segments in kept)
+        return Context(context.leases, lengths, tuple(sum(map(_advance, segments)) for segments in kept))
 
     def _branch(self, rows: Sequence[Sequence[Segment]], is_dropped: Callable[[Segment], bool]) -> Context:
         numbers: dict[tuple[object, ...], int] = {}
@@ -212,18 +263,26 @@ class Session:
         return replace(context, positions=ends)[of_row]
 
 
+def prompt_of(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments before whatever the model has written or drawn, or was given as if it had."""
+    given = (Role.SYSTEM, Role.OBSERVATION, Role.QUESTION)
+    return list(itertools.takewhile(lambda segment: segment.role in given, segments))
+
+
 def _is_prompt_text(segment: Segment) -> bool:
     return segment.kind is Kind.TEXT and segment.role in (Role.SYSTEM, Role.QUESTION)
 
 
 def _is_image(segment: Segment) -> bool:
-    return segment.kind is not Kind.TEXT
+    return segment.kind not in (Kind.TEXT, Kind.LATENT)
 
 
 def _advance(segment: Segment) -> int:
     """How far a segment moves the rope id."""
     if isinstance(segment.payload, TokenIds):
         return 0 if segment.dropped else len(segment.payload.ids) + 2
+    if isinstance(segment.payload, Slots):
+        return 0 if segment.dropped else segment.payload.count
     return int(segment.kind.mode is Mode.FULL)
 
 

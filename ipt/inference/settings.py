@@ -12,6 +12,7 @@ from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import check_seed
 from ipt.common.settings import typed, within
+from ipt.imagination.recipe import Sampling
 from ipt.inference.prediction import MODES
 from ipt.samples.sample import TASKS
 
@@ -21,24 +22,25 @@ READOUTS = ("text", "options")
 
 @dataclass(frozen=True)
 class TextSettings:
-    """``max_tokens`` of one text. ``temperature``: 0 takes the likeliest token (the paper samples at 0.3)."""
+    """``max_tokens`` of one text. ``temperature``: 0 takes the likeliest token (the paper samples at 0.3). None: as in the
+    model's recipe (`ipt.imagination.recipe.Sampling`)."""
 
-    max_tokens: int = 1024
-    temperature: float = 0.0
+    max_tokens: int | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.temperature < 0:
-            raise UserError(f"max_tokens must be at least 1 and temperature >= 0, got {self}")
+        Sampling().but(self)  # raises what is wrong
 
 
 @dataclass(frozen=True)
 class DrawSettings:
     """How an image is drawn: ``timesteps`` points of the schedule (one more than steps) and its ``shift``; guidance scales and
-    where they hold (`ipt.flow.guidance`). A scale of ``None`` is the paper's (text 4, image 2) where the model was trained
-    without what that guidance leaves out now and then, else 1: off. ``side``: latent tokens per side of the image, else as
-    trained."""
+    where they hold (`ipt.flow.guidance`), and the ``contexts`` that it compares with. None: as in the model's recipe
+    (`ipt.imagination.recipe.Sampling`), and a scale that is not in there, either, is the paper's (text 4, image 2) where
+    the model was trained without what that guidance leaves out now and then, else 1: off. ``side``: latent tokens per side
+    of the image, else as trained."""
 
-    timesteps: int = 25
+    timesteps: int | None = None
     shift: float = 3.0
     text_scale: float | None = None
     image_scale: float | None = None
@@ -47,10 +49,12 @@ class DrawSettings:
     renorm: str = "text_channel"
     renorm_min: float = 0.0
     side: int | None = None
+    contexts: str | None = None
 
     def __post_init__(self) -> None:
-        if self.timesteps < 2 or (self.side is not None and self.side < 1):
-            raise UserError(f"timesteps must be at least 2 and side at least 1, got {self.timesteps} and {self.side}")
+        Sampling().but(self)  # raises what is wrong
+        if self.side is not None and self.side < 1:
+            raise UserError(f"mode.draw.side must be at least 1, got {self.side}")
         if not (math.isfinite(self.shift) and self.shift > 0):
             raise UserError(f"draw.shift must be positive, got {self.shift}")
         for name, scale in (("text_scale", self.text_scale), ("image_scale", self.image_scale)):

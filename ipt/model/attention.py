@@ -256,7 +256,7 @@ def one_mode(spans: SpanTable) -> Mode:
 
     Raises ``ValueError`` otherwise, or where roles are blocked; a noised image alone in its sample counts as full.
     """
-    causal = spans.mode == Mode.CAUSAL
+    causal = spans.is_sequential
     if len(spans) != spans.num_samples or (causal.any() and not causal.all()) or spans.blocked.any():
         raise UserError(
             "the attention back-end 'flash' handles one span per sample, all causal or all images, nothing blocked; choose "
@@ -281,7 +281,7 @@ class FlashAttention:
         tokens = [place_S[start : start + length] for start, length in zip(spans.start, spans.length, strict=True)]
         self.calls, asked = [], []
         for causal in (True, False):
-            chosen = np.flatnonzero(((spans.mode == Mode.CAUSAL) == causal) & (spans.length > 0))
+            chosen = np.flatnonzero((spans.is_sequential == causal) & (spans.length > 0))
             if len(chosen):
                 queries = [tokens[span] for span in chosen]
                 keys = [np.concatenate([tokens[seen] for seen in np.flatnonzero(sees_PP[span])]) for span in chosen]

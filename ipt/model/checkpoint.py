@@ -3,7 +3,11 @@
 BAGEL: ``llm_config.json``, ``vit_config.json``, ``ema.safetensors`` (or shards with an index) and the VAE in
 ``ae.safetensors``. Ours: ``config.json``, ``model.safetensors`` (or shards with an index), codec files and the tokenizer's.
 
-Loading builds the model on the meta device, compares all names and shapes first, then copies tensor by tensor.
+Loading builds the model on the meta device and compares all names and shapes first. Weights that can be used as they are
+stored are then mapped, others copied tensor by tensor.
+
+Checkpoints that BAGEL's trainer writes without image generation (``visual_gen False``) lack the parts between decoder and
+latents. They are loaded with fresh ones, a velocity head of zeros among them, as before BAGEL's own training.
 """
 
 from __future__ import annotations
@@ -18,17 +22,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import read_json, read_typed, reading, write_json
+from ipt.common.seeding import derived_seed
 from ipt.common.settings import typed, within
 from ipt.model.codec import LatentCodec
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
-from ipt.model.keys import POSITION_TABLES, bagel_name, differences, is_adapter, plain_name
+from ipt.model.keys import LATENT_PARTS, POSITION_TABLES, bagel_name, differences, is_adapter, plain_name
 from ipt.model.unified import UnifiedModel
 from ipt.model.vision import sincos_table
-from ipt.model.weights import headers, own_numbers, own_part, read_tensors, weight_files, write_weights
+from ipt.model.weights import (
+    fill_normal,
+    headers,
+    mapped_tensors,
+    own_numbers,
+    own_part,
+    read_tensors,
+    weight_files,
+    write_weights,
+)
 
 Layout = Literal["native", "bagel"]
 FORMAT = "ipt-unified-1"
@@ -44,15 +59,37 @@ TOKENIZER_FILES = (
 )
 
 
+class Unfilled(TorchFunctionMode):
+    """Modules are made without drawing their weights. Where there is no memory, that would fill nothing, but import the compiler,
+    which takes longer than to load a small model; so does ``to_empty`` of a model on the meta device (torch 2.13)."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if function in (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_):
+            return args[0] if args else given["tensor"]
+        return function(*args, **given)
+
+
 def build_on_meta(config: ModelConfig, attention: str = "sdpa") -> UnifiedModel:
     """A model without memory; `materialise` gives it some."""
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         return UnifiedModel(config, attention)
 
 
 def materialise(model: UnifiedModel, device: torch.device | str) -> UnifiedModel:
     """Allocate uninitialised weights on ``device`` and compute the position tables."""
-    model.to_empty(device=device)
+    for module in model.modules():
+        for name, old in module.named_parameters(recurse=False):
+            new = torch.empty(old.shape, dtype=old.dtype, device=device)
+            setattr(module, name, nn.Parameter(new, old.requires_grad))
+    return _with_tables(model, device)
+
+
+def _with_tables(model: UnifiedModel, device: torch.device | str) -> UnifiedModel:
+    for positions in (model.vision_positions, model.latent_positions):
+        positions.table = torch.empty(positions.table.shape, dtype=positions.table.dtype, device=device)
     model.compute_tables()
     return model
 
@@ -82,22 +119,25 @@ def from_pretrained(
     another shape, and for pickles; ``FileNotFoundError`` for a folder that is no model.
     """
     stored = StoredModel.in_folder(Path(folder), weights)
-    config = stored.config
-    if latent_side is not None:
-        config = dataclasses.replace(config, latents=dataclasses.replace(config.latents, side=latent_side))
-    model = materialise(build_on_meta(config, attention).to(dtype or stored.dtype), device)
-    stored.copy_into(model)
-    return model.eval()
+    return stored.load(attention=attention, device=device, dtype=dtype, latent_side=latent_side)
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """The weights in a folder: all there and of the right shapes, but not read yet. ``names``: ours to those in the files."""
+    """The weights in a folder: all there and of the right shapes, but not read yet. ``names``: ours to those in the files;
+    ``draws``: whether the parts between decoder and latents are among them. ``blank``: the model without memory, which
+    `load` gives it, once."""
 
     config: ModelConfig
+    layout: Layout
     files: list[Path]
     names: Mapping[str, str]
     dtype: torch.dtype
+    blank: UnifiedModel
+
+    @property
+    def draws(self) -> bool:
+        return any(name.startswith(LATENT_PARTS) for name in self.names)
 
     @classmethod
     def in_folder(cls, folder: Path, weights: str | None = None) -> StoredModel:
@@ -110,25 +150,85 @@ class StoredModel:
             if theirs in stored or ours not in POSITION_TABLES  # which are computed
         }
         shapes = {name: shape for name, (shape, _) in stored.items()}
+        if layout == "bagel" and not any(theirs in shapes for ours, theirs in names.items() if is_latent_part(ours)):
+            names = {ours: theirs for ours, theirs in names.items() if not is_latent_part(ours)}
         differences(shapes, {theirs: tuple(t.shape) for theirs, t in _expected(model, names).items()}, str(files[0]))
         dtype = stored[names["lm_head.weight"]][1]
         if narrow := sum(kind.itemsize == 1 for _, kind in stored.values()):
             dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
             print(f"note: {folder}: {narrow} tensors of 8 bits are computed with in 16 or more", file=sys.stderr)
-        return cls(config, files, names, dtype)
+        return cls(config, layout, files, names, dtype, model)
+
+    def load(
+        self,
+        *,
+        attention: str = "sdpa",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        latent_side: int | None = None,
+    ) -> UnifiedModel:
+        """The model; arguments as of `from_pretrained`."""
+        model, dtype = self.blank, dtype or self.dtype
+        assert model.lm_head.weight.is_meta, "a stored model is loaded once"
+        if latent_side is not None:
+            latents = dataclasses.replace(self.config.latents, side=latent_side)
+            model = build_on_meta(dataclasses.replace(self.config, latents=latents))
+        model.attention = attention
+        model.to(dtype)
+        if torch.device(device).type == "cpu" and dtype == self.dtype and self.draws:
+            self._map_into(model)
+        else:
+            self.copy_into(materialise(model, device))
+        return model.eval()
+
+    def _map_into(self, model: UnifiedModel) -> None:
+        """Let the parameters of ``model``, which has no memory, be the files' own bytes."""
+        _with_tables(model, "cpu")
+        stored = mapped_tensors(self.files)
+        model.load_state_dict(
+            {n: stored.pop(t).to(self.dtype) for n, t in self.names.items() if n not in POSITION_TABLES}, assign=True
+        )
+        for name, tensor in stored.items():
+            self._check_table(model, name, tensor)
 
     @torch.no_grad()
     def copy_into(self, model: UnifiedModel) -> None:
         """Read the weights into those of ``model``, one after the other. It may have adapters, which are left alone, and may be
         divided among processes, each of which then reads its own part from the disk and no more."""
-        targets = {
-            self.names[plain_name(name)]: tensor for name, tensor in model.state_dict().items() if not is_adapter(name)
-        }
+        own = {plain_name(name): tensor for name, tensor in model.state_dict().items() if not is_adapter(name)}
+        for name, tensor in own.items():
+            if name not in self.names and is_latent_part(name):
+                _fresh(name, tensor)
+        targets = {self.names[name]: tensor for name, tensor in own.items() if name in self.names}
         for name, tensor in read_tensors(self.files, {name: own_part(target) for name, target in targets.items()}):
             if name in targets:
                 own_numbers(targets[name]).copy_(tensor)
             else:
-                _check_table(name, tensor, self.files[0])
+                self._check_table(model, name, tensor)
+
+    def _check_table(self, model: UnifiedModel, name: str, table: Tensor) -> None:
+        """A stored position table must be the sin-cos table (to its precision), which is computed, not loaded; where it has
+        the size of the model's own, it is compared with that."""
+        precision = 2**-8 if table.dtype.itemsize > 1 else 2**-3
+        side, size = math.isqrt(len(table)), table.shape[1]
+        own = model.vision_positions if name == POSITION_TABLES["vision_positions.table"] else model.latent_positions
+        computed = own.table if (own.side, own.size) == (side, size) else sincos_table(side, size)
+        if not torch.allclose(table.float(), computed.to("cpu", torch.float32), rtol=0, atol=precision):
+            raise UserError(f"{self.files[0]}: '{name}' is not the fixed 2-D sin-cos table of this architecture")
+
+
+def is_latent_part(name: str) -> bool:
+    """Whether one of our tensors stands between decoder and latents; its position table does, too."""
+    return name.startswith((*LATENT_PARTS, "latent_positions."))
+
+
+def _fresh(name: str, tensor: Tensor) -> None:
+    """Random numbers for a tensor that a checkpoint lacks, always the same; zeros for biases and the velocity head."""
+    if name.endswith("bias") or name.startswith("latent_out."):
+        own_numbers(tensor).zero_()
+    else:
+        generator = torch.Generator(own_numbers(tensor).device).manual_seed(derived_seed(0, name))
+        fill_normal(tensor, (3 * tensor.shape[1]) ** -0.5, generator)
 
 
 def _names(model: UnifiedModel, layout: Layout) -> dict[str, str]:
@@ -145,13 +245,6 @@ def _expected(model: UnifiedModel, names: Mapping[str, str]) -> dict[str, Tensor
 def bagel_shapes(model: UnifiedModel) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the model's tensors in a BAGEL checkpoint."""
     return {name: tuple(t.shape) for name, t in _expected(model, _names(model, "bagel")).items()}
-
-
-def _check_table(name: str, table: Tensor, file: Path) -> None:
-    """A stored position table must be the sin-cos table (to its precision), which is computed, not loaded."""
-    precision = 2**-8 if table.dtype.itemsize > 1 else 2**-3
-    if not torch.allclose(table.float(), sincos_table(math.isqrt(len(table)), table.shape[1]), rtol=0, atol=precision):
-        raise UserError(f"{file}: '{name}' is not the fixed 2-D sin-cos table of this architecture")
 
 
 def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, Layout, list[Path]]:
@@ -216,12 +309,14 @@ class BagelExtra:
 class BagelVae:
     """What counts in ``vae_config.json``."""
 
-    downsample: int
+    downsample: int = 8
+    z_channels: int = 16
 
 
 def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
     """What the JSON files do not say is read off the tensors: table sides and latent channels. A latent table that is stored
-    counts more than what ``max_latent_size`` says, which is that of the released model in the folders of some fine-tuned ones."""
+    counts more than what ``max_latent_size`` says, which is that of the released model in the folders of some fine-tuned ones.
+    Without the tensors of drawing, sides and channels are BAGEL's own."""
     llm_file, vit_file, extra_file, vae_file = (
         folder / f"{part}_config.json" for part in ("llm", "vit", "bagel", "vae")
     )
@@ -243,7 +338,7 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
             f"{extra_file}: vit_max_num_patch_per_side is {extra.vit_max_num_patch_per_side}, but the stored position table "
             f"has side {vision_side}"
         )
-    latent_table = POSITION_TABLES["latent_positions.table"]
+    latent_table, latent_in = bagel_name("latent_positions.table"), bagel_name("latent_in.weight")
     latent_side = (
         math.isqrt(shapes[latent_table][0]) if latent_table in shapes else extra.max_latent_size or LATENT_SIDE
     )
@@ -269,11 +364,11 @@ def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
             norm_eps=vit.layer_norm_eps,
             interpolate_positions=extra.interpolate_pos,
         )
-    downsample = read_typed(BagelVae, vae_file).downsample if vae_file.is_file() else 8
-    numbers, patch = of("vae2llm.weight")[1], extra.latent_patch_size
+    vae, patch = read_typed(BagelVae, vae_file) if vae_file.is_file() else BagelVae(), extra.latent_patch_size
+    channels = of(latent_in)[1] // max(patch**2, 1) if {latent_in, latent_table} & shapes.keys() else vae.z_channels
     with reading(extra_file):
         within(extra, latent_patch_size=64)
-        latents = LatentConfig(numbers // patch**2, patch, latent_side, downsample)
+        latents = LatentConfig(channels, patch, latent_side, vae.downsample)
     return ModelConfig("bagel", decoder, vision, latents)
 
 
@@ -297,6 +392,8 @@ def save_pretrained(
     if layout == "bagel" and model.config.decoder.grid_rope:
         what = f"which model '{model.config.name}' has (grid_rope)"
         raise UserError(f"BAGEL's layout has no rope over rows and columns, {what}: save it as 'native'")
+    if layout == "bagel" and model.config.phi != "none":
+        raise UserError(f"BAGEL's layout has no latent slots with phi={model.config.phi}: save the model as 'native'")
     tensors = dict(model.state_dict() if state is None else state)
     plain = build_on_meta(model.config)
     expected = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}

@@ -86,12 +86,13 @@ class LatentConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One unified model."""
+    """One unified model. ``phi``: what is fed to its latent slots for a vector (`ipt.model.slots.SlotInput`)."""
 
     name: str
     decoder: DecoderConfig
     vision: VisionConfig
     latents: LatentConfig
+    phi: str = "none"
 
     @property
     def geometry(self) -> Geometry:
@@ -121,8 +122,8 @@ for _preset in (
     ),
     ModelConfig(
         "base",
-        DecoderConfig(hidden=96, intermediate=256, layers=5, heads=4, kv_heads=4, vocab=1024),
-        VisionConfig(hidden=96, intermediate=192, layers=1, heads=4, patch=8, side=8),
+        DecoderConfig(hidden=128, intermediate=256, layers=5, heads=4, kv_heads=4, vocab=1024, grid_rope=True),
+        VisionConfig(hidden=128, intermediate=256, layers=1, heads=4, patch=8, side=8),
         LatentConfig(channels=32, patch=1, side=8, downsample=8),
     ),
     ModelConfig(

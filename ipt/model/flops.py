@@ -29,7 +29,8 @@ PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "4090
 
 @dataclass(frozen=True)
 class Flops:
-    """Forward operations by part."""
+    """Forward operations by part. ``rounds``: how often the decoder runs before that to fill latent slots, and how many of these
+    passes have gradients."""
 
     understanding: int
     generation: int
@@ -37,15 +38,26 @@ class Flops:
     vision: int
     latents: int
     lm_head: int
+    rounds: tuple[int, int] = (0, 0)
+
+    @property
+    def decoder(self) -> int:
+        """One pass of it."""
+        return self.understanding + self.generation + self.attention
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Of one pass of everything."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "rounds"}
 
     @property
     def forward(self) -> int:
-        return sum(getattr(self, field.name) for field in fields(self))
+        return sum(self.parts.values()) + self.rounds[0] * self.decoder
 
     @property
     def training(self) -> int:
         """Forward and backward."""
-        return 3 * self.forward
+        return 3 * sum(self.parts.values()) + (self.rounds[0] + 2 * self.rounds[1]) * self.decoder
 
 
 def expert_weights(config: ModelConfig) -> int:
@@ -55,7 +67,9 @@ def expert_weights(config: ModelConfig) -> int:
     return d.layers * (attention + 3 * d.hidden * d.intermediate)
 
 
-def forward_flops(config: ModelConfig, spans: SpanTable, patch_grids: tuple[Grid, ...]) -> Flops:
+def forward_flops(
+    config: ModelConfig, spans: SpanTable, patch_grids: tuple[Grid, ...], rounds: tuple[int, int] = (0, 0)
+) -> Flops:
     """Cost of one packed sequence with ViT images of ``patch_grids``; logits at the trained text positions only."""
     d, v = config.decoder, config.vision
     latents = spans.num_tokens - spans.num_understanding
@@ -73,16 +87,19 @@ def forward_flops(config: ModelConfig, spans: SpanTable, patch_grids: tuple[Grid
         latents=2
         * ((latents + len(spans.noised_positions)) * size + images * (TIME_FREQUENCIES + d.hidden) * d.hidden),
         lm_head=2 * len(spans.ce_positions) * d.hidden * d.vocab,
+        rounds=rounds,
     )
 
 
-def step_flops(config: ModelConfig, batches: Iterable[PackedBatch]) -> tuple[float, float]:
+def step_flops(
+    config: ModelConfig, batches: Iterable[PackedBatch], rounds: tuple[int, int] = (0, 0)
+) -> tuple[float, float]:
     """Training operations of packs: those that are necessary, and those that BAGEL's formula counts."""
     d = config.decoder
     per_token = expert_weights(config) + 2 * d.vocab * d.hidden
     necessary = counted = 0.0
     for batch in batches:
-        necessary += forward_flops(config, batch.spans, batch.patch_grids).training
+        necessary += forward_flops(config, batch.spans, batch.patch_grids, rounds).training
         pairs = int(np.square(batch.spans.sample_lengths).sum())
         counted += 6 * per_token * batch.spans.num_tokens + 12 * d.layers * d.heads * d.head_dim * pairs
     return necessary, counted
@@ -102,10 +119,11 @@ def token_kinds(spans: SpanTable) -> dict[str, int]:
     noised = len(spans.noised_positions)
     return {
         "all": spans.num_tokens,
-        "text": int((~bodies).sum()),
+        "text": int((~bodies).sum()) - len(spans.slot_positions),
         "vit": int((bodies & ~generation).sum()),
         "latent": int((bodies & generation).sum()) - noised,
         "noised": noised,
+        "slot": len(spans.slot_positions),
         "trained_text": len(spans.ce_positions),
         "trained_latent": int(spans.is_flow_trained.sum()),
     }

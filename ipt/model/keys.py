@@ -16,6 +16,8 @@ POSITION_TABLES = {
     "vision_positions.table": "vit_pos_embed.pos_embed",
     "latent_positions.table": "latent_pos_embed.pos_embed",
 }
+#: What stands between decoder and latents.
+LATENT_PARTS = ("latent_in.", "latent_out.", "time_embedder.")
 _LLM, _VIT = "language_model.model", "vit_model.vision_model"
 
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [

@@ -18,13 +18,16 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "vision tower": ("vision.",),
     "connector": ("connector.",),
     "latents and time": ("latent_in.", "latent_out.", "time_embedder."),
+    "latent slots": ("slot_in.",),
 }
+#: Those that a mode adds to a model, whose weights may have been made without them.
+OWN_PARTS = ("latent slots",)
 #: What can be frozen, and of which parts it consists.
 FREEZABLE: Mapping[str, tuple[str, ...]] = {
     "vision": ("vision tower",),
     "connector": ("connector",),
     "embeddings": ("token embedding", "language head"),
-    "understanding": ("understanding expert",),
+    "understanding": ("understanding expert", "latent slots"),
     "generation": ("generation expert", "latents and time"),
 }
 #: The linear layers that can have adapters.

@@ -10,7 +10,6 @@ tables allow) or lists segments in order: ``text:n`` and ``answer:n`` (n ids; th
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -120,9 +119,8 @@ def report(options: Options) -> str:
     batch = sample(config, options.layout)
     flops: Flops = forward_flops(config, batch.spans, batch.patch_grids)
     lines += [f"operations of one sample: {options.layout} ({batch.spans.num_tokens:,} tokens), in GFLOP"]
-    for field in dataclasses.fields(flops):
-        lines.append(f"  {field.name:<22}{getattr(flops, field.name) / 1e9:>18,.3f}")
     lines += [
+        *(f"  {name:<22}{count / 1e9:>18,.3f}" for name, count in flops.parts.items()),
         f"  {'forward':<22}{flops.forward / 1e9:>18,.3f}",
         f"  {'training step':<22}{flops.training / 1e9:>18,.3f}",
     ]

@@ -8,16 +8,19 @@ import torch
 from torch import Tensor
 
 from ipt.model.keys import is_adapter, plain_name
-from ipt.model.parts import FREEZABLE, PARTS, LoraSettings, TuningSettings, part_of
+from ipt.model.parts import FREEZABLE, OWN_PARTS, PARTS, LoraSettings, TuningSettings, part_of
 from ipt.model.unified import UnifiedModel
 from ipt.model.weights import fill_normal
 
 
 def apply_tuning(model: UnifiedModel, settings: TuningSettings) -> UnifiedModel:
-    """Freeze what ``settings`` leave alone, and add adapters where they ask for them (`initialise_adapters` gives them weights);
-    in place. The model may be on the meta device."""
+    """Freeze what ``settings`` leave alone, and add adapters where they ask for them (`initialise_adapters` gives them weights;
+    parts that a mode adds to a model are trained whole beside them); in place. The model may be on the meta device."""
     if settings.kind == "lora":
         inject_adapters(model, settings.lora)
+        for name, parameter in model.named_parameters():
+            if part_of(name) in OWN_PARTS:
+                parameter.requires_grad_(True)
         return model
     frozen = {part for group in settings.freeze for part in FREEZABLE[group]}
     if settings.kind == "generation_expert":

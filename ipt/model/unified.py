@@ -8,7 +8,7 @@ in the graph, so all parameters get gradients (zeros) and all ranks of a distrib
 its share: sum over `ModelOutput`'s logits (or ``ce_hidden_CD``) and velocities even where they have no rows.
 
 Shape suffixes: S packed tokens, T the same in the grouped order, U / G understanding / generation tokens, C trained text
-positions, F noised latent tokens, I latent images, D hidden size.
+positions, F noised latent tokens, I latent images, Z latent slots, D hidden size.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from ipt.flow.path import interpolate, velocity_target
 from ipt.model.attention import Attention, packed_attention, to_device
 from ipt.model.config import ModelConfig
 from ipt.model.mot import LayerRunner, MoTDecoder
+from ipt.model.slots import SlotInput, pooled_all
 from ipt.model.vision import GeluMlp, PositionTable, VisionTower
 from ipt.model.weights import fill_normal
 from ipt.sequence.batch import NoisedImages, PackedBatch
-from ipt.sequence.spans import SpanTable
+from ipt.sequence.spans import Mode, SpanTable
 
 TIME_FREQUENCIES = 256
 
@@ -38,7 +39,8 @@ EMBEDDING_DEVIATION = 0.3
 
 class ModelOutput(NamedTuple):
     """``grouped_TD``: last hidden states in the grouped order. ``ce_hidden_CD``: those at the trained text positions, whose
-    ``logits_CV`` are there if asked for. ``velocities_FD``: float32, at the noised latent tokens.
+    ``logits_CV`` are there if asked for. ``velocities_FD``: float32, at the noised latent tokens. ``before_slots_ZD``: the hidden
+    states before the latent slots, ``vectors_ZD`` what the slots held, without gradient where these were given.
 
     A named tuple, so that wrappers such as FSDP find its tensors.
     """
@@ -48,6 +50,8 @@ class ModelOutput(NamedTuple):
     ce_hidden_CD: Tensor
     logits_CV: Tensor | None
     velocities_FD: Tensor
+    before_slots_ZD: Tensor
+    vectors_ZD: Tensor
 
     @property
     def hidden_SD(self) -> Tensor:
@@ -72,6 +76,7 @@ class UnifiedModel(nn.Module):
         self.latent_out = nn.Linear(hidden, config.geometry.latent_size)
         self.latent_positions = PositionTable(latents.side, hidden, "latent image", vision.interpolate_positions)
         self.time_embedder = TimeEmbedder(hidden)
+        self.slot_in = SlotInput(hidden, config.phi)
 
     def set_layer_runner(self, runner: LayerRunner) -> None:
         """Run every decoder and vision layer through ``runner(layer, *inputs)``, for example to checkpoint activations."""
@@ -96,6 +101,7 @@ class UnifiedModel(nn.Module):
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm | PositionTable):
                 module.reset_parameters()
         self.latent_out.weight.zero_()
+        self.slot_in.reset_parameters()
 
     def forward(
         self,
@@ -103,21 +109,38 @@ class UnifiedModel(nn.Module):
         noised: NoisedImages | None = None,
         attention: Attention | None = None,
         logits: bool = True,
+        rounds: tuple[int, int] = (0, 0),
     ) -> ModelOutput:
         """``noised``: the state of the batch's noised images, where it has any. ``attention``: that of the whole packed sequence
         by default. ``logits=False`` leaves ``logits_CV`` out, for losses that go through the vocabulary in chunks (`logits` of
         ``ce_hidden_CD``).
 
+        ``rounds``: how often the latent slots are filled anew with the states before them, starting from zeros, and how many of
+        the last of these rounds have gradients. Round r makes the first r slots of every sample what they would be one after
+        the other: k rounds are exact for k slots (Jacobi's method), values and gradients.
+
         Raises ``ValueError`` for images larger than a position table, for a batch that is not `encoded`, and where ``noised``
         does not match its noised images.
         """
         spans = batch.spans
-        x_UD, x_GD = self.embed(batch, noised, skip_absent=attention is not None)
+        x_UD, x_GD, vectors_ZD = self.embed(batch, noised, skip_absent=attention is not None)
         if attention is None:
             attention = packed_attention(self.attention, spans, x_UD, self.pad_packs)
         position_ids_T = _index(spans.position_ids[spans.order], x_UD)
         cells_T2 = _index(batch.cells[spans.order], x_UD) if self.config.decoder.grid_rope else None
-        grouped_TD = self.decoder(x_UD, x_GD, position_ids_T, attention, cells_T2)
+        if len(vectors_ZD) and batch.vectors_ZD is None and batch.shown is None and not rounds[0]:
+            raise ValueError("the batch has free latent slots: it takes rounds to fill them")
+        slots_Z, before_Z = (_index(spans.rank[spans.slot_positions - back], x_UD) for back in (0, 1))
+
+        def decoded(vectors_ZD: Tensor) -> Tensor:
+            filled_UD = x_UD.index_copy(0, slots_Z, self.slot_in(vectors_ZD).to(x_UD.dtype)) if filling else x_UD
+            return self.decoder(filled_UD, x_GD, position_ids_T, attention, cells_T2)
+
+        filling = len(slots_Z) > 0 or self.config.phi == "linear"  # whose map gets gradients on every rank
+        for number in range(rounds[0]):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= rounds[0] - rounds[1]):
+                vectors_ZD = decoded(vectors_ZD)[before_Z]
+        grouped_TD = decoded(vectors_ZD)
         ce_hidden_CD = grouped_TD[_index(spans.rank[spans.ce_positions], grouped_TD)]
         noised_FD = grouped_TD[_index(spans.rank[spans.noised_positions], grouped_TD)]
         return ModelOutput(
@@ -126,6 +149,8 @@ class UnifiedModel(nn.Module):
             ce_hidden_CD=ce_hidden_CD,
             logits_CV=self.logits(ce_hidden_CD) if logits else None,
             velocities_FD=self.latent_out(noised_FD).float(),
+            before_slots_ZD=grouped_TD[before_Z],
+            vectors_ZD=vectors_ZD,
         )
 
     def logits(self, hidden_CD: Tensor) -> Tensor:
@@ -135,23 +160,48 @@ class UnifiedModel(nn.Module):
 
     def embed(
         self, batch: PackedBatch, noised: NoisedImages | None = None, skip_absent: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Decoder inputs of the understanding tokens [U, D] and of the generation tokens [G, D].
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Decoder inputs of the understanding tokens [U, D], zeros at latent slots, and of the generation tokens [G, D]; the
+        vectors [Z, D] of the slots, zeros where they are free.
+
+        The pictures that slots are made of go through the same towers as those that are seen, in one pass, without gradient.
 
         ``skip_absent`` does not run parts on zero tokens: for decoding, never for training.
         """
         spans = batch.spans
         x_UD = self.decoder.embed_tokens(batch.token_ids_X)
         x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch, noised)
-        if skip_absent and not batch.patch_grids:
-            return x_UD, x_GD
+        patches_VD, grids, shown = batch.patches_VD, batch.patch_grids, batch.shown
+        if shown is not None:
+            patches_VD, grids = torch.cat([patches_VD, shown.patches_VD]), (*grids, *shown.patch_grids)
+        slots = len(spans.slot_positions)
+        if skip_absent and not grids and not slots:
+            return x_UD, x_GD, x_UD[:0]
         # images that only see themselves are faster without flex (docs/benchmarks.md), and their lengths vary the most
         backend = "sdpa" if self.attention == "flex" else self.attention
-        features_VD = self.connector(self.vision(batch.patches_VD, batch.patch_grids, backend))
-        patches_VD = features_VD + self.vision_positions(batch.patch_grids).to(features_VD.dtype)
-        is_patch_U = spans.is_body[spans.order[: spans.num_understanding]]
-        place_U = np.argsort(np.argsort(is_patch_U, kind="stable"), kind="stable")
-        return torch.cat([x_UD, patches_VD])[_index(place_U, x_UD)], x_GD
+        absent = skip_absent and not grids
+        all_VD = x_UD[:0] if absent else self.connector(self.vision(patches_VD, grids, backend))
+        features_VD, seen_VD = all_VD.split([len(batch.patches_VD), len(patches_VD) - len(batch.patches_VD)])
+        placed_VD = features_VD + self.vision_positions(batch.patch_grids).to(features_VD.dtype)
+        vectors_ZD = self._vectors(batch, seen_VD.detach(), slots)
+        order_U = spans.order[: spans.num_understanding]
+        kind_U = spans.is_body[order_U] + 2 * (spans.mode[spans.span_of[order_U]] == Mode.SLOTS)
+        place_U = np.argsort(np.argsort(kind_U, kind="stable"), kind="stable")
+        inputs_UD = torch.cat([x_UD, placed_VD, x_UD.new_zeros(slots, x_UD.shape[1])])
+        return inputs_UD[_index(place_U, x_UD)], x_GD, vectors_ZD
+
+    def _vectors(self, batch: PackedBatch, seen_VD: Tensor, slots: int) -> Tensor:
+        """[Z, D] what the slots hold: given vectors, features of the vision tower or of the codec's latents as the decoder reads
+        them (``latent_in``), or zeros."""
+        if batch.vectors_ZD is not None:
+            return batch.vectors_ZD.to(seen_VD)
+        if batch.shown is None:
+            return seen_VD.new_zeros(slots, seen_VD.shape[1])
+        if batch.shown.patch_grids:
+            return pooled_all(seen_VD, batch.shown.patch_grids, batch.pools)
+        latents_GD, _ = batch.shown.seen_latents()
+        features_GD = self.latent_in(latents_GD.to(self.latent_in.weight.dtype)).detach()
+        return pooled_all(features_GD, batch.shown.latent_grids, batch.pools)
 
     def embed_latents(self, batch: PackedBatch, noised: NoisedImages | None = None) -> Tensor:
         """[G, D] decoder inputs of the latent tokens: projection of clean latents or x_t, timestep and position."""

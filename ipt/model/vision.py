@@ -39,8 +39,8 @@ def sincos_table(side: int, size: int) -> Tensor:
 def grid_rows(grids: Sequence[Grid], side: int, what: str, interpolate_positions: bool = False) -> Tensor:
     """[L] int64 table rows r * side + c of all cells of all grids (rows, columns).
 
-    With ``interpolate_positions`` a grid is stretched over the whole table. Raises ``ValueError`` for a grid that is larger
-    than the table; ``what`` names it.
+    With ``interpolate_positions`` a grid is stretched over the whole table (`stretched`). Raises ``ValueError`` for a grid that
+    is larger than the table; ``what`` names it.
     """
     rows = [np.empty(0, dtype=np.int64)]
     for number, (height, width) in enumerate(grids):
@@ -49,11 +49,17 @@ def grid_rows(grids: Sequence[Grid], side: int, what: str, interpolate_positions
                 f"{what} {number} has {height} x {width} tokens but the position table has {side} x {side}; use a "
                 "smaller image, or for latents a larger table, which is computed: latent_side=N (train.py: model.latent_side=N)"
             )
-        row, column = np.arange(height), np.arange(width)
-        if interpolate_positions:
-            row, column = row * side // height, column * side // width
+        row, column = (stretched(n, side) if interpolate_positions else np.arange(n) for n in (height, width))
         rows.append((row[:, None] * side + column).ravel())
     return torch.from_numpy(np.concatenate(rows))
+
+
+def stretched(count: int, side: int) -> np.ndarray:
+    """[count] rows of a table of ``side`` that ``count`` places stretch over: the buckets of ``i / count`` in float32, which at
+    some counts (25, 49, 50, 55 of 70) differ from those of exact fractions. Source:
+    ``get_flattened_position_ids_interpolate`` of the BAGEL reference."""
+    boundaries = torch.arange(1 / side, 1.0, 1 / side)
+    return torch.bucketize(torch.arange(0, 1 - 1e-6, 1 / count), boundaries, right=True).numpy()
 
 
 class PositionTable(nn.Module):

@@ -1,8 +1,9 @@
 """Safetensors files: finding the shards of a folder, reading them with bounded memory, writing them atomically; and weights that
 are divided among processes: which part of a tensor this one holds.
 
-Reading reopens a shard after every sixteenth of its bytes: an open file keeps the pages it has read in the process's memory,
-so one pass through an open shard would hold the weights twice.
+Weights that are used as they are stored are mapped: pages are read when they are first used, and are the system's to drop. Those
+that are converted or sent to a device are copied, and copying reopens a shard after every sixteenth of its bytes: an open file
+keeps the pages it has read in the process's memory, so one pass through an open shard would hold the weights twice.
 """
 
 from __future__ import annotations
@@ -131,6 +132,16 @@ def opened(path: Path) -> Any:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise CorruptFile(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
+
+
+def mapped_tensors(files: list[Path]) -> dict[str, Tensor]:
+    """All tensors of ``files`` in memory that is mapped to these, privately: what is written to them does not reach the
+    files, and a file that is replaced (not written over) does not reach them."""
+    found: dict[str, Tensor] = {}
+    for path in files:
+        with opened(path) as handle:
+            found |= {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (a handle is not a mapping)
+    return found
 
 
 def read_tensors(files: list[Path], parts: Mapping[str, Part] | None = None) -> Iterator[tuple[str, Tensor]]:

@@ -26,12 +26,13 @@ from ipt.samples.sample import BadSample, SampleImage, SpatialSample
 THINK, THINK_END = "<think>", "</think>"
 DESCRIBE, DESCRIBE_END = "<think_image>", "</think_image>"
 IMAGE_START, IMAGE_END = "<image_start>", "<image_end>"
+LATENT_START, LATENT_END = "<latent_start>", "<latent_end>"
 ANSWER, ANSWER_END = "<answer>", "</answer>"
 
 PROMPTS_FILE = "prompts.json"
 REFERENCE = re.compile(r"<image_(\d+)>")
 MARKER = re.compile(
-    r"<(?=\||/?(?:think|think_image|image_start|image_end|answer|img|image|image_\d+)\s*/?>)", re.IGNORECASE
+    r"<(?=\||/?(?:think|think_image|(?:image|latent)_(?:start|end)|answer|img|image|image_\d+)\s*/?>)", re.IGNORECASE
 )
 
 Part = Literal["system", "images", "question"]

@@ -32,7 +32,7 @@ def templates(name: str, *texts: tuple[Person, str]) -> tuple[Template, ...]:
 PET_DISTANCE = templates(
     "pet_distance",
     (1, "If I walk to the red 'X' without turning and then turn {turn} by 90 degrees, will the {object} be closer to me or further away than it is now?"),
-    (1, "I step onto the red 'X', still facing the same way, and rotate 90 degrees to the {turn}. Does my distance to the {object} shrink or grow?"),
+    (1, "I step onto the red 'X', still facing the same way, and rotate 90 degrees to the {turn}. Does that bring me closer to the {object} or further from it?"),
     (1, "Suppose I stand on the red 'X' in the picture, keep my heading, and then make a 90-degree {turn} turn. Is the {object} nearer or further from me than before?"),
     (1, "My next move takes me to the red 'X', after which I turn 90 degrees {turn}. Will I end up closer to the {object}, or further from it?"),
     (2, "You move to the red 'X', keeping the direction you face, and turn {turn} by 90 degrees. Compared with now, is the {object} closer or further?"),
@@ -64,7 +64,7 @@ PET_POSITION = templates(
 PET_DISTANCE_ARROW = templates(
     "pet_distance_arrow",
     (1, "If I walk to the red 'X' and then face along the blue arrow, will the {object} be closer to me or further away than it is now?"),
-    (1, "I step onto the red 'X' and look where the blue arrow points. Does my distance to the {object} shrink or grow?"),
+    (1, "I step onto the red 'X' and look where the blue arrow points. Does that bring me closer to the {object} or further from it?"),
     (1, "Suppose I stand on the red 'X' and turn to the direction of the blue arrow. Is the {object} nearer or further from me than before?"),
     (1, "My next move takes me to the red 'X', facing as the blue arrow shows. Will I end up closer to the {object}, or further from it?"),
     (2, "You move to the red 'X' and turn to face along the blue arrow. Compared with now, is the {object} closer or further?"),

@@ -1,7 +1,7 @@
 """One packed sequence with all its inputs and labels, and the functions that lay segments or single tokens out in it.
 
 Shape suffixes: X text and marker tokens, V ViT patches, G latent tokens, F noised latent tokens, I latent images, J noised
-ones, C trained text positions, D numbers per token, N samples.
+ones, C trained text positions, Z latent slots, D numbers per token, N samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipt.sequence.pictures import Picture, normalised, patchify
-from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, Slots, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
 
@@ -48,6 +48,9 @@ class PackedBatch:
     ``latents_GD``: float32, clean; what the model sees in the place of noised images is a `NoisedImages` of its own.
     ``pictures``: uint8 [3, H, W], each once, that the codec has still to encode; ``picture_of``: the picture of each latent
     image, -1 where its latents are there. ``origins``: one per sample, in batches that a loader made.
+
+    ``vectors_ZD``: what the latent slots hold, where they are given as vectors. ``shown``: the images that they are made of
+    otherwise, laid out by themselves, and ``pools`` how many slots each is pooled to, and how. Free slots have neither.
     """
 
     spans: SpanTable
@@ -60,6 +63,14 @@ class PackedBatch:
     pictures: tuple[Tensor, ...] = ()
     picture_of: tuple[int, ...] = ()
     origins: tuple[Origin, ...] = ()
+    vectors_ZD: Tensor | None = None
+    shown: PackedBatch | None = None
+    pools: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether the codec has still to encode pictures (`encoded`)."""
+        return bool(self.pictures) or (self.shown is not None and self.shown.waits)
 
     @property
     def cells(self) -> NDArray[np.float32]:
@@ -76,11 +87,14 @@ class PackedBatch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         moved: dict[str, Any] = {name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items()}
         pictures = tuple(picture.to(device, non_blocking=non_blocking) for picture in self.pictures)
-        return replace(self, **moved, pictures=pictures)
+        shown = None if self.shown is None else self.shown.to(device, non_blocking=non_blocking)
+        return replace(self, **moved, pictures=pictures, shown=shown)
 
     def encoded(self, encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> PackedBatch:
         """The same batch with latents in the place of its pictures; ``encode`` is a codec's, from float32 images [3, H, W] in
         [-1, 1] to latents [C, h, w]. An image that occurs several times (noised and clean) is encoded once."""
+        if self.shown is not None and self.shown.pictures:
+            return replace(self, shown=self.shown.encoded(encode)).encoded(encode)
         if not self.pictures:
             return self
         latents = encode([normalised(picture) for picture in self.pictures])
@@ -146,6 +160,7 @@ def lay_out(
     grids: dict[Kind, list[Grid]] = {Kind.VIT: [], Kind.VAE: []}
     pictures: dict[Picture, int] = {}
     picture_of: list[int] = []
+    slots: list[Slots] = []
     bos, eos = torch.tensor([tokens.bos]), torch.tensor([tokens.eos])
     markers = torch.tensor([tokens.image_start, tokens.image_end])
     if positions is not None and len(positions) != len(samples):
@@ -165,6 +180,11 @@ def lay_out(
                     labels.append(ids[1:])
                     if segment.end_label is not None:
                         labels.append(ids.new_tensor([segment.end_label]))
+            elif isinstance(payload, Slots):
+                slots.append(payload)
+                length = payload.count
+                if segment.end_label is not None:
+                    labels.append(bos.new_tensor([segment.end_label]))
             else:
                 grid = segment.grid(geometry)
                 source = Kind.VIT if kind is Kind.VIT else Kind.VAE
@@ -188,7 +208,22 @@ def lay_out(
         labels_C=torch.cat(labels),
         pictures=tuple(picture.pixels() for picture in pictures),
         picture_of=tuple(picture_of),
+        **held(slots, tokens, geometry),
     )
+
+
+def held(slots: Sequence[Slots], tokens: SpecialTokens, geometry: Geometry) -> dict[str, Any]:
+    """The fields of a batch that say what its latent slots hold. Raises ``ValueError`` where they are not all of one kind."""
+    vectors = [each.content for each in slots if isinstance(each.content, Tensor)]
+    seen = [each.content for each in slots if isinstance(each.content, Segment)]
+    if vectors and len(vectors) == len(slots):
+        return {"vectors_ZD": torch.cat(vectors)}
+    if seen and len(seen) == len(slots):
+        pools = tuple((each.count, each.pool) for each in slots)
+        return {"shown": lay_out([[image] for image in seen], tokens, geometry), "pools": pools}
+    if vectors or seen:
+        raise ValueError("the latent slots of a batch are all given as vectors, all made of images, or all free")
+    return {}
 
 
 def image_tokens(segment: Segment, grid: Grid, geometry: Geometry) -> Tensor:
@@ -238,3 +273,18 @@ def token_runs(
         latent_grids=(),
         labels_C=ids_X[:0],
     )
+
+
+def slot_tokens(
+    vectors_ZD: Tensor,
+    positions: Sequence[int],
+    geometry: Geometry,
+    role: Role = Role.IMAGINATION,
+    blocked: frozenset[Role] = frozenset(),
+) -> PackedBatch:
+    """One latent slot per sample, at the given rope ids: the input of a step of inference. Logits are asked for at each."""
+    empty = torch.empty(0, dtype=torch.long, device=vectors_ZD.device)
+    batch = token_runs(empty, [1] * len(positions), positions, geometry, role, blocked)
+    modes = np.full(len(positions), Mode.SLOTS)
+    spans = replace(batch.spans, mode=modes.astype(np.int64), loss=np.full(len(positions), Loss.END).astype(np.int64))
+    return replace(batch, spans=spans, vectors_ZD=vectors_ZD)

@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from ipt.sequence.batch import lay_out
-from ipt.sequence.segments import Kind, Segment, TokenIds
+from ipt.sequence.segments import Kind, Segment, Slots, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Ints, Loss, SpanTable
 from ipt.sequence.tokenizer import Tokenizer
 from ipt.sequence.visibility import span_fields, token_fields, visible
 
-COLOURS = {Kind.TEXT: "#4c78a8", Kind.VIT: "#54a24b", Kind.VAE: "#f58518", Kind.VAE_NOISED: "#b279a2"}
+COLOURS = {
+    Kind.TEXT: "#4c78a8",
+    Kind.VIT: "#54a24b",
+    Kind.VAE: "#f58518",
+    Kind.VAE_NOISED: "#b279a2",
+    Kind.LATENT: "#e45756",
+}
 CELLS = 14
 
 
@@ -43,6 +49,10 @@ def content(segment: Segment, tokenizer: Tokenizer, geometry: Geometry) -> str:
     """The text of a segment, with its line breaks escaped, or the grid of an image's tokens."""
     if isinstance(segment.payload, TokenIds):
         return tokenizer.decode(segment.payload.ids.tolist()).replace("\\", "\\\\").replace("\n", "\\n")
+    if isinstance(segment.payload, Slots):
+        inner = segment.payload.content
+        grid = f" from {content(inner, tokenizer, geometry)}" if isinstance(inner, Segment) else ""
+        return f"{segment.payload.count} slots{grid}"
     rows, columns = segment.grid(geometry)
     return f"{rows} x {columns}"
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile, read_manifest, write_bytes, write_manifest
 from ipt.sequence.pictures import Picture, normalised
-from ipt.sequence.segments import Segment
+from ipt.sequence.segments import Segment, images
 from ipt.sequence.spans import Expert
 
 KIND = "latents"
@@ -33,7 +33,7 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 
 def codec_pictures(segments: Iterable[Segment]) -> list[Picture]:
     """The pictures of a sample that a codec has to encode."""
-    latent = [segment.payload for segment in segments if segment.kind.expert is Expert.GENERATION]
+    latent = [segment.payload for segment in images(segments) if segment.kind.expert is Expert.GENERATION]
     return [payload for payload in latent if isinstance(payload, Picture)]
 
 

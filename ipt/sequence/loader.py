@@ -35,7 +35,7 @@ from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import Origin, PackedBatch, lay_out
 from ipt.sequence.packing import FirstFit, MixtureOrder, Pack
 from ipt.sequence.pictures import Picture
-from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, num_tokens, with_latents
+from ipt.sequence.segments import RejectedSample, Segment, Segmenter, SpecialTokens, images, num_tokens, with_latents
 from ipt.sequence.settings import Geometry, LoaderConfig
 
 #: Rows that a worker prepares ahead: about the packs of a step, so that it works while the model is trained.
@@ -105,9 +105,9 @@ class Rows(Dataset[Row]):
             segments = part.segmenter(sample, place.turn, place.row)
             tokens = num_tokens(segments, self.geometry)
             found = segments if self.latents is None else with_latents(segments, self.latents)
-            for segment in found:
-                if isinstance(segment.payload, Picture) and not segment.dropped:
-                    _ = segment.payload.decoded
+            for image in images(segment for segment in found if not segment.dropped):
+                if isinstance(image.payload, Picture):
+                    _ = image.payload.decoded
         except RejectedSample as rejection:
             return Row(position, where, error=rejection)
         except UserError as error:
@@ -129,7 +129,9 @@ class Lane:
     def start(self) -> None:
         """Go on from `state`: ask for the rows of its open packs again, then for those from its cursor on."""
         self._cursor, self.packs, self._rejected = (self.state[name] for name in ("cursor", "packs", "rejected"))
-        self._packer: FirstFit[Row] = FirstFit(self.config.budget, self.config.open_packs, self.config.max_samples)
+        self._packer: FirstFit[Row] = FirstFit(
+            self.config.budget, self.config.open_packs, self.config.max_samples, self.config.target
+        )
         self._packer.open = [Pack() for _ in self.state["open"]]
         waiting = [
             (pack, *item) for pack, items in zip(self._packer.open, self.state["open"], strict=True) for item in items
@@ -308,7 +310,7 @@ class Loader:
 
     def _identity(self) -> dict[str, Any]:
         """Everything that decides which samples a pack holds."""
-        names = ("seed", "packs_per_step", "budget", "open_packs", "max_samples")
+        names = ("seed", "packs_per_step", "budget", "target", "open_packs", "max_samples")
         rows = [list(part) for part in zip(self.order.names, self.order.sizes, self.order.counts, strict=True)]
         return {name: getattr(self.config, name) for name in names} | {"parts": rows}
 

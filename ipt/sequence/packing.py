@@ -5,9 +5,9 @@ number of rows, in a fresh global shuffle. A part goes through all its rows, in 
 again, also where an epoch holds only some of them.
 
 Packing is first-fit. A few packs stay open. A sample goes into the first open pack that it fits into; where it fits into none,
-the fullest pack is closed once there are as many as allowed, and the sample opens another. What a pack holds so depends only on
-the lengths and the order of the samples.
-"""
+the fullest pack is closed once there are as many as allowed, and the sample opens another. With a target, a pack that
+reaches it is closed at once, as in BAGEL's ``PackedDataset``. What a pack holds so depends only on the lengths and the
+order of the samples."""
 
 from __future__ import annotations
 
@@ -106,25 +106,26 @@ class Pack(Generic[T]):
 
 
 class FirstFit(Generic[T]):
-    """At most ``open_packs`` packs of at most ``budget`` tokens and ``max_items`` items. ``open`` lists them, oldest first: the
-    whole state."""
+    """At most ``open_packs`` packs of at most ``budget`` tokens and ``max_items`` items; one of ``target`` tokens is full.
+    ``open`` lists them, oldest first: the whole state."""
 
-    def __init__(self, budget: int, open_packs: int, max_items: int | None = None) -> None:
+    def __init__(self, budget: int, open_packs: int, max_items: int | None = None, target: int | None = None) -> None:
         if budget < 1 or open_packs < 1:
             raise UserError(f"packing needs a positive budget and number of open packs, got {budget} and {open_packs}")
-        self.budget, self.open_packs, self.max_items = budget, open_packs, max_items
+        self.budget, self.open_packs, self.max_items, self.target = budget, open_packs, max_items, target
         self.open: list[Pack[T]] = []
 
     def add(self, item: T, tokens: int) -> Pack[T] | None:
-        """Place an item; returns the pack that had to be closed for it, if any.
+        """Place an item; returns the pack that it filled, or that had to be closed for it, if any.
 
         Raises ``ValueError`` for an item of no tokens or beyond the budget.
         """
         if not 0 < tokens <= self.budget:
             raise UserError(f"a sample of {tokens:,} tokens does not fit into packs of {self.budget:,} tokens")
-        closed = None
-        pack = next((pack for pack in self.open if self._has_room(pack, tokens)), None)
+        pack, closed = next((pack for pack in self.open if self._has_room(pack, tokens)), None), None
         if pack is None:
+            if self.target is not None and tokens >= self.target:
+                return Pack([item], tokens)
             if len(self.open) == self.open_packs:
                 closed = max(self.open, key=lambda pack: pack.tokens)
                 self.open.remove(closed)
@@ -132,6 +133,9 @@ class FirstFit(Generic[T]):
             self.open.append(pack)
         pack.items.append(item)
         pack.tokens += tokens
+        if self.target is not None and pack.tokens >= self.target:
+            self.open.remove(pack)
+            return pack
         return closed
 
     def _has_room(self, pack: Pack[T], tokens: int) -> bool:

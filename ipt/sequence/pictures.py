@@ -33,12 +33,14 @@ class Picture:
     """An encoded image (PNG, JPEG or WebP) and the (width, height) pixels of each resize it goes through, in order.
 
     A copy that an encoder sees of an imagination goes through the size at which the model imagines, so that a ground-truth
-    image holds no more detail than a self-made one. ``what`` names the image in errors.
+    image holds no more detail than a self-made one. ``what`` names the image in errors. ``shrunk``: a size to which the image is
+    brought before, with Lanczos.
     """
 
     data: bytes = field(repr=False)
     sizes: tuple[Size, ...]
     what: str = field(default="image", compare=False)
+    shrunk: Size | None = None
 
     @property
     def size(self) -> Size:
@@ -48,7 +50,8 @@ class Picture:
     @cached_property
     def key(self) -> str:
         """Hex SHA-256 of the content and the sizes: equal keys give equal pixels."""
-        return hashlib.sha256(self.data + repr(self.sizes).encode()).hexdigest()
+        sizes = self.sizes if self.shrunk is None else (("lanczos", self.shrunk), *self.sizes)
+        return hashlib.sha256(self.data + repr(sizes).encode()).hexdigest()
 
     @cached_property
     def decoded(self) -> Tensor:
@@ -64,7 +67,7 @@ class Picture:
 
 
 def _pixels(picture: Picture) -> Tensor:
-    image = _decoded(picture.data, picture.what)
+    image = _decoded(picture.data, picture.what, picture.shrunk)
     for size in picture.sizes:
         image = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
@@ -74,8 +77,15 @@ _small_pixels = lru_cache(maxsize=SMALL_KEPT)(_pixels)
 
 
 @lru_cache(maxsize=8)  # the copies of one image follow each other in a sample
-def _decoded(data: bytes, what: str) -> Image.Image:
-    return open_image(data, what)
+def _decoded(data: bytes, what: str, shrunk: Size | None = None) -> Image.Image:
+    image = open_image(data, what)
+    return image if shrunk in (None, image.size) else image.resize(shrunk, Image.Resampling.LANCZOS)
+
+
+def shrunk_size(size: Size, longest: int) -> Size:
+    """(width, height) in the same proportion, the longest side at most ``longest``."""
+    scale = min(longest / max(size), 1.0)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import torch
 from ipt.common.images import image_size
 from ipt.samples.prompts import Profile, PromptPart, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.sequence.pictures import SMALL_KEPT, Picture, ResizeRule, Size
-from ipt.sequence.segments import Kind, RejectedSample, Segment, TokenIds, num_tokens, with_draws
+from ipt.sequence.pictures import SMALL_KEPT, Picture, ResizeRule, Size, shrunk_size
+from ipt.sequence.segments import Kind, RejectedSample, Segment, Slots, TokenIds, num_tokens, with_draws
 from ipt.sequence.settings import Geometry, SequenceConfig
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
@@ -74,8 +74,10 @@ class Renderer:
             "vit": self._rule(at.vit_side * scale, at.vit_min_side * scale, self.geometry.vit_patch),
         }
         size = _size(image.data, what) if len(image.data) <= SMALL_BYTES else image_size(image.data, what)
+        shrunk = None if at.several_side is None or len(sample.images) == 1 else shrunk_size(size, at.several_side)
+        seen = {encoder: rules[encoder].size(*(shrunk or size)) for encoder in self.config.observe}
         return [
-            Segment(KINDS[encoder], Picture(image.data, (rules[encoder].size(*size),), what), Role.OBSERVATION)
+            Segment(KINDS[encoder], Picture(image.data, (seen[encoder],), what, shrunk), Role.OBSERVATION)
             for encoder in self.config.observe
         ]
 
@@ -104,27 +106,38 @@ class Renderer:
         sizes = {"vae": (size,), "vit": (size, vit)}
         return [Segment(KINDS[name], Picture(image.data, sizes[name], what), Role.IMAGINATION) for name in condition]
 
+    def slots(
+        self,
+        count: int,
+        shown: Segment | None = None,
+        pool: str = "raster",
+        loss: Loss = Loss.NONE,
+        end_label: int | None = None,
+    ) -> Segment:
+        """``count`` latent slots of an imagination, made of the picture that is ``shown``; free without one."""
+        return Segment(Kind.LATENT, Slots(count, shown, pool), Role.IMAGINATION, loss, end_label)
+
     def finish(self, sample: SpatialSample, segments: Sequence[Segment], epoch: int, draws: int = 1) -> list[Segment]:
         """A training sample with ``draws`` noised copies of what is to be drawn, after guidance dropout; `RejectedSample` where
         it is too long without it.
-
-        A sample that loses its question trains the image alone: nothing could tell it the answer.
         """
         segments = with_draws(segments, draws)
         length, limit = num_tokens(segments, self.geometry), self.config.max_sample_tokens
         if length > limit:
             raise RejectedSample(sample.id, f"it has {length} tokens, at most {limit} are allowed")
-        if not any(segment.kind is Kind.VAE_NOISED for segment in segments):
+        every_row = self.config.dropout.rows == "all"
+        if not every_row and not any(segment.kind is Kind.VAE_NOISED for segment in segments):
             return list(segments)
-        rates = self.config.dropout
         lost = {
             group: self.config.stream(f"dropout {group}", sample, epoch).random() < rate
-            for group in rates.__dataclass_fields__
-            if (rate := getattr(rates, group))
+            for group, rate in self.config.dropout.rates.items()
+            if rate
         }
         if not any(lost.values()):
             return list(segments)
         kept = [replace(s, dropped=True) if lost.get(guidance_group(s), False) else s for s in segments]
+        if every_row:
+            return kept
         return [replace(s, loss=Loss.NONE) if lost.get("text") and s.loss is Loss.CE else s for s in kept]
 
 

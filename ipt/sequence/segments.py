@@ -8,7 +8,7 @@ runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -18,7 +18,7 @@ from ipt.common.errors import UserError
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.pictures import Picture, Size, grid_of_size
 from ipt.sequence.settings import Geometry
-from ipt.sequence.spans import Expert, Loss, Mode, Role
+from ipt.sequence.spans import WITH_END, Expert, Loss, Mode, Role
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,24 @@ class Latents(ImageTensor):
     """An image as the codec encodes it: float32 clean latents [C, h, w]."""
 
 
-Payload = TokenIds | Picture | Pixels | Latents
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """``count`` latent slots, fed with vectors in the place of tokens. ``content``: the vectors themselves, float [count, D], or
+    an image whose features are pooled into them (`ipt.model.slots`), by ``pool`` (``raster`` or ``grid``); without it the model
+    feeds itself."""
+
+    count: int
+    content: Segment | Tensor | None = None
+    pool: str = "raster"
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"there must be at least 1 latent slot, got {self.count}")
+        if isinstance(self.content, Tensor) and len(self.content) != self.count:
+            raise ValueError(f"{self.count} slots cannot hold {len(self.content)} vectors")
+
+
+Payload = TokenIds | Picture | Pixels | Latents | Slots
 
 
 class Kind(Enum):
@@ -69,6 +86,7 @@ class Kind(Enum):
     VIT = (Mode.FULL, Expert.UNDERSTANDING)
     VAE = (Mode.FULL, Expert.GENERATION)
     VAE_NOISED = (Mode.NOISED, Expert.GENERATION)
+    LATENT = (Mode.SLOTS, Expert.UNDERSTANDING)
 
     @property
     def mode(self) -> Mode:
@@ -81,18 +99,26 @@ class Kind(Enum):
     @property
     def payloads(self) -> tuple[type[Payload], ...]:
         """The payloads that it can carry."""
-        if self is Kind.TEXT:
-            return (TokenIds,)
+        if self in (Kind.TEXT, Kind.LATENT):
+            return (TokenIds,) if self is Kind.TEXT else (Slots,)
         return (Picture, Latents if self.expert is Expert.GENERATION else Pixels)
+
+
+#: What each kind can be trained on.
+LOSSES = {
+    Kind.TEXT: (Loss.CE, Loss.CE_WITH_END),
+    Kind.VAE_NOISED: (Loss.FLOW,),
+    Kind.LATENT: (Loss.COSINE, Loss.COSINE_WITH_END, Loss.END),
+}
 
 
 @dataclass(frozen=True)
 class Segment:
     """One part of a sample.
 
-    ``payload``: what the kind can carry (`Kind.payloads`). ``end_label``: what the closing marker of a trained text predicts.
-    ``blocked``: roles that this segment may not attend to. ``dropped``: removed by guidance dropout; a dropped image still
-    advances the rope id.
+    ``payload``: what the kind can carry (`Kind.payloads`). ``end_label``: what the closing marker of a trained text, or the last
+    latent slot, predicts. ``blocked``: roles that this segment may not attend to. ``dropped``: removed by guidance dropout; a
+    dropped image still advances the rope id.
     Raises ``ValueError`` for a payload or a loss that the kind cannot carry.
     """
 
@@ -108,18 +134,20 @@ class Segment:
         if not isinstance(self.payload, self.kind.payloads):
             valid = " or ".join(payload.__name__ for payload in self.kind.payloads)
             raise ValueError(f"a {self.kind.name} segment carries {valid}, not {type(self.payload).__name__}")
-        allowed = {Kind.TEXT: (Loss.CE, Loss.CE_WITH_END), Kind.VAE_NOISED: (Loss.FLOW,)}.get(self.kind, ())
+        allowed = LOSSES.get(self.kind, ())
         if self.loss is not Loss.NONE and self.loss not in allowed:
             raise ValueError(f"a {self.kind.name} segment cannot carry the loss {self.loss.name}")
-        if (self.loss is Loss.CE_WITH_END) != (self.end_label is not None):
-            raise ValueError("end_label is for the loss CE_WITH_END and only for it")
+        if (self.loss in WITH_END) != (self.end_label is not None):
+            raise ValueError(
+                f"end_label is for the losses {', '.join(loss.name for loss in WITH_END)} and only for them"
+            )
         if self.dropped and self.loss is not Loss.NONE:
             raise ValueError(f"a {self.kind.name} segment with the loss {self.loss.name} cannot be dropped")
 
     def grid(self, geometry: Geometry) -> tuple[int, int]:
         """(rows, columns) of tokens of an image. Raises ``ValueError`` for an image that cannot be cut into patches."""
-        if isinstance(self.payload, TokenIds):
-            raise ValueError("a text has no grid")
+        if isinstance(self.payload, TokenIds | Slots):
+            raise ValueError(f"a {self.kind.name} segment has no grid")
         width, height = self.payload.size
         if self.kind is Kind.VIT:
             return grid_of_size(height, width, geometry.vit_patch)
@@ -132,6 +160,8 @@ class Segment:
             return 0
         if isinstance(self.payload, TokenIds):
             return len(self.payload.ids) + 2
+        if isinstance(self.payload, Slots):
+            return self.payload.count
         rows, columns = self.grid(geometry)
         return rows * columns + 2
 
@@ -170,13 +200,24 @@ def with_draws(segments: Iterable[Segment], draws: int) -> list[Segment]:
     return [copy for segment in segments for copy in [segment] * (draws if segment.loss is Loss.FLOW else 1)]
 
 
+def images(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """The images among segments, and those that latent slots are made of."""
+    for segment in segments:
+        inner = segment.payload.content if isinstance(segment.payload, Slots) else segment
+        if isinstance(inner, Segment) and inner.kind is not Kind.TEXT:
+            yield inner
+
+
 def with_latents(segments: Iterable[Segment], find: Callable[[Picture], Tensor | None]) -> list[Segment]:
     """The same segments, the codec's pictures replaced by latents [C, h, w] where ``find`` knows them."""
-    return [
-        replace(segment, payload=Latents(latents))
-        if segment.kind.expert is Expert.GENERATION
-        and isinstance(segment.payload, Picture)
-        and (latents := find(segment.payload)) is not None
-        else segment
-        for segment in segments
-    ]
+
+    def of(segment: Segment) -> Segment:
+        payload = segment.payload
+        if isinstance(payload, Slots) and isinstance(payload.content, Segment):
+            return replace(segment, payload=replace(payload, content=of(payload.content)))
+        if segment.kind.expert is Expert.GENERATION and isinstance(payload, Picture):
+            latents = find(payload)
+            return segment if latents is None else replace(segment, payload=Latents(latents))
+        return segment
+
+    return [of(segment) for segment in segments]

@@ -1,12 +1,13 @@
 """The single truth about a packed sequence: one row per span, from which everything else derives.
 
-A span is what one segment becomes: ``bos ids eos`` for text, ``image_start tokens image_end`` for an image. Attention masks
+A span is what one segment becomes: ``bos ids eos`` for text, ``image_start tokens image_end`` for an image, the slots alone for
+latent slots. Attention masks
 (`visibility`), rope ids, expert routing, loss positions and FLOP counts are all functions of this table.
 
 Rules (the BAGEL reference, ``data/dataset_base.py``, ``pack_sequence``):
 
-- rope ids: a text of n tokens takes n consecutive ids; all tokens of an image share one id, and the next span continues
-  one later, or at the same id after a noised image (its clean copy stands at the same place);
+- rope ids: a text of n tokens, or n latent slots, take n consecutive ids; all tokens of an image share one id, and the next
+  span continues one later, or at the same id after a noised image (its clean copy stands at the same place);
 - experts: only the tokens between the two markers of a latent image belong to the generation expert.
 
 Shape suffixes: P spans, S packed tokens, U / G tokens of the understanding / generation expert, N samples.
@@ -27,11 +28,17 @@ Bools = NDArray[np.bool_]
 
 
 class Mode(IntEnum):
-    """How the tokens of a span attend: causally, to all of the span, or to all of it while hidden from other spans."""
+    """How the tokens of a span attend: causally, to all of the span, or to all of it while hidden from other spans. ``SLOTS``
+    attend causally, too; what is fed to them are vectors in the place of tokens."""
 
     CAUSAL = 0
     FULL = 1
     NOISED = 2
+    SLOTS = 3
+
+
+#: The modes of spans whose tokens follow each other.
+SEQUENTIAL = (Mode.CAUSAL, Mode.SLOTS)
 
 
 class Expert(IntEnum):
@@ -53,12 +60,22 @@ class Role(IntEnum):
 
 class Loss(IntEnum):
     """Which tokens of a span are trained. ``CE``: every token but the last predicts its successor; ``CE_WITH_END``: the
-    last one, too, predicts a label given by the segment; ``FLOW``: velocity at the latent tokens of a noised image."""
+    last one, too, predicts a label given by the segment; ``FLOW``: velocity at the latent tokens of a noised image; ``COSINE``:
+    the token before each slot points to the slot's vector; ``END``: the last slot predicts a label given by the segment."""
 
     NONE = 0
     CE = 1
     CE_WITH_END = 2
     FLOW = 3
+    COSINE = 4
+    COSINE_WITH_END = 5
+    END = 6
+
+
+#: The losses with a label that the segment gives.
+WITH_END = (Loss.CE_WITH_END, Loss.COSINE_WITH_END, Loss.END)
+#: The losses of latent slots.
+OF_SLOTS = (Loss.COSINE, Loss.COSINE_WITH_END, Loss.END)
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,7 @@ class Span:
     @property
     def next_position(self) -> int:
         """The rope id at which the following span starts."""
-        return self.position + {Mode.CAUSAL: self.length, Mode.FULL: 1, Mode.NOISED: 0}[self.mode]
+        return self.position + (self.length if self.mode in SEQUENTIAL else int(self.mode is Mode.FULL))
 
 
 @dataclass(frozen=True)
@@ -106,7 +123,7 @@ class SpanTable:
         return cls(*columns)
 
     def __post_init__(self) -> None:
-        framed, shapes = self.mode != Mode.CAUSAL, {getattr(self, field.name).shape for field in fields(self)}
+        framed, shapes = ~self.is_sequential, {getattr(self, field.name).shape for field in fields(self)}
         if len(shapes) != 1:
             raise ValueError(f"the columns of a SpanTable must have one length, got shapes {sorted(shapes)}")
         self._require(self.length >= 1, "has no tokens")
@@ -115,8 +132,22 @@ class SpanTable:
         self._require(framed | ~latent, "is causal but routed to the generation expert")
         self._require((self.mode != Mode.NOISED) | latent, "is noised but not a latent image")
         self._require((self.loss != Loss.FLOW) | (self.mode == Mode.NOISED), "has a flow loss but is not noised")
-        self._require(~np.isin(self.loss, (Loss.CE, Loss.CE_WITH_END)) | ~framed, "is an image with a text loss")
+        self._require(
+            ~np.isin(self.loss, (Loss.CE, Loss.CE_WITH_END)) | (self.mode == Mode.CAUSAL),
+            "has a text loss but is no text",
+        )
+        self._require(
+            ~np.isin(self.loss, OF_SLOTS) | (self.mode == Mode.SLOTS), "has a loss of latent slots but is none"
+        )
+        first = np.diff(self.sample, prepend=-1) != 0
+        cosine = np.isin(self.loss, (Loss.COSINE, Loss.COSINE_WITH_END))
+        self._require(~cosine | ~first, "has a cosine loss but nothing of its sample before it")
         self._require(np.diff(self.sample, prepend=0) >= 0, "belongs to an earlier sample than the span before it")
+
+    @cached_property
+    def is_sequential(self) -> Bools:
+        """[P] the spans whose tokens follow each other: texts and latent slots."""
+        return np.isin(self.mode, SEQUENTIAL)
 
     def _require(self, ok: Bools, what: str) -> None:
         if not ok.all():
@@ -158,13 +189,13 @@ class SpanTable:
     @cached_property
     def position_ids(self) -> Ints:
         """[S] rope ids."""
-        return self.position[self.span_of] + np.where(self.mode[self.span_of] == Mode.CAUSAL, self.offset, 0)
+        return self.position[self.span_of] + np.where(self.is_sequential[self.span_of], self.offset, 0)
 
     @cached_property
     def is_body(self) -> Bools:
         """[S] tokens of an image between its markers: ViT patches and latents."""
         last = self.length[self.span_of] - 1
-        return (self.mode[self.span_of] != Mode.CAUSAL) & (self.offset > 0) & (self.offset < last)
+        return ~self.is_sequential[self.span_of] & (self.offset > 0) & (self.offset < last)
 
     @cached_property
     def is_generation(self) -> Bools:
@@ -191,7 +222,18 @@ class SpanTable:
         """[C] packed positions whose next token is trained."""
         loss = self.loss[self.span_of]
         last = self.offset == self.length[self.span_of] - 1
-        return np.flatnonzero((loss == Loss.CE_WITH_END) | ((loss == Loss.CE) & ~last))
+        whole = np.isin(loss, (Loss.CE, Loss.CE_WITH_END)) & ~last
+        return np.flatnonzero(whole | (np.isin(loss, WITH_END) & last))
+
+    @cached_property
+    def slot_positions(self) -> Ints:
+        """[Z] packed positions of the latent slots."""
+        return np.flatnonzero(self.mode[self.span_of] == Mode.SLOTS)
+
+    @cached_property
+    def is_cosine_trained(self) -> Bools:
+        """[Z] which slots carry the cosine loss."""
+        return np.isin(self.loss[self.span_of[self.slot_positions]], (Loss.COSINE, Loss.COSINE_WITH_END))
 
     @cached_property
     def ce_weights(self) -> NDArray[np.float32]:
@@ -223,7 +265,7 @@ class SpanTable:
     @cached_property
     def next_positions(self) -> Ints:
         """[N] the rope id at which each sample would continue (0 for a sample without spans)."""
-        advance = np.where(self.mode == Mode.CAUSAL, self.length, (self.mode == Mode.FULL).astype(np.int64))
+        advance = np.where(self.is_sequential, self.length, (self.mode == Mode.FULL).astype(np.int64))
         following = np.zeros(self.num_samples, dtype=np.int64)
         following[self.sample] = self.position + advance
         return following

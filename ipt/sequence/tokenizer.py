@@ -22,7 +22,7 @@ from ipt.sequence.segments import SpecialTokens
 TOKENIZER_FILE = "tokenizer.json"
 SPECIAL_NAMES = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 #: Our own tags whole, which so become one token each; digits one by one, as Qwen splits them.
-WORDS = r"</?(?:think|think_image|image_start|image_end|answer)>| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"
+WORDS = r"</?(?:think|think_image|image_start|image_end|latent_start|latent_end|answer)>| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"
 BYTES = 256
 #: Texts whose ids are remembered: prompts and answers come again with every sample.
 TEXTS_KEPT = 16384
@@ -117,9 +117,9 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     return Tokenizer(backend)
 
 
-def dataset_texts(reader: SampleReader, profile: Profile) -> Iterator[str]:
-    """Every text that the sequences of a dataset hold, piece by piece; pictures are not read."""
-    yield from [*profile.systems.values()] * 2  # what occurs once is not merged
+def dataset_texts(reader: SampleReader, profile: Profile, words: Iterable[str] = ()) -> Iterator[str]:
+    """Every text that the sequences of a dataset hold, piece by piece, and ``words``; pictures are not read."""
+    yield from [*profile.systems.values(), *words] * 2  # what occurs once is not merged
     columns = ("task", "question", "choices", "answer", "rationale", "caption")
     for task, question, choices, answer, rationale, caption in zip(*map(reader.column, columns), strict=True):
         layout = profile.layout(task)

@@ -57,7 +57,7 @@ def span_fields(table: SpanTable) -> MaskFields:
         sample=table.sample,
         index=table.start,
         span=np.arange(len(table)),
-        open=table.mode != Mode.CAUSAL,
+        open=~table.is_sequential,
         blocked=table.blocked | NOISED_BIT,
         bits=(1 << table.role) | noised,
     )

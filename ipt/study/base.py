@@ -30,9 +30,15 @@ ROOMS = (
     "backend.blocks.shapes=[cylinder]",
     "backend.blocks.colours=[green,blue,yellow,purple,orange,cyan,white]",
     "backend.blocks.max_solids=6",
+    "task.map_margin_m=6",  # the whole room, so that a map shows what a view may show
 )
-SHARDS = 4
-PAIRS, MOVES, TEST = 40_000, 16_000, 1_200
+#: Training data: kinds of pairs, seed, how many, and how many of 100 samples. Plans are learned from the fewest.
+PARTS = {
+    "moves": (("move_turn",), 22, 28_000, 45),
+    "sides": (("side_view",), 23, 28_000, 35),
+    "plans": (("plan", "view_from_plan"), 21, 12_000, 20),
+}
+TEST, TEST_SEED = 1_200, 21
 CARD = """---
 license: apache-2.0
 library_name: imaginative-perception-tokens
@@ -45,8 +51,8 @@ asked for (flow matching on {channels} principal components of 8 x 8 patches, 32
 never trained to answer a question. `python train.py model=base` goes on from it; `python -m ipt.study.base` makes it again.
 
 **Data**: {pairs:,} pairs of generated block rooms (coloured cylinders between pale walls), `python -m datagen task=drawing`:
-the view after a move and a turn (half of the rows), the view to the side on a walk on a map, the plan of what four views show,
-and the view from a mark on a plan. No pictures of people or places, no third-party data.
+the view after a move and a turn (45 % of what is drawn), the view to the side on a walk on a map (35 %), the plan of what four
+views show (10 %), and the view from a mark on a plan (10 %). No pictures of people or places, no third-party data.
 
 **Training**: {steps:,} steps of {batch} pairs with {draws} noise draws each ({tokens:.1f} million tokens, one CPU thread),
 AdamW at {lr:g} with cosine decay, average of {decay}; losses at the end: flow {flow:.3f}, text {ce:.3f} (means over 100 steps).
@@ -75,13 +81,20 @@ class BaseConfig:
 def make(config: BaseConfig) -> None:
     """Everything. Raises ``RuntimeError`` naming a command that failed."""
     output = Path(config.output)
-    pairs, moves, test = output / "pairs", output / "moves", output / "test"
-    for shard in range(SHARDS):
-        generate(pairs, PAIRS, 21, "train", f"shard={shard}/{SHARDS}")
-    generate(moves, MOVES, 22, "train", "task.kinds=[move_turn]")
-    generate(test, TEST, 21, "test")
-    parts = f"+data.parts={{{pairs}: 2, {moves}: 1}}"
-    run(["train.py", "experiment=base", parts, f"output_dir={output / 'run'}", *config.train.split()])
+    test = output / "test"
+    for name, (kinds, seed, count, _) in PARTS.items():
+        generate(output / name, count, seed, "train", f"task.kinds=[{','.join(kinds)}]")
+    generate(test, TEST, TEST_SEED, "test")
+    parts = ", ".join(f"{output / name}: {share}" for name, (*_, share) in PARTS.items())
+    run(
+        [
+            "train.py",
+            "experiment=base",
+            f"+data.parts={{{parts}}}",
+            f"output_dir={output / 'run'}",
+            *config.train.split(),
+        ]
+    )
     package(output / "run", Path(config.package))
     drawn = output / "drawn"
     run(
@@ -93,7 +106,7 @@ def make(config: BaseConfig) -> None:
             f"output_dir={drawn}",
         ]
     )
-    card(output / "run", [pairs, moves], drawn, Path(config.package))
+    card(output / "run", [output / name for name in PARTS], drawn, Path(config.package))
 
 
 def generate(folder: Path, count: int, seed: int, split: str, *more: str) -> None:

@@ -1,7 +1,8 @@
 """``python -m ipt.study.demo``: the whole idea in minutes, on two cores: rooms, questions, a model that pictures the unseen view.
 
-Makes a few samples of furnished homes to look at and a dataset of block rooms, trains `study=demo` on it, asks the model about
-rooms that it has not seen, and writes a page with checks of what should hold. A second call reuses what is there.
+Makes a few samples of furnished homes to look at and a dataset of block rooms, trains `study=demo` on it from the small base that
+draws (`ipt/base`), asks the model about rooms that it has not seen, and writes a page with checks of what should hold. A second
+call reuses what is there.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from ipt.common.files import write_bytes, write_json
 from ipt.common.seeding import generator
 from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import score
+from ipt.evaluation.quality.similarity import CANDIDATES
 from ipt.evaluation.tables import percent, span
 from ipt.study.demo_page import Check, atlas, demo_page, drawn
-from ipt.study.report import Findings
+from ipt.study.report import Findings, own_pictures
 
 HOME = ("backend=embedded", "num_samples=6", "seed=7", "image_size=256", "workers=2")
 CHANCE = 0.5
@@ -86,9 +88,10 @@ def run(arguments: Sequence[str]) -> None:
 
 def make_checks(findings: Findings) -> list[Check]:
     """What should hold after training, each with its figure."""
-    modes = ("answer_only", "gt_imagination", "wrong_imagination")
-    answers, truth, wrong = (findings.answers("pet", "imagining", mode, [0])[0] for mode in modes)
-    (reading,) = compare([wrong, truth])
+    modes = ("answer_only", "imagination", "gt_imagination", "wrong_imagination")
+    answers, own, truth, wrong = (findings.answers("pet", "imagining", mode, [0])[0] for mode in modes)
+    reading, imagining = compare([wrong, truth])[0], compare([answers, own])[0]
+    pictures = own_pictures(findings, "pet", "imagining", [0])[0]
     answered = score(answers.predictions, True, generator(0, "demo"))
     flow, control = (findings.of("pet", arm)[0]["validation"]["flow"] for arm in ("imagining", "control"))
     return [
@@ -101,6 +104,17 @@ def make_checks(findings: Findings) -> list[Check]:
             "answers read the picture: accuracy with the true view minus that with a wrong one is above zero",
             f"{100 * reading.difference:+.1f} points {span(reading.interval, signed=True)}",
             reading.interval is not None and reading.interval[0] > 0,
+        ),
+        Check(
+            "pictures are better than the mean picture: PSNR against the true view",
+            f"{pictures.own:.2f} dB against {pictures.mean:.2f}; {100 * pictures.found:.0f} % are nearest to their own truth "
+            f"among {CANDIDATES}",
+            pictures.own > pictures.mean,
+        ),
+        Check(
+            "imagining helps: accuracy with the own picture minus that without one is not below zero",
+            f"{100 * imagining.difference:+.1f} points {span(imagining.interval, signed=True)}",
+            imagining.difference >= 0,
         ),
         Check(
             f"answers without a picture are above chance ({CHANCE:.0%})",

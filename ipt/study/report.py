@@ -7,6 +7,7 @@ question (`ipt.evaluation.seeds`).
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -193,18 +194,9 @@ def pictures(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict
     study = findings.study
     reader = SampleReader(study.dataset(task, study.split))
     truth = {sample.id: sample.imagination for sample in reader}
-    train = study.dataset(task, "train")
-    mean = mean_picture(SampleReader(train)) if train.is_dir() else None
     lines_of, values, shown = [], {}, {}
     for arm in study.arms:
-        found: list[PictureScores] = []
-        for run in findings.answers(task, arm, DRAWING, findings.seeds(task, arm)) if draws(study, arm) else []:
-            rng = generator(0, "pictures", task)
-            drawn = [run.folder / prediction.images[0] for prediction in run.predictions if prediction.images]
-            scenes = Counter(prediction.scene for prediction in run.predictions if prediction.images)
-            enough = len(drawn) - max(scenes.values(), default=0) >= CANDIDATES - 1
-            if enough and all(path.is_file() for path in drawn):  # archives may lack some
-                found.append(picture_scores(run, truth, mean, rng))
+        found = own_pictures(findings, task, arm, findings.seeds(task, arm)) if draws(study, arm) else []
         if found:
             shown[arm] = findings.answers(task, arm, DRAWING, findings.seeds(task, arm)[:1])[0]
             values[arm] = asdict(mean_scores(found))
@@ -226,14 +218,32 @@ def pictures(findings: Findings, task: str, sheet_path: Path) -> tuple[str, dict
     return "Imagined pictures (PSNR in dB, higher is better):\n\n" + table(header, lines_of) + text, values
 
 
+def own_pictures(findings: Findings, task: str, arm: str, seeds: Sequence[int]) -> list[PictureScores]:
+    """How near the pictures of an arm's trainings come to the truth, one score each: those that drew enough of them."""
+    study = findings.study
+    truth = {sample.id: sample.imagination for sample in SampleReader(study.dataset(task, study.split))}
+    mean = mean_picture(study.dataset(task, "train"))
+    found = []
+    for run in findings.answers(task, arm, DRAWING, seeds):
+        drawn = [run.folder / prediction.images[0] for prediction in run.predictions if prediction.images]
+        scenes = Counter(prediction.scene for prediction in run.predictions if prediction.images)
+        enough = len(drawn) - max(scenes.values(), default=0) >= CANDIDATES - 1
+        if enough and all(path.is_file() for path in drawn):  # archives may lack some
+            found.append(picture_scores(run, truth, mean, generator(0, "pictures", task)))
+    return found
+
+
 def draws(study: Study, arm: str) -> bool:
     return DRAWING in study.arms[arm].modes
 
 
-def mean_picture(reader: SampleReader) -> np.ndarray[Any, Any]:
-    """The mean of all true imaginations of a dataset, [H, W, 3] in 0..255."""
+@functools.cache
+def mean_picture(folder: Path) -> np.ndarray[Any, Any] | None:
+    """The mean of all true imaginations of a dataset, [H, W, 3] in 0..255; none where an archive left it out."""
+    if not folder.is_dir():
+        return None
     total, count = np.zeros(1), 0
-    for sample in reader:
+    for sample in SampleReader(folder):
         total, count = total + sample.imagination.pixels(), count + 1
     return total / count
 

@@ -19,8 +19,9 @@ from ipt.common.files import read_json, write_json
 from ipt.common.images import BadImage
 from ipt.common.locking import held
 from ipt.common.seeding import derived_seed
-from ipt.common.settings import differences
+from ipt.common.settings import differences, typed
 from ipt.imagination.mixture import make_segmenter
+from ipt.imagination.modes import modes
 from ipt.imagination.recipe import Recipe, load_profile
 from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_pretrained
@@ -58,6 +59,7 @@ CHANGEABLE = (
     "launch",
     "checkpoints",
     "evaluation",
+    "sampling",
     "model.pad_packs",
     "data.in_memory",
     "loader.workers",
@@ -117,17 +119,21 @@ def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: P
 
 def model_shape(config: TrainConfig) -> ModelConfig:
     """The shape of the model. Raises ``ValueError`` where the weights of ``model.init`` are of another one than the preset."""
-    model = config.model
+    model, phi = config.model, config.imagination.slot_input
     if model.init is None:
-        return model.shape
+        return replace(model.shape, phi=phi or "none")
     stored = model.sized(read_config(model_path(model.init), model.weights)[0])
+    if phi is not None and phi != stored.phi == "linear":
+        raise UserError(f"the model in model.init={model.init} has learned its map: set imagination.latent.phi=linear")
+    known = stored.phi
+    stored = replace(stored, phi=model.shape.phi) if model.preset is not None else stored
     if model.preset is not None and replace(stored, name=model.preset) != model.shape:
         same = [name for name in presets if replace(stored, name=name) == model.sized(presets[name])]
         raise UserError(
             f"the model in model.init={model.init} is not of the shape model.preset={model.preset}; choose "
             f"{f'model={same[0]}' if same else 'model.preset=null, which takes the shape as it is'}"
         )
-    return stored
+    return replace(stored, phi=known if phi is None else phi)
 
 
 def _kept_tokenizer(
@@ -135,7 +141,11 @@ def _kept_tokenizer(
 ) -> Tokenizer:
     if folder is not None and (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
-    texts = itertools.chain.from_iterable(dataset_texts(reader, profile) for reader in datasets)
+    untrained = {name for name, mode in modes.items() if mode.words and name not in config.imagination.trained}
+    systems = {key: text for key, text in profile.systems.items() if key.split("/")[-1] not in untrained}
+    words = [word for name in config.imagination.trained for word in modes[name].words]
+    known = replace(profile, systems=systems)
+    texts = itertools.chain.from_iterable(dataset_texts(reader, known, words) for reader in datasets)
     tokenizer = train_tokenizer(texts, config.model.shape.decoder.vocab)
     if folder is not None:
         tokenizer.save(folder)
@@ -215,7 +225,7 @@ def make_model(config: TrainConfig, shape: ModelConfig) -> UnifiedModel:
     """The model as it is tuned, float32, without memory; `start_weights` gives it its weights."""
     model = build_on_meta(shape, config.model.attention)
     model.pad_packs = config.model.pad_packs
-    return apply_tuning(model, config.tuning)
+    return apply_tuning(model, config.full_tuning)
 
 
 def start_weights(config: TrainConfig, device: str, model: UnifiedModel) -> None:
@@ -229,6 +239,7 @@ def start_weights(config: TrainConfig, device: str, model: UnifiedModel) -> None
     if config.model.init is None:
         model.initialise(generator("weights"))
     else:
+        model.slot_in.reset_parameters()
         StoredModel.in_folder(model_path(config.model.init), config.model.weights).copy_into(model)
     initialise_adapters(model, generator("adapters"))
 
@@ -269,7 +280,7 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
     here, digests = as_values(config), data_digests(config)
     path, known = folder / SETTINGS, folder / DATASETS
     if path.is_file():
-        before = read_json(path)
+        before = kept_settings(path)
         same = same_rates(config, int(before["trainer"]["steps"]), folder)
         free = [name for name in CHANGEABLE if same or name != "trainer.steps"]
         data = respelled(here["data"], digests, before["data"], read_json(known) if known.is_file() else {})
@@ -325,6 +336,16 @@ def check_precision(dtype: str) -> None:
         raise UserError(
             f"accelerate's mixed_precision={given} does not go with trainer.dtype={dtype}; {wanted} leave out --mixed_precision"
         )
+
+
+def kept_settings(path: Path) -> dict[str, Any]:
+    """The settings that a run was started with. Those that its program did not have yet are as they are by default, since a new
+    setting's default changes no run; where there is one that the program has no more, all are as they stand."""
+    before: dict[str, Any] = read_json(path)
+    try:
+        return as_values(typed(TrainConfig, before))
+    except UserError:
+        return before
 
 
 def same_rates(config: TrainConfig, steps: int, folder: Path) -> bool:
@@ -385,4 +406,4 @@ def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: 
 
 def recipe(config: TrainConfig, assets: Assets) -> Recipe:
     """How the trained model is to be asked."""
-    return Recipe(config.imagination, config.full_sequence, assets.profile)
+    return Recipe(config.imagination, config.full_sequence, assets.profile, config.sampling)

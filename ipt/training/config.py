@@ -18,6 +18,7 @@ from ipt.common.seeding import check_seed
 from ipt.common.settings import MAX_PROCESSES, typed
 from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes import modes
+from ipt.imagination.recipe import RECIPE, Sampling, read_recipe
 from ipt.model.config import ModelConfig, model_path, presets
 from ipt.model.parts import TuningSettings
 from ipt.samples.sample import TASKS
@@ -142,6 +143,8 @@ class LaunchSettings:
 class TrainConfig:
     """One run of ``train.py``. ``ema.decay=0`` keeps no average. ``dry_run`` prints the plan and ends.
 
+    ``sampling``: how the trained model writes and draws unless it is asked otherwise; it goes into the recipe.
+
     ``seed``: of all that is drawn, each by its name; the order of the data (``loader.seed``), the modes, thoughts and dropout of
     samples (``sequence.seed``) and weights and noise (``trainer.seed``) may have their own.
     """
@@ -163,6 +166,7 @@ class TrainConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    sampling: Sampling = field(default_factory=Sampling)
     tuning: TuningSettings = field(default_factory=TuningSettings)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
@@ -179,10 +183,21 @@ class TrainConfig:
     @property
     def full_trainer(self) -> TrainerConfig:
         """The trainer's settings, complete."""
-        average = self.ema if self.ema.decay else None
         return TrainerConfig(
-            **vars(self.trainer), loss=self.loss, optim=self.optim, ema=average, checkpoints=self.checkpoints
+            **vars(self.trainer),
+            loss=self.loss,
+            optim=self.optim,
+            ema=self.ema if self.ema.decay else None,
+            checkpoints=self.checkpoints,
+            rounds=self.imagination.free_rounds,
         )
+
+    @property
+    def full_tuning(self) -> TuningSettings:
+        """What is trained: in a full tuning not the parts that targets come from."""
+        if self.tuning.kind != "full":
+            return self.tuning
+        return replace(self.tuning, freeze=tuple(dict.fromkeys((*self.tuning.freeze, *self.imagination.frozen))))
 
     @property
     def full_sequence(self) -> SequenceConfig:
@@ -216,9 +231,9 @@ def conflicts(config: TrainConfig) -> list[str]:
     imagination = config.imagination
     if not imagination.trained:
         found.append("imagination.modes has no mode with a positive weight")
-    encodes = imagination.drawing or "vae" in config.sequence.observe
+    encodes = imagination.encodes or "vae" in config.sequence.observe
     if encodes and config.model.codec == "none":
-        found.append("modes that draw and sequence.observe=[vae] need a codec: set model.codec")
+        found.append("modes that draw, latent.target=vae and sequence.observe=[vae] need a codec: set model.codec")
     if config.model.init is None:
         found += _size_conflicts(config, bool(imagination.drawing))
     if config.sequence.max_sample_tokens > config.loader.budget:
@@ -227,6 +242,9 @@ def conflicts(config: TrainConfig) -> list[str]:
             f"(sequence.max_sample_tokens={config.sequence.max_sample_tokens})"
         )
     found += [*_process_conflicts(config), *_evaluation_conflicts(config)]
+    weights = config.loss.weights | ({} if imagination.slot_input else {"cosine": 0.0})
+    if not any(weights.values()):
+        found.append("the weights of all losses that this run has are 0: set loss.ce_weight or loss.flow_weight")
     if config.loader.epochs is not None:
         found.append("loader.epochs is not for training, which runs for trainer.steps")
     if config.model.attention == "flash" and config.trainer.dtype != "bfloat16":
@@ -242,7 +260,8 @@ def _without_effect(config: TrainConfig) -> list[str]:
     """Keys that somebody has set and nothing would read, each with what would make it count."""
     data, imagination, evaluation = config.data, config.imagination, config.evaluation
     sizes, tasks, several = set(config.sequence.resolutions), config.task.names, config.distributed.kind != "single"
-    draws, drops = bool(imagination.drawing), any(asdict(config.sequence.dropout).values())
+    dropout, draws = config.sequence.dropout, bool(imagination.drawing)
+    drops = any(dropout.rates.values()) and dropout.rows == "drawing"
     read = {
         "data.prompts": (data.profile == "release", "data.profile=release"),
         "data.validation_packs": (data.validation, "data.validation"),
@@ -257,7 +276,8 @@ def _without_effect(config: TrainConfig) -> list[str]:
         "optim.min_lr": (config.optim.schedule == "cosine", "optim.schedule=cosine"),
         "loss.timestep_shift": (draws, "a mode that draws"),
         "loss.noise_draws": (draws, "a mode that draws"),
-        "sequence.dropout": (draws or not drops, "a mode that draws"),
+        "loss.cosine_weight": (imagination.slot_input, "a mode with latent slots (imagination=latent)"),
+        "sequence.dropout": (draws or not drops, "a mode that draws, or sequence.dropout.rows=all"),
         "loader.start_method": (config.loader.workers, "loader.workers above 0"),
         "distributed.timeout_minutes": (several, "several processes (distributed=ddp, fsdp2 or hsdp)"),
         "distributed.shard": (config.distributed.kind == "hsdp", "distributed=hsdp"),
@@ -338,6 +358,13 @@ def _tuning_conflicts(config: TrainConfig) -> list[str]:
         found.append(
             f"tuning.kind=generation_expert trains what draws, but no mode draws: use an imagination with {drawing}"
         )
+    if config.tuning.kind == "lora" and (
+        adapted := sorted({*config.imagination.frozen} & {*config.tuning.lora.groups})
+    ):
+        found.append(
+            f"tuning.lora.groups={adapted} would change the features that are the targets of latent slots: leave them out, or "
+            "set imagination.latent.target=vae"
+        )
     if not config.dry_run:
         found += missing_weights(config)
     return found
@@ -345,6 +372,11 @@ def _tuning_conflicts(config: TrainConfig) -> list[str]:
 
 def missing_weights(config: TrainConfig) -> list[str]:
     """Why the run needs ``model.init``, where that is not set. It can be planned nevertheless."""
+    imagination, init = config.imagination, config.model.init
+    for mode in imagination.trained:
+        reason = imagination.of(mode).continues
+        if reason is not None and (init is None or mode not in trained_in(model_path(init))):
+            return [f"{reason}: set model.init to its folder, OUTPUT_DIR/model (experiment=mirage trains both stages)"]
     if config.model.init is not None:
         return []
     found = []
@@ -357,6 +389,11 @@ def missing_weights(config: TrainConfig) -> list[str]:
     if config.model.codec == "init" and not found:
         found.append("model.codec=init takes the codec of model.init, which is not set")
     return found
+
+
+def trained_in(folder: Path) -> tuple[str, ...]:
+    """The modes that the model in ``folder`` was trained in; none where nothing says so."""
+    return read_recipe(folder).imagination.trained if (folder / RECIPE).is_file() else ()
 
 
 def _data_conflicts(config: TrainConfig) -> list[str]:

@@ -2,8 +2,9 @@
 
     loss = sum over terms of  weight * sum(w * value) / (sum of w over the step)
 
-``ce`` is the cross-entropy of texts, ``flow`` the flow matching of noised images (BAGEL's two losses, arXiv 2505.14683). A new
-loss is an entry of `TERMS` and its weight in `LossConfig`; counts, records, validation and reports follow from these.
+``ce`` is the cross-entropy of texts, ``flow`` the flow matching of noised images (BAGEL's two losses, arXiv 2505.14683),
+``cosine`` one minus the cosine of each latent slot's vector and the state before it (Mirage, arXiv 2506.17218). A new loss is an
+entry of `TERMS` and its weight in `LossConfig`; counts, records, validation and reports follow from these.
 
 The sums of w are those of a whole optimisation step over all ranks (`token_counts`, added up before the first backward pass),
 so that neither packing nor accumulation nor world size changes the loss or its gradient.
@@ -11,7 +12,8 @@ so that neither packing nor accumulation nor world size changes the loss or its 
 Logits exist for one chunk of positions at a time and are computed again in the backward pass: a pack of 24,000 trained tokens
 with BAGEL's vocabulary would otherwise hold 15 GB of them, and as much again for their gradient.
 
-Shape suffixes: R rows of a term, C trained text positions, F noised latent tokens, D numbers per token, N samples.
+Shape suffixes: R rows of a term, C trained text positions, F noised latent tokens, Z latent slots, D numbers per
+token, N samples.
 """
 
 from __future__ import annotations
@@ -52,14 +54,15 @@ class Objective(nn.Module):
     """The model together with its token losses: the unit that wrappers of distributed training wrap, so that the vocabulary
     projection happens inside of it."""
 
-    def __init__(self, model: UnifiedModel, config: LossConfig) -> None:
+    def __init__(self, model: UnifiedModel, config: LossConfig, rounds: tuple[int, int] = (0, 0)) -> None:
+        """``rounds``: of free latent slots (`UnifiedModel.forward`), the same in every pack of every rank."""
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.rounds = model, config, rounds
 
     def forward(self, batch: PackedBatch, noised: NoisedImages, target_FD: Tensor) -> TokenLosses:
         """Losses of an encoded batch whose images are noised, with velocity targets. Every term is computed, also where it has
         no rows: all parameters get gradients."""
-        output = self.model(batch, noised, logits=False)
+        output = self.model(batch, noised, logits=False, rounds=self.rounds)
         return {name: term.values(self, output, batch, target_FD) for name, term in TERMS.items()}
 
     def cross_entropy(self, hidden_CD: Tensor, labels_C: Tensor) -> Tensor:
@@ -88,6 +91,13 @@ TERMS: Mapping[str, LossTerm] = {
         rows=lambda spans: spans.noised_positions,
         weights=lambda spans, _: spans.is_flow_trained.astype(np.float32),
         values=lambda _, output, __, target_FD: (output.velocities_FD - target_FD).square().mean(-1),
+    ),
+    "cosine": LossTerm(
+        rows=lambda spans: spans.slot_positions,
+        weights=lambda spans, _: spans.is_cosine_trained.astype(np.float32),
+        values=lambda _, output, __, ___: (
+            1 - F.cosine_similarity(output.before_slots_ZD.float(), output.vectors_ZD.detach().float(), dim=-1)
+        ),
     ),
 }
 

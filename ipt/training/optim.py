@@ -70,12 +70,14 @@ def _adding_to(master: nn.Parameter) -> Callable[[torch.Tensor], None]:
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
-    """The rate of update number ``step`` (from 0) of ``steps``; the last warm-up update already has the full rate."""
+    """The rate of update number ``step`` (from 0) of ``steps``; the last warm-up update already has the full rate, unless the
+    first has none (``from_zero``, as in transformers' ``get_constant_schedule_with_warmup``)."""
+    late = int(config.from_zero)
     if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
+        return config.lr * (step + 1 - late) / config.warmup_steps
     if config.schedule == "constant":
         return config.lr
-    progress = (step - config.warmup_steps) / max(steps - 1 - config.warmup_steps, 1)
+    progress = (step - config.warmup_steps) / max(steps - 1 + late - config.warmup_steps, 1)
     return config.lowest + (config.lr - config.lowest) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 

@@ -29,7 +29,7 @@ def plan(config: TrainConfig) -> str:
     shape = model_shape(config)
     model = build_on_meta(shape)
     counts = parameters(model)
-    apply_tuning(model, config.tuning)
+    apply_tuning(model, config.full_tuning)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     lines = [f"run {config.name} in {config.output_dir}", f"model {shape.name} from {config.model.init or 'scratch'}"]
     lines += [f"  {part:<22}{counts[part]:>18,}" for part in PARTS]
@@ -55,7 +55,7 @@ def _data(config: TrainConfig) -> list[str]:
     single = list(_some(make_loader(once, datasets, assets, World()))) if config.loss.noise_draws > 1 else packs
     per_step = float(np.mean([pack.spans.num_tokens for pack in packs])) * config.loader.packs_per_step
     rows = loader.order.epoch_rows
-    flops = float(np.mean([forward_flops(assets.shape, pack.spans, pack.patch_grids).training for pack in packs]))
+    flops = float(np.mean([_flops(config, assets.shape, pack) for pack in packs]))
     lines = [
         "data",
         *(f"  {len(part.samples):>10,} rows  weight {part.weight:g}  {part.name}" for part in loader.rows.parts),
@@ -81,7 +81,7 @@ def _draws(
 
     def per_sample(batches: Sequence[PackedBatch]) -> tuple[float, float]:
         samples = sum(batch.spans.num_samples for batch in batches)
-        flops = sum(forward_flops(shape, batch.spans, batch.patch_grids).training for batch in batches)
+        flops = sum(_flops(config, shape, batch) for batch in batches)
         return sum(batch.spans.num_tokens for batch in batches) / samples, flops / samples
 
     (tokens, flops), (tokens_1, flops_1) = per_sample(packs), per_sample(single)
@@ -89,6 +89,11 @@ def _draws(
         f"noise draws: {config.loss.noise_draws} of each image take {tokens / tokens_1:.2f} times the tokens and "
         f"{flops / flops_1:.2f} times the operations of one, per sample ({tokens:,.0f} tokens for {tokens_1:,.0f})"
     ]
+
+
+def _flops(config: TrainConfig, shape: ModelConfig, batch: PackedBatch) -> int:
+    """Of a step with this pack alone."""
+    return forward_flops(shape, batch.spans, batch.patch_grids, config.imagination.free_rounds).training
 
 
 def _some(loader: Loader) -> Iterable[PackedBatch]:
@@ -101,7 +106,7 @@ def _without_data(config: TrainConfig, shape: ModelConfig) -> list[str]:
     """No dataset is named: one imagining sample with images as large as the model's tables allow."""
     once, batch = (sample(shape, imagining_layout(shape, draws)) for draws in (1, config.loss.noise_draws))
     tokens = batch.spans.num_tokens
-    flops = forward_flops(shape, batch.spans, batch.patch_grids).training / tokens
+    flops = _flops(config, shape, batch) / tokens
     per_step = config.loader.budget * config.loader.packs_per_step
     return [
         *(f"data: {len(reader):,} rows in {folder}" for folder, reader in readers(config).items()),

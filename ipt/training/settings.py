@@ -25,6 +25,7 @@ class LossConfig:
 
     ce_weight: float = 1.0
     flow_weight: float = 1.0
+    cosine_weight: float = 1.0
     reweight_text: bool = False
     timestep_shift: float = 1.0
     fresh_noise: bool = True
@@ -58,11 +59,13 @@ LOSS_TERMS = tuple(entry.name.removesuffix(WEIGHT) for entry in fields(LossConfi
 class OptimConfig:
     """AdamW and its learning rate: linear warm-up over ``warmup_steps``, then ``constant`` or ``cosine`` down to ``min_lr`` at
     the last step (default: a hundredth of ``lr``). ``clip``: largest norm of the whole gradient. Defaults are those of the
-    paper's training."""
+    paper's training. ``from_zero`` counts updates as transformers' schedules do, which the release uses: the first one has the
+    rate 0, the first after the warm-up the full one, and a cosine ends one step after the last."""
 
     lr: float = 1e-5
     min_lr: float | None = None
     warmup_steps: int = 2000
+    from_zero: bool = False
     schedule: str = "constant"
     beta1: float = 0.9
     beta2: float = 0.95
@@ -184,12 +187,14 @@ class TrainerSettings:
 
 @dataclass(frozen=True)
 class TrainerConfig(TrainerSettings):
-    """Everything that the loop takes: its own settings, and those of loss, optimizer, average (None: none) and checkpoints."""
+    """Everything that the loop takes: its own settings, those of loss, optimizer, average (None: none) and checkpoints, and the
+    ``rounds`` in which free latent slots are filled (`ipt.model.unified.UnifiedModel.forward`)."""
 
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig | None = None
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    rounds: tuple[int, int] = (0, 0)
 
 
 DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp")

@@ -79,7 +79,9 @@ class Trainer:
             model.set_layer_runner(recomputed)
         compute = COMPUTE[config.dtype]
         distributed = distributed or DistributedConfig()
-        self.objective = parallelize(Objective(model.train(), config.loss), distributed, self.world, compute, fill)
+        self.objective = parallelize(
+            Objective(model.train(), config.loss, config.rounds), distributed, self.world, compute, fill
+        )
         self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
         self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
@@ -180,7 +182,7 @@ class Trainer:
         """A pack's shares of the mean losses of a step with ``counts``, by term, and the losses of its tokens."""
         config = self.config
         batch = pack.to(self.world.device)
-        if batch.pictures:
+        if batch.waits:
             if self.encode is None:
                 raise UserError("the samples hold images, but the run has neither a codec nor a latent cache")
             batch = batch.encoded(self.encode)
@@ -217,7 +219,8 @@ class Trainer:
     def _speed(self, packs: Sequence[PackedBatch], seconds: float, waited: float) -> dict[str, Any]:
         cuda = torch.device(self.world.device).type == "cuda"
         peak = peak_flops(torch.cuda.get_device_name() if cuda else "", self.config.peak_tflops)
-        flops = self.world.sum([*step_flops(self.model.config, packs), sum(pack.spans.num_tokens for pack in packs)])
+        necessary = step_flops(self.model.config, packs, self.config.rounds)
+        flops = self.world.sum([*necessary, sum(pack.spans.num_tokens for pack in packs)])
         memory = (
             torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         )

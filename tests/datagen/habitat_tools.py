@@ -25,14 +25,14 @@ if str(STANDINS) not in sys.path:
 def golden_backend(**changes: object) -> HabitatBackend:
     """A backend on the golden room through the real worker and pipe."""
     patient = dict.fromkeys(("timeout_s", "start_timeout_s", "load_timeout_s"), HANGS)
-    fields = {"python": PYTHON, "dataset": "files", "data": str(GOLDEN / "scene"), "gpu": -1, **patient}
+    fields = {"python": PYTHON, "dataset": "files", "data": str(GOLDEN / "scene"), "gpu": -1, "up": "z", **patient}
     return HabitatBackend(HabitatConfig(**{**fields, **changes}))
 
 
 def homes_backend(folder: Path, names: tuple[str, ...], **changes: object) -> HabitatBackend:
     """A backend on embedded homes, which the stand-in draws for files that are named after them."""
     for name in names:
-        (folder / f"{name}.glb").touch()
+        (folder / f"{name}.glb").write_bytes(b"glTF")
     # The words of the embedded simulator need no whitelist: everything but structure may be asked about.
     return golden_backend(**{"data": str(folder), "whitelist": False, **changes})
 

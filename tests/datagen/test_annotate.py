@@ -134,3 +134,46 @@ def test_a_mark_that_only_touches_the_border_is_no_error() -> None:
     frame = floor_frame(camera)
     for offset in (2.9, 2.99, 3.0, 3.05, 3.1):
         annotate.draw(frame, 0.0, [annotate.arrow((offset, 0), 0.0, 0.3)])
+
+
+def covered(frame: Frame, camera: Camera, centre: np.ndarray, radius: int) -> Frame:
+    """The frame with something near that hides a square of pixels around a floor point."""
+    assert frame.depth is not None
+    (u, v), depth = camera.project(centre)[0], frame.depth.copy()
+    rows, columns = (slice(max(int(place) - radius, 0), int(place) + radius) for place in (v, u))
+    depth[rows, columns] = 0.5
+    return replace(frame, depth=depth)
+
+
+def test_what_a_question_refers_to_is_seen_with_its_head() -> None:
+    """An arrow whose head alone is hidden points nowhere, however much of its shaft is seen."""
+    camera = Camera(CameraPose((0, 0, 1.5), 0.0, -0.7), 256, 256, 75)
+    frame, foot = floor_frame(camera), np.array([1.5, 0.5, 0.0])
+    arrow = annotate.arrow(foot, -math.pi / 2, 1.0)
+    tip = foot - np.array([0, 1.0, 0])
+    assert annotate.all_shown(frame, 0.0, [annotate.cross(foot, 0.0, 0.3)], [arrow]) == pytest.approx(1.0)
+    headless = covered(frame, camera, tip, 17)
+    assert annotate.visible_share(headless, 0.0, arrow) > 0.5
+    assert annotate.all_shown(headless, 0.0, [], [arrow]) < 0.5
+    assert annotate.all_shown(covered(frame, camera, foot, 60), 0.0, [annotate.cross(foot, 0.0, 0.3)]) == 0
+    assert annotate.all_shown(frame, 0.0, []) == 1
+
+
+def test_a_mark_that_the_edge_cuts_is_not_shown() -> None:
+    camera = top_down_camera((-2, -2, 2, 2), 100, 0.0)
+    frame = floor_frame(camera)
+    for centre, shown in ((1.5, 1.0), (1.85, 0.0)):
+        mark = annotate.cross((centre, 0.0), 0.0, 0.5)
+        assert annotate.all_shown(frame, 0.0, [mark]) == pytest.approx(shown)
+        assert annotate.visible_share(frame, 0.0, mark) > 0.7, "a share alone would do"
+
+
+def test_marks_are_looked_for_at_their_height() -> None:
+    """Above a table that would hide them on the floor."""
+    camera = top_down_camera((-2, -2, 2, 2), 100, 0.0)
+    frame = floor_frame(camera)
+    assert frame.depth is not None
+    table = replace(frame, depth=frame.depth - np.float32(0.8))
+    arrow = annotate.arrow((0.0, 0.0), 0.0, 1.0)
+    assert annotate.all_shown(table, 0.0, [], [arrow]) == 0
+    assert annotate.all_shown(table, 0.0, [], [replace(arrow, height=1.5)]) == pytest.approx(1.0)

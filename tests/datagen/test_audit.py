@@ -318,10 +318,23 @@ def test_folders_are_audited_together_and_the_page_escapes_them(tmp_path: Path) 
 
 def made_up_report() -> dict[str, Any]:
     """The figures of a set that holds every bar."""
-    baseline = {"bar": True, "includes_chance": True, "value": 0.25, "low": 0.2, "high": 0.3}
+    baseline = {
+        "bar": True,
+        "holds": True,
+        "value": 0.25,
+        "low": 0.2,
+        "high": 0.3,
+        "chance": 0.25,
+        "margin": None,
+        "why": "",
+    }
     task = {
         "letters": {"deviation": 1.9},
-        "baselines": {"option_priors": baseline, "all_views": {**baseline, "bar": False, "includes_chance": False}},
+        "baselines": {
+            "option_priors": baseline,
+            "nearest_to_m1": {**baseline, "margin": 0.03, "why": "a reason"},
+            "all_views": {**baseline, "bar": False, "holds": False},
+        },
         "elimination": {"guess_rate": 0.26, "null_high": 0.26},
         "chance": 0.25,
     }
@@ -334,7 +347,12 @@ def made_up_report() -> dict[str, Any]:
     [
         ("letters within 2 points of uniform", ("tasks", "pt", "letters", "deviation"), 2.1),
         ("striking out never-correct options does not help", ("tasks", "pt", "elimination", "guess_rate"), 0.27),
-        ("interval of option_priors includes chance", ("tasks", "pt", "baselines", "option_priors", "includes_chance"), False),
+        ("interval of option_priors includes chance", ("tasks", "pt", "baselines", "option_priors", "holds"), False),
+        (
+            "nearest_to_m1 does not beat chance by more than 3 points",
+            ("tasks", "pt", "baselines", "nearest_to_m1", "holds"),
+            False,
+        ),
         ("no scene in two splits", ("scenes_in_two_splits",), {"toy/0": ["test", "train"]}),
         ("no answer differs from its recomputation", ("recomputed", "wrong"), 1),
         ("every answer could be recomputed", ("recomputed", "unchecked"), 1),
@@ -343,7 +361,7 @@ def made_up_report() -> dict[str, Any]:
 def test_every_bar_fails_when_what_it_forbids_is_there(bar: str, where: tuple[str, ...], broken: object) -> None:
     report = made_up_report()
     holds = {row["bar"]: row["passed"] for row in bars(report)}
-    assert all(holds.values()) and len(holds) == 6 and bar in holds
+    assert all(holds.values()) and len(holds) == 7 and bar in holds
     inner: Any = report
     for name in where[:-1]:
         inner = inner[name]

@@ -11,21 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datagen import annotate
 from datagen.backends.base import Frame, top_down_camera
 from datagen.tasks.base import TaskConfig, ViewFilter
-from datagen.tasks.counting_questions import POOL, MultiviewCountingSelector
+from datagen.tasks.counting_questions import POOL, MultiviewCountingSelector, fullest_frame
 from datagen.tasks.multiview_counting import (
     FAINT,
+    Count,
     MultiviewCounting,
     MultiviewCountingConfig,
     Region,
     Spot,
+    countable,
     shows_exactly,
 )
-from datagen.tasks.vocabulary import Vocabulary
+from datagen.tasks.vocabulary import VOCABULARIES, Vocabulary
 from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.made_up import made_up, measures, thing
+from tests.datagen.test_annotate import floor_frame
 
 
 def above(squares: dict[int, tuple[float, float, float]]) -> Frame:
@@ -185,24 +189,96 @@ def mvc_offers(
         noun = nouns[int(rng.choice(len(nouns), p=shares))]
         facts = {
             "category": noun, "members": [noun], "count": int(rng.integers(1, 5)), "movement": "rotation",
-            "instances_per_frame": [["a"]], "also_on_map": {},
+            "instances_per_frame": [["a"]], "also_on_map": {}, "layout": [],
         }  # fmt: skip
         given.update(question.facts["category"] for question in selector.offer(f"mvc-b-s{number}-00-x", facts))
     return given
 
 
 def test_no_noun_has_more_than_its_share_of_counting() -> None:
-    """Once fifteen nouns have reached all four counts, six of ten offers are chairs: the cap of a tenth holds them down."""
+    """Of fifteen nouns six of ten offers are chairs; the cap of a tenth holds. Where there are two nouns each may have half."""
     nouns = ["chair", *(f"noun {number}" for number in range(14))]
-    selector = MultiviewCountingSelector(500, 0.099, np.random.default_rng(0))
-    given = mvc_offers(selector, nouns, [1 / 15] * 15, 250) + mvc_offers(
-        selector, nouns, [0.6, *[0.4 / 14] * 14], 1500, 250
-    )
-    assert given.total() > 200 and given["chair"] <= 0.15 * given.total(), (
-        "where few nouns are ready, each may have a little more"
-    )
+    selector = MultiviewCountingSelector(300, 0.099, np.random.default_rng(0))
+    given = mvc_offers(selector, nouns, [0.6, *[0.4 / 14] * 14], 6000)
+    assert given.total() == 300 and max(given.values()) <= 0.099 * 300 + 1
     few = MultiviewCountingSelector(100, 0.099, np.random.default_rng(0))
     assert mvc_offers(few, ["chair", "desk"], [0.5, 0.5], 2000).total() == 100, "with two nouns each may have half"
+
+
+def offered(selector: MultiviewCountingSelector, count: int) -> list[Any]:
+    """Places of one noun with 1 to 5, shown by frames that show all, or all but one, or one at a time."""
+    rng, questions = np.random.default_rng(0), []
+    for number in range(count):
+        total = int(rng.integers(1, 6))
+        most = int(rng.integers(1, total + 1))
+        frames = [[str(n) for n in range(start, min(start + most, total))] for start in range(0, total, most)]
+        facts = {
+            "category": "chair", "members": ["chair"], "count": total, "movement": "rotation",
+            "instances_per_frame": frames, "also_on_map": {}, "layout": [],
+        }  # fmt: skip
+        questions += selector.offer(f"mvc-b-s{number}-00-x", facts)
+    return questions
+
+
+def test_of_the_waiting_places_the_one_with_the_fewest_at_a_time_is_asked() -> None:
+    """Three places with two chairs wait; the one that shows them one at a time is taken, whichever came first."""
+    frames = {"a": [["x", "y"], []], "b": [["x"], ["y"]], "c": [["y", "x"], ["x"]]}
+    asked = Counter[str]()
+    for seed in range(40):
+        selector = MultiviewCountingSelector(1, 1.0, np.random.default_rng(seed))
+        facts = {"category": "chair", "members": ["chair"], "movement": "rotation", "layout": []}
+        for name, seen in frames.items():
+            selector.offer(f"mvc-b-{name}-00-x", {**facts, "count": 2, "instances_per_frame": seen})
+        for count in (1, 3, 4):
+            one = {**facts, "count": count, "instances_per_frame": [["x"] * count]}
+            asked.update(q.candidate_id.split("-")[2] for q in selector.offer(f"mvc-b-s{count}-00-x", one))
+    assert asked.total() == 40 and asked["b"] >= 4 and not asked["a"] and not asked["c"]
+
+
+def test_matched_frames_tell_nothing_of_the_count() -> None:
+    """No option is less than the fullest frame shows, and given what it shows every option is right one time in four."""
+    selector = MultiviewCountingSelector(200, 1.0, np.random.default_rng(0), match_frames=True)
+    places = Counter[tuple[int, int]]()
+    for question in offered(selector, 6000):
+        options, fullest = sorted(map(int, question.choices)), fullest_frame(question.facts)
+        assert options[0] >= fullest
+        places[fullest, options.index(question.facts["count"])] += 1
+    for fullest in (1, 2):
+        counts = [places[fullest, rank] for rank in range(4)]
+        assert sum(counts) > 60 and max(abs(n - sum(counts) / 4) for n in counts) < 3.5 * math.sqrt(
+            sum(counts) * 3 / 16
+        )
+
+
+def test_a_place_whose_frames_must_be_merged_is_proposed_first() -> None:
+    """Three spots show the same three chairs: one in one frame, one in two, one in three."""
+    chairs = frozenset({0, 1, 2})
+    splits = [(chairs,), (frozenset({0, 1}), frozenset({2})), (frozenset({0}), frozenset({1}), frozenset({2}))]
+    spots = [Spot("rotation", (), chairs, chairs, split) for split in splits]
+    counts = [Count(number, "chair", chairs, Region(0, 0, 1, 1)) for number in range(3)]
+    task = MultiviewCounting(MultiviewCountingConfig())
+    assert [spot.fullest(chairs) for spot in spots] == [3, 2, 1]
+    assert {task._wanted(spots, counts, np.random.default_rng(seed)).spot for seed in range(9)} == {2}
+
+
+def test_kinds_that_join_categories_are_a_setting() -> None:
+    scene = made_up([thing(0, "sofa", (0, 0, 0.5)), thing(1, "chair", (1, 0, 0.5))], MultiviewCountingConfig())
+    seats = {groups: "seat" in countable(scene, VOCABULARIES["embedded"], groups) for groups in (True, False)}
+    assert seats == {True: True, False: False} and MultiviewCountingConfig().groups is False
+
+
+def test_a_map_is_masked_where_no_frame_looked() -> None:
+    """A camera in the middle that looks east sees the east; a thing in the west is shown whole because a frame saw its side."""
+    top = floor_frame(top_down_camera((-4, -4, 4, 4), 80, 0.0))
+    instance = np.full((80, 80), -1, np.int32)
+    instance[38:42, 5:9] = 3
+    above_all = replace(top, instance=instance)
+    eye = floor_frame(Camera(CameraPose((0, 0, 1.5), 0.0, -0.4), 64, 64, 90))
+    seen = annotate.seen_on_map(above_all, [eye], {3})
+    assert seen[40, 60] and not seen[40, 20] and seen[40, 7] and not seen[5, 40]
+    assert not annotate.seen_on_map(above_all, [eye], set())[40, 7]
+    grey = annotate.masked(above_all, seen).rgb
+    assert grey is not None and (grey[~seen] == annotate.UNSEEN_GREY).all() and (grey[seen] == 120).all()
 
 
 def test_a_pool_keeps_few_places_of_a_kind_and_forgets_what_was_asked() -> None:
@@ -221,7 +297,50 @@ def test_one_place_is_asked_about_one_noun() -> None:
         for noun in ("chair", "lamp"):
             facts = {
                 "category": noun, "members": [noun], "count": 1 + number % 4, "movement": "rotation",
-                "instances_per_frame": [["a"]], "also_on_map": {},
+                "instances_per_frame": [["a"]], "also_on_map": {}, "layout": [],
             }  # fmt: skip
             asked.update(q.candidate_id.rsplit("-", 1)[0] for q in selector.offer(f"mvc-b-s{number}-00-{noun}", facts))
     assert asked.total() > 40 and max(asked.values()) == 1
+
+
+@pytest.mark.parametrize(("medians", "kept"), [((3.0, 3.0, 3.0, 3.0), True), ((3.0, 3.0, 3.0, 0.6), False)])
+def test_a_place_needs_four_frames_that_are_worth_showing(medians: tuple[float, ...], kept: bool) -> None:
+    config = MultiviewCountingConfig(spots_per_scene=1, movements=("rotation",))
+    scene = made_up(
+        [thing(index, "chair", (2.0, 0.0, 0.5)) for index in range(2)],
+        config,
+        render=lambda cameras, _: medians,
+        stats=lambda median: measures([0.01, 0.01], [(0.5, 0.5)] * 2, median),
+    )
+    scene.backend.sample_navigable = lambda count, rng, clearance: np.zeros((count, 3))
+    yields = Yields()
+    assert bool(MultiviewCounting(config)._spots(scene, np.random.default_rng(0), yields)) is kept
+    assert yields.rejected["frame.median_depth"] == (not kept)
+
+
+def test_high_numbers_are_wanted_more_often_and_low_ones_not_for_themselves() -> None:
+    """One, two and three in proportion to 1 : 4 : 9; a scene that shows no three of anything is given up."""
+    spots = [Spot("rotation", (), frozenset(range(4)), frozenset(range(4))) for _ in range(3)]
+    counts = [Count(number, "chair", frozenset(range(number + 1)), Region(0, 0, 1, 1)) for number in range(3)]
+    task = MultiviewCounting(MultiviewCountingConfig())
+    wanted = Counter(task._wanted(spots, counts, np.random.default_rng(seed)).spot for seed in range(280))
+    assert 150 < wanted[2] < 210 and 50 < wanted[1] < 110 and 5 < wanted[0] < 40
+
+    class Found(MultiviewCounting):
+        most = 3
+
+        def _spots(self, *_: Any) -> Any:
+            return spots
+
+        def _counts(self, *_: Any) -> Any:
+            return [count for count in counts if len(count.instances) <= self.most]
+
+        def _finish(self, *arguments: Any) -> Any:
+            return [arguments[5].spot]
+
+    found = Found(MultiviewCountingConfig())
+    scene = made_up([], found.config)
+    places = found.propose(scene, np.random.default_rng(0), Yields())
+    assert places[-1] == 2 and len(set(places)) == len(places), "a place gives its pictures once"
+    Found.most = 2
+    assert found.propose(scene, np.random.default_rng(0), Yields()) == []

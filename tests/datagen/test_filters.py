@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datagen import annotate
 from datagen.backends.base import Frame
 from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.tasks import TASK_CONFIGS, TASKS
@@ -17,13 +19,18 @@ from datagen.tasks.base import SceneView, TaskConfig, ViewFilter
 from datagen.tasks.drawing import KINDS
 from datagen.tasks.perspective_taking import (
     SUB_CATEGORIES,
+    TURNS,
+    Move,
     PerspectiveTaking,
     PerspectiveTakingConfig,
     PerspectiveTakingSelector,
+    Search,
     Shot,
+    View,
     answers,
 )
 from datagen.yields import Yields
+from ipt.common.errors import UserError
 from ipt.common.seeding import generator
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.conftest import block_config
@@ -41,6 +48,8 @@ from tests.datagen.test_plain import PET
         ({"centre": [(0.14, 0.5), (0.5, 0.5)]}, "edge_margin"),
         ({"centre": [(0.5, 0.86), (0.5, 0.5)]}, "edge_margin"),
         ({"names": ["lamp", "lamp"]}, "unique_name"),
+        ({"names": ["lamp", "table lamp"]}, "unique_name"),
+        ({"names": ["television", "monitor"]}, "unique_name"),
     ],
 )
 def test_an_object_is_asked_about_only_where_every_limit_is_kept(
@@ -109,6 +118,58 @@ def test_targets_lie_on_the_floor_within_reach_and_off_the_edges() -> None:
     assert len(PerspectiveTaking(few)._targets(scene, frame, np.random.default_rng(0))) == 7
 
 
+@pytest.mark.parametrize("task", ["pet", "mvc"])
+def test_cameras_vary_within_their_ranges_and_are_constant_without(task: str, request: pytest.FixtureRequest) -> None:
+    backend = request.getfixturevalue("counting_blocks" if task == "mvc" else "blocks")
+    ranges = {"eye_height_range_m": (1.2, 1.7), "fov_range_deg": (80.0, 95.0), "pitch_range_deg": (-25.0, -5.0)}
+    for changes in ({}, ranges):
+        seen = set[tuple[float, float, float]]()
+        for scene in range(3):
+            for one in proposed(backend, task, scene, samples_per_scene=2, **changes)[0]:
+                views = [*one.images, one.imagination][: 2 if task == "pet" else 4]
+                lenses = {
+                    (
+                        round(v.camera.pose.position[2], 6),
+                        v.camera.vertical_fov_deg,
+                        round(math.degrees(v.camera.pose.pitch), 6),
+                    )
+                    for v in views
+                }
+                assert len(lenses) == 1, "the views of a question share their camera"
+                seen |= lenses
+        heights, fovs, pitches = (np.array(values) for values in zip(*seen, strict=True))
+        if changes:
+            assert len(seen) >= 3 and 1.2 <= heights.min() < heights.max() <= 1.7
+            assert 80 <= fovs.min() < fovs.max() <= 95 and -25 <= pitches.min() < pitches.max() <= -5
+        else:
+            assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", ["eye_height_range_m", "fov_range_deg", "pitch_range_deg"])
+@pytest.mark.parametrize("values", [(1.0,), (60.0, 20.0), (-90.0, 200.0)])
+@pytest.mark.parametrize("task", ["pet", "mvc"])
+def test_ranges_that_are_none_are_refused(task: str, name: str, values: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match=rf"task\.{name} must be empty or two numbers in"):
+        TASK_CONFIGS[task](name=task, **{name: values})
+
+
+@pytest.mark.parametrize("arrow", ["without", "with", "mixed"])
+def test_the_whole_mark_has_room_in_the_picture(arrow: str) -> None:
+    """Wherever the search takes a target, the X is whole, and so is the arrow of either turn where one may be drawn."""
+    config = PerspectiveTakingConfig(targets_per_camera=10_000, arrow=arrow)
+    scene, frame = floor_scene(config)
+    points = PerspectiveTaking(config)._targets(scene, frame, np.random.default_rng(0))
+    assert len(points) > 100
+    heads = {turn: replace(EYE, pose=EYE.pose.turned(angle)) for turn, angle in TURNS.items()}
+    cut = 0
+    for point in points[:120]:
+        for after in heads.values():
+            marks = PerspectiveTaking(config)._marks(frame, 0.0, point, [frame.camera, after], True)
+            assert annotate.in_frame(frame.camera, 0.0, marks[0])
+            cut += not annotate.in_frame(frame.camera, 0.0, marks[1])
+    assert (cut > 0) is (arrow == "without")
+
+
 @pytest.mark.parametrize(
     ("changes", "filter_name"),
     [
@@ -142,11 +203,11 @@ IMPOSSIBLE: dict[str, list[dict[str, Any]]] = {
     ],
     "pt": [
         {"min_scan_area": 1.1}, {"min_map_area_m2": 1e4}, {"min_coverage": 1.1}, {"min_ego_depth_m": 99.0},
-        {"most_per_bin": (0, 0, 0)}, {"samples_per_scene": 0}, {"distance_bins_m": (90.0, 95.0, 99.0)},
+        {"most_per_bin": (0, 0, 0)}, {"min_mark_visible": 1.1}, {"samples_per_scene": 0}, {"distance_bins_m": (90.0, 95.0, 99.0)},
     ],
     "mvc": [
         {"min_area": 1.1}, {"min_best_area": 1.1}, {"samples_per_scene": 0}, {"spots_per_scene": 0},
-        {"crop_radius_rotation_m": 0.01, "crop_radius_square_m": 0.01},
+        {"crop_radius_rotation_m": 0.01, "crop_radius_square_m": 0.01}, {"min_mark_visible": 1.1},
     ],
     "drawing": [
         {"min_area": 1.1}, {"samples_per_scene": 0}, {"tries": 0},
@@ -206,7 +267,7 @@ def test_pet_questions_keep_strict_limits_in_both_views(blocks: EmbeddedBackend)
                 assert abs(u - 0.5) >= 0.2
         if facts["kind"] == "distance":
             assert abs(facts["distance_after_m"] - facts["distance_before_m"]) >= 0.5
-        assert facts["marker_visible"] >= 0.75
+        assert facts["marker_visible"] >= 0.9
 
 
 def test_a_scene_asks_about_different_objects_and_from_different_views(blocks: EmbeddedBackend) -> None:
@@ -257,3 +318,54 @@ def test_settings_reach_the_tasks(task: str) -> None:
     """Every threshold that these tests turn exists under its name."""
     for limit in IMPOSSIBLE[task]:
         TASK_CONFIGS[task](name=task, **limit)
+
+
+class Imagined(PerspectiveTaking):
+    """Perspective Taking whose second views are made up: what each answers, by the number of its view."""
+
+    def __init__(self, told: dict[int, str]) -> None:
+        super().__init__(PerspectiveTakingConfig())
+        self._told = told
+
+    def _look(self, search: Search, move: Move, yields: Yields) -> Any:
+        return EYE if move.view in self._told else None
+
+    def _measure(self, scene: Any, before: Shot, after: Shot, move: Move, yields: Yields, stage: str) -> Any:
+        told = self._told[move.view]
+        return {"answers": [("distance", told)]} if told else None
+
+
+def a_search(**moves: tuple[list[int], list[int]]) -> Search:
+    """Objects with the views in which geometry expects them closer, and further."""
+    objects = [thing(index, name, LAMP) for index, name in enumerate(moves)]
+    views = [View(Shot(EYE, measures([0.1], [(0.5, 0.5)])), np.zeros((1, 3)), (0,)) for _ in range(20)]
+    by_name = {
+        ("distance", "left", name): {
+            answer: [Move(view, 0, "left", index) for view in numbers]
+            for answer, numbers in (("closer", closer), ("further", further))
+        }
+        for index, (name, (closer, further)) in enumerate(moves.items())
+    }
+    return Search(made_up(objects, PerspectiveTakingConfig()), views, by_name)
+
+
+def test_an_answer_is_drawn_where_both_are_possible_and_nowhere_else() -> None:
+    """Of the sofa no view shows that it gets further; of the lamp, one view of three shows each."""
+    task = Imagined({0: "closer", 1: "further", 2: "closer", 3: "", 4: "closer"})
+    drawn = Counter[int]()
+    for seed in range(60):
+        search = a_search(lamp=([0, 3], [1, 4]), sofa=([2], [3, 4, 5]))
+        move = task._draw(search, "distance", "left", np.random.default_rng(seed), Yields())
+        assert move is not None
+        drawn[move.view] += 1
+    assert set(drawn) == {0, 1} and 15 < drawn[0] < 45
+    assert task._draw(a_search(sofa=([2], [3])), "distance", "left", np.random.default_rng(0), Yields()) is None
+
+
+def test_a_view_that_has_served_is_not_taken_again_and_objects_take_turns() -> None:
+    task = Imagined(dict.fromkeys(range(0, 20, 2), "closer") | dict.fromkeys(range(1, 20, 2), "further"))
+    search = a_search(lamp=([0, 2, 4], [1, 3]), sofa=([6], [7]), desk=([8], [9]))
+    search.used, search.asked = {0, 3, 4}, Counter(lamp=0, sofa=1, desk=1)
+    for seed in range(12):
+        move = task._draw(search, "distance", "left", np.random.default_rng(seed), Yields())
+        assert move is not None and move.object == 0 and move.view in (1, 2)

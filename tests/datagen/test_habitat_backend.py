@@ -91,7 +91,9 @@ def test_paths_are_as_long_as_the_recorded_ones(golden: HabitatBackend) -> None:
 def test_hidden_ceilings_are_cut_away_from_above_only(golden: HabitatBackend) -> None:
     """Walls are 2.5 m high and the cut is at 2 m, so nothing over it is left; depth keeps counting from the camera."""
     region = (-3.5, -4.5, 3.5, 4.5)
-    frame = golden.render_top_down(region, 128)
+    with golden_backend(cut_height_m=2.0) as low:
+        low.load("golden_room")
+        frame = low.render_top_down(region, 128)
     top = frame.camera.pose.position[2] - frame.depth[frame.depth > 0]
     assert top.max() <= 2.001 and np.isclose(np.median(top), 0, atol=2e-3)
     level = Camera(CameraPose((0, 0, 1.5), 0.0), 64, 64)
@@ -239,7 +241,7 @@ def test_mistakes_are_answered_before_habitat_sim_starts(tmp_path: Path) -> None
     (tmp_path / "a.semantic.glb").touch()
     with pytest.raises(SceneError, match="incomplete"):
         HabitatBackend(HabitatConfig(data=str(tmp_path))).scenes("train")
-    (tmp_path / "a.glb").touch()
+    (tmp_path / "a.glb").write_bytes(b"glTF")
     with pytest.raises(SceneError, match="none of the 1 scenes"):
         for split in ("train", "val", "test"):
             HabitatBackend(HabitatConfig(data=str(tmp_path))).scenes(split)
@@ -255,7 +257,7 @@ def test_mistakes_are_answered_before_habitat_sim_starts(tmp_path: Path) -> None
 def test_without_the_package_there_is_an_instruction(tmp_path: Path) -> None:
     import sys
 
-    (tmp_path / "a.glb").touch()
+    (tmp_path / "a.glb").write_bytes(b"glTF")
     for python, reason in ((sys.executable, "cannot import habitat_sim"), ("/no/such/python", "cannot run")):
         backend = HabitatBackend(HabitatConfig(python=python, dataset="files", data=str(tmp_path)))
         with pytest.raises(BackendUnavailable, match=rf"{reason}[\s\S]*conda install habitat-sim"):

@@ -202,7 +202,10 @@ def test_recorded_crashes_are_explained(change: dict, words: str, worker: Worker
 
 
 def test_a_wrong_gpu_is_explained() -> None:
-    with golden_backend(gpu=99) as backend, pytest.raises(SimulatorDied, match=r"no CUDA device 99; set backend\.gpu"):
+    with (
+        golden_backend(gpu=99) as backend,
+        pytest.raises(BackendUnavailable, match=r"no CUDA device 99; set backend\.gpu"),
+    ):
         backend.load("golden_room")
 
 

@@ -12,7 +12,7 @@ from datagen.tasks.perspective_taking import PerspectiveTakingConfig, Perspectiv
 PET = {
     "object": {"name": "cube"}, "turn": "left", "arrow": False, "position_after": [0.2, 0.5], "distance_before_m": 2.0,
     "distance_after_m": 1.0, "object_from_start": [2, 0], "target_from_start": [1, 0], "object_from_target": [1, 0],
-    "visible_after": [],
+    "visible_after": [], "layout": [],
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_plain_counts_stand_in_order_and_every_place_is_right_equally_often() ->
     for number in range(4000):
         facts = {
             "category": "cube", "members": ["cube"], "count": int(rng.integers(1, 5)), "movement": "rotation",
-            "instances_per_frame": [["a"]], "also_on_map": {},
+            "instances_per_frame": [["a"]], "also_on_map": {}, "layout": [],
         }  # fmt: skip
         for question in selector.offer(f"scene-{number}-00-cube", facts):
             assert question.choices == ("1", "2", "3", "4")

@@ -1,4 +1,4 @@
-"""Sets of puzzles: options that say nothing about the answer, whatever the filters prefer."""
+"""Options that say nothing of the answer, by what they are or by where they stand, whatever is common and near."""
 
 from __future__ import annotations
 
@@ -10,109 +10,152 @@ import pytest
 
 from datagen.backends.base import Path
 from datagen.backends.embedded.backend import EmbeddedBackend
-from datagen.tasks.path_questions import PathTracingSelector
+from datagen.tasks.balanced_options import MEASURES, OptionPool, SetBalancer, shared_ranks
+from datagen.tasks.distractors import QuestionNouns, preference
+from datagen.tasks.path_questions import PathTracingSelector, option_pool
 from datagen.tasks.path_settings import PathTracingConfig
-from datagen.tasks.path_tracing import PathTracing
-from datagen.tasks.paths import BINS, Sight, Walk
-from datagen.tasks.puzzles import PuzzleSets, all_puzzles
+from datagen.tasks.path_tracing import PathTracing, taken_for
+from datagen.tasks.paths import BINS, OnMap, Sight, Walk
+from datagen.tasks.puzzles import draw_puzzles, with_distractors
+from datagen.tasks.vocabulary import out_of_view
 from tests.datagen.conftest import candidates_of
 
-NOUNS = [f"noun{number:02d}" for number in range(24)]
-SURVIVAL = {noun: 0.3 if number % 3 else 1.0 for number, noun in enumerate(NOUNS)}  # of the search for a side view
+NOUNS = [f"noun{number:02d}" for number in range(14)]
+ANY_SCENE = PathTracingConfig(options="any_scene")
 
 
-def walks_of_a_scene(rng: np.random.Generator) -> list[tuple[Sight, Sight]]:
-    """The sides of twelve walks through five rooms, common nouns in more of them; both sides of a walk show one room each."""
-    rooms = [[noun for place, noun in enumerate(NOUNS) if rng.random() < 0.5 * 0.9**place] for _ in range(5)]
-    pairs = []
-    for _ in range(12):
-        walk = Walk(Path(np.zeros((2, 3)), 1.0), np.zeros(2), 0.0, "short", "room")
-        first, second = (frozenset(rooms[place]) for place in rng.permutation(5)[:2])
-        clear = [{noun: 0 for noun in sorted(nouns) if rng.random() < 0.6} for nouns in (first, second)]
-        pairs.append((Sight(walk, "left", clear[0], first), Sight(walk, "right", clear[1], second)))
-    return pairs
+def biased_pool(rng: np.random.Generator) -> OptionPool:
+    """Common nouns are near and large, the answer is the nearest of all one time in two, and noun 0 is a wall of curtains: hardly
+    ever out of view."""
+    names = [noun for place, noun in enumerate(NOUNS) if rng.random() < 0.9 - 0.04 * place]
+    names = [names[index] for index in rng.permutation(len(names))]
+    answer, others = names[0], [noun for noun in names[1:] if noun != NOUNS[0] or rng.random() < 0.05]
+    near = {noun: float(rng.uniform(0.5, 5) + 0.1 * int(noun[4:])) for noun in names}
+    if rng.random() < 0.4:
+        near[answer] = 0.4
+    on_map = {
+        noun: (near[noun], 0.8 * near[noun], float(rng.uniform(0.1, 1)), int(rng.integers(1, 4))) for noun in names
+    }
+    half = len(others) // 2
+    return OptionPool(answer, tuple(others[:half]), tuple(others[half:]), on_map, 2)
 
 
-def asked_and_offered(scenes: int, chosen_first: bool = False) -> tuple[Counter[str], Counter[str]]:
-    """How often each noun is right and how often it is an option, in ten questions of each scene.
-
-    ``chosen_first``: what happens where the answer is drawn before the filters are asked.
-    """
-    right, offered = Counter[str](), Counter[str]()
-    for seed in range(scenes):
-        rng = np.random.default_rng(seed)
-        puzzles = all_puzzles(walks_of_a_scene(rng))
-        passes = {puzzle: bool(rng.random() < SURVIVAL[puzzle.noun]) for puzzle in puzzles}
-        sets = PuzzleSets(puzzles, 4)
-        for _ in range(10):
-            found = sets.draw(lambda puzzle: puzzle.sight.any if chosen_first or passes[puzzle] else None, rng)  # noqa: B023
-            if found is not None and passes[found[0]]:
-                right[found[0].noun] += 1
-                offered.update(puzzle.noun for puzzle in found)
-    return right, offered
+def pools(count: int, seed: int) -> list[OptionPool]:
+    rng = np.random.default_rng(seed)
+    found = (biased_pool(rng) for _ in range(10 * count))
+    return [pool for pool in found if pool.sets(3)][:count]
 
 
-def surplus(right: Counter[str], offered: Counter[str]) -> np.ndarray:
-    """Right answers beyond one in four, per noun, in standard deviations of a fair draw."""
-    return np.array([(right[noun] - offered[noun] / 4) / np.sqrt(offered[noun] * 3 / 16) for noun in sorted(offered)])
+def drawn(balanced: bool) -> list[tuple[OptionPool, tuple[str, ...]]]:
+    """Questions with their distractors: balanced, or any set of their scene."""
+    rng = np.random.default_rng(3)
+    balancer, found = SetBalancer(3), []
+    for seed in range(3):
+        block = pools(300, seed)
+        any_set = [pool.sets(3)[int(rng.integers(len(pool.sets(3))))] for pool in block]
+        picks = balancer.draw(block, rng) if balanced else any_set
+        found += [(pool, pick) for pool, pick in zip(block, picks, strict=True) if pick is not None]
+    return found
 
 
-def test_a_noun_is_right_one_time_in_four_whatever_the_filters_prefer() -> None:
-    assert np.mean(surplus(*asked_and_offered(60)) ** 2) < 2
-    assert np.mean(surplus(*asked_and_offered(60, chosen_first=True)) ** 2) > 2.5, "the filters must matter"
+def surplus(questions: list[tuple[OptionPool, tuple[str, ...]]], what: str) -> float:
+    """Right answers beyond one in four: mean square over nouns, pairs of nouns, or ranks, in variances of a guess."""
+    right, offered = Counter[Any](), Counter[Any]()
+    for pool, wrong in questions:
+        options = (pool.answer, *wrong)
+        if what in MEASURES:
+            ranks = shared_ranks([pool.on_map[noun][MEASURES.index(what)] for noun in options])
+            for place, shares in enumerate(ranks):
+                for rank, share in enumerate(shares):
+                    right[rank] += share * (place == 0)
+                    offered[rank] += share
+            continue
+        for noun in options:
+            names = [noun] if what == "noun" else [(noun, other) for other in options if other != noun]
+            offered.update(names)
+            right.update(names if noun == pool.answer else [])
+    often = [name for name in offered if offered[name] >= 60]
+    return float(np.mean([(right[n] - offered[n] / 4) ** 2 / (offered[n] * 3 / 16) for n in often]))
 
 
-def test_no_side_of_a_set_shows_another_noun_and_opposite_sides_are_preferred() -> None:
-    shares = []
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        sets = PuzzleSets(all_puzzles(walks_of_a_scene(rng)), 4)
-        hidden = {puzzle: frozenset(rng.choice(NOUNS, 2).tolist()) for puzzle in sets.puzzles}
-        used: set[int] = set()
-        while (chosen := sets.draw(hidden.__getitem__, rng)) is not None:
-            nouns = {puzzle.noun for puzzle in chosen}
-            assert len(nouns) == 4
-            for puzzle in chosen:
-                assert nouns & (puzzle.sight.any | hidden[puzzle]) == {puzzle.noun}
-                others = nouns - {puzzle.noun}
-                shares.append(
-                    (len(others & puzzle.opposite) / 3, len(puzzle.opposite) / len(set(NOUNS) - puzzle.sight.any))
-                )
-            walk = chosen[0].sight.walk
-            assert id(walk) not in used
-            used.add(id(walk))
-            sets.drop(walk)
-    drawn, chance = np.mean(shares, axis=0)
-    assert drawn > 1.5 * chance > 0
+@pytest.mark.parametrize("what", ["noun", "pair", *MEASURES])
+def test_nothing_of_the_options_tells_which_is_right(what: str) -> None:
+    balanced = drawn(True)
+    assert len(balanced) > 500, "few are refused"
+    assert surplus(balanced, what) < 2.0
+    if what in ("noun", "from_m1_m", "from_path_m"):
+        assert surplus(drawn(False), what) > 4, "what is to be balanced must matter"
 
 
-def test_what_the_selector_takes_does_not_depend_on_which_of_a_set_is_asked() -> None:
-    rng = np.random.default_rng(1)
-    kinds = ["bathroom", "kitchen", "living room"]
-    rounds: list[dict[str, Any]] = []
-    for number in range(90):
-        rooms = sorted(str(kind) for kind in rng.choice(kinds, 4, p=[0.1, 0.2, 0.7]))
-        rounds.append(
-            {"name": f"s{number}", "bin": BINS[number % 3], "rooms": rooms, "nouns": NOUNS[number % 20 :][:4]}
-        )
-    taken = []
-    for place in (0, 3):
-        selector = PathTracingSelector(24, np.random.default_rng(2))
-        picked = []
-        for one in rounds:
-            facts = {
-                "distance_bin": one["bin"],
-                "rooms": one["rooms"],
-                "room": one["rooms"][place],
-                "answer": one["nouns"][place],
-                "distractors": [noun for noun in one["nouns"] if noun != one["nouns"][place]],
-                "in_view": [one["nouns"][place]],
-                "opposite": [],
-            }
-            picked += [question.candidate_id for question in selector.offer(one["name"], told(facts))]
-        taken.append(picked)
-    assert taken[0] == taken[1] and len(taken[0]) == 24
-    assert Counter(BINS[int(name[1:]) % 3] for name in taken[0]) == dict.fromkeys(BINS, 8)
+def test_equal_measures_share_their_ranks() -> None:
+    assert shared_ranks([2.0, 1.0, 2.0]).tolist() == [[0, 0.5, 0.5], [1, 0, 0], [0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize(("least", "count"), [(0, 20), (2, 10), (3, 1)])
+def test_so_many_distractors_stand_opposite(least: int, count: int) -> None:
+    pool = OptionPool("lamp", ("a", "b", "c"), ("x", "y", "z"), {}, least)
+    sets = pool.sets(3)
+    assert len(sets) == count == len(set(sets)) and all(len({*one} & {"a", "b", "c"}) >= least for one in sets)
+
+
+def test_a_noun_in_view_or_off_the_map_is_no_distractor() -> None:
+    facts = {"answer": "lamp", "in_view": ["lamp", "rug"], "opposite": ["sofa", "desk"]}
+    pool = option_pool({**facts, "on_map": {"lamp": [], "rug": [], "sofa": [], "bed": []}}, 1)
+    assert (pool.opposite, pool.elsewhere, pool.min_opposite) == (("sofa",), ("bed",), 1)
+
+
+def test_what_something_in_view_may_be_taken_for_is_no_distractor() -> None:
+    """A bowl beside a fruit bowl, a television beside a monitor; with distractors of all scenes, too."""
+    assert out_of_view(["bowl", "fruit bowl", "plant"], ["fruit bowl", "lamp"]) == ["plant"]
+    assert taken_for({"monitor", "lamp"}, "embedded") == {"television"}
+    one = QuestionNouns("fruit bowl", {}, frozenset({"fruit bowl", "side table"}), frozenset({"plant"}), frozenset())
+    welcome = {noun: preference(one, noun) for noun in ("bowl", "coffee table", "plant", "bed")}
+    assert welcome == {"bowl": 0.0, "coffee table": 0.0, "plant": 4.0, "bed": 1.0}
+
+
+def sight_pair(opposite: dict[str, float], elsewhere: dict[str, float]) -> tuple[Sight, Sight]:
+    """A lamp on the left, 2 m from M1; on the right and elsewhere things at other distances; a rug is seen on the left, too."""
+    walk = Walk(Path(np.zeros((2, 3)), 1.0), np.zeros(2), 0.0, "short", "room")
+    away = {"lamp": 2.0, "rug": 1.0, "bath mat": 1.0, **opposite, **elsewhere}
+    on_map = {noun: OnMap(distance, 1.0, 1.0, 1) for noun, distance in away.items()}
+    here = Sight(walk, "left", {"lamp": 0}, frozenset({"lamp", "rug", "mat"}), on_map)
+    return here, Sight(walk, "right", dict.fromkeys(opposite, 1), frozenset(opposite), on_map)
+
+
+@pytest.mark.parametrize(
+    ("opposite", "elsewhere", "numbers"),
+    [
+        ({"a": 1, "b": 3}, {"c": 4}, [1]),
+        ({"a": 1, "b": 1}, {"c": 1}, [3]),
+        ({"a": 3, "b": 3}, {"c": 1, "d": 4}, [0, 1]),
+        ({"a": 1, "b": 3}, {"c": 1, "d": 4}, [1, 2]),
+        ({"a": 1, "b": 1, "c": 3, "d": 3}, {"e": 1, "f": 3}, [0, 1, 2, 3]),
+        ({"a": 1, "b": 3}, {}, []),
+        ({"a": 1}, {"c": 1, "d": 4}, []),
+    ],
+)
+def test_a_side_is_asked_about_only_with_enough_distractors(
+    opposite: dict[str, float], elsewhere: dict[str, float], numbers: list[int]
+) -> None:
+    here, across = sight_pair(opposite, elsewhere)
+    assert dict(with_distractors(2)(here, across)) == ({"lamp": numbers} if numbers else {})
+    off_the_map = Sight(here.walk, "left", {"lamp": 0}, here.any, {n: m for n, m in here.on_map.items() if n != "lamp"})
+    assert not with_distractors(2)(off_the_map, across)
+
+
+def test_the_number_of_nearer_distractors_is_drawn_before_the_noun() -> None:
+    """Nine things that are nearest of all and one for which three are nearer: it is asked for half of the time."""
+    names = [f"thing {number}" for number in range(10)]
+    here, across = sight_pair({}, {})
+    sight = Sight(here.walk, "left", dict.fromkeys(names, 0), here.any, here.on_map)
+    possible = {name: [0] for name in names[:9]} | {names[9]: [3]}
+    asked = Counter(
+        draw_puzzles(
+            [(sight, across)], np.random.default_rng(seed), lambda one, _: possible if one.side == "left" else {}
+        )[0].noun
+        for seed in range(400)
+    )
+    assert 160 < asked[names[9]] < 240 and len(asked) == 10
 
 
 def told(facts: dict[str, Any]) -> dict[str, Any]:
@@ -120,25 +163,46 @@ def told(facts: dict[str, Any]) -> dict[str, Any]:
     noun = {"name": facts["answer"], "bearing_deg": 90.0, "distance_m": 2.0}
     return {
         **{"variant": "td_path", "direction": "forward", "side": "left", "start": "waypoint 1", "end": "waypoint 2"},
-        **{"heading_on_map": "top", "side_on_map": "left", "visible_side": [facts["answer"]], "path_length_m": 1.5},
-        **{"object": noun, "options": [facts["answer"]]},
+        **{
+            "heading_on_map": "top",
+            "side_on_map": "left",
+            "visible_side": [facts["answer"]],
+            "layout": [],
+            "path_length_m": 1.5,
+        },
+        **{"object": noun, "options": [facts["answer"]], "room": "kitchen", "on_map": {}},
         **facts,
     }
 
 
+def pooled(number: int) -> dict[str, Any]:
+    """The facts of a question with its pool of distractors."""
+    (pool,) = pools(1, number)
+    facts = {"answer": pool.answer, "opposite": list(pool.opposite), "in_view": [pool.answer], "on_map": pool.on_map}
+    return told({**facts, "distance_bin": BINS[number % 3]})
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_plain_options_stand_in_the_order_of_the_alphabet(plain: bool) -> None:
-    selector = PathTracingSelector(24, np.random.default_rng(0), plain)
-    ordered, letters = [], Counter[str]()
-    for number in range(24):
-        one, *others = (NOUNS[(7 * number + step) % len(NOUNS)] for step in range(4))
-        facts = {"distance_bin": BINS[number % 3], "rooms": ["kitchen"], "room": "kitchen", "answer": one}
-        facts |= {"distractors": others, "in_view": [one], "opposite": []}
-        for question in selector.offer(f"s{number}", told(facts)):
+    selector = PathTracingSelector(PathTracingConfig(plain=plain), 24, np.random.default_rng(0))
+    ordered, letters, number = [], Counter[str](), 0
+    while selector.remaining:
+        facts = pooled(number)
+        number += 1
+        for question in selector.offer(f"s{number}", facts):
             ordered.append(list(question.choices) == sorted(question.choices))
             letters[question.answer] += 1
-            assert question.choices["ABCD".index(question.answer)].endswith(one)
+            assert question.choices["ABCD".index(question.answer)].endswith(question.facts["answer"])
     assert len(ordered) == 24 and all(ordered) == plain and len(letters) == 4
+
+
+def test_refused_questions_are_asked_for_again_and_the_bins_come_out_even() -> None:
+    selector = PathTracingSelector(PathTracingConfig(), 60, np.random.default_rng(0))
+    bins, number = Counter[str](), 0
+    while selector.remaining:
+        bins.update(question.facts["distance_bin"] for question in selector.offer(f"s{number}", pooled(number)))
+        number += 1
+    assert bins == dict.fromkeys(BINS, 20) and number > 61
 
 
 def test_a_home_asks_with_its_own_nouns_as_options() -> None:
@@ -147,10 +211,28 @@ def test_a_home_asks_with_its_own_nouns_as_options() -> None:
         found = candidates_of(PathTracing(config), backend, range(9, 10), size=64)
         nouns = {item.name for item in backend.objects()}
     assert len(found) == 2
-    selector = PathTracingSelector(6, np.random.default_rng(0))
+    selector = PathTracingSelector(config, 60, np.random.default_rng(0))
     for scene_id, candidate, _ in found:
         facts = candidate.facts
-        assert len(set(facts["distractors"])) == 3 and set(facts["distractors"]) <= nouns
-        assert set(facts["distractors"]) <= set(facts["options"][1:]) and len(facts["rooms"]) == 4
-        (question,) = selector.offer(f"{scene_id}-{candidate.key}", facts)
-        assert sorted(question.facts["options"]) == sorted([facts["answer"], *facts["distractors"]])
+        assert set(facts["options"]) == set(facts["on_map"]) <= nouns
+        pool = option_pool(facts, 2)
+        assert pool.sets(3) and set(pool.opposite) <= set(facts["opposite"])
+        assert all(len(measures) == len(MEASURES) for measures in facts["on_map"].values())
+        assert 30 <= abs(facts["object"]["bearing_deg"]) <= 120, "whichever way one goes"
+        selector.offer(f"{scene_id}-{candidate.key}", facts)
+    assert len(selector.pending()) == 2
+
+
+def test_bins_take_turns_and_what_both_sides_show_is_not_opposite() -> None:
+    walks = [Walk(Path(np.zeros((2, 3)), 1.0), np.zeros(2), 0.0, name, "room") for name in BINS for _ in range(3)]
+    pairs = [
+        (
+            Sight(walk, "left", {"lamp": 0}, frozenset({"lamp", "rug"})),
+            Sight(walk, "right", {"rug": 1, "sofa": 2}, frozenset({"rug", "sofa"})),
+        )
+        for walk in walks
+    ]
+    puzzles = draw_puzzles(pairs, np.random.default_rng(0))
+    assert [{puzzle.sight.walk.bin for puzzle in puzzles[n : n + 3]} for n in (0, 3, 6)] == [set(BINS)] * 3
+    opposite = {puzzle.noun: puzzle.opposite for puzzle in puzzles}
+    assert opposite.pop("lamp") == {"sofa"} and set(opposite.values()) == {frozenset({"lamp"})}

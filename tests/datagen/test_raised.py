@@ -81,7 +81,8 @@ def test_every_task_works_three_metres_up(simulators: Simulators, name: str, tas
     """Samples are found, their answers are what the masks show, and what is drawn on the plans lies in the picture."""
     found, raised = 0, simulators.get(name, counting=task == "mvc")
     for scene_id in raised.scenes("train")[:8]:
-        for candidate in propose(raised, scene_id, task):
+        # The stand-in's homes hold no collections, so that only kinds reach numbers worth asking for.
+        for candidate in propose(raised, scene_id, task, **({"groups": True} if task == "mvc" else {})):
             found += 1
             assert raised.info.floor_z == pytest.approx(LIFT, abs=0.02)
             pictures = {image.role: image for image in (*candidate.images, candidate.imagination)}

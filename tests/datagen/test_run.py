@@ -19,11 +19,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from datagen import engine, run, units
 from datagen.backends.base import SceneError, SceneInfo, SimulatorDied
-from datagen.backends.embedded.backend import EmbeddedBackend
+from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTaking, PerspectiveTakingConfig
 from datagen.units import UnitRef, read_unit, scene_of
 from datagen.yields import NoYield, Yields
+from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile
 from ipt.common.locking import FolderInUse, held
 from ipt.samples.sample import SpatialSample
@@ -197,9 +198,52 @@ def test_a_run_whose_samples_are_rare_is_given_longer_gaps(tmp_path: Path, monke
     assert asked == [(0, 0), (0, 0)]
 
 
-def test_scenes_of_one_room_name_the_setting_that_helps_path_tracing(tmp_path: Path) -> None:
-    task = PathTracingConfig(patience=3)
-    with pytest.raises(NoYield, match=r"in 3 tries: filter 'scene\.rooms_for_options=same_scene' rejected 100"):
+@pytest.mark.parametrize(
+    ("done", "wanted", "available", "words"),
+    [
+        (0, 100, 10_000, "0 of 100 samples from 10 scenes: about 2,000 scenes will be needed; filter 'x'"),
+        (1, 100, 50, "about 1,000 scenes, each of the 50 about 20 times will be needed; filter 'x'"),
+        (20, 100, 50, ""),
+        (100, 100, 50, ""),
+    ],
+)
+def test_a_long_search_is_announced_with_what_starves_it(done: int, wanted: int, available: int, words: str) -> None:
+    said = run.forecast(done, 10, wanted, available, "filter 'x'")
+    assert words in said and bool(said) is bool(words)
+
+
+def test_a_starving_run_says_so_after_its_first_scenes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = replace(run_settings(tmp_path), num_samples=2000, task=PerspectiveTakingConfig(min_area=0.9, patience=12))
+    with pytest.raises(NoYield), caplog.at_level("WARNING"):
+        generate(config)
+    assert sum("scenes will be needed; filter 'first_view.area'" in line for line in caplog.messages) == 1
+
+
+@pytest.mark.parametrize(("task", "most"), [("mvc", 0), ("pt", 0), ("pet", 0)])
+def test_one_scene_that_cannot_give_as_much_is_refused_at_once(task: str, most: int, tmp_path: Path) -> None:
+    """A user's room with a floor and nothing else, or, for counting, with too few of anything."""
+    import trimesh
+
+    scene = trimesh.Scene()
+    things = ["Floor"] if task == "pet" else ["Floor", "Chair_1", "Chair_2", "Lamp"]
+    for number, name in enumerate(things):
+        mesh = trimesh.creation.box((4, 0.1, 4) if name == "Floor" else (0.4, 0.4, 0.4)).apply_translation(
+            (number, 0, 0)
+        )
+        scene.add_geometry(mesh, node_name=name, geom_name=name)
+    path = tmp_path / "room.glb"
+    path.write_bytes(scene.export(file_type="glb"))
+    backend = EmbeddedConfig(renderer="ray", scene_file=str(path))
+    config = replace(run_settings(tmp_path / "out", task), backend_config=backend, num_samples=3)
+    with pytest.raises(
+        UserError, match=rf"task '{task}' finds at most {most} questions in the one scene room, 3 are asked"
+    ):
+        generate(config)
+
+
+def test_scenes_of_few_things_name_the_setting_that_helps_path_tracing(tmp_path: Path) -> None:
+    task = PathTracingConfig(patience=3, min_opposite=3, map_margin_m=0.1)
+    with pytest.raises(NoYield, match=r"in 3 tries: filter 'scene\.has_puzzles \(options=same_scene\)' rejected 100"):
         generate(replace(run_settings(tmp_path), task=task))
 
 
@@ -246,8 +290,11 @@ def test_a_damaged_shard_of_an_unfinished_run_may_be_deleted(
     monkeypatch.setattr(units, "make_unit", lambda config, unit: (made.append(unit.number), make(config, unit))[1])
     manifest = generate(config)
     assert shards(tmp_path) == reference and manifest["complete"]
-    owners = {sample.provenance.scene_id for sample in SampleReader(tmp_path / second)}
-    assert len(made) == len(set(made)) == len(owners)
+    damaged, last = (
+        {sample.provenance.scene_id for sample in SampleReader(tmp_path / shard)}
+        for shard in (second, sorted(reference)[-1])
+    )
+    assert len(made) == len(set(made)) == len(damaged - last), "those of the last shard were still there"
 
 
 def test_what_is_finished_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datagen import verify
+from datagen import annotate, verify
 from datagen.backends.embedded.backend import EmbeddedBackend
-from datagen.counterfactual import counterfactuals
+from datagen.counterfactual import changed, counterfactuals
 from datagen.tasks import TASK_CONFIGS, TASKS
-from datagen.tasks.base import Candidate, SceneView, TaskConfig, ViewFilter
+from datagen.tasks.base import Candidate, CounterfactualConfig, SceneView, TaskConfig, ViewFilter
 from datagen.tasks.counting_questions import MultiviewCountingSelector, scene_of
 from datagen.tasks.multiview_counting import countable
 from datagen.tasks.path_settings import VARIANTS
@@ -122,18 +122,17 @@ def test_pet_answers_are_even_for_every_kind_and_turn(request: pytest.FixtureReq
 
 
 def test_pet_arrow_points_along_the_new_heading(request: pytest.FixtureRequest) -> None:
-    plain, arrows = (made("pet", request, range(2), arrow=arrow) for arrow in ("without", "with"))
-    assert all(one.facts["arrow"] for _, one, _ in arrows)
-    for (_, without, _), (_, drawn, _) in zip(plain, arrows, strict=True):
-        before, after = without.images[0].pixels().astype(int), drawn.images[0].pixels().astype(int)
-        changed = np.argwhere(np.abs(before - after).sum(axis=2) > 60)
-        camera = drawn.images[0].camera
-        assert camera is not None and len(changed)
+    arrows = made("pet", request, range(3), arrow="with")
+    assert len(arrows) >= 6 and all(one.facts["arrow"] for _, one, _ in arrows)
+    for _, drawn, _ in arrows:
+        picture, camera = drawn.images[0].pixels().astype(int), drawn.images[0].camera
+        blue = np.argwhere((np.abs(picture - annotate.BLUE) <= 40).all(axis=2))
+        assert camera is not None and len(blue)
         place = np.array([*drawn.facts["target"][:2], 0.0])
         heading = math.radians(drawn.facts["heading_after_deg"])
         tip = camera.project(place + 0.5 * np.array([math.cos(heading), math.sin(heading), 0.0]))[0]
         start = camera.project(place)[0]
-        assert (changed[:, ::-1].mean(axis=0) - start) @ (tip - start) > 0
+        assert (blue[:, ::-1].mean(axis=0) - start) @ (tip - start) > 0
 
 
 def test_walks_are_as_long_as_their_bin_and_free(blocks: EmbeddedBackend) -> None:
@@ -236,7 +235,7 @@ def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -
         offered += 1
         facts = {
             "category": noun, "members": [noun], "count": min(count, 7), "movement": "rotation",
-            "instances_per_frame": [["a"]], "also_on_map": {},
+            "instances_per_frame": [["a"]], "also_on_map": {}, "layout": [],
         }  # fmt: skip
         for question in selector.offer(f"scene-{offered // 4}-{offered:02d}-{noun}", facts):
             scene = question.candidate_id.split("-")[1]
@@ -262,8 +261,13 @@ def test_counterfactuals_differ_from_the_truth_as_they_say(
     camera = candidate.imagination.camera
     (item,) = [one for one in blocks.objects() if one.id == candidate.facts["object"]["id"]]
     yields = Yields()
-    images = {i.role: i for i in counterfactuals(view, camera, item, yields, lambda frame: frame.rgb)}  # type: ignore[arg-type]
+    wrong = counterfactuals(view, camera, item, yields, lambda frame: frame.rgb)  # type: ignore[arg-type]
+    images = {image.role: image for image in wrong.images}
     truth = candidate.imagination.pixels()
+    for role, image in images.items():
+        share = (np.abs(image.pixels().astype(int) - truth).max(axis=2) > 16).mean()
+        assert wrong.changes[role] == pytest.approx(share, abs=1e-5) and share >= 0.002
+    assert wrong.facts == {"counterfactual_changes": wrong.changes}
     assert {"yaw+15", "yaw+180", "distance+0.5", "mirrored", "remove"} <= set(images)
     assert (images["mirrored"].pixels() == truth[:, ::-1]).all()
     assert all((image.pixels() != truth).any() for image in images.values())
@@ -283,6 +287,46 @@ def test_counterfactuals_differ_from_the_truth_as_they_say(
     changed = np.abs(images["remove"].pixels().astype(int) - truth).sum(axis=2) > 0
     assert changed[mask].mean() > 0.9 and changed.mean() < 2 * mask.mean() + 0.05
     assert (blocks.render([camera], ("rgb",))[0].rgb == truth).all(), "the scene is as before"  # type: ignore[list-item]
+
+
+def test_what_an_edit_changes_is_seen_or_there_is_none(blocks: EmbeddedBackend, request: pytest.FixtureRequest) -> None:
+    """A copy that hides behind something would be the truth again, a move out of sight a removal; neither is given."""
+    seen = Counter[str]()
+    for scene_id, candidate, _ in made("pet", request)[:8]:
+        config = dataclasses.replace(
+            TASK_CONFIGS["pet"](name="pet"),
+            counterfactuals=CounterfactualConfig(True, (), (), False, ("remove", "add", "move"), min_changed=0.004),
+        )
+        view = SceneView(blocks, blocks.load(scene_id), 96, config)
+        (item,) = [one for one in blocks.objects() if one.id == candidate.facts["object"]["id"]]
+        wrong = counterfactuals(view, candidate.imagination.camera, item, Yields(), lambda frame: frame.rgb)  # type: ignore[arg-type]
+        pictures = {"truth": candidate.imagination.pixels(), **{one.role: one.pixels() for one in wrong.images}}
+        seen.update(list(pictures))
+        for one, other in (
+            ("truth", "add"),
+            ("truth", "move"),
+            ("remove", "move"),
+            ("remove", "add"),
+            ("truth", "remove"),
+        ):
+            if one in pictures and other in pictures:
+                assert changed(pictures[one], pictures[other]) >= 0.004, (scene_id, one, other)
+    assert seen["add"] >= 3 and seen["move"] >= 3 and seen["remove"] >= 6
+
+
+def test_a_counterfactual_that_looks_like_the_truth_is_counted_and_left_out(
+    blocks: EmbeddedBackend, request: pytest.FixtureRequest
+) -> None:
+    scene_id, candidate, _ = made("pet", request)[0]
+    wrong = CounterfactualConfig(enabled=True, min_changed=1.1)
+    view = SceneView(
+        blocks, blocks.load(scene_id), 96, dataclasses.replace(TASK_CONFIGS["pet"](name="pet"), counterfactuals=wrong)
+    )
+    (item,) = [one for one in blocks.objects() if one.id == candidate.facts["object"]["id"]]
+    yields = Yields()
+    found = counterfactuals(view, candidate.imagination.camera, item, yields, lambda frame: frame.rgb)  # type: ignore[arg-type]
+    assert found.images == () and found.facts == {}
+    assert yields.rejected["counterfactual.differs"] >= 5 and yields.rejected["counterfactual.add"] == 1
 
 
 def test_verification_notices_every_wrong_answer(blocks: EmbeddedBackend, request: pytest.FixtureRequest) -> None:

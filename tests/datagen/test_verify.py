@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from datagen import verify
-from datagen.backends.base import Frame, SceneObject
+from datagen.backends.base import TOP_DOWN_HIDES, Frame, SceneObject
 from datagen.yields import Yields
 from ipt.samples.camera import Camera, CameraPose
+from tests.synthetic import make_sample
 
 SIZE = 100  # pixels a side: one pixel is 0.01 % of the picture
 ORIGIN = (0.0, 0.0, 0.0)
@@ -157,3 +159,24 @@ def test_disagreement_and_doubt_are_counted_apart() -> None:
     assert not verify.agrees("pet", facts, unclear, things("lamp"), yields)
     assert (yields.rejected["verify.unclear"], yields.tested["verify.contradiction"]) == (1, 1)
     assert verify.agrees("pet", {**facts, "answer": "closer"}, frames, things("lamp"), yields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "different"),
+    [({}, False), ({"answer": "2"}, True), ({"answer_text": "2"}, True), ({"members": ["sofa"]}, True)],
+)
+def test_a_stored_answer_is_compared_in_the_facts_and_among_the_choices(
+    changes: dict[str, Any], different: bool
+) -> None:
+    """Maps are looked at without ceilings, first-person views with them."""
+    hidden: list[frozenset[str]] = []
+
+    def render(cameras: list[Camera], modalities: tuple[str, ...], hide: frozenset[str]) -> list[Frame]:
+        hidden.append(hide)
+        return [masks(CHAIR)]
+
+    backend = SimpleNamespace(load=lambda scene_id: None, objects=lambda: things("chair", "table"), render=render)
+    sample = make_sample(0, facts={"members": ["chair"], "answer": "1", "answer_text": "1", **changes})
+    found = list(verify.recheck([sample], backend))  # type: ignore[arg-type]
+    assert [mismatch.sample_id for mismatch in found] == ([sample.id] if different else [])
+    assert hidden == [frozenset(), frozenset(), TOP_DOWN_HIDES]

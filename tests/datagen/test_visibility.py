@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.tasks.side_views import exposure
 from datagen.visibility import InstanceStats, floor_points, fractions, inside, seen_from
 from ipt.samples.camera import Camera, CameraPose
+from tests.datagen.made_up import thing
 
 ANGLE = st.floats(-3.1, 3.1)
 
@@ -67,3 +70,10 @@ def test_exposure_prefers_views_that_show_an_object_whole_and_alone(blocks: Embe
 
 def test_inside_treats_unseen_as_outside() -> None:
     assert inside(np.array([[0.5, 0.5], [0.05, 0.5], [np.nan, 0.5]]), 0.1).tolist() == [True, False, False]
+
+
+def test_exposure_prefers_what_the_edge_does_not_cut() -> None:
+    """A box that fills enough of the picture either way: straight ahead whole, half cut at the left."""
+    box = replace(thing(0, "box", (1.7, 0.0, 0.0)), aabb_min=(1.2, -0.5, -0.5), aabb_max=(2.2, 0.5, 0.5))
+    ahead, cut = (float(exposure(np.zeros((1, 3)), yaw, 0.0, 90.0, box, [])[0]) for yaw in (0.0, -0.6))
+    assert 0 < cut < 0.45 * ahead

@@ -11,12 +11,13 @@ import pytest
 
 from datagen.backends.ai2thor.objects import noun_of
 from datagen.backends.base import SceneObject
+from datagen.backends.embedded.blocks import COLOURS as BLOCK_COLOURS
 from datagen.backends.embedded.furniture import FURNITURE
 from datagen.backends.habitat.categories import FURNITURE as SCANNED
 from datagen.backends.registry import BACKENDS
 from datagen.tasks.counting_questions import MultiviewCountingSelector, candidate_key, place_of, scene_of
-from datagen.tasks.multiview_counting import countable, looks_like
-from datagen.tasks.vocabulary import VOCABULARIES, vocabulary_of
+from datagen.tasks.multiview_counting import countable
+from datagen.tasks.vocabulary import COLOURS, VOCABULARIES, looks_like, vocabulary_of
 
 #: Object types of AI2-THOR 5.0 that a vocabulary may name (ai2thor.allenai.org, "Object Types").
 THOR_TYPES = re.findall(
@@ -68,13 +69,25 @@ def test_on_embedded_homes_kinds_join_categories() -> None:
         ("bar stool", "stool", True),
         ("dining table", "table", True),
         ("monitor", "television", True),
-        ("stool", "bar stool", False),
+        ("stool", "bar stool", True),
+        ("coffee table", "side table", True),
+        ("fruit bowl", "bowl", True),
+        ("bathroom sink", "sink", True),
+        ("chest of drawers", "toy chest", True),
+        ("chest of drawers", "kitchen drawers", False),
         ("toadstool", "stool", False),
         ("table lamp", "table", False),
+        ("red cube", "blue cube", False),
+        ("red cube", "cube", True),
+        ("red cube", "red cube", True),
     ],
 )
 def test_what_may_be_taken_for_what(category: str, noun: str, alike: bool) -> None:
     assert looks_like(category, noun, VOCABULARIES["embedded"]) is alike
+
+
+def test_the_colours_that_tell_things_apart_are_those_of_block_rooms() -> None:
+    assert set(BLOCK_COLOURS) == COLOURS
 
 
 def test_a_backend_without_a_vocabulary_has_an_empty_one() -> None:
@@ -95,7 +108,7 @@ def test_a_home_is_asked_about_a_noun_with_a_hyphen_once() -> None:
     for number in range(200):
         facts = {
             "category": "l-shaped sofa", "members": ["l-shaped sofa"], "count": 1 + number % 4, "movement": "rotation",
-            "instances_per_frame": [["a"]], "also_on_map": {},
+            "instances_per_frame": [["a"]], "also_on_map": {}, "layout": [],
         }  # fmt: skip
         name = f"mvc-habitat-house-{number // 5}-{candidate_key(f'{number % 5:02d}', 'l-shaped sofa')}"
         asked += [scene_of(question.candidate_id) for question in selector.offer(name, facts)]
@@ -116,7 +129,7 @@ def test_a_question_about_a_kind_names_what_belongs_to_it(noun: str, kinds: list
     for count in (1, 2, 3, 4):
         facts = {
             "category": noun, "members": ["x"], "count": count, "movement": "rotation", "instances_per_frame": [["a"]],
-            "also_on_map": {}, **({"kinds": kinds} if kinds else {}),
+            "also_on_map": {}, "layout": [], **({"kinds": kinds} if kinds else {}),
         }  # fmt: skip
         found += selector.offer(f"mvc-b-s{count}-00-x", facts)
     (question,) = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +11,14 @@ from ipt.imagination.base import Imagination, Imagined
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.pictures import Size
 from ipt.sequence.render import Renderer
-from ipt.sequence.segments import Segment, TokenIds
+from ipt.sequence.segments import Kind, Segment, Slots, TokenIds
 from ipt.sequence.spans import Loss, Role
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Rows of segments. ``texts[row]``: the texts that the model writes, in order; ``draw(row, size)``: the images."""
+    """Rows of segments. ``texts[row]``: the texts that the model writes, in order; ``draw(row, size)``: the images;
+    ``held[row]()``: the latent slots."""
 
     renderer: Renderer
     tasks: tuple[str, ...]
@@ -24,6 +26,7 @@ class Recording:
     draw: Callable[[int, Size], SampleImage]
     rows: tuple[tuple[Segment, ...], ...]
     open: tuple[bool, ...]
+    held: tuple[Callable[[], Segment], ...]
 
     @classmethod
     def of(
@@ -36,7 +39,8 @@ class Recording:
         """One row per sample, with its prompt."""
         rows = tuple(tuple(mode.prompt(sample)) for sample in samples)
         tasks = tuple(sample.task for sample in samples)
-        return cls(mode.renderer, tasks, tuple(map(tuple, texts)), draw, rows, (False,) * len(rows))
+        held = tuple(functools.partial(trained_slots, mode, sample) for sample in samples)
+        return cls(mode.renderer, tasks, tuple(map(tuple, texts)), draw, rows, (False,) * len(rows), held)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -45,7 +49,8 @@ class Recording:
         def each(column: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(item for item in column for _ in range(times))
 
-        return replace(self, tasks=each(self.tasks), texts=each(self.texts), rows=each(self.rows), open=each(self.open))
+        columns = {name: each(getattr(self, name)) for name in ("tasks", "texts", "rows", "open", "held")}
+        return replace(self, **columns)
 
     def append(self, segments: Sequence[Sequence[Segment]]) -> Recording:
         assert len(segments) == len(self) and not any(self.open)
@@ -66,6 +71,14 @@ class Recording:
         rest = [texts if stop else texts[1:] for texts, stop in zip(self.texts, stopped, strict=True)]
         return replace(self, rows=tuple(rows), texts=tuple(rest), open=tuple(stopped)), heads
 
+    def generate_latents(self, rows: Sequence[int], count: int, role: Role, end: int | None = None) -> Recording:
+        grown = list(self.rows)
+        for i in rows:
+            slots = self.held[i]()
+            assert isinstance(slots.payload, Slots) and slots.payload.count == count and slots.role is role
+            grown[i] = (*grown[i], replace(slots, loss=Loss.NONE))
+        return replace(self, rows=tuple(grown))
+
     def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
         assert len(set(rows)) == len(rows)
         return [self.draw(row, size) for row in rows]
@@ -82,6 +95,11 @@ def at_inference(
     return [list(row) for row in final.rows], imagined
 
 
+def trained_slots(mode: Imagination, sample: SpatialSample) -> Segment:
+    """The latent slots of a training sample."""
+    return next(segment for segment in mode.segments(sample, 0) if segment.kind is Kind.LATENT)
+
+
 def trained_texts(mode: Imagination, sample: SpatialSample, epoch: int = 0) -> list[str]:
     """The texts of a training sample that have a loss."""
     segments = mode.segments(sample, epoch)
@@ -96,7 +114,9 @@ def same(ours: Sequence[Segment], theirs: Sequence[Segment]) -> bool:
 
 def signature(segment: Segment) -> tuple[Any, ...]:
     payload = segment.payload
-    content = (
-        tuple(payload.ids.tolist()) if isinstance(payload, TokenIds) else (payload.data, payload.sizes)  # type: ignore[union-attr]
-    )
+    content: Any = payload.count if isinstance(payload, Slots) else None
+    if isinstance(payload, TokenIds):
+        content = tuple(payload.ids.tolist())
+    elif content is None:
+        content = (payload.data, payload.sizes)  # type: ignore[union-attr]
     return segment.kind, segment.role, segment.blocked, content

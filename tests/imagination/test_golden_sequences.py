@@ -13,7 +13,7 @@ import pytest
 
 from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.pictures import normalised
-from ipt.sequence.spans import Loss, Role
+from ipt.sequence.spans import Loss, Mode, Role
 from ipt.sequence.tokenizer import Tokenizer
 from tests.imagination.examples import ANSWERING, GEOMETRY, PROFILES, TASKS, byte_tokenizer, example, mode
 
@@ -32,10 +32,11 @@ def written_out(batch: PackedBatch, tokenizer: Tokenizer) -> str:
     """Span by span: what it is, its rope ids, its tokens (of images: grid and mean colour) and its labels."""
     spans, lines = batch.spans, []
     ids = np.full(spans.num_tokens, -1)
-    ids[~spans.is_body] = batch.token_ids_X.numpy()
+    ids[~spans.is_body & ~np.isin(np.arange(spans.num_tokens), spans.slot_positions)] = batch.token_ids_X.numpy()
     labels = np.full(spans.num_tokens, -1)
     labels[spans.ce_positions] = batch.labels_C.numpy()
     patches = iter(batch.patches_VD.split([rows * columns for rows, columns in batch.patch_grids]))
+    pools, shown = iter(batch.pools), iter(() if batch.shown is None else batch.shown.patch_grids)
     patch_grids, latents = iter(batch.patch_grids), iter(zip(batch.latent_grids, batch.picture_of, strict=True))
     for number in range(len(spans)):
         tokens = slice(spans.start[number], spans.start[number] + spans.length[number])
@@ -45,6 +46,10 @@ def written_out(batch: PackedBatch, tokenizer: Tokenizer) -> str:
             f"[{number}] {Role(spans.role[number]).name.lower()}, {spans.length[number]} tokens, rope {rope[0]} to {rope[-1]}, "
             f"loss {Loss(spans.loss[number]).name.lower()}, blocked {', '.join(blocked) or 'nothing'}"
         )
+        if spans.mode[number] == Mode.SLOTS:
+            assert batch.shown is not None
+            lines.append(f"slots: {next(pools)[0]} of {next(shown)}")
+            continue
         if not spans.is_body[tokens].any():
             lines.append(tokenizer.decode(ids[tokens]))
             if (labels[tokens] >= 0).any():

@@ -6,19 +6,24 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from ipt.flow.guidance import Guidance
 from ipt.imagination.modes.ipt import Ipt
+from ipt.imagination.recipe import PUBLISHED, Sampling, read_recipe
 from ipt.inference.answering import Answered, chosen
+from ipt.inference.checkpoint import load_checkpoint
 from ipt.inference.context import SessionContext
 from ipt.inference.engine import Engine, make_guidance
 from ipt.inference.plans import make_plan
 from ipt.inference.prediction import MODES, Prediction, about, without_seconds
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
+from ipt.model.checkpoint import save_pretrained
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.settings import GuidanceDropout
@@ -319,3 +324,31 @@ def test_guidance_is_on_where_it_was_trained(
     trained = replace(recipe, sequence=replace(recipe.sequence, dropout=GuidanceDropout(*dropout)))
     guidance = make_guidance(DrawSettings(**given), trained)
     assert (None if guidance is None else (guidance.text_scale, guidance.image_scale)) == expected
+
+
+def test_the_recipe_says_how_a_model_is_sampled_unless_it_is_asked_otherwise(tmp_path: Path) -> None:
+    sampling = Sampling(7, 0.5, 6, 3.0, 1.5, "published")
+    replace(toy.recipe(), sampling=sampling).save(tmp_path)
+    checkpoint = replace(toy.checkpoint(), recipe=read_recipe(tmp_path))
+    session = Engine(checkpoint, ModeSettings("imagination")).session
+    assert session.sampling == sampling and len(session.times) == 6
+    assert session.guidance == Guidance(3.0, 1.5, 0.0, 1.0, "text_channel")
+    asked = {
+        "text": TextSettings(temperature=0.0),
+        "draw": DrawSettings(timesteps=3, image_scale=1.0, contexts="roles"),
+    }
+    session = Engine(checkpoint, ModeSettings("imagination", **asked)).session  # type: ignore[arg-type]
+    assert session.sampling == Sampling(7, 0.0, 3, 3.0, 1.0, "roles") and len(session.times) == 3
+    assert Engine(toy.checkpoint(), ModeSettings("imagination")).session.sampling == Sampling()
+    with pytest.raises(ValueError, match=r"unknown contexts of guidance 'role'.*published, roles"):
+        DrawSettings(contexts="role")
+
+
+def test_weights_in_the_layout_of_the_releases_are_sampled_as_published(tmp_path: Path) -> None:
+    toy.tokenizer().save(tmp_path)
+    save_pretrained(toy.model(), tmp_path, layout="bagel", codec=toy.codec())
+    toy.recipe().save(tmp_path)
+    assert load_checkpoint(tmp_path).recipe.sampling == PUBLISHED
+    replace(toy.recipe(), sampling=Sampling()).save(tmp_path)
+    assert load_checkpoint(tmp_path).recipe.sampling == Sampling()
+    assert load_checkpoint(toy.save_run(tmp_path / "run")).recipe.sampling is None

@@ -18,15 +18,16 @@ from ipt.flow.path import euler, schedule
 from ipt.imagination.base import Imagination
 from ipt.imagination.mixture import make_mode
 from ipt.imagination.modes.ipt import Ipt
+from ipt.imagination.modes.latent import Latent, LatentSettings
+from ipt.imagination.recipe import Sampling
 from ipt.inference.answering import left_to_write
 from ipt.inference.context import SessionContext
 from ipt.inference.session import Session
-from ipt.inference.settings import TextSettings
-from ipt.samples.prompts import IMAGE_END, answer_text
+from ipt.samples.prompts import LATENT_END, LATENT_START, answer_text
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import NoisedImages, lay_out
 from ipt.sequence.pictures import unpatchify
-from ipt.sequence.segments import Kind, Segment, TokenIds
+from ipt.sequence.segments import Kind, Segment, Slots, TokenIds
 from ipt.sequence.spans import Loss, Role
 from tests.imagination.examples import ANSWERING, GEOMETRY
 from tests.inference import toy
@@ -38,7 +39,7 @@ SEED = 5
 
 
 def session(temperature: float = 0.0, guidance: Guidance | None = GUIDANCE, max_tokens: int = 40) -> Session:
-    return Session(toy.model(), toy.codec(), toy.tokenizer(), TextSettings(max_tokens, temperature), guidance, TIMES)
+    return Session(toy.model(), toy.codec(), toy.tokenizer(), Sampling(max_tokens, temperature), guidance, TIMES)
 
 
 def mode(name: str) -> Imagination:
@@ -70,7 +71,7 @@ def test_options_score_as_training_computes_them(name: str) -> None:
     if made.mediates:
         imagined = made.given(waiting, [truth], [truth])
         waiting, blocked = imagined.context, imagined.blocked  # type: ignore[assignment]
-        before = IMAGE_END if made.draws else imagined.texts[0][0]
+        before = imagined.leads[0] or imagined.texts[0][0]
     written = [toy.tokenizer().decode(row.text.ids) if row.text else "" for row in waiting.rows]
     texts = [before + answer_text(toy.sample(1, letter)) for letter in "AB"]
     left = [left_to_write(written[0], text) if not written[0] else text[len(written[0]) :] for text in texts]
@@ -83,6 +84,76 @@ def test_options_score_as_training_computes_them(name: str) -> None:
     expected = float(chances[ids_one[letter]] - chances[ids_two[letter]])
     assert scores[0] - scores[1] == pytest.approx(expected, abs=1e-4)
     assert abs(scores[0] - scores[1]) > 1
+
+
+def test_latents_fed_one_by_one_are_those_of_rounds_over_the_whole_sequence() -> None:
+    """Of rows that write texts of other lengths first; nothing is written at a slot, and the answer is what the pack says."""
+    made, free = mode("latent"), LatentSettings(stage="relax")
+    imagined = made.imagine(prompted(made, toy.SAMPLES), 2, SEED)
+    assert imagined.texts == ((LATENT_START,),) * 8 and imagined.leads == (LATENT_END,) * 8
+    assert imagined.images == ((),) * 8
+    context = imagined.context
+    assert isinstance(context, SessionContext)
+    options = [[f"{LATENT_END}<answer>{letter}</answer>" for letter in "AB"]] * 8
+    scores = context.score_options(options)
+    final, texts = context.generate_text(Role.ANSWER, SEED)
+    relaxed = Latent(made.renderer, free)
+    encode = toy.tokenizer().encode
+    first, second = (encode(option) for option in options[0])
+    letter = next(place for place, (one, other) in enumerate(zip(first, second, strict=True)) if one != other)
+    relaxed = Latent(made.renderer, free)
+    for row, (sample, text) in enumerate(zip([s for s in toy.SAMPLES for _ in range(2)], texts, strict=True)):
+        segments = relaxed.segments(sample, 0)
+        with torch.no_grad():
+            batch = lay_out([segments], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+            output = toy.model()(batch, rounds=free.free_rounds)
+        kept = context.rows[row].segments[-1].payload
+        assert isinstance(kept, Slots) and isinstance(kept.content, Tensor)
+        torch.testing.assert_close(kept.content, output.vectors_ZD, atol=1e-4, rtol=1e-4)
+        assert output.logits_CV is not None
+        logits = output.logits_CV[-segments[-1].num_tokens(GEOMETRY) + 1 :]
+        written = encode(text)
+        assert text.startswith(LATENT_END) and written[0] == int(logits[0].argmax())
+        chances = torch.log_softmax(logits[letter], -1)
+        difference = float(chances[first[letter]] - chances[second[letter]])
+        assert scores[row][0] - scores[row][1] == pytest.approx(difference, abs=1e-3)
+        assert final.rows[row].text_tokens == len(encode(LATENT_START)) + len(written)
+
+
+def test_slots_end_where_the_model_says_so() -> None:
+    rows, _ = prompted(mode("latent"), toy.SAMPLES).generate_text(Role.IMAGINATION, SEED)
+
+    def counts(context: SessionContext) -> list[int]:
+        return [s.payload.count for row in context.rows for s in row.segments if isinstance(s.payload, Slots)]
+
+    text = rows.rows[0].text
+    assert text is not None
+    cached, state = rows.session.states(rows.cached, [0], [text.waiting], text.role, text.blocked)
+    _, _, logits = rows.session.feed_slots(cached[[0]], state, Role.IMAGINATION)
+    said = int(logits.argmax())
+    assert counts(rows.generate_latents(range(4), 6, Role.IMAGINATION, end=299 if said != 299 else 298))[0] == 6
+    stopped = rows.generate_latents([0, 2], 6, Role.IMAGINATION, end=said)
+    assert counts(stopped)[0] == 1 and len(counts(stopped)) == 2 and stopped.rows[1] == rows.rows[1]
+    with pytest.raises(ValueError, match=r"the rows \[0\] do not end in a text"):
+        stopped.generate_latents([0], 1, Role.IMAGINATION)
+
+
+def test_latents_that_are_given_go_in_as_pictures_do() -> None:
+    """The truth's, another scene's, and vectors: those of the truth answer as the truth does."""
+    made, samples = mode("latent"), toy.SAMPLES
+    assert isinstance(made, Latent)
+    waiting = prompted(made, samples)
+    truth = made.given(waiting, samples, samples).context
+    other = made.given(waiting, samples, [*samples[1:], samples[0]]).context
+    batch = lay_out([made.segments(sample, 0) for sample in samples], SPECIAL, GEOMETRY).encoded(toy.codec().encode)
+    vectors = toy.model()(batch).vectors_ZD.split(4)
+    given = made.with_slots(
+        waiting, [Segment(Kind.LATENT, Slots(4, each), Role.IMAGINATION) for each in vectors]
+    ).context
+    options = [[f"{LATENT_END}<answer>{letter}</answer>" for letter in "AB"]] * 4
+    scores = [np.array(each.score_options(options)) for each in (truth, given, other)]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
+    assert np.abs(scores[0] - scores[2]).max() > 1e-3
 
 
 def test_written_text_is_what_the_uncached_model_would_write() -> None:
@@ -210,6 +281,51 @@ def test_a_drawn_image_is_that_of_three_uncached_forward_passes(guidance: Guidan
     expected = ((pixels * 0.5 + 0.5).clamp(0, 1) * 255).permute(1, 2, 0).numpy()
     assert abs(np.asarray(Image.open(io.BytesIO(image.data))) - expected).max() < 1.01
     assert expected.std() > 5
+
+
+@pytest.mark.parametrize("order", [("system", "images", "question"), ("images", "question"), ("question", "images")])
+def test_published_contexts_are_those_of_the_published_inferencer(order: tuple[str, ...]) -> None:
+    """BAGEL's ``interleave_inference``: the prompt before its last text, or whole where an image is last; its texts alone,
+    their rope ids without gaps. Neither knows what was written since; the first is not computed again."""
+    made, at = mode("ipt"), session()
+    at.sampling = replace(at.sampling, contexts="published")
+    rendered = made.prompt(toy.sample(2))
+    by_name = {
+        "system": rendered[:1],
+        "images": [s for s in rendered if s.kind is not Kind.TEXT],
+        "question": rendered[-1:],
+    }
+    prompt = [segment for name in order for segment in by_name[name]]
+    assert isinstance(made, Ipt)
+    start = SessionContext.start(at, [("a",)], ["pet"]).append([prompt])
+    context = start.append([[made.announcement("look")]])
+    seen: list[list[Segment]] = [
+        prompt if order[-1] == "images" else prompt[:-1],
+        [s for s in prompt if s.kind is Kind.TEXT],
+    ]
+    batches = [
+        lay_out([[*given, made.renderer.noised(toy.sample(2), toy.sample(2).imagination)]], SPECIAL, GEOMETRY)
+        for given in seen
+    ]
+    full = lay_out(
+        [[*prompt, made.announcement("look"), made.renderer.noised(toy.sample(2), toy.sample(2).imagination)]],
+        SPECIAL,
+        GEOMETRY,
+    )
+
+    def velocity(x_BLD: Tensor, t: float) -> Tensor:
+        noised = NoisedImages(x_BLD[0], torch.tensor([t]))
+        v, u, i = (toy.model()(b.encoded(toy.codec().encode), noised).velocities_FD[None] for b in (full, *batches))
+        return GUIDANCE.combine(v, u, i) if GUIDANCE.active(t) else v
+
+    noise = context._noise((2, 2), SEED)
+    with torch.no_grad():
+        expected = euler(velocity, noise, TIMES)
+    rows = at.cache.used.copy()
+    drawn = at.draw(context.cached, [row.segments for row in context.rows], noise, (2, 2))
+    (pixels,) = toy.codec().decode([unpatchify(expected[0], (2, 2), GEOMETRY.latent_patch)])
+    torch.testing.assert_close(drawn[0], pixels, atol=1e-4, rtol=1e-4)
+    assert len(at.cache.used) == len(rows) + 1  # of the texts alone
 
 
 def test_texts_of_different_roles_are_not_written_together() -> None:

@@ -17,7 +17,17 @@ from ipt.model.checkpoint import save_pretrained
 from ipt.model.codec import PatchPca
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.unified import UnifiedModel, add_noise
-from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_END, IMAGE_START, Profile, describe, think
+from ipt.samples.prompts import (
+    ANSWER,
+    ANSWER_END,
+    IMAGE_END,
+    IMAGE_START,
+    LATENT_END,
+    LATENT_START,
+    Profile,
+    describe,
+    think,
+)
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import seal, write_shard
 from ipt.sequence.batch import lay_out
@@ -26,7 +36,9 @@ from ipt.sequence.settings import GuidanceDropout, SequenceConfig
 from ipt.sequence.tokenizer import Tokenizer, train_tokenizer
 from tests.imagination.examples import GEOMETRY, RESOLUTION, example, noise_picture
 
-PROFILE = Profile("toy", {"label_only": "L", "text_cot": "T", "caption": "C", "ipt": "I"}, {"pet": ("look",)})
+PROFILE = Profile(
+    "toy", {"label_only": "L", "text_cot": "T", "caption": "C", "ipt": "I", "latent": "Z"}, {"pet": ("look",)}
+)
 SEQUENCE = SequenceConfig(resolutions={"pet": RESOLUTION}, dropout=GuidanceDropout(text=0.1))
 STEPS = 80
 
@@ -54,6 +66,7 @@ SAMPLES = [sample(number) for number in range(4)]
 @functools.cache
 def tokenizer() -> Tokenizer:
     tags = f"{think('r0')}{describe('c0')}{IMAGE_START}{IMAGE_END}{ANSWER}A{ANSWER_END}{ANSWER}B{ANSWER_END}"
+    tags += f"{LATENT_START}{LATENT_END}"
     return train_tokenizer([tags, tags], 300)
 
 
@@ -92,6 +105,7 @@ def model() -> UnifiedModel:
         output = made(batch, noised)
         assert output.logits_CV is not None
         loss = F.cross_entropy(output.logits_CV, batch.labels_C) + F.mse_loss(output.velocities_FD, targets)
+        loss = loss - F.cosine_similarity(output.before_slots_ZD, output.vectors_ZD.detach(), dim=-1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -21,6 +21,8 @@ from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile
 from ipt.common.settings import typed
 from ipt.model.checkpoint import (
+    Layout,
+    StoredModel,
     bagel_shapes,
     build_on_meta,
     from_pretrained,
@@ -343,6 +345,71 @@ def test_loading_needs_less_than_a_fifth_more_than_the_file(tmp_path: Path) -> N
     size = file.stat().st_size
     assert size > 1e8
     assert int(done.stdout) < 1.2 * size, f"{int(done.stdout) / size:.2f} times the file"
+
+
+LEAN_PROGRAM = """
+import sys
+from pathlib import Path
+from ipt.model import checkpoint, vision
+made, plain = [], vision.sincos_table
+vision.sincos_table = checkpoint.sincos_table = lambda *sizes: made.append(sizes) or plain(*sizes)
+model = checkpoint.from_pretrained(Path(sys.argv[1]))
+assert not {"torch._dynamo", "sympy"} & set(sys.modules), "the compiler was imported"
+print(len(made))
+"""
+
+
+def test_loading_imports_no_compiler_and_computes_each_table_once(tmp_path: Path) -> None:
+    save_pretrained(random_model(config=AS_BAGEL), tmp_path, layout="bagel")
+    command = [sys.executable, "-c", LEAN_PROGRAM, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert int(done.stdout) == 2
+
+
+@pytest.mark.parametrize("layout", ["native", "bagel"])
+def test_weights_are_mapped_as_they_are_stored_and_the_file_is_never_written_to(tmp_path: Path, layout: Layout) -> None:
+    source = random_model(config=AS_BAGEL).eval()
+    save_pretrained(source, tmp_path, layout=layout)
+    (file,) = tmp_path.glob("*.safetensors")
+    before = file.read_bytes()
+    mapped, copied = from_pretrained(tmp_path), from_pretrained(tmp_path, dtype=torch.float64)
+    header = json.loads(before[8 : 8 + int.from_bytes(before[:8], "little")])
+    theirs = StoredModel.in_folder(tmp_path).names
+    starts = {name: t.data_ptr() - header[theirs[name]]["data_offsets"][0] for name, t in mapped.state_dict().items()}
+    assert len(starts) > 50 and len(set(starts.values())) == 1  # all where they stand in one image of the file
+    assert all(tensor.dtype == torch.float64 for tensor in copied.state_dict().values())
+    assert all(parameter.requires_grad for parameter in mapped.parameters()) and same_outputs(source, mapped)
+    with torch.no_grad():
+        mapped.lm_head.weight.zero_()
+    assert file.read_bytes() == before
+    again = from_pretrained(tmp_path)
+    save_pretrained(mapped, tmp_path, layout=layout)
+    assert same_outputs(source, again) and not from_pretrained(tmp_path).lm_head.weight.any()
+
+
+def test_a_checkpoint_of_bagels_trainer_without_image_generation_is_loaded(tmp_path: Path) -> None:
+    """``Bagel.__init__`` makes no ``latent_pos_embed``, ``vae2llm``, ``llm2vae`` and ``time_embedder`` with
+    ``visual_gen=False``."""
+    whole = random_model(config=AS_BAGEL).eval()
+    save_pretrained(whole, tmp_path, layout="bagel")
+    tensors = load_file(tmp_path / "ema.safetensors")
+    latent = ("latent_pos_embed.", "vae2llm.", "llm2vae.", "time_embedder.")
+    save_file({n: t for n, t in tensors.items() if not n.startswith(latent)}, tmp_path / "ema.safetensors")
+    extra, vae = tmp_path / "bagel_config.json", {"z_channels": AS_BAGEL.latents.channels, "downsample": 2}
+    extra.write_text(json.dumps({**json.loads(extra.read_text()), "visual_gen": False}))
+    (tmp_path / "vae_config.json").write_text(json.dumps(vae))
+    stored, loaded = StoredModel.in_folder(tmp_path), from_pretrained(tmp_path)
+    assert not stored.draws and loaded.config.latents == dataclasses.replace(AS_BAGEL.latents, downsample=2)
+    make = Maker(0)
+    batch = make.batch([[make.vit(2, 2), make.text(3)]])
+    with torch.no_grad():
+        assert torch.equal(loaded(*batch).grouped_TD, whole(*batch).grouped_TD)
+    fresh = {name: value for name, value in loaded.named_parameters() if name not in stored.names}
+    assert len(fresh) == 8 and not fresh["latent_out.weight"].any() and fresh["time_embedder.mlp.0.weight"].std() > 0
+    assert all(torch.equal(value, from_pretrained(tmp_path).get_parameter(name)) for name, value in fresh.items())
+    save_file({n: t for n, t in tensors.items() if not n.startswith("vae2llm.")}, tmp_path / "ema.safetensors")
+    with pytest.raises(ValueError, match=r"tensor 'vae2llm.weight' is missing"):
+        from_pretrained(tmp_path)
 
 
 def test_a_model_from_scratch_is_reproducible() -> None:

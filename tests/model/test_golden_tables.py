@@ -11,7 +11,7 @@ from ipt.flow.path import schedule
 from ipt.model.codec import load_flux_autoencoder
 from ipt.model.mot import Rope
 from ipt.model.unified import time_sinusoid
-from ipt.model.vision import grid_rows, sincos_table
+from ipt.model.vision import grid_rows, sincos_table, stretched
 from ipt.sequence.pictures import ResizeRule, to_pixels
 from ipt.sequence.spans import Expert, Loss, Mode, Span, SpanTable
 from tests.model.golden_set import FOLDER, FORWARD, assert_close, load, model
@@ -44,6 +44,13 @@ def test_flattened_position_ids() -> None:
         assert (len(rows), sum(rows)) == (case["count"], case["sum"])
         assert rows[: len(case["first"])] == case["first"] and rows[-len(case["last"]) :] == case["last"]
         assert rows == case.get("ids", rows)
+
+
+def test_a_stretched_grid_has_the_buckets_of_the_reference_where_they_are_no_exact_fractions() -> None:
+    """``get_flattened_position_ids_interpolate`` counts in float32: of 70 rows, other ones at four counts."""
+    exact = {count: [place * 70 // count for place in range(count)] for count in range(1, 71)}
+    assert [count for count in exact if stretched(count, 70).tolist() != exact[count]] == [25, 49, 50, 55]
+    assert sum(a - b for a, b in zip(exact[50], stretched(50, 70).tolist(), strict=True)) != 0
 
 
 def test_schedule_and_loss_weights() -> None:

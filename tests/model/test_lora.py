@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ def test_a_fresh_adapter_changes_nothing_and_merging_a_trained_one_neither(tmp_p
             merged = from_pretrained(tmp_path / layout)(*batch)
         torch.testing.assert_close(merged.logits_CV, trained.logits_CV, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(merged.velocities_FD, trained.velocities_FD, atol=1e-4, rtol=1e-4)
+
+
+def test_what_a_mode_adds_to_a_model_is_trained_whole_beside_adapters() -> None:
+    model = adapted(LoraSettings(), config=replace(CONFIG, phi="linear"))
+    whole = {name for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name}
+    assert whole == {"slot_in.map.weight"} <= {*merged_state(model)}
 
 
 @pytest.mark.parametrize("experts", [("understanding",), ("generation",), ("understanding", "generation")])

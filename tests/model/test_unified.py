@@ -76,7 +76,7 @@ def routed_by_index(unified: UnifiedModel, batch: PackedBatch) -> Tensor:
     """The decoder written naively: packed order, and an index per expert around every operation."""
     spans = batch.spans
     generation = torch.from_numpy(spans.is_generation)
-    x = torch.cat(unified.embed(*batch))[torch.from_numpy(spans.rank)]
+    x = torch.cat(unified.embed(*batch)[:2])[torch.from_numpy(spans.rank)]
     positions, cells = torch.from_numpy(spans.position_ids), torch.from_numpy(batch.cells)
     rope = Rope.at(positions, CONFIG.decoder.head_dim, CONFIG.decoder.rope_theta, cells)
     attend = packed_attention("sdpa", spans, x)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
 from ipt.model.unified import UnifiedModel, add_noise
 from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
-from ipt.sequence.segments import Kind, Latents, Pixels, Segment, SpecialTokens, TokenIds
+from ipt.sequence.segments import Kind, Latents, Pixels, Segment, Slots, SpecialTokens, TokenIds
 from ipt.sequence.spans import Loss, Role
 
 TOKENS = SpecialTokens(60, 61, 62, 63)
@@ -73,6 +73,9 @@ class Maker:
 
     def vit(self, rows: int = 2, columns: int = 3, **options: object) -> Segment:
         return Segment(Kind.VIT, Pixels(self.random(3, rows * 4, columns * 4)), **options)
+
+    def slots(self, count: int = 3, content: Segment | Tensor | None = None, **options: object) -> Segment:
+        return Segment(Kind.LATENT, Slots(count, content), Role.IMAGINATION, **options)
 
     def vae(self, rows: int = 2, columns: int = 2, **options: object) -> Segment:
         return Segment(Kind.VAE, Latents(self.random(3, rows * 2, columns * 2)), **options)

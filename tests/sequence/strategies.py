@@ -11,6 +11,7 @@ KINDS = {
     "vit": (Mode.FULL, Expert.UNDERSTANDING, 1),
     "vae": (Mode.FULL, Expert.GENERATION, 3),
     "noised": (Mode.NOISED, Expert.GENERATION, 3),
+    "slots": (Mode.SLOTS, Expert.UNDERSTANDING, 1),
 }
 
 
@@ -23,6 +24,8 @@ def span_tables(draw: st.DrawFn, max_samples: int = 4, max_spans: int = 5, max_e
         for kind in draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=max_spans)):
             mode, expert, least = KINDS[kind]
             losses = {"text": [Loss.NONE, Loss.CE, Loss.CE_WITH_END], "noised": [Loss.NONE, Loss.FLOW]}
+            first = not spans or spans[-1].sample != sample
+            losses["slots"] = [Loss.NONE, Loss.END, *(() if first else (Loss.COSINE, Loss.COSINE_WITH_END))]
             span = Span(
                 sample,
                 least + draw(st.integers(0, max_extra)),

@@ -125,6 +125,50 @@ def test_a_pack_is_closed_only_when_something_fitted_nowhere(lengths: list[int],
             assert closed.tokens == max(before)
 
 
+def published_packs(
+    lengths: list[int], expected: int, most: int, prefer: int = 16384, kept: int = 50
+) -> list[list[int]]:
+    """The loop of BAGEL's ``PackedDataset.__iter__`` without mandatory groups, over a stream that ends."""
+    packs, pack, buffer, stream = [], [], [], iter(range(len(lengths)))
+    while True:
+        tokens = sum(lengths[item] for item in pack)
+        buffered = tokens < prefer and bool(buffer)
+        item = buffer.pop(0) if buffered else next(stream, None)
+        if item is None:
+            return [*packs, pack] if pack else packs
+        if tokens + lengths[item] > most:
+            if len(buffer) < kept and not buffered:
+                buffer.append(item)
+            else:
+                packs, pack = [*packs, pack], []
+            continue
+        pack.append(item)
+        if tokens + lengths[item] >= expected:
+            packs, pack = [*packs, pack], []
+
+
+@pytest.mark.parametrize("length", [5_600, 7_300, 9_700, 10_800, 15_200, 16_900, 19_300])
+def test_with_the_published_target_packs_hold_what_the_release_packs(length: int) -> None:
+    """At the lengths of the tasks' samples: two of 15,200 tokens are a pack, which a limit of 24,576 alone makes one."""
+    lengths = [length] * 120
+    published = {len(pack) for pack in published_packs(lengths, 24_576, 32_768)[:-1]}
+    packer: FirstFit[int] = FirstFit(32_768, 4, target=24_576)
+    ours = {len(pack.items) for number, each in enumerate(lengths) if (pack := packer.add(number, each))}
+    expected = {5_600: 5, 7_300: 4, 9_700: 3, 10_800: 3, 15_200: 2, 16_900: 1, 19_300: 1}
+    assert ours == published == {expected[length]}
+
+
+@given(LENGTHS, st.integers(1, 4), st.integers(1, 100))
+def test_a_pack_that_reaches_the_target_is_closed_at_once(lengths: list[int], open_packs: int, target: int) -> None:
+    packer, closed = FirstFit[int](100, open_packs, target=target), []
+    for number, length in enumerate(lengths):
+        closed.append(packer.add(number, length))
+        assert len(packer.open) <= open_packs and all(pack.tokens < target for pack in packer.open)
+    packs = [*(pack for pack in closed if pack), *packer.open]
+    assert sorted(item for pack in packs for item in pack.items) == list(range(len(lengths)))
+    assert all(pack.tokens == sum(lengths[item] for item in pack.items) <= 100 for pack in packs)
+
+
 @given(LENGTHS, st.data())
 def test_the_open_packs_are_the_whole_state(lengths: list[int], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(lengths)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ipt.common.images import BadImage, encode_image
 from ipt.sequence.batch import PackedBatch, lay_out
-from ipt.sequence.pictures import Picture, normalised, to_pixels
+from ipt.sequence.pictures import Picture, normalised, shrunk_size, to_pixels
 from ipt.sequence.segments import (
     Kind,
     Latents,
@@ -123,3 +124,13 @@ def test_what_is_not_encoded_cannot_be_used() -> None:
         batch.encoded(lambda images: [torch.zeros(4, 6, 4) for _ in images])
     moved = batch.to("meta")
     assert all(p.device.type == "meta" for p in (*moved.pictures, moved.latents_GD))
+
+
+def test_a_shrunk_picture_is_that_of_lanczos_and_then_of_its_sizes() -> None:
+    plain = picture(3, 40, 30, (16, 12))
+    shrunk = Picture(plain.data, plain.sizes, shrunk=(20, 15))
+    with Image.open(io.BytesIO(plain.data)) as image:
+        expected = image.resize((20, 15), Image.Resampling.LANCZOS).resize((16, 12), Image.Resampling.BICUBIC)
+    assert torch.equal(shrunk.pixels(), torch.from_numpy(np.array(expected)).permute(2, 0, 1))
+    assert not torch.equal(shrunk.pixels(), plain.pixels()) and shrunk.key != plain.key
+    assert shrunk_size((1000, 500), 512) == (512, 256) and shrunk_size((300, 400), 512) == (300, 400)

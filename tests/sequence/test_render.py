@@ -128,9 +128,23 @@ def test_a_sample_without_its_question_trains_the_image_alone() -> None:
     assert [s.loss for s in finished if s.loss is not Loss.NONE] == [Loss.FLOW]
 
 
+@pytest.mark.parametrize("name", ["label_only", "text_cot", "caption", "ipt"])
+def test_in_all_rows_the_question_may_go_and_the_loss_of_the_text_stays(name: str) -> None:
+    """As ``text_cond_dropout_prob`` acts in BAGEL's ``pack_sequence`` on texts without a loss, in every row."""
+    made, lost = mode(name), GuidanceDropout(text=1.0, rows="all")
+    segments = made.segments(example(), 0)
+    config = replace(CONFIG, dropout=lost)
+    finished = Renderer(byte_tokenizer(), GEOMETRY, PROFILES["default"], config).finish(example(), segments, 0)
+    assert [s.loss for s in finished] == [s.loss for s in segments]
+    assert [s.dropped for s in finished] == [s.kind is Kind.TEXT and s.loss is Loss.NONE for s in segments]
+    assert any(s.dropped for s in finished)
+    with pytest.raises(ValueError, match=r"unknown sequence.dropout.rows 'each'.*all, drawing"):
+        GuidanceDropout(rows="each")
+
+
 @pytest.mark.parametrize("name", ["label_only", "text_cot", "caption"])
 def test_samples_without_a_drawn_image_lose_nothing(name: str) -> None:
-    """Guidance has nothing to learn there; the release drops the question of answer-only rows, too."""
+    """Guidance has nothing to learn there; the release drops the question of answer-only rows, too (``rows=all``)."""
     made = mode(name, dropout=GuidanceDropout(1.0, 1.0, 1.0, 1.0))
     segments = made.segments(example(), 0)
     assert made.renderer.finish(example(), segments, 0) == segments
@@ -172,3 +186,17 @@ def test_images_are_checked_before_they_are_decoded(monkeypatch: pytest.MonkeyPa
 def test_wrong_settings_are_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SequenceConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_one_of_several_images_is_shrunk_before_its_encoders_sizes() -> None:
+    """The published loader: every input of several is brought to 512 pixels, then each encoder's rule; a single one is not."""
+    at = Resolution(input_side=1024, input_min_side=512, several_side=512)
+    made = bagel(resolutions={"pet": at}, max_prompt_tokens=100_000)
+    alone = made.prompt(photo(1024, 1024), "ipt")
+    several = made.prompt(photo(1024, 1024, 3), "ipt")
+    assert sizes(alone) == [(1024, 1024), (518, 518)] and sizes(several) == [(512, 512), (518, 518)] * 3
+    assert sizes(made.prompt(photo(400, 300, 2), "ipt")) == [(688, 512), (406, 294)] * 2
+    shrunk = [s.payload.shrunk for s in (*alone, *several) if isinstance(s.payload, Picture)]
+    assert shrunk == [None, None, *[(512, 512)] * 6]
+    with pytest.raises(ValueError, match=r"resolution.several_side must be positive, got 0"):
+        Resolution(several_side=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ def mask_by_definition(table: SpanTable) -> np.ndarray:
     for q, i in enumerate(table.span_of):
         for k, j in enumerate(table.span_of):
             same = i == j
-            reach = k <= q or (same and table.mode[i] != Mode.CAUSAL)
+            reach = k <= q or (same and table.mode[i] not in (Mode.CAUSAL, Mode.SLOTS))
             hidden = table.mode[j] == Mode.NOISED or bool(table.blocked[i] >> table.role[j] & 1)
             mask[q, k] = table.sample[i] == table.sample[j] and reach and (same or not hidden)
     return mask
@@ -69,20 +71,26 @@ def test_routing(table: SpanTable) -> None:
 @given(span_tables())
 def test_positions_and_losses(table: SpanTable) -> None:
     positions, ce, weights, noised, trained = [], [], [], [], []
+    slots: list[int] = []
+    cosine: list[bool] = []
     for i in range(len(table)):
         start, length = len(positions), int(table.length[i])
-        causal = table.mode[i] == Mode.CAUSAL
+        causal = table.mode[i] in (Mode.CAUSAL, Mode.SLOTS)
         positions += [table.position[i] + (offset if causal else 0) for offset in range(length)]
         if table.loss[i] in (Loss.CE, Loss.CE_WITH_END):
             ce += list(range(start, start + length - 1))
             weights += [(length - 1) ** -0.5 for _ in range(length - 1)]
-        if table.loss[i] == Loss.CE_WITH_END:
+        if table.loss[i] in (Loss.CE_WITH_END, Loss.COSINE_WITH_END, Loss.END):
             ce.append(start + length - 1)
             weights.append(1)
         if table.mode[i] == Mode.NOISED:
             noised += list(range(start + 1, start + length - 1))
             trained += [table.loss[i] == Loss.FLOW] * (length - 2)
+        if table.mode[i] == Mode.SLOTS:
+            slots += range(start, start + length)
+            cosine += [table.loss[i] in (Loss.COSINE, Loss.COSINE_WITH_END)] * length
     assert table.position_ids.tolist() == positions
+    assert table.slot_positions.tolist() == slots and table.is_cosine_trained.tolist() == cosine
     assert table.ce_positions.tolist() == ce
     assert np.allclose(table.ce_weights, weights)
     assert table.noised_positions.tolist() == noised
@@ -105,7 +113,10 @@ TEXT = Span(0, 4, Mode.CAUSAL, Expert.UNDERSTANDING, 0)
         ([Span(0, 4, Mode.CAUSAL, Expert.GENERATION, 0)], "causal but routed to the generation"),
         ([Span(0, 4, Mode.NOISED, Expert.UNDERSTANDING, 0)], "noised but not a latent"),
         ([Span(0, 4, Mode.FULL, Expert.GENERATION, 0, loss=Loss.FLOW)], "flow loss but is not noised"),
-        ([Span(0, 4, Mode.FULL, Expert.UNDERSTANDING, 0, loss=Loss.CE)], "image with a text loss"),
+        ([Span(0, 4, Mode.FULL, Expert.UNDERSTANDING, 0, loss=Loss.CE)], "has a text loss but is no text"),
+        ([Span(0, 4, Mode.SLOTS, Expert.UNDERSTANDING, 0, loss=Loss.CE)], "has a text loss but is no text"),
+        ([replace(TEXT, loss=Loss.END)], "a loss of latent slots but is none"),
+        ([replace(TEXT, mode=Mode.SLOTS, loss=Loss.COSINE)], "a cosine loss but nothing of its sample before it"),
         ([Span(1, 4, Mode.CAUSAL, Expert.UNDERSTANDING, 0), TEXT], "span 1 .* earlier sample"),
     ],
 )

@@ -52,7 +52,7 @@ def losses() -> str:
         batches, lines = iter(trainer.loader), [HEADER]
         for _ in range(10):
             r = trainer.train_step(batches)
-            values = (r.loss, *r.losses.values(), r.gradient_norm)
+            values = (r.loss, r.losses["ce"], r.losses["flow"], r.gradient_norm)
             lines.append(" ".join([str(r.step), *(f"{value:.6f}" for value in values), r.data]))
     return "\n".join(lines) + "\n"
 

@@ -15,7 +15,9 @@ from omegaconf import OmegaConf
 
 import train as command
 from ipt.common.locking import held
+from ipt.imagination.recipe import PUBLISHED
 from ipt.samples.store import seal, write_shards
+from ipt.sequence.settings import GuidanceDropout
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.plan import plan
 from ipt.training.records import read_records
@@ -71,11 +73,14 @@ def test_the_paper_values_are_those_of_the_bagel_experiment() -> None:
         2000,
     )
     assert (config.ema.decay, config.optim.clip, config.trainer.steps) == (0.9999, 1.0, 25000)
-    assert (config.loader.budget, config.sequence.max_sample_tokens, config.loader.packs_per_step) == (24576, 24576, 8)
-    for task, sizes in {"pet": (1024, 512, 64), "pt": (512, 256, 32), "mvc": (512, 256, 64)}.items():
+    assert (config.loader.budget, config.loader.target, config.loader.packs_per_step) == (32768, 24576, 8)
+    assert config.sequence.max_sample_tokens == 24576 and not config.ema.warmup and config.optim.from_zero
+    assert config.sequence.dropout == GuidanceDropout(0.1, 0.0, 0.3, 0.3, "all") and config.sampling == PUBLISHED
+    for task, sizes in {"pet": (1024, 512, 64), "pt": (1024, 512, 64), "mvc": (1024, 512, 64)}.items():
         for chosen in (task, "all"):
             size = composed("experiment=bagel", f"task={chosen}", "dry_run=true").full_sequence.resolution(task)
             assert (size.input_side, size.input_min_side, size.imagination) == sizes
+            assert size.several_side == (None if task == "pet" else 512)
     assert config.trainer.dtype == "bfloat16" and config.trainer.checkpoint_activations
 
 
@@ -207,7 +212,7 @@ def test_a_run_trains_exports_and_continues(data: Path, tmp_path: Path, capsys: 
     assert load_codec(run / "model").channels == 48 and load_tokenizer(run / "model").size <= 2048
     GlobalHydra.instance().clear()
     with pytest.raises(SystemExit):
-        command.main([*arguments, "optim.lr=0.5"])
+        command.main([*arguments, "trainer.steps=3", "optim.lr=0.5"])
     assert "optim.lr: 0.001 there, 0.5 here" in capsys.readouterr().err
 
 

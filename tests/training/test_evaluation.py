@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ipt.common.errors import UserError
-from ipt.common.files import read_json
+from ipt.common.files import read_json, write_json
 from ipt.common.images import decode_image
 from ipt.imagination.mixture import make_mode
 from ipt.inference.answering import Answered
@@ -191,3 +191,19 @@ def test_a_continued_run_may_last_longer_unless_that_changes_its_rates(
     else:
         with pytest.raises(UserError, match=r"trainer\.steps: 10 there, 20 here"):
             check_settings(longer, tmp_path)
+
+
+def test_a_run_of_before_a_setting_goes_on_with_its_default(data: Path, tmp_path: Path) -> None:
+    """Settings that its program did not have; a setting of its own that is another now is still refused, whatever it lacks."""
+    made = config(data, tmp_path)
+    check_settings(made, tmp_path)
+    kept = read_json(tmp_path / "config.json")
+    del kept["loss"]["cosine_weight"], kept["imagination"]["latent"]
+    write_json(tmp_path / "config.json", kept)
+    check_settings(made, tmp_path)
+    write_json(tmp_path / "config.json", kept)
+    with pytest.raises(UserError, match=r"other settings \(loss\.cosine_weight: 1\.0 there, 0\.5 here\)"):
+        check_settings(replace(made, loss=replace(made.loss, cosine_weight=0.5)), tmp_path)
+    write_json(tmp_path / "config.json", {**kept, "gone": 1})
+    with pytest.raises(UserError, match=r"other settings \(gone: 1 there, None here"):
+        check_settings(made, tmp_path)

@@ -58,13 +58,13 @@ def test_losses_are_those_of_full_logits_and_plain_means() -> None:
     losses = Objective(model, config)(batch, images, target)
     output = model(batch, images)
     counts = token_counts(batch, config)
-    ce, flow = mean_losses(losses, batch, counts, config)
+    ce, flow, cosine = mean_losses(losses, batch, counts, config)
     assert list(losses) == list(TERMS) == list(LOSS_TERMS)
     torch.testing.assert_close(ce, F.cross_entropy(output.logits_CV, batch.labels_C))
     trained = torch.from_numpy(batch.spans.is_flow_trained)
     torch.testing.assert_close(flow, F.mse_loss(output.velocities_FD[trained], target[trained]))
-    assert counts.tolist() == [len(batch.labels_C), int(trained.sum())]
-    torch.testing.assert_close(config.total([ce, flow]), 2 * ce + flow)
+    assert counts.tolist() == [len(batch.labels_C), int(trained.sum()), 0] and cosine == 0
+    torch.testing.assert_close(config.total([ce, flow, cosine]), 2 * ce + flow)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1000])
@@ -153,12 +153,18 @@ def test_the_loss_of_a_sample_is_the_mean_over_its_tokens() -> None:
     for number, (position, sample) in enumerate(samples.items()):
         single = laid_out({position: sample})
         losses = Objective(model, config)(single, *noised(single, 0, 1.0))
-        ce, flow = mean_losses(losses, single, token_counts(single, config), config)
+        ce, flow, _ = mean_losses(losses, single, token_counts(single, config), config)
         assert found[number] == pytest.approx((ce + 0.5 * flow).item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"ce_weight": -1.0}, {"ce_weight": 0.0, "flow_weight": 0.0}, {"chunk": 0}, {"noise_draws": 0}]
+    "wrong",
+    [
+        {"ce_weight": -1.0},
+        {"ce_weight": 0.0, "flow_weight": 0.0, "cosine_weight": 0.0},
+        {"chunk": 0},
+        {"noise_draws": 0},
+    ],
 )
 def test_impossible_weights_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

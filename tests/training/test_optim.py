@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,17 @@ def test_the_rate_warms_up_and_stays_or_falls_to_its_minimum() -> None:
     assert rates[0] == rates[1] == 1e-3 and rates[-1] == pytest.approx(1e-5)
     assert all(first >= second for first, second in itertools.pairwise(rates))
     assert rates[51] == pytest.approx((1e-3 + 1e-5) / 2, rel=1e-6)
+
+
+def test_from_zero_the_rates_are_those_of_the_schedules_that_the_release_uses() -> None:
+    """transformers' ``get_constant_schedule_with_warmup`` and ``get_cosine_with_min_lr_schedule_with_warmup``, of 4 in 20
+    steps."""
+    published = OptimConfig(lr=1e-5, warmup_steps=4, from_zero=True)
+    assert [learning_rate(published, step, 20) for step in range(20)] == [1e-5 * min(step / 4, 1) for step in range(20)]
+    cosine = replace(published, schedule="cosine", min_lr=1e-7)
+    for step in range(4, 20):
+        falling = 0.5 * (1 + math.cos(math.pi * (step - 4) / (20 - 4)))
+        assert learning_rate(cosine, step, 20) == pytest.approx(1e-5 * (falling * (1 - 0.01) + 0.01), rel=1e-12)
 
 
 def test_an_update_is_that_of_adamw_written_out() -> None:

@@ -91,6 +91,9 @@ def test_operations_are_those_of_the_two_formulas() -> None:
     batch, d = sample(TOY, LAYOUT), TOY.decoder
     necessary, counted = step_flops(TOY, [batch, batch])
     assert necessary == 2 * forward_flops(TOY, batch.spans, batch.patch_grids).training
+    plain = forward_flops(TOY, batch.spans, batch.patch_grids)
+    decoder = plain.understanding + plain.generation + plain.attention
+    assert step_flops(TOY, [batch], (3, 1))[0] == plain.training + (3 * 1 + 2 * 1) * decoder  # two rounds forward alone
     attention = d.hidden * (2 * d.heads + 2 * d.kv_heads) * d.head_dim
     per_token = d.layers * (attention + 3 * d.hidden * d.intermediate) + 2 * d.vocab * d.hidden
     tokens = batch.spans.num_tokens

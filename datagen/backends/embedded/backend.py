@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path as FilePath
 from typing import ClassVar, Protocol, overload
@@ -35,12 +36,14 @@ from datagen.backends.embedded.import_scene import import_scene
 from datagen.backends.embedded.mujoco_renderer import MujocoRenderer
 from datagen.backends.embedded.ray_caster import RayRenderer
 from datagen.backends.embedded.scene import Scene
+from datagen.backends.embedded.scene_folder import find_scenes, split_scenes
 from ipt.common.registry import unknown_name
 from ipt.common.seeding import derived_seed
 from ipt.samples.camera import Camera
 from ipt.samples.sample import SPLITS
 
 Floats = NDArray[np.float64]
+UP = ("auto", "y", "z")
 PRESETS = ("home", "blocks")
 SCENES_PER_SPLIT = 10_000_000
 
@@ -67,20 +70,33 @@ RENDERERS: dict[str, Callable[[], Renderer]] = {"mujoco": MujocoRenderer, "ray":
 class EmbeddedConfig:
     """``preset`` is the kind of scenes; ``scene_file`` (MJCF or GLB) replaces them by one scene of the user's own.
 
-    ``renderer=auto`` takes MuJoCo where OpenGL works and the ray caster elsewhere.
+    ``renderer=auto`` takes MuJoCo where OpenGL works and the ray caster elsewhere. ``scene_folder``: many such files, as
+    scenes with splits. ``scene_up``: the axis of a GLB file that points up, y or z; auto guesses.
     """
 
     preset: str = "home"
     renderer: str = "auto"
     scene_file: str | None = None
+    scene_folder: str | None = None
+    scene_up: str = "auto"
     house: HouseConfig = field(default_factory=HouseConfig)
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise SceneError(unknown_name("preset", self.preset, PRESETS))
+        if self.scene_file is not None and self.scene_folder is not None:
+            raise SceneError("backend.scene_file and backend.scene_folder are both set; one scene or a folder of them")
+        if self.scene_up not in UP:
+            raise SceneError(unknown_name("scene_up", self.scene_up, UP))
         if self.renderer not in ("auto", *RENDERERS):
             raise SceneError(unknown_name("renderer", self.renderer, ("auto", *RENDERERS)))
+
+    def for_task(self, task: str) -> EmbeddedConfig:
+        """These settings with what ``auto`` means for a task: homes hold several of a thing where they are counted."""
+        if self.house.collections != "auto":
+            return self
+        return replace(self, house=replace(self.house, collections="on" if task == "mvc" else "off"))
 
 
 class EmbeddedBackend(SceneBackend):
@@ -113,9 +129,21 @@ class EmbeddedBackend(SceneBackend):
             raise SceneError(unknown_name("split", split, SPLITS))
         if self.config.scene_file is not None:
             return [FilePath(self.config.scene_file).stem]
+        if self.config.scene_folder is not None:
+            return split_scenes(self._files, FilePath(self.config.scene_folder), split)
         return SceneIds(self.config.preset, split)
 
+    @cached_property
+    def _files(self) -> dict[str, FilePath]:
+        """The scenes of ``scene_folder`` by id."""
+        return find_scenes(FilePath(self.config.scene_folder or ""))
+
     def load(self, scene_id: str) -> SceneInfo:
+        if (
+            self.config.scene_file is not None and self._scene is not None
+        ):  # one scene, read once: its free space is dear
+            self._shown = self._scene
+            return self.info
         scene = self._make(scene_id)
         self._scene, self._shown, self._space = scene, scene, None
         return self.info
@@ -137,7 +165,13 @@ class EmbeddedBackend(SceneBackend):
 
     def _make(self, scene_id: str) -> Scene:
         if self.config.scene_file is not None:
-            return import_scene(FilePath(self.config.scene_file))
+            return import_scene(FilePath(self.config.scene_file), self.config.scene_up)
+        if self.config.scene_folder is not None:
+            if scene_id not in self._files:
+                raise SceneError(
+                    unknown_name(f"scene of {self.config.scene_folder}", scene_id, list(self._files))[:400]
+                )
+            return replace(import_scene(self._files[scene_id], self.config.scene_up), scene_id=scene_id)
         preset, split, index = parse_scene_id(scene_id)
         if preset != self.config.preset:
             raise SceneError(

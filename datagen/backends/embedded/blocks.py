@@ -41,7 +41,7 @@ SIZES = (0.42, 0.58)  # footprint of a solid, metres
 HEIGHTS = {"cube": 1.0, "cylinder": 1.5, "sphere": 1.0, "cone": 1.8, "pyramid": 1.5}  # in footprints
 COPIES = 4  # solids of one shape and size that a scene may hold
 ROOMS = ((5.0, 4.0), (5.0, 5.0), (6.0, 5.0), (6.0, 6.0))
-WALL_HEIGHT, WALL_THICKNESS = 2.2, 0.1
+WALL_HEIGHT, WALL_THICKNESS = 2.2, 0.4  # thick enough for a map of 32 pixels to show whose colour a wall has
 WALL_GAP, SOLID_GAP = 0.20, 0.25  # free metres between a solid and a wall, and between solids
 TRIES = 200
 

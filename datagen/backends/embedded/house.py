@@ -34,6 +34,18 @@ from ipt.common.seeding import generator
 
 CLEARANCE = 0.2
 TRIES = 24
+LENIENT = (
+    4  # last tries of a house, in which a room may lack what it needs: small or odd plans may have no place for it
+)
+NEEDS = {
+    "bedroom": "bed",
+    "bathroom": "toilet",
+    "kitchen": "sink",
+    "dining room": "dining table",
+    "office": "desk",
+    "living room": "sofa",
+}
+COLLECTIONS = ("auto", "on", "off")
 REMOVALS = 12
 REACHED = 0.75  # share of a room's free floor that must be connected to the rest of the house
 # What makes a room what it is; a plan that has no place for it is drawn again rather than stripped of it.
@@ -62,7 +74,8 @@ class HouseConfig:
 
     ``min_rooms``..``max_rooms`` of 1..5; ``require_rooms`` are kinds that must exist; ``density`` in 0..1 scales how
     often optional furniture stands there; ``include`` and ``exclude`` are object categories that must or must not occur;
-    ``area_scale`` multiplies floor areas. Unknown names and impossible ranges are a ``SceneError``.
+    ``area_scale`` multiplies floor areas. ``collections``: whether rooms hold several of a thing (``on``, ``off``), or do so
+    for the task that counts (``auto``). Unknown names and impossible ranges are a ``SceneError``.
     """
 
     min_rooms: int = 1
@@ -72,8 +85,11 @@ class HouseConfig:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     area_scale: float = 1.0
+    collections: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.collections not in COLLECTIONS:
+            raise SceneError(unknown_name("house.collections", self.collections, COLLECTIONS))
         if not 1 <= self.min_rooms <= self.max_rooms <= 5:
             raise SceneError(f"houses have 1 to 5 rooms, got min_rooms={self.min_rooms}, max_rooms={self.max_rooms}")
         for kind in self.require_rooms:
@@ -111,6 +127,10 @@ def make_house(scene_id: str, seed: int, config: HouseConfig | None = None) -> S
         if not _open_up(layout, shell, spaces, _ESSENTIAL.union(config.include)):
             missing = {"every room reachable"}
             continue
+        bare = lacking(spaces)
+        if bare and attempt < TRIES - LENIENT and config.density == 1:
+            missing = {f"a {what} in the {room}" for room, what in bare}
+            continue
         missing = set(config.include) - {item.category for space in spaces for item in space.placed}
         if missing:
             continue
@@ -119,6 +139,17 @@ def make_house(scene_id: str, seed: int, config: HouseConfig | None = None) -> S
         f"scene {scene_id}: no layout satisfied {', '.join(sorted(missing))} in {TRIES} tries; "
         "allow more or other rooms, a larger area_scale, or fewer included categories"
     )
+
+
+def lacking(spaces: Sequence[RoomSpace]) -> list[tuple[str, str]]:
+    """Kinds of rooms without the piece that makes them so, unless that was ruled out: a bedroom without a bed."""
+    return [
+        (space.room.kind, NEEDS[space.room.kind])
+        for space in spaces
+        if space.room.kind in NEEDS
+        and NEEDS[space.room.kind] not in space.exclude
+        and not space.of(NEEDS[space.room.kind])
+    ]
 
 
 def _furnished(seed: int, attempt: int, layout: Layout, style: Style, config: HouseConfig) -> list[RoomSpace]:
@@ -130,6 +161,7 @@ def _furnished(seed: int, attempt: int, layout: Layout, style: Style, config: Ho
         space = RoomSpace(
             room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude)
         )
+        space.collections = config.collections == "on"
         space.dines = not (dining_apart or any(other.of("dining table") for other in spaces))
         furnish(space)
         spaces.append(space)

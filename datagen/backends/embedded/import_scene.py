@@ -2,17 +2,21 @@
 
 Names make objects: ``Chair_02`` becomes category "chair". The head noun of a name, its last one, says what is structure:
 ``Wall_North``, ``kitchen floor`` and ``DoorFrame`` are, ``FloorLamp_01``, ``WallClock`` and ``DoorMat`` are things. Ceilings
-and roofs are hidden from above. MJCF: the geoms of each top-level body are one object,
-visual groups 0-2 only, as MuJoCo's viewer shows. GLB: each mesh node is one object; glTF's y-up axes become z-up. The
-floor (the top of what is called floor or ground, else the lowest point) is moved to z = 0.
+and roofs are hidden from above. MJCF: a body is an object, unless it is a part of its parent: it has no name, is named
+after its parent (``Table_leg`` of ``Table``), or turns or slides on it, as doors and drawers do; visual groups 0-2 only, as
+MuJoCo's viewer shows. GLB: each mesh node is one object, whatever number of materials it has. Its axes are y up, as glTF
+says, or z up: by ``up``, or by the thin side of what is called floor, ground, ceiling or roof. The floor (the top of what
+is called floor or ground, else the lowest point) is moved to z = 0.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,18 +66,25 @@ class Piece:
     material: Material
 
 
-def import_scene(path: Path) -> Scene:
-    """Read ``path``; a ``SceneError`` names the file, what is wrong with it and what would be right."""
+def import_scene(path: Path, up: str = "auto") -> Scene:
+    """Read ``path``; a ``SceneError`` names the file, what is wrong with it and what would be right.
+
+    ``up``: the axis of a GLB file that points up, y or z; auto guesses and says so in the log and in the scene's notes.
+    """
     if not path.is_file():
         raise SceneError(f"scene_file {path}: no such file")
-    readers: dict[str, Callable[[Path], list[Piece]]] = {".xml": read_mjcf, ".mjcf": read_mjcf, ".glb": read_glb}
+    readers: dict[str, Callable[[Path, str], tuple[list[Piece], str]]] = {
+        ".xml": lambda file, _: (read_mjcf(file), "z"),
+        ".mjcf": lambda file, _: (read_mjcf(file), "z"),
+        ".glb": read_glb,
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise SceneError(f"scene_file {path}: unknown kind '{path.suffix}'; valid: {', '.join(sorted(readers))}")
-    pieces = reader(path)
+    pieces, axis = reader(path, up)
     if not pieces:
         raise SceneError(f"scene_file {path}: holds no visible triangles (MJCF: visual groups 0-2; GLB: mesh nodes)")
-    return scene_of(path.stem, pieces)
+    return replace(scene_of(path.stem, pieces), notes={"up": axis})
 
 
 def read_mjcf(path: Path) -> list[Piece]:
@@ -99,10 +110,25 @@ def read_mjcf(path: Path) -> list[Piece]:
         rotation, position = data.geom_xmat[geom].reshape(3, 3), data.geom_xpos[geom]
         vertices = (mesh.vertices @ rotation.T + position).astype(np.float32)
         placed = replace(mesh, vertices=vertices, normals=(mesh.normals @ rotation.T).astype(np.float32))
-        body = model.body_rootid[model.geom_bodyid[geom]]
+        body = owner_of(mujoco, model, int(model.geom_bodyid[geom]))
         owner = model.body(body).name or f"object {body}" if body else model.geom(geom).name or f"geom {geom}"
         pieces.append(Piece(owner, placed, geom_material(model, geom)))
     return pieces
+
+
+def owner_of(mujoco: Any, model: Any, body: int) -> int:
+    """The body whose object a body belongs to: itself, or an ancestor that it is a part of; 0 for the world."""
+    fixed_to = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+    while body and (parent := int(model.body_parentid[body])):
+        name, over = model.body(body).name, model.body(parent).name
+        first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
+        jointed = (
+            any(mujoco.mjtJoint(kind) in fixed_to for kind in model.jnt_type[first : first + count]) if count else False
+        )
+        if name and not (over and name.startswith(over)) and not jointed:
+            break
+        body = parent
+    return body
 
 
 def geom_mesh(mujoco: Any, model: Any, geom: int) -> Mesh | None:
@@ -145,24 +171,63 @@ def geom_material(model: Any, geom: int) -> Material:
     return Material(f"geom{geom}", (float(rgba[0]), float(rgba[1]), float(rgba[2])), texture)
 
 
-def read_glb(path: Path) -> list[Piece]:
-    """Mesh nodes of a binary glTF file."""
+def read_glb(path: Path, up: str) -> tuple[list[Piece], str]:
+    """Mesh nodes of a binary glTF file, and the axis that was taken for up."""
     try:
         loaded = trimesh.load_scene(path, file_type="glb")
     except Exception as error:  # trimesh raises whatever its parsers raise
         raise SceneError(
             f"scene_file {path}: not a readable GLB file ({error!r}); export it as binary glTF 2.0"
         ) from error
-    pieces = []
-    for node in loaded.graph.nodes_geometry:
+    nodes = sorted(loaded.graph.nodes_geometry, key=lambda node: (loaded.graph[node][1], node))
+    owners = node_owners(nodes, gltf_node_names(path))
+    surfaces = []
+    for node in nodes:
         transform, geometry = loaded.graph[node]
         surface = loaded.geometry[geometry]
         if not isinstance(surface, trimesh.Trimesh) or not len(surface.faces):
-            logger.warning("%s: node '%s' has no triangles and is left out", path, node)
+            logger.warning("%s: node '%s' has no triangles and is left out", path, owners[node])
             continue
-        placed = surface.copy().apply_transform(Y_UP_TO_Z_UP @ transform)
-        pieces.append(Piece(node, mesh_of(placed), glb_material(f"{node}/{geometry}", surface)))
-    return pieces
+        surfaces.append((owners[node], geometry, surface.copy().apply_transform(transform)))
+    axis = up
+    if up == "auto":
+        axis = guessed_up([(owner, placed.extents) for owner, _, placed in surfaces])
+        logger.info("%s: taken as %s up; backend.scene_up says otherwise", path, axis)
+    pieces = []
+    for owner, geometry, placed in surfaces:
+        upright = placed.apply_transform(Y_UP_TO_Z_UP) if axis == "y" else placed
+        pieces.append(Piece(owner, mesh_of(upright), glb_material(f"{owner}/{geometry}", placed)))
+    return pieces, axis
+
+
+def node_owners(nodes: Sequence[str], named: Collection[str]) -> dict[str, str]:
+    """The glTF node of each node with triangles; ``named`` are those of the file. A mesh of several materials comes as several
+    nodes, which trimesh calls after the one node with six random characters behind it.
+
+    >>> node_owners(["Lamp", "Sofa_Xa81bQ", "Sofa_e0Zt3p"], ["Lamp", "Sofa"])
+    {'Lamp': 'Lamp', 'Sofa_Xa81bQ': 'Sofa', 'Sofa_e0Zt3p': 'Sofa'}
+    """
+    stems = {node: node[:-7] for node in nodes if node not in named and re.fullmatch(r".+_[0-9A-Za-z]{6}", node)}
+    several = Counter(stems.values())
+    return {node: stems[node] if several[stems.get(node, "")] > 1 else node for node in nodes}
+
+
+def gltf_node_names(path: Path) -> set[str]:
+    """Names of the nodes in a GLB file's JSON chunk."""
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<I", data, 12)
+    content = json.loads(data[20 : 20 + length])
+    return {str(node["name"]) for node in content.get("nodes", ()) if "name" in node}
+
+
+def guessed_up(surfaces: Sequence[tuple[str, Floats]]) -> str:
+    """``y`` or ``z``: the axis along which most of what is called floor or ceiling, by area, is thinnest; else glTF's y."""
+    weight = dict.fromkeys("xyz", 0.0)
+    for owner, extents in surfaces:
+        if structure_of(words_of(owner)) in FLOORS | CEILINGS:
+            thin = int(np.argmin(extents))
+            weight["xyz"[thin]] += float(np.prod(np.delete(extents, thin)))
+    return "z" if weight["z"] > weight["y"] else "y"
 
 
 def glb_material(name: str, surface: trimesh.Trimesh) -> Material:

@@ -1,14 +1,16 @@
 """Things that homes hold several of: a row of bookshelves, plants by the window, moving boxes, stools, ottomans.
 
 Each room draws from the collections of its kind how many of a thing it holds, evenly from two up, so that counting
-questions meet high numbers of many nouns about as often as low ones. What does not fit is left out.
+questions meet high numbers of many nouns about as often as low ones. Most are set all around the room, each piece its own,
+so that no single view shows them all; some stand together. What does not fit is left out. Homes for other tasks have none
+(``HouseConfig.collections``): six identical bins in a row do not look lived in.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +24,7 @@ SPREAD_GAP = 0.35  # metres between what is spread and everything else: room to 
 SPREAD_TRIES = 20
 SQUARE_M_PER_COLLECTION = 9.0
 MOST_COLLECTIONS = 3
+APART = 0.7  # of the collections are set around the room instead of together
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ COLLECTIONS: Mapping[str, Sequence[Collection]] = {
 
 def repeat(space: RoomSpace) -> None:
     """Add collections to a furnished room, the more the larger it is; a dense house has them all, a sparse one few."""
+    if not space.collections:
+        return
     offered = [entry for entry in COLLECTIONS[space.room.kind] if entry.category not in space.exclude]
     room_for = min(MOST_COLLECTIONS, 1 + int(space.area / SQUARE_M_PER_COLLECTION))
     for _ in range(room_for):
@@ -127,7 +132,9 @@ def repeat(space: RoomSpace) -> None:
         weights = np.array([entry.weight for entry in offered])
         chosen = offered.pop(int(space.rng.choice(len(offered), p=weights / weights.sum())))
         wanted = int(space.rng.integers(2, chosen.most + 1)) - len(space.of(chosen.category))
-        if wanted > 0:
+        if wanted > 0 and space.rng.random() < APART:
+            around(space, _pieces(space, replace(chosen, alike=False), wanted))
+        elif wanted > 0:
             MOVES[chosen.move](space, _pieces(space, chosen, wanted))
 
 
@@ -140,6 +147,23 @@ def _pieces(space: RoomSpace, chosen: Collection, count: int) -> list[Furniture]
     if chosen.alike:
         return [there[0].furniture if there else build(chosen.category, space.kit, **options)] * count
     return [build(chosen.category, space.kit, **options) for _ in range(count)]
+
+
+def around(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
+    """Each at another wall than the one before, wherever there is room, else here and there on the floor."""
+    sides = space.shuffled_sides()
+    for number, piece in enumerate(pieces):
+        turned = sides[number % len(sides) :] + sides[: number % len(sides)]
+        poses = (
+            space.wall_pose(side, piece, middle)
+            for side in turned
+            for middle in space.spots(side, piece.size[1] + 2 * GAP, "any")[:4]
+        )
+        place = next((pose for pose in poses if space.fits(pose, gap=GAP)), None)
+        if place is not None:
+            space.add(place)
+        else:
+            spread(space, [piece])
 
 
 def row(space: RoomSpace, pieces: Sequence[Furniture]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from datagen.backends.base import (
     ALL_MODALITIES,
+    BackendUnavailable,
     Frame,
     FreeMap,
     Layer,
@@ -34,7 +36,15 @@ from datagen.backends.habitat.categories import clean, furniture_category, is_st
 from datagen.backends.habitat.process import WorkerProcess
 from datagen.backends.habitat.protocol import Arrays
 from datagen.backends.habitat.scenes import LAYOUTS, SceneFile, class_names, find_scenes, split_scenes
-from datagen.backends.habitat.space import RESOLUTION, NavmeshSpace, choose_level, floor_levels, height_spread
+from datagen.backends.habitat.space import (
+    RESOLUTION,
+    NavmeshSpace,
+    choose_level,
+    floor_levels,
+    height_spread,
+    under_the_roof,
+)
+from ipt.common.files import write_json
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, CameraPose
 
@@ -43,6 +53,8 @@ SENSORS: dict[Modality, tuple[str, ...]] = {"rgb": ("COLOR",), "depth": ("DEPTH"
 DEPTH_ONLY: tuple[Modality, ...] = ("depth",)
 MAX_SIDE = 8192  # pixels; larger images abort habitat-sim
 STEP_TOLERANCE = 0.3  # metres: floors this far from the level's height still belong to it
+SOUNDINGS = 9  # places at which floor and ceiling are measured
+BELOW_CEILING = 0.1  # metres
 HEAD_ROOM = 3.5  # metres above the floor that belong to a level
 
 
@@ -54,20 +66,25 @@ class HabitatConfig:
     ``scene_pattern`` replace those of the layout, ``scene_lists`` is a folder with train.txt, val.txt and test.txt.
     ``floor``: "single" refuses scenes whose walkable heights spread over ``max_floor_spread_m`` or more (the paper takes
     single floors only), "largest" takes the largest level, a number the level counted from the bottom. ``cut_height_m``
-    above the floor, views from above lose everything: ceilings and the storeys over them. ``whitelist``: questions are
-    about furniture only; otherwise about every annotated object that is no part of the building. Lengths in metres.
+    above the floor, views from above lose everything: ceilings and the storeys over them; without it, just below the
+    ceiling that is measured. ``up``: which axis of bare GLB files (dataset=files without a config) points up: y as glTF has
+    it, or z. ``reuse``: scenes that one simulator opens before a new one is made, for it keeps what it has loaded.
+    ``whitelist``: questions are about furniture only; otherwise about every annotated object that is no part of the
+    building. Lengths in metres.
     """
 
     python: str = "python"
     dataset: str = "hm3d"
-    data: str = "data/hm3d"
+    data: str = "data/scene_datasets/hm3d"
     scene_dataset_config: str | None = None
     scene_pattern: str | None = None
     scene_lists: str | None = None
     gpu: int = 0
     floor: str = "single"
     max_floor_spread_m: float = 2.0
-    cut_height_m: float = 2.0
+    cut_height_m: float | None = None
+    up: str = "y"
+    reuse: int = 20
     whitelist: bool = True
     agent_radius: float = 0.2
     agent_height: float = 1.5
@@ -80,6 +97,10 @@ class HabitatConfig:
             raise SceneError(unknown_name("dataset", self.dataset, list(LAYOUTS)))
         if self.floor not in ("single", "largest") and not self.floor.isdecimal():
             raise SceneError(f"floor is single, largest or a number, got '{self.floor}'")
+        if self.up not in ("y", "z"):
+            raise SceneError(unknown_name("up", self.up, ("y", "z")))
+        if self.reuse < 1:
+            raise SceneError(f"reuse must be at least 1, got {self.reuse}")
         # Recast counts the radius in cells of 0.05 m and wraps around at 255 of them.
         if not 0.05 <= self.agent_radius <= 2:
             raise SceneError(f"agent_radius must lie in 0.05..2 m, got {self.agent_radius}")
@@ -91,7 +112,7 @@ class HabitatConfig:
             "load_timeout_s",
             "timeout_s",
         ):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise SceneError(f"{name} must be positive, got {getattr(self, name)}")
 
     @property
@@ -108,12 +129,14 @@ class HabitatConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What belongs to the open scene; ``index_of_id`` is the table of :func:`scene_objects`."""
+    """What belongs to the open scene; ``index_of_id`` is the table of :func:`scene_objects`; views from above lose what is
+    higher than ``cut_height_m`` above the floor."""
 
     info: SceneInfo
     objects: tuple[SceneObject, ...]
     index_of_id: NDArray[np.int32]
     space: NavmeshSpace
+    cut_height_m: float
 
 
 class HabitatBackend(SceneBackend):
@@ -130,6 +153,7 @@ class HabitatBackend(SceneBackend):
         self._hello: dict[str, Any] = {}
         self._files: dict[str, SceneFile] | None = None
         self._loaded: _Loaded | None = None
+        self._folder: TemporaryDirectory[str] | None = None
 
     @property
     def version(self) -> str:
@@ -156,6 +180,7 @@ class HabitatBackend(SceneBackend):
         if scene_id not in files:
             raise SceneError(unknown_name("scene", scene_id, list(files))[:400])
         self._loaded = None
+        check_mesh(files[scene_id])
         reply, arrays = self._ask(
             "open",
             self.config.load_timeout_s,
@@ -165,13 +190,26 @@ class HabitatBackend(SceneBackend):
             gpu=self.config.gpu,
             navmesh=self.config.navmesh,
             instances=self.layout.instances,
+            reuse=self.config.reuse,
         )
+        if not any(np.any(record["half_size"]) for record in reply["objects"]):
+            raise SceneError(
+                f"scene {scene_id} has no labelled objects (no semantic descriptor was loaded with it), and questions are "
+                "about labelled objects; check that its .semantic.glb and .semantic.txt lie beside it"
+            )
         if not reply["has_navmesh"]:
             raise SceneError(
                 f"scene {scene_id}: no navmesh could be built; the scene has no floor for an agent of "
                 f"{self.config.agent_radius} m radius and {self.config.agent_height} m height, or no mesh at all"
             )
-        vertices, triangles = frames.points_to_ours(arrays["vertices"]), arrays["triangles"]
+        corners = frames.points_to_ours(reply["scene_bounds"])
+        vertices, top = frames.points_to_ours(arrays["vertices"]), float(corners[:, 2].max())
+        triangles = under_the_roof(vertices, arrays["triangles"], top, self.config.agent_height)
+        if not len(triangles):
+            raise SceneError(
+                f"scene {scene_id}: nowhere does an agent of {self.config.agent_height} m height fit under the top of the "
+                f"scene at {top:.2f} m; lower backend.agent_height, or the scene lies on its side (backend.up)"
+            )
         level = choose_level(
             floor_levels(vertices, triangles),
             height_spread(vertices, triangles),
@@ -181,7 +219,6 @@ class HabitatBackend(SceneBackend):
         )
         space = self._space(scene_id, level)
         space.floor_z = floor_z = self._measure_floor(space, level)
-        corners = frames.points_to_ours(reply["scene_bounds"])
         classes = class_names(FilePath(self.config.data), self.layout)
         for record in reply["objects"]:
             record["category"] = classes.get(record.get("class_id"), record["category"])
@@ -196,7 +233,8 @@ class HabitatBackend(SceneBackend):
             floor_z=floor_z,
             source_licence=self.layout.licence,
         )
-        self._loaded = _Loaded(info, objects, index_of_id, space)
+        cut = self.config.cut_height_m or self._measure_cut(space, floor_z)
+        self._loaded = _Loaded(info, objects, index_of_id, space, cut)
         return info
 
     @property
@@ -207,6 +245,9 @@ class HabitatBackend(SceneBackend):
         if self._worker is not None:
             self._worker.stop()
         self._worker, self._loaded = None, None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def objects(self) -> tuple[SceneObject, ...]:
         return self._scene.objects
@@ -260,7 +301,7 @@ class HabitatBackend(SceneBackend):
         scene = self._scene
         results = []
         for camera in cameras:
-            near = self._near_plane(camera, scene.info.floor_z) if hide else camera.near
+            near = near_plane(camera, scene.info.floor_z + scene.cut_height_m) if hide else camera.near
             arrays = self._render(camera, near, modalities, f"rendering scene {scene.info.scene_id}")
             instance = None
             if "instance" in modalities:
@@ -287,11 +328,19 @@ class HabitatBackend(SceneBackend):
         """habitat-sim accepts a missing config silently and then finds no scene, so look first."""
         name = self.config.scene_dataset_config or self.layout.config
         if name == "default":
-            return name
+            return self._upright() if self.config.up == "y" else name
         for path in (FilePath(self.config.data) / name, FilePath(self.config.data).parent / name):
             if path.is_file():
                 return str(path)
         raise SceneError(f"the scene dataset config {name} is neither in {self.config.data} nor in its parent folder")
+
+    def _upright(self) -> str:
+        """A dataset config that says of bare GLB files what glTF does: y points up. habitat-sim takes them for z up."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="ipt-habitat-")
+            upright = {"stages": {"default_attributes": {"up": [0.0, 1.0, 0.0], "front": [0.0, 0.0, -1.0]}}}
+            write_json(FilePath(self._folder.name) / "upright.scene_dataset_config.json", upright)
+        return str(FilePath(self._folder.name) / "upright.scene_dataset_config.json")
 
     def _start(self) -> WorkerProcess:
         if self._worker is None:
@@ -303,7 +352,7 @@ class HabitatBackend(SceneBackend):
         worker = self._start()
         try:
             return worker.ask(op, timeout, what, **fields)
-        except SimulatorDied:
+        except (SimulatorDied, BackendUnavailable):
             self.close()
             raise
 
@@ -322,12 +371,6 @@ class HabitatBackend(SceneBackend):
             arrays["depth"] = frames.metric_ortho_depth(arrays["depth"], near, camera.far)
         return arrays
 
-    def _near_plane(self, camera: Camera, floor_z: float) -> float:
-        """The near plane that cuts the scene open ``cut_height_m`` above the floor, for a camera that looks down."""
-        if camera.pose.forward[2] > -0.9999:
-            raise SceneError("habitat-sim can leave out ceilings only where the camera looks straight down")
-        return max(camera.near, camera.pose.position[2] - floor_z - self.config.cut_height_m)
-
     def _space(self, scene_id: str, level: float) -> NavmeshSpace:
         reply, arrays = self._ask(
             "islands",
@@ -340,22 +383,58 @@ class HabitatBackend(SceneBackend):
         x_min, _, z_min = reply["lower"]
         return NavmeshSpace(arrays["islands"], x_min, z_min, self.config.agent_radius, scene_id)
 
-    def _measure_floor(self, space: NavmeshSpace, level: float) -> float:
-        """Height of the floor, seen from above: the navmesh lies up to one cell height over it."""
-        heights = []
+    def _soundings(self, space: NavmeshSpace, height: float, pitch: float, far: float, what: str) -> list[float]:
+        """Distances from ``height`` over nine places of the navmesh straight up or down, where something is hit."""
+        found = []
         rows, columns = np.nonzero(space.on_mesh)
-        for index in np.linspace(0, len(rows) - 1, 9).astype(int):
+        for index in np.linspace(0, len(rows) - 1, SOUNDINGS).astype(int):
             x, y = space.map(0.0).centre_of(rows[index], columns[index])
-            pose = CameraPose((float(x), float(y), level + 1), yaw=0.0, pitch=-np.pi / 2)
-            camera = Camera(pose, 16, 16, ortho_height_m=0.05, near=0.1, far=2.0)
-            depth = self._render(camera, camera.near, DEPTH_ONLY, f"measuring the floor of scene {space.scene_id}")[
+            camera = Camera(
+                CameraPose((float(x), float(y), height), 0.0, pitch), 16, 16, ortho_height_m=0.05, near=0.1, far=far
+            )
+            depth = self._render(camera, camera.near, DEPTH_ONLY, f"measuring the {what} of scene {space.scene_id}")[
                 "depth"
             ]
             if (depth > 0).any():
-                heights.append(level + 1 - float(np.median(depth[depth > 0])))
+                found.append(float(np.median(depth[depth > 0])))
+        return found
+
+    def _measure_cut(self, space: NavmeshSpace, floor_z: float) -> float:
+        """Height above the floor just below the ceiling; far above where there is none."""
+        start = floor_z + self.config.agent_height
+        up = self._soundings(space, start, np.pi / 2, HEAD_ROOM, "ceiling")
+        if len(up) <= SOUNDINGS / 2:
+            return HEAD_ROOM
+        return self.config.agent_height + max(float(np.median(up)) - BELOW_CEILING, 0.1)
+
+    def _measure_floor(self, space: NavmeshSpace, level: float) -> float:
+        """Height of the floor, seen from above: the navmesh lies up to one cell height over it."""
+        heights = [level + 1 - depth for depth in self._soundings(space, level + 1, -np.pi / 2, 2.0, "floor")]
         if not heights:
             raise SceneError(f"scene {space.scene_id} has no floor under its navmesh; the navmesh is of another scene")
         return round(float(np.median(heights)), 4) + 0.0  # never -0.0
+
+
+def check_mesh(scene: SceneFile) -> None:
+    """``SceneError`` where a GLB file does not begin like one: habitat-sim would start up before it finds out."""
+    path = FilePath(scene.handle)
+    if path.suffix != ".glb" or not path.is_file():
+        return
+    with path.open("rb") as file:
+        first = file.read(20)
+    if first.startswith(b"version https://git-"):
+        raise SceneError(f"scene {scene.id}: {path} is a git-lfs pointer, not the file itself; run git lfs pull")
+    if not first.startswith(b"glTF"):
+        raise SceneError(
+            f"scene {scene.id}: {path} is no GLB file (it begins {first[:8]!r}); damaged or an unfinished download"
+        )
+
+
+def near_plane(camera: Camera, height: float) -> float:
+    """The near plane that cuts a scene open at ``height``, for a camera that looks down."""
+    if camera.pose.forward[2] > -0.9999:
+        raise SceneError("habitat-sim can leave out ceilings only where the camera looks straight down")
+    return max(camera.near, camera.pose.position[2] - height)
 
 
 def scene_objects(

@@ -4,9 +4,9 @@ INSTALL = (
     "conda create -n habitat python=3.12 cmake=3.27 && conda activate habitat && "
     "conda install habitat-sim headless -c conda-forge -c aihabitat"
 )
+CHECK = "(check with: python -m datagen.backends.doctor habitat_python=...)"
 INSTRUCTION = (
     "backend=habitat runs habitat-sim (v0.3.4 or newer) in an environment of its own. Get it with:\n"
     f"    {INSTALL}\n"
-    "then name that environment's Python: backend.python=/path/to/envs/habitat/bin/python "
-    "(check with: python -m datagen.backends.doctor habitat_python=...)"
+    f"then name that environment's Python: backend.python=/path/to/envs/habitat/bin/python {CHECK}"
 )

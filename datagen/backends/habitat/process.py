@@ -17,20 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from datagen.backends.base import BackendUnavailable, SceneError, SimulatorDied
-from datagen.backends.habitat.install import INSTRUCTION
+from datagen.backends.habitat.install import CHECK, INSTRUCTION
 from datagen.backends.habitat.protocol import MAGIC, VERSION, Arrays, Header, ProtocolError, encode, receive
 
 WORKER = Path(__file__).with_name("worker.py")
+#: Last words should be errors, not what OpenGL found on this machine.
+QUIET = {"MAGNUM_LOG": "quiet", "HABITAT_SIM_LOG": "error"}
 PIPE_BYTES = 1 << 20
 GRACE_S = 2.0  # for a worker that has closed its end to leave, and for its last words to arrive
 MAX_NOISE = 1 << 16  # what a start script may print before the first message
-#: What habitat-sim prints before it ends its process, and what to do about it. Source: the recorded fixtures.
-DEATHS: tuple[tuple[str, str], ...] = (
+#: The same for what no scene can be drawn with: the run ends at once.
+HOPELESS: tuple[tuple[str, str], ...] = (
     (
         r"unable to find CUDA device (\d+)",
         "there is no CUDA device {0}; set backend.gpu (-1 picks the software renderer)",
     ),
     (r"Unable to create windowless context", "no OpenGL context; install libegl1 and libgl1, or set backend.gpu=-1"),
+)
+#: What habitat-sim prints before it ends its process, and what to do about it. Source: the recorded fixtures.
+DEATHS: tuple[tuple[str, str], ...] = (
     (r"resolution height and width", "an image size is not positive"),
     (r"RenderTarget\.cpp", "the image is larger than the renderer can draw; lower the resolution"),
     (r"near or far plane is illegal", "the near plane must be positive and nearer than the far plane"),
@@ -52,7 +57,12 @@ class WorkerProcess:
         command = [*shlex.split(python), str(WORKER)]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env={**QUIET, **os.environ},
             )
         except OSError as error:
             raise BackendUnavailable(f"cannot run '{python}' ({error.strerror}).\n{INSTRUCTION}") from None
@@ -117,7 +127,7 @@ class WorkerProcess:
         if hello.get("missing"):
             self.stop()
             raise BackendUnavailable(
-                f"habitat-sim {hello.get('habitat_sim')} of '{python}' is too old: Simulator lacks "
+                f"habitat-sim of '{python}' (it calls itself {hello.get('habitat_sim')}) lacks what is needed of Simulator: "
                 f"{', '.join(hello['missing'])}.\n{INSTRUCTION}"
             )
         return hello
@@ -171,8 +181,8 @@ class WorkerProcess:
         if not (ready[0] or ready[1]):
             raise self._died("it did not answer in time (raise backend.timeout_s if this machine is slow)")
 
-    def _died(self, reason: str = "") -> SimulatorDied:
-        """Kill what is left of the process and explain."""
+    def _died(self, reason: str = "") -> SimulatorDied | BackendUnavailable:
+        """Kill what is left of the process and explain; ``BackendUnavailable`` where no other scene would fare better."""
         if not reason:
             try:
                 self._process.wait(GRACE_S)
@@ -182,6 +192,8 @@ class WorkerProcess:
         self._process.wait()
         self._reader.join(GRACE_S)
         log = list(self._log)
+        if hopeless := explained(log, HOPELESS):
+            return BackendUnavailable(f"habitat-sim cannot draw here: {hopeless}\n{CHECK}")
         return SimulatorDied(
             f"habitat-sim died while {self._doing}: {reason or explain_death(self._process.returncode, log)}"
             + ("\n  its last words:\n    " + "\n    ".join(log[-8:]) if log else "")
@@ -194,14 +206,21 @@ class WorkerProcess:
 
 def explain_death(returncode: int, log: list[str]) -> str:
     """Why the process ended, from its last lines and its exit status."""
-    for pattern, advice in DEATHS:
-        for line in reversed(log):
-            if match := re.search(pattern, line):
-                return advice.format(*match.groups())
+    if reason := explained(log, (*HOPELESS, *DEATHS)):
+        return reason
     if returncode < 0:
         name = signal.Signals(-returncode).name
         return SIGNALS.get(name, f"it was ended by {name}")
     return f"it ended with exit code {returncode}"
+
+
+def explained(log: list[str], causes: tuple[tuple[str, str], ...]) -> str:
+    """The advice of the first cause whose pattern the log holds, empty where there is none."""
+    for pattern, advice in causes:
+        for line in reversed(log):
+            if match := re.search(pattern, line):
+                return advice.format(*match.groups())
+    return ""
 
 
 def refusal(error: dict[str, str]) -> str:

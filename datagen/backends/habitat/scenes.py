@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.backends.base import SceneError
+from datagen.backends.splits import SHARES, fraction
 from ipt.common.files import read_json
 from ipt.common.registry import unknown_name
 from ipt.samples.sample import SPLITS
 
-#: Where a data set has no split of its own, scenes are dealt by the hash of their id: train up to 0.8, val up to 0.9.
-SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
 #: Where it has train and val only, val is dealt into our val and test.
 HALVES = {"val": (0.0, 0.5), "test": (0.5, 1.0)}
 
@@ -156,8 +154,3 @@ def listed_scenes(scenes: dict[str, SceneFile], path: Path) -> list[str]:
         if scene_id and scene_id not in scenes:
             raise SceneError(f"{path}:{number}: {unknown_name('scene', scene_id, list(scenes))[:300]}")
     return [scene_id for scene_id in ids if scene_id]
-
-
-def fraction(scene_id: str) -> float:
-    """A number in [0, 1) that depends on the id alone."""
-    return int.from_bytes(hashlib.sha256(scene_id.encode()).digest()[:6], "big") / 2**48

@@ -31,6 +31,14 @@ def floor_levels(vertices: Floats, triangles: NDArray[np.int32]) -> list[tuple[f
     return levels
 
 
+def under_the_roof(
+    vertices: Floats, triangles: NDArray[np.int32], top: float, agent_height: float
+) -> NDArray[np.int32]:
+    """The triangles over which an agent still fits below ``top``, the highest point of the scene (our frame): one can walk on a
+    closed ceiling, too, and it is larger than the floor."""
+    return triangles[vertices[triangles][:, :, 2].mean(axis=1) <= top - agent_height]
+
+
 def height_spread(vertices: Floats, triangles: NDArray[np.int32]) -> float:
     """Metres between the lowest and the highest walkable place, leaving out the outermost hundredths of the area."""
     corners = vertices[triangles]

@@ -216,7 +216,8 @@ class Ipt(Imagination):
         seen = [[] if image is None else self.shown(rows.tasks[row], image) for row, image in enumerate(images)]
         grown = rows.append([self._at_inference(segments) for segments in seen])
         hidden = frozenset() if self.settings.reveal else frozenset({Role.IMAGINATION})
-        return Imagined.of(grown, texts, images, hidden | self._narrow)
+        leads = ["" if image is None else IMAGE_END for image in images]
+        return Imagined.of(grown, texts, images, hidden | self._narrow, leads)
 
     @property
     def _narrow(self) -> frozenset[Role]:

@@ -49,7 +49,7 @@ class TestBlocksWithRays(EmbeddedContract):
 
 @needs_gl
 class TestHomeWithMujoco(EmbeddedContract):
-    preset, renderer, scene_id = "home", "mujoco", "home-val-3"
+    preset, renderer, scene_id = "home", "mujoco", "home-val-5"
 
 
 class TestHomeWithRays(EmbeddedContract):

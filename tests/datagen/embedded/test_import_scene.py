@@ -1,5 +1,7 @@
 """A user's own MJCF or GLB scene becomes objects, free space and pictures; a broken one is explained."""
 
+import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from PIL import Image
 from datagen.backends.base import SceneError, SceneInfo
 from datagen.backends.embedded import gl
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
-from datagen.backends.embedded.import_scene import import_scene, structure_of, words_of
+from datagen.backends.embedded.import_scene import import_scene, node_owners, structure_of, words_of
 from datagen.backends.embedded.scene import Material
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.contract import BackendContract
@@ -239,3 +241,123 @@ def test_a_truncated_glb_is_explained(tmp_path: Path, glb: Path) -> None:
     (tmp_path / "cut.glb").write_bytes(data[: len(data) // 2])
     with pytest.raises(SceneError, match="not a readable GLB"):
         import_scene(tmp_path / "cut.glb")
+
+
+def box(name: str, extents: tuple[float, float, float], centre: tuple[float, float, float]) -> trimesh.Trimesh:
+    mesh = trimesh.creation.box(extents).apply_translation(centre)
+    mesh.visual = trimesh.visual.TextureVisuals(material=trimesh.visual.material.PBRMaterial(name=name))
+    return mesh
+
+
+def several_materials(path: Path) -> Path:
+    """A GLB, y up, whose node "Sofa" has one mesh of two primitives with a material each; written by hand, as exporters do."""
+    blobs, views, accessors, primitives = b"", [], [], []
+    for number, height in enumerate((0.2, 0.6)):
+        mesh = trimesh.creation.box((1.0, 0.3, 0.5)).apply_translation((0, height, 0))
+        for values, kind, component in (
+            (mesh.vertices.astype("<f4"), "VEC3", 5126),
+            (mesh.faces.astype("<u4").ravel(), "SCALAR", 5125),
+        ):
+            data = values.tobytes()
+            views.append({"buffer": 0, "byteOffset": len(blobs), "byteLength": len(data)})
+            entry = {"bufferView": len(views) - 1, "componentType": component, "count": len(values), "type": kind}
+            if kind == "VEC3":
+                entry |= {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()}
+            accessors.append(entry)
+            blobs += data
+        primitives.append({"attributes": {"POSITION": 2 * number}, "indices": 2 * number + 1, "material": number})
+    colours = ([1, 0, 0, 1], [0, 0, 1, 1])
+    content = {
+        "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"name": "Sofa", "mesh": 0}],
+        "meshes": [{"name": "sofa mesh", "primitives": primitives}], "accessors": accessors, "bufferViews": views,
+        "buffers": [{"byteLength": len(blobs)}],
+        "materials": [{"name": f"m{n}", "pbrMetallicRoughness": {"baseColorFactor": c}} for n, c in enumerate(colours)],
+    }  # fmt: skip
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 4)
+    blobs += bytes(-len(blobs) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(blobs), b"BIN\0") + blobs
+    path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+    return path
+
+
+def test_a_node_of_several_materials_is_one_object_with_its_name(tmp_path: Path) -> None:
+    path = several_materials(tmp_path / "sofa.glb")
+    first, again = import_scene(path), import_scene(path)
+    assert [thing.id for thing in first.objects] == ["Sofa"] == [thing.id for thing in again.objects]
+    assert len(first.parts) == 2 and [part.material for part in first.parts] == [part.material for part in again.parts]
+    colours = {tuple(np.round(material.rgb, 2)) for material in first.materials.values()}
+    assert colours == {(1, 0, 0), (0, 0, 1)}
+    assert first.objects[0].size[2] == pytest.approx(0.7, abs=1e-4), "both parts, upright"
+
+
+def test_nodes_that_end_in_six_characters_by_themselves_are_not_joined() -> None:
+    shelves = ["shelf_middle", "shelf_bottom"]
+    assert node_owners([*shelves, "Lamp"], {*shelves, "Lamp"}) == {name: name for name in (*shelves, "Lamp")}
+    assert node_owners(["Lamp_abc123", "Sofa"], {"Sofa"}) == {"Lamp_abc123": "Lamp_abc123", "Sofa": "Sofa"}
+
+
+@pytest.mark.parametrize(("turned", "guess"), [(False, "z"), (True, "y")])
+@pytest.mark.parametrize("up", ["auto", "y", "z"])
+def test_which_axis_points_up_is_guessed_said_and_settable(
+    turned: bool, guess: str, up: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A room modelled z up, written as it is, and turned to y up as glTF wants it: a lamp of 1.6 m stands in both."""
+    scene = trimesh.Scene()
+    y_up = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    for name, extents, centre in (("Floor", (5, 4, 0.1), (0, 0, -0.05)), ("Lamp", (0.3, 0.3, 1.6), (1, 1, 0.8))):
+        mesh = box(name, extents, centre)
+        scene.add_geometry(mesh.apply_transform(y_up) if turned else mesh, node_name=name, geom_name=name)
+    path = tmp_path / "room.glb"
+    path.write_bytes(scene.export(file_type="glb"))
+    with caplog.at_level("INFO"):
+        read = import_scene(path, up)
+    axis = guess if up == "auto" else up
+    assert read.notes["up"] == axis and ("taken as" in caplog.text) is (up == "auto")
+    (lamp,) = [thing for thing in read.objects if thing.category == "lamp"]
+    assert bool(abs(lamp.size[2] - 1.6) < 1e-4) is (axis == guess)
+
+
+def test_an_unknown_axis_is_refused() -> None:
+    with pytest.raises(SceneError, match="unknown scene_up 'x'; valid: auto, y, z"):
+        EmbeddedConfig(scene_up="x")
+
+
+TREE = """
+<mujoco><worldbody>
+  <body name="desk">
+    <geom type="box" size=".6 .4 .03" pos="0 0 .7"/>
+    <body name="desk_leg"><geom type="box" size=".03 .03 .35" pos=".5 .3 .35"/></body>
+    <body><geom type="box" size=".03 .03 .35" pos="-.5 .3 .35"/></body>
+    <body name="microwave" pos="0 0 .73">
+      <geom type="box" size=".25 .2 .15" pos="0 0 .15"/>
+      <body name="microdoor"><joint type="hinge" axis="0 0 1"/><geom type="box" size=".24 .01 .14" pos="0 -.2 .15"/></body>
+    </body>
+    <body name="kettle" pos=".4 0 .73"><geom type="sphere" size=".1" pos="0 0 .1"/></body>
+    <body name="drawer"><joint type="slide" axis="0 1 0"/><geom type="box" size=".2 .2 .05" pos="0 0 .6"/></body>
+  </body>
+  <body name="ball" pos="2 0 .2"><freejoint/><geom type="sphere" size=".2"/></body>
+</worldbody></mujoco>
+"""
+
+
+@needs_gl
+def test_a_tree_of_bodies_becomes_objects_by_its_rule(tmp_path: Path) -> None:
+    (tmp_path / "tree.xml").write_text(TREE)
+    scene = import_scene(tmp_path / "tree.xml")
+    parts = {thing.id: sum(part.instance == thing.index for part in scene.parts) for thing in scene.objects}
+    assert parts == {"desk": 4, "microwave": 2, "kettle": 1, "ball": 1}
+
+
+def test_a_scene_of_ones_own_is_read_once(glb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datagen.backends.embedded import backend as module
+
+    made: list[str] = []
+    real = module.FreeSpace
+    monkeypatch.setattr(module, "FreeSpace", lambda scene: (made.append("space"), real(scene))[1])
+    monkeypatch.setattr(module, "import_scene", lambda *args: (made.append("scene"), import_scene(*args))[1])
+    with EmbeddedBackend(EmbeddedConfig(renderer="ray", scene_file=str(glb))) as backend:
+        for _ in range(3):
+            backend.load("room")
+            backend.sample_navigable(2, np.random.default_rng(0))
+    assert made == ["scene", "space"]

@@ -27,6 +27,15 @@ class OBB:
     def sizes(self) -> Vector3:
         return Vector3(2 * np.array(list(self.half_extents)))
 
+    def corners(self) -> np.ndarray:
+        signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        return list(self.center) + signs * list(self.half_extents) @ rotation_matrix(self.rotation).T
+
+    def upright(self) -> OBB:
+        """The box along the world's axes around this one."""
+        low, high = self.corners().min(axis=0), self.corners().max(axis=0)
+        return OBB(Vector3((low + high) / 2), Vector3((high - low) / 2), np.array([0, 0, 0, 1], np.float32))
+
 
 @dataclass
 class SemanticObject:
@@ -39,11 +48,17 @@ class SemanticObject:
 
     @property
     def aabb(self) -> Range3D:
-        signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-        half = signs * np.array(list(self.obb.half_extents))
-        corners = list(self.obb.center) + half @ rotation_matrix(self.obb.rotation).T
+        corners = self.obb.corners()
         low, high = np.minimum(corners.min(axis=0), 0), np.maximum(corners.max(axis=0), 0)
         return Range3D(Vector3(low), Vector3(high))
+
+
+@dataclass
+class CCSemanticObject:
+    """A connected component of an annotation; its box lies along the world's axes."""
+
+    obb: OBB
+    num_src_verts: int
 
 
 class SemanticScene:

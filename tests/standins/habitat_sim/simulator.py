@@ -9,7 +9,7 @@ from habitat_sim.agent import Agent, AgentState
 from habitat_sim.assets import Asset, load_asset
 from habitat_sim.death import leave
 from habitat_sim.nav import PathFinder
-from habitat_sim.objects import RigidObjectManager, SemanticScene
+from habitat_sim.objects import CCSemanticObject, RigidObjectManager, SemanticScene
 from habitat_sim.settings import CameraSensorSpec, Configuration, NavMeshSettings, SemanticSensorTarget, SensorType
 from habitat_sim.values import Range3D, Vector3, about
 
@@ -51,6 +51,14 @@ class Simulator:
                 f"{settings.gpu_device_id} among 1 EGL devices in total",
                 "WindowlessContext: Unable to create windowless context",
             )
+        self._open(config)
+
+    def reconfigure(self, config: Configuration) -> None:
+        """The next scene in the same simulator; sensors of the earlier one are gone."""
+        self._open(config)
+
+    def _open(self, config: Configuration) -> None:
+        settings = config.sim_cfg
         self.config = config
         self._asset = load_asset(settings.scene_id)
         self.pathfinder = PathFinder()
@@ -90,6 +98,16 @@ class Simulator:
     @property
     def semantic_scene(self) -> SemanticScene | None:
         return SemanticScene(self._asset.things) if self._asset is not None else None
+
+    def build_semantic_CC_objects(self) -> dict[int, list[CCSemanticObject]]:
+        """One component for each annotation with geometry, by its place in ``semantic_scene.objects``."""
+        scene = self.semantic_scene
+        found = enumerate(scene.objects if scene is not None else [])
+        return {
+            index: [CCSemanticObject(thing.obb.upright(), 8)]
+            for index, thing in found
+            if any(list(thing.obb.half_extents))
+        }
 
     def get_rigid_object_manager(self) -> RigidObjectManager:
         return self._objects

@@ -1,0 +1,91 @@
+"""Several of a thing in a room: for counting, of different kinds and all around; not in homes for other tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from datagen.backends.base import SceneError
+from datagen.backends.embedded import house
+from datagen.backends.embedded.house import NEEDS, HouseConfig, make_house
+from datagen.config import run_config
+
+
+def most_of_a_category(collections: str, homes: int = 12) -> list[int]:
+    """In each room, how often its most frequent category of the floor stands there."""
+    found = []
+    for seed in range(homes):
+        scene = make_house(f"home-{seed}", seed, HouseConfig(collections=collections))
+        rooms = {thing.room_id for thing in scene.objects}
+        skip = ("chair", "books", "kitchen counter", "wall cabinet", "painting", "curtain", "towel", "window", "door")
+        for room in sorted(room for room in rooms if room):
+            inside = [t.category for t in scene.objects if t.room_id == room and not t.is_structure]
+            found.append(max(Counter(c for c in inside if c not in skip).values(), default=0))
+    return found
+
+
+def test_rooms_hold_several_of_a_thing_only_where_they_are_counted() -> None:
+    counted, others = most_of_a_category("on"), most_of_a_category("off")
+    assert np.mean([most >= 4 for most in counted]) > 0.25
+    assert np.mean([most >= 4 for most in others]) < 0.08
+    assert most_of_a_category("auto", 4) == most_of_a_category("off", 4)
+
+
+@pytest.mark.parametrize(
+    ("task", "setting", "resolved"),
+    [("mvc", "auto", "on"), ("pet", "auto", "off"), ("pt", "on", "on"), ("mvc", "off", "off")],
+)
+def test_auto_means_what_the_task_needs(task: str, setting: str, resolved: str) -> None:
+    config = run_config({"task": {"name": task}, "backend": {"name": "embedded", "house": {"collections": setting}}})
+    assert config.backend_config.house.collections == resolved
+
+
+def test_an_unknown_way_to_collect_is_refused() -> None:
+    with pytest.raises(SceneError, match=r"unknown house\.collections 'rows'; valid: auto, off, on"):
+        HouseConfig(collections="rows")
+
+
+def test_most_collections_stand_all_around_the_room() -> None:
+    """Of collections with four pieces or more, most are at three walls or more."""
+    walls = []
+    for seed in range(14):
+        scene = make_house(f"home-{seed}", seed, HouseConfig(collections="on"))
+        for room in scene.rooms:
+            low, high = room.polygon.min(axis=0), room.polygon.max(axis=0)
+            counts = Counter(t.category for t in scene.objects if t.room_id == room.id and not t.is_structure)
+            for category in ("potted plant", "box", "stool", "basket", "ottoman", "bookshelf", "suitcase", "trash bin"):
+                if counts[category] >= 4:
+                    places = [t.centre[:2] for t in scene.objects if t.room_id == room.id and t.category == category]
+                    near = [int(np.argmin([*(p - low), *(high - p)])) for p in places]
+                    walls.append(len(set(near)))
+    assert len(walls) >= 5 and np.mean([number >= 3 for number in walls]) > 0.4
+
+
+def test_a_room_has_what_makes_it_one() -> None:
+    """In forty homes every bedroom has its bed, every kitchen its sink; unless that is ruled out."""
+    for seed in range(40):
+        scene = make_house(f"home-{seed}", seed)
+        for room in scene.rooms:
+            if room.kind in NEEDS:
+                here = {thing.category for thing in scene.objects if thing.room_id == room.id}
+                assert NEEDS[room.kind] in here, (seed, room.kind)
+    without = make_house("home-1", 1, HouseConfig(require_rooms=("bedroom",), exclude=("bed",)))
+    assert "bed" not in {thing.category for thing in without.objects}
+
+
+def test_a_home_without_a_bed_in_its_bedroom_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def twice(spaces: object) -> list[tuple[str, str]]:
+        tried.append(len(tried))
+        return [("bedroom", "bed")] if len(tried) < 3 else []
+
+    monkeypatch.setattr(house, "lacking", twice)
+    make_house("home-3", 3)
+    assert len(tried) == 3
+    tried.clear()
+    monkeypatch.setattr(house, "lacking", lambda spaces: tried.append(0) or [("bedroom", "bed")])
+    make_house("home-3", 3)
+    assert 10 < len(tried) <= house.TRIES - house.LENIENT + 1, "at last it may lack one"
