@@ -12,7 +12,17 @@ PAGES = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("generate", "train", "evaluate", "extend", "simulators", "small_scale", "painter", "benchmarks")
+        for name in (
+            "generate",
+            "train",
+            "evaluate",
+            "faithfulness",
+            "extend",
+            "simulators",
+            "small_scale",
+            "painter",
+            "benchmarks",
+        )
     ),
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -112,6 +122,10 @@ RULES = (
     ),
     Rule(r"train\.py ", {"trainer.steps": "2"}),
     Rule(r"quality\.drawn ", {"draw.timesteps": "3"}),
+    Rule(
+        r"-m ipt\.faithfulness ",
+        {**ASKED, "limit": "4", "preset": "quick", "imaginations": "2", "replicates": "200"},
+    ),
     Rule(r"infer\.py .*report="),
     Rule(r"infer\.py .*image=", ASKED),
     Rule(r"infer\.py ", {**ASKED, "limit": "4"}),

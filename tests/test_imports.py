@@ -27,6 +27,15 @@ ALLOWED = {
         "ipt.inference",
     },
     "ipt.evaluation": {"ipt.common", "ipt.samples", "ipt.sequence", "ipt.imagination", "ipt.model", "ipt.inference"},
+    "ipt.faithfulness": {
+        "ipt.common",
+        "ipt.samples",
+        "ipt.sequence",
+        "ipt.imagination",
+        "ipt.model",
+        "ipt.inference",
+        "ipt.evaluation",
+    },
     "ipt.study": {
         "ipt.model",
         "ipt.common",

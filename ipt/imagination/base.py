@@ -80,6 +80,15 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True)
+class Mediator:
+    """What stands between the question and the answer of one row: the ``text`` that is said of it, tags included, and the
+    ``image``, if it is one."""
+
+    text: str
+    image: SampleImage | None = None
+
+
+@dataclass(frozen=True)
 class Imagined:
     """Contexts that hold an imagination and wait for the answer (`Context.generate_text` with `Role.ANSWER`). Of each row:
 
@@ -158,6 +167,8 @@ class Imagination:
     ``answers``: an answer ends it.
     ``draws``: images are made, which takes a codec. ``words``: texts that it alone writes. A mode with such has them, and its
     prompt, in the vocabulary of a tokenizer that is made for a run only where the run trains it: others stay as they were.
+    ``kind``: what its mediators are, which decides what can be done to them (`ipt.faithfulness`): ``picture``, ``text``, or
+    nothing.
     """
 
     name: ClassVar[str]
@@ -166,6 +177,7 @@ class Imagination:
     answers: ClassVar[bool] = True
     draws: ClassVar[bool] = False
     words: ClassVar[Sequence[str]] = ()
+    kind: ClassVar[str] = ""
     Settings: ClassVar[type[ImaginationSettings]] = ImaginationSettings
 
     def __init__(self, renderer: Renderer, settings: Any = None) -> None:
@@ -202,6 +214,18 @@ class Imagination:
     def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
         """Mediators that are not made but given, one per row: what training shows as that of ``sources[row]``, announced as
         that of ``samples[row]``."""
+        raise NotImplementedError
+
+    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
+        """The mediator in a row's ``texts`` and ``images`` (`Imagined`); None where the model made none, or did not finish it."""
+        raise NotImplementedError
+
+    def true_mediator(self, sample: SpatialSample) -> Mediator:
+        """What training shows as the mediator of the sample. ``BadSample`` where it has none."""
+        raise NotImplementedError
+
+    def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
+        """Mediators of any origin, one per row of a context that holds this mode's prompts, as the model looks at its own."""
         raise NotImplementedError
 
     def unseen(self, context: Context, samples: Sequence[SpatialSample]) -> Imagined:

@@ -53,9 +53,10 @@ class Asked(NamedTuple):
 
 
 class Engine:
-    """A model in one mode. ``batch_size``: questions at a time. ``sharded``: the weights are divided among processes, which
-    answer the same samples by the same forward passes. One of them that ran out of memory, and halved its batch, would gather
-    weights that the others do not send, so this ends the run.
+    """A model in one mode. ``batch_size``: questions at a time. ``plan``: what comes between questions and answers instead of
+    what the mode says. ``sharded``: the weights are divided among processes, which answer the same samples by the same forward
+    passes. One of them that ran out of memory, and halved its batch, would gather weights that the others do not send, so this
+    ends the run.
 
     Raises ``ValueError`` where the model was not trained for the mode.
     """
@@ -67,16 +68,19 @@ class Engine:
         seed: int = 0,
         batch_size: int = 64,
         sharded: bool = False,
+        plan: Plan | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
         self.checkpoint, self.mode, self.seed, self.batch_size = checkpoint, mode, seed, batch_size
-        self.failures = SHARED_FAILURES if sharded else FAILURES
+        self.plan, self.failures = plan, (SHARED_FAILURES if sharded else FAILURES)
         self.renderer = checkpoint.renderer(mode.draw.side)
         self.session = make_session(checkpoint, mode.text, mode.draw)
-        make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
-        at_once = replace(mode, name="answer_only", n=1, fit=())
-        self.at_once = make_plan(at_once, checkpoint.recipe, self.renderer) if mode.name == "selective" else None
+        if plan is None:
+            make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
+        self.at_once: Plan | None = None
+        if mode.name == "selective":
+            self.at_once = make_plan(replace(mode, name="answer_only", n=1, fit=()), checkpoint.recipe, self.renderer)
 
     def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:
         """Answer every sample but those whose ids are in ``skip``, in batches of similar length, not in order."""
@@ -88,7 +92,8 @@ class Engine:
         """`answer`, batch by batch: what of a batch is not in ``skip``."""
         data: Samples = Listed(samples) if isinstance(samples, Sequence) else samples
         other = Permuted(data, self.seed).sample if self.mode.name == "wrong_imagination" else None
-        plan, done = make_plan(self.mode, self.checkpoint.recipe, self.renderer, other), set(skip)
+        plan = self.plan or make_plan(self.mode, self.checkpoint.recipe, self.renderer, other)
+        done = set(skip)
         names = data.column("id") if done else ()
         size = WINDOW * self.batch_size
         for first in range(0, len(data), size):

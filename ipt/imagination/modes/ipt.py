@@ -19,7 +19,7 @@ import numpy as np
 from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import BadImage, encode_image
-from ipt.imagination.base import Context, Imagination, ImaginationSettings, Imagined, modes
+from ipt.imagination.base import Context, Imagination, ImaginationSettings, Imagined, Mediator, modes
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, answer_text, think
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.views import Permuted
@@ -110,7 +110,7 @@ class IptSettings(ImaginationSettings):
 class Ipt(Imagination):
     """``<think>`` thought ``</think><image_start>``, the image, ``<image_end><answer>B</answer>``."""
 
-    name = "ipt"
+    name, kind = "ipt", "picture"
     draws = True
     Settings = IptSettings
     prompts = {  # noqa: RUF012
@@ -196,21 +196,32 @@ class Ipt(Imagination):
         return self._look(rows, texts, [images.get(row) for row in range(len(rows))])
 
     def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
-        stream, profile = self.renderer.config.stream, self.renderer.profile
-        thoughts = [profile.thought_of(sample, stream("thought", sample, 0)) for sample in samples]
-        return self.with_images(context, thoughts, [source.imagination for source in sources])
+        pairs = zip(samples, sources, strict=True)
+        return self.placed(
+            context, [replace(self.true_mediator(sample), image=source.imagination) for sample, source in pairs]
+        )
+
+    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
+        return Mediator(texts[0], images[0]) if images else None
+
+    def true_mediator(self, sample: SpatialSample) -> Mediator:
+        thought = self.renderer.profile.thought_of(sample, self.renderer.config.stream("thought", sample, 0))
+        return Mediator(think(thought) + IMAGE_START, sample.imagination)
 
     def unseen(self, context: Context, samples: Sequence[SpatialSample]) -> Imagined:
         """A blank picture that the answer may not attend to."""
         blanks = [blank(*self.renderer.imagination_size(sample.task)) for sample in samples]
         thoughts = [self.renderer.profile.thoughts_of(sample.task)[0] for sample in samples]
-        imagined = self.with_images(context, thoughts, blanks)
+        said = [think(thought) + IMAGE_START for thought in thoughts]
+        imagined = self.placed(context, [Mediator(*pair) for pair in zip(said, blanks, strict=True)])
         return replace(imagined, blocked=imagined.blocked | {Role.IMAGINATION})
 
-    def with_images(self, context: Context, thoughts: Sequence[str], images: Sequence[SampleImage]) -> Imagined:
-        """Images that are not drawn but given, one per row: ground truth, self-made or altered ones."""
-        said = [self._at_inference([self.announcement(thought)]) for thought in thoughts]
-        return self._look(context.append(said), [think(thought) + IMAGE_START for thought in thoughts], images)
+    def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
+        """Without an image, what announces it is followed by its end."""
+        texts = [mediator.text for mediator in mediators]
+        said = [self._at_inference([self.renderer.text(text, Role.IMAGINATION)]) for text in texts]
+        imagined = self._look(context.append(said), texts, [mediator.image for mediator in mediators])
+        return replace(imagined, leads=(IMAGE_END,) * len(texts))
 
     def _look(self, rows: Context, texts: Sequence[str], images: Sequence[SampleImage | None]) -> Imagined:
         seen = [[] if image is None else self.shown(rows.tasks[row], image) for row, image in enumerate(images)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ipt.imagination.base import Context, Imagination, Imagined, modes
+from ipt.imagination.base import Context, Imagination, Imagined, Mediator, modes
 from ipt.samples.prompts import ANSWER, THINK_END, Profile, answer_text, think, written
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.spans import Role
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TextCot(Imagination):
     """``<think>`` rationale ``</think><answer>B</answer>``."""
 
-    name = "text_cot"
+    name, kind = "text_cot", "text"
     prompts = {  # noqa: RUF012
         "default": "Look at the images and answer the question about the scene. First reason in words between <think> and "
         "</think>, then give the letter of the right option between <answer> and </answer>.",
@@ -40,5 +40,14 @@ class TextCot(Imagination):
         return Imagined.of(rows, texts)
 
     def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
-        texts = tuple(self.mediator(source) for source in sources)
+        return self.placed(context, [self.true_mediator(source) for source in sources])
+
+    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
+        return Mediator(texts[0]) if texts and texts[0].endswith(self.end) else None
+
+    def true_mediator(self, sample: SpatialSample) -> Mediator:
+        return Mediator(self.mediator(sample))
+
+    def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
+        texts = [mediator.text for mediator in mediators]
         return Imagined.of(context.write_text(texts, ANSWER, Role.ANSWER), texts)

@@ -1,0 +1,139 @@
+"""Do imaginations depend on the question, or are they all alike? Similarities, collapse and retrieval, of any kind of mediator.
+
+Raw cosines mislead: those of natural visual tokens are 0.85 between images. So every vector is centred by the mean of its pool,
+and figures of the model's imaginations stand beside those of the truths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from ipt.common.images import open_image
+from ipt.common.statistics import Floats
+from ipt.faithfulness.runs import Pool
+from ipt.imagination.base import Mediator
+
+SIDE = 8
+MOST = 1000  # questions that are compared with each other
+LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """Of ``count`` questions. ``similarity``: mean centred cosine between imaginations of different questions,
+    ``true_similarity`` between their truths. ``rank``: effective rank of the pool, the exponential of the entropy of its
+    spectrum (Roy and Vetterli 2007), beside that of the truths. ``retrieval``: share of imaginations whose own truth is the
+    most similar one of all, by chance 1 / count. ``unspecific``: share that another question's imagination resembles more than
+    the own truth does (arXiv 2605.18445). ``diversity``: mean distance between imaginations over that between truths: 1 is
+    right, 0 collapse; ``seed_diversity``: between imaginations of one question over the former. ``identical``: pairs of
+    questions with equal ones."""
+
+    count: int
+    similarity: float
+    true_similarity: float
+    rank: float
+    true_rank: float
+    retrieval: float
+    unspecific: float
+    diversity: float
+    seed_diversity: float | None
+    identical: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def vectors(kind: str, mediators: Sequence[Mediator]) -> Floats:
+    """(n, d) what stands for mediators in comparisons: small pictures, or words by frequency."""
+    if kind == "text":
+        try:
+            weighted = TfidfVectorizer(token_pattern=r"[\w.+-]+").fit_transform([each.text for each in mediators])
+        except ValueError:  # no words at all
+            return np.zeros((len(mediators), 1))
+        return np.asarray(weighted.todense(), dtype=np.float64)
+    found = []
+    for each in mediators:
+        assert each.image is not None
+        small = open_image(each.image.data).resize((SIDE, SIDE), Image.Resampling.BOX)
+        found.append(np.asarray(small, dtype=np.float64).ravel() / 255)
+    return np.array(found)
+
+
+def dependence(pool: Pool, kind: str) -> tuple[Dependence | None, dict[str, float]]:
+    """The figures of the first imaginations of all questions, and by question how different its imaginations are."""
+    names = [name for name in pool.about if pool.made(name, 0) is not None][:MOST]
+    if len(names) < 3:
+        return None, {}
+    made = [pool.made(name, seed) for seed in range(len(pool.runs)) for name in names]
+    missing = [each is None for each in made]
+    all_ = vectors(kind, [*(each or Mediator("", made[0].image) for each in made), *(pool.true(n) for n in names)])  # type: ignore[union-attr]
+    blocks = all_.reshape(len(pool.runs) + 1, len(names), -1)
+    own, true = blocks[0], blocks[-1]
+    between = spread(own)
+    seeds = blocks[:-1]
+    by_question = {}
+    if len(seeds) > 1 and not any(missing):
+        pairs = [(a, b) for a in range(len(seeds)) for b in range(a)]
+        distances = np.mean([np.linalg.norm(seeds[a] - seeds[b], axis=1) for a, b in pairs], axis=0)
+        by_question = dict(zip(names, distances.tolist(), strict=True))
+    return measured(
+        own, true, np.mean(list(by_question.values())) / max(between, LEAST) if by_question else None
+    ), by_question
+
+
+def measured(own: Floats, true: Floats, seed_diversity: float | None) -> Dependence:
+    """The figures of vectors (n, d) and their truths."""
+    mine, theirs = centred(own), centred(true)
+    crossed, inner = mine @ theirs.T, mine @ mine.T
+    count = len(own)
+    np.fill_diagonal(inner, -np.inf)
+    return Dependence(
+        count=count,
+        similarity=float(inner[np.isfinite(inner)].mean()),
+        true_similarity=float((theirs @ theirs.T)[~np.eye(count, dtype=bool)].mean()),
+        rank=effective_rank(own),
+        true_rank=effective_rank(true),
+        retrieval=float((crossed.argmax(1) == np.arange(count)).mean()),
+        unspecific=float((inner.max(1) > np.diag(crossed)).mean()),
+        diversity=spread(own) / max(spread(true), LEAST),
+        seed_diversity=None if seed_diversity is None else float(seed_diversity),
+        identical=count - len({row.tobytes() for row in own}),
+    )
+
+
+def centred(rows: Floats) -> Floats:
+    """Rows of norm 1 about the mean of all."""
+    moved = rows - rows.mean(0)
+    return moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), LEAST)
+
+
+def effective_rank(rows: Floats) -> float:
+    """exp of the entropy of the eigenvalues of the covariance, as shares of their sum; 1 for rows that are all equal."""
+    values = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2
+    if values.sum() < LEAST:
+        return 1.0
+    shares = values / values.sum()
+    return float(np.exp(-(shares * np.log(np.maximum(shares, LEAST))).sum()))
+
+
+def spread(rows: Floats) -> float:
+    """Mean distance between two rows, from all pairs."""
+    squares = (rows**2).sum(1)
+    distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * rows @ rows.T, 0))
+    return float(distances.sum() / max(1, len(rows) * (len(rows) - 1)))
+
+
+def sensitivity(pairs: Mapping[str, tuple[Mediator, Mediator]], kind: str) -> dict[str, float]:
+    """How far imaginations move, by question, when the inputs do: distances of vectors of two mediators each."""
+    names = list(pairs)
+    if not names:
+        return {}
+    rows = vectors(kind, [each for name in names for each in pairs[name]])
+    distances = np.linalg.norm(rows[::2] - rows[1::2], axis=1)
+    return dict(zip(names, distances.tolist(), strict=True))

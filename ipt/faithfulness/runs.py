@@ -1,0 +1,427 @@
+"""From a subject to run folders: ``OUTPUT/LABEL/ARM/sSEED`` holds the predictions of an arm on the imaginations of one seed.
+
+What is there is not asked again, so that a killed run continues and arms can be added later. Questions go in fixed batches, the
+same after every interruption, and every random choice is a function of seed, arm and question: interrupted or not, folders are
+equal.
+
+    self       the model's own imaginations as in production; the pictures that arms change none       answered without
+    imagination; also of the baseline ARM        as `ipt.faithfulness.interventions.Arm`; ``identity`` is what all arms are
+    compared with present_absent, absent_present, absent_absent, absent_gt    inputs and mediator of mediation: the question's
+    own, or those of
+               the treatment (`FaithfulnessConfig.treatment`)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from ipt.common.errors import UserError
+from ipt.common.files import write_bytes
+from ipt.common.images import RGB, decode_image, encode_image, image_size
+from ipt.common.progress import Meter
+from ipt.common.seeding import generator
+from ipt.evaluation.quality.pictures import mean_of_other_scenes
+from ipt.faithfulness.interventions import DESTROYED, GREY, Arm, Case, changed, default_arms, parse_arm, stream
+from ipt.faithfulness.settings import FaithfulnessConfig
+from ipt.faithfulness.subject import ModelSubject, Subject
+from ipt.imagination.base import Mediator
+from ipt.imagination.modes import modes
+from ipt.imagination.recipe import read_recipe
+from ipt.inference.answering import Answered
+from ipt.inference.checkpoint import model_folder
+from ipt.inference.plans import mediator
+from ipt.inference.prediction import Prediction, PredictionWriter, RunManifest, about, image_name, read_run
+from ipt.inference.run import manifest
+from ipt.inference.settings import InferConfig
+from ipt.samples.questions import word, wordings
+from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.store import SampleReader
+from ipt.samples.views import First, Samples
+
+SELF, NONE, IDENTITY = "self", "none", "identity"
+MEDIATION = ("present_absent", "absent_present", "absent_absent", "absent_gt")
+DERIVED = ("derived", "derived_none", "derived_gt")
+ABSENT = "absent"  # the model's own imaginations from the inputs of the treatment
+View = Callable[[SpatialSample], SpatialSample]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An arm on the imaginations of one seed. ``prepare``: what stands before the answer of a sample, a prediction to repeat
+    where there is nothing to change, or None where the arm has no meaning; without it every sample is asked as it is. ``view``:
+    the sample as it is asked. ``keeps``: whether pictures that the model drew are kept."""
+
+    name: str
+    seed: int
+    ask: Callable[[Sequence[SpatialSample], Mapping[str, Mediator]], list[Answered]]
+    prepare: Callable[[SpatialSample], Mediator | Prediction | None] | None = None
+    view: View = lambda sample: sample
+    keeps: bool = False
+
+
+class Pool:
+    """What interventions take from other questions (`ipt.faithfulness.interventions.Others`): ``folders[k]`` holds the model's
+    own imaginations number k of ``data``."""
+
+    def __init__(self, subject: Callable[[], Subject], data: Samples, folders: Sequence[Path], seed: int) -> None:
+        self._subject, self.data, self.folders, self.seed = subject, data, list(folders), seed
+        self.rows = {str(name): row for row, name in enumerate(data.column("id"))}
+        self.runs = [{p.sample_id: p for p in read_run(folder).predictions} for folder in folders]
+        self.about = {name: p for name, p in sorted(self.runs[0].items()) if p.choices}
+        self._by_answer: dict[tuple[str, str], list[str]] = {}
+        self._by_scene: dict[tuple[str, str], list[str]] = {}
+        for name, p in self.about.items():
+            self._by_answer.setdefault((p.task, p.choices[p.expected]), []).append(name)
+            self._by_scene.setdefault((p.task, p.scene), []).append(name)
+        self.made = lru_cache(maxsize=4096)(self._made)
+        self.true = lru_cache(maxsize=1024)(self._true)
+        self.means = lru_cache(maxsize=4)(self._means)
+
+    @cached_property
+    def subject(self) -> Subject:
+        return self._subject()
+
+    def answer(self, name: str) -> str:
+        return self.about[name].choices[self.about[name].expected]
+
+    def partner(self, name: str, scene: bool, answer: bool) -> str | None:
+        own = self.about[name]
+        wanted = [self.answer(name)] if answer else [each for each in own.choices if each != self.answer(name)]
+        if scene:
+            near = self._by_scene[own.task, own.scene] if own.scene else []
+            found = [other for other in near if self.answer(other) in wanted]
+        else:
+            found = [other for each in wanted for other in self._by_answer.get((own.task, each), [])]
+        start = int(generator(self.seed, "partner", int(scene), int(answer), name).integers(max(1, len(found))))
+        turned = (*found[start:], *found[:start])
+        return next((o for o in turned if o != name and (self.about[o].scene == own.scene) == scene), None)
+
+    def _made(self, name: str, seed: int) -> Mediator | None:
+        number = seed % len(self.runs)
+        prediction = self.runs[number].get(name)
+        if prediction is None or prediction.error is not None:
+            return None
+        images = [SampleImage((self.folders[number] / each).read_bytes(), "imagination") for each in prediction.images]
+        return self.subject.mediator_of(prediction.thoughts, images)
+
+    def _true(self, name: str) -> Mediator:
+        sample = self.data[self.rows[name]]
+        true = self.subject.true_mediator(sample)
+        return true if true.image is None else replace(true, image=self.sized(true.image, sample.task))
+
+    def _means(self, seed: int | None) -> Mapping[str, RGB]:
+        names, pictures = [], []
+        for name in self.about:
+            mediator = self.true(name) if seed is None else self.made(name, seed)
+            if mediator is not None and mediator.image is not None:
+                names.append(name)
+                pictures.append(decode_image(mediator.image.data))
+        scenes = [self.about[name].scene or name for name in names]
+        if len(set(scenes)) < 2:
+            raise UserError("arm mean takes the mean picture of other scenes: the data has a single scene")
+        return dict(zip(names, mean_of_other_scenes(pictures, scenes), strict=True))
+
+    def sized(self, image: SampleImage, task: str) -> SampleImage:
+        return self.subject.sized(image, task)
+
+    def round_trip(self, image: SampleImage) -> SampleImage:
+        return self.subject.round_trip(image)
+
+    def prepare(self, arm: Arm, seed: int, sample: SpatialSample) -> Mediator | Prediction | None:
+        """What an arm puts before the answer. Where the model made nothing, there is nothing to change: its own answer
+        stands."""
+        own = self.made(sample.id, seed)
+        if own is None:
+            return self.runs[seed][sample.id]
+        base = own
+        if arm.is_true or arm.name == "render":
+            true = self.true(sample.id)
+            base = true if true.image is None else replace(own, image=true.image)
+        return changed(
+            arm, self.subject.kind, Case(sample, base, seed, arm.is_true, self, stream(arm, seed, sample.id))
+        )
+
+
+def blank_inputs(sample: SpatialSample) -> SpatialSample:
+    """The sample with grey pictures of the same sizes as inputs."""
+
+    def grey(image: SampleImage) -> SampleImage:
+        width, height = image_size(image.data, image.role)
+        return SampleImage(encode_image(np.full((height, width, 3), GREY, np.uint8)), image.role)
+
+    return replace(sample, images=tuple(grey(image) for image in sample.images))
+
+
+def derived_question(sample: SpatialSample) -> SpatialSample | None:
+    """Another question about the same unseen view, in the words of training: where the object is, for how far it is, and the
+    other way round (as in CapImagine, arXiv 2602.22766, which asks for another attribute). None where facts do not tell, or
+    hardly."""
+    facts = sample.facts
+    needed = ("kind", "template", "arrow", "turn", "object", "position_after", "distance_before_m", "distance_after_m")
+    if sample.task != "pet" or any(facts.get(name) is None for name in needed):
+        return None
+    asks_side = facts["kind"] == "distance"
+    shift = facts["position_after"][0] - 0.5 if asks_side else facts["distance_after_m"] - facts["distance_before_m"]
+    choices = ("Left", "Right") if asks_side else ("Closer", "Further")
+    if abs(shift) < (0.1 if asks_side else 0.3):
+        return None
+    name = f"pet_{'position' if asks_side else 'distance'}{'_arrow' if facts['arrow'] else ''}"
+    template = wordings(plain=str(facts["template"]).startswith("plain"))[name][0]
+    return replace(
+        sample,
+        question=word(template, object=facts["object"]["name"], turn=facts["turn"]),
+        question_type="derived",
+        choices=choices,
+        answer="AB"[shift > 0],
+    )
+
+
+class Experiment:
+    """All runs of one checkpoint in ``root``, with mediators of ``kind``. ``subject`` is made once something has to be
+    asked."""
+
+    def __init__(
+        self,
+        root: Path,
+        kind: str,
+        data: Samples,
+        subject: Callable[[], Subject],
+        config: FaithfulnessConfig,
+        base: RunManifest,
+    ) -> None:
+        self.root, self.kind, self.data, self.config, self.base = root, kind, data, config, base
+        self._make = subject
+        size = config.batch_size
+        self.chunks = [range(start, min(start + size, len(data))) for start in range(0, len(data), size)]
+
+    @cached_property
+    def subject(self) -> Subject:
+        return self._make()
+
+    def at_once(self) -> None:
+        """Answers without imagination."""
+        self._stage("none", [Job(NONE, 0, lambda samples, _: self.subject.at_once(samples, self.config.seed))])
+
+    def run(self) -> list[str]:
+        """Everything; the arms that there are now."""
+        own = [self._imagining(SELF, seed) for seed in range(self.config.imaginations)]
+        self.at_once()
+        self._stage("self", own)
+        pool, arms = self.pool(SELF, self.config.imaginations), self.arms()
+        self._stage("arms", [self._placing(pool, arm, seed) for arm in arms for seed in range(self.config.seeds)])
+        if self.config.treatment != "none":
+            self._mediate(pool)
+            self._derive(pool)
+        return [str(arm) for arm in arms]
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Where the run of an arm lies."""
+        return self.root / name.replace(":", "=") / f"s{seed}"
+
+    def pool(self, name: str, seeds: int) -> Pool:
+        """What a finished production run made, with so many seeds."""
+        folders = [self.folder(name, seed) for seed in range(seeds)]
+        return Pool(lambda: self.subject, self.data, folders, self.config.seed)
+
+    def arms(self) -> list[Arm]:
+        """Those that were asked for, and always the identity and the truth."""
+        roles: dict[str, None] = {}
+        for row in self.data.column("counterfactuals_role"):
+            roles |= dict.fromkeys(row)
+        wanted = self.config.arms or default_arms(self.kind, self.config.preset, list(roles))
+        parsed = [parse_arm(text, self.kind) for text in dict.fromkeys((IDENTITY, "gt", *wanted))]
+        single = self.config.imaginations == 1
+        return [arm for arm in parsed if not (single and arm.name == "other_seed")]
+
+    def _imagining(self, name: str, seed: int, view: View = lambda sample: sample) -> Job:
+        seeded = self.config.seed + seed
+        return Job(name, seed, lambda samples, _: self.subject.imagined(samples, seeded), None, view, keeps=True)
+
+    def _placing(self, pool: Pool, arm: Arm, seed: int) -> Job:
+        return Job(
+            str(arm),
+            seed,
+            lambda samples, mediators: self.subject.placed(samples, mediators, self.config.seed + seed),
+            lambda sample: pool.prepare(arm, seed, sample),
+        )
+
+    def _mediate(self, pool: Pool) -> None:
+        """The four arms of mediation: inputs and mediator each of the question or of the treatment."""
+        view = self._treated(pool)
+        absent = [self._imagining(ABSENT, seed, view) for seed in range(self.config.seeds)]
+        self._stage("treatment", absent)
+        other = self.pool(ABSENT, self.config.seeds)
+        jobs = []
+        for seed in range(self.config.seeds):
+
+            def placing(name: str, view: View, find: Callable[[str], Mediator | None], seed: int = seed) -> Job:
+                return replace(self._placing(pool, Arm(name), seed), view=view, prepare=lambda sample: find(sample.id))
+
+            def truth(name: str, seed: int = seed) -> Mediator | None:
+                own, true = pool.made(name, seed), pool.true(name)
+                return own if own is None or true.image is None else replace(own, image=true.image)
+
+            made_of = [
+                lambda name, seed=seed: other.made(name, seed),
+                lambda name, seed=seed: pool.made(name, seed),
+                lambda name, seed=seed: other.made(name, seed),
+                truth,
+            ]
+            views: list[View] = [lambda sample: sample, view, view, view]
+            jobs += [placing(*parts) for parts in zip(MEDIATION, views, made_of, strict=True)]
+        self._stage("mediation", jobs)
+
+    def _derive(self, pool: Pool) -> None:
+        """Derived questions, answered from mediators alone; nothing where the data allows none."""
+
+        def view(sample: SpatialSample) -> SpatialSample:
+            return blank_inputs(derived_question(sample) or sample)
+
+        def preparing(arm: Arm) -> Callable[[SpatialSample], Mediator | None]:
+            def prepare(sample: SpatialSample) -> Mediator | None:
+                found = None if derived_question(sample) is None else pool.prepare(arm, 0, sample)
+                return found if isinstance(found, Mediator) else None
+
+            return prepare
+
+        named = zip(DERIVED, (IDENTITY, DESTROYED[self.kind], "gt"), strict=True)
+        jobs = [(self._placing(pool, Arm(name), 0), preparing(parse_arm(text, self.kind))) for name, text in named]
+        self._stage("derived", [replace(job, view=view, prepare=prepare) for job, prepare in jobs])
+
+    def _treated(self, pool: Pool) -> View:
+        if self.config.treatment == "blank":
+            return blank_inputs
+
+        def others(sample: SpatialSample) -> SpatialSample:
+            name = pool.partner(sample.id, False, True) or pool.partner(sample.id, False, False)
+            if name is None:
+                raise UserError(f"sample '{sample.id}': there is no other scene whose pictures could stand in")
+            images = self.data[pool.rows[name]].images
+            if len(images) != len(sample.images):
+                raise UserError(f"sample '{sample.id}' has {len(sample.images)} pictures, '{name}' has {len(images)}")
+            return replace(sample, images=images)
+
+        return others
+
+    def _stage(self, what: str, jobs: Sequence[Job]) -> None:
+        """Bring all jobs to their end, batch by batch."""
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(PredictionWriter(self.folder(job.name, job.seed), self._about(job))) for job in jobs
+            ]
+            done = [{p.sample_id for p in writer.finished} for writer in writers]
+            ended = [(writer.folder / "done.json").is_file() for writer in writers]
+            if all(ended):
+                return
+            meter = Meter(f"{self.root.name} {what}:", len(jobs) * len(self.chunks))
+            try:
+                for number, rows in enumerate(self.chunks):
+                    samples = [self.data[row] for row in rows]
+                    for place, (job, writer) in enumerate(zip(jobs, writers, strict=True)):
+                        if not ended[place]:
+                            self._answer(job, samples, rows, writer, done[place])
+                        meter.update(number * len(jobs) + place + 1, job.name)
+            finally:
+                meter.close()
+            for writer, over in zip(writers, ended, strict=True):
+                if not over:
+                    writer.finish(0.0)
+
+    def _answer(
+        self, job: Job, samples: Sequence[SpatialSample], rows: range, writer: PredictionWriter, done: set[str]
+    ) -> None:
+        if done.issuperset(sample.id for sample in samples):
+            return
+        ready, asked, mediators = [], [], {}
+        for sample in samples:
+            try:
+                found = Mediator("") if job.prepare is None else job.prepare(sample)
+                seen = job.view(sample)
+            except UserError as error:
+                ready.append(Answered(about(sample, job.name, job.seed).failed(error)))
+                continue
+            if isinstance(found, Prediction):
+                ready.append(Answered(replace(found, images=(), thoughts=())))
+            elif found is not None:
+                asked.append(seen)
+                mediators[sample.id] = found
+        if done.issuperset([*mediators, *(each.prediction.sample_id for each in ready)]):
+            return
+        shown = {sample.id for row, sample in zip(rows, samples, strict=True) if row < self.config.gallery}
+        if asked:
+            ready += job.ask(asked, mediators)
+        fresh = [each for each in ready if each.prediction.sample_id not in done]
+        writer.write([self._kept(job, each, mediators, shown, writer.folder) for each in fresh])
+
+    def _kept(
+        self, job: Job, each: Answered, mediators: Mapping[str, Mediator], shown: set[str], folder: Path
+    ) -> Prediction:
+        """The prediction, with the pictures that are kept of it: all that the model drew, and of an arm those of the
+        gallery."""
+        prediction = replace(each.prediction, mode=job.name, seed=job.seed)
+        if job.keeps:
+            for name, image in zip(prediction.images, each.images, strict=True):
+                write_bytes(folder / name, image.data)
+            return prediction
+        given = mediators.get(prediction.sample_id)
+        if prediction.sample_id not in shown or given is None or given.image is None:
+            return replace(prediction, images=())
+        name = image_name(prediction.sample_id)
+        write_bytes(folder / name, given.image.data)
+        return replace(prediction, images=(name,))
+
+    def _about(self, job: Job) -> RunManifest:
+        extra = {"arm": job.name, "batch_size": self.config.batch_size}
+        if job.name in (ABSENT, *MEDIATION):
+            extra["treatment"] = self.config.treatment
+        return replace(
+            self.base, mode=job.name, seed=job.seed, settings=json.loads(json.dumps({**self.base.settings, **extra}))
+        )
+
+
+def labels(paths: Sequence[str]) -> list[str]:
+    """Short names of checkpoints, different ones."""
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else [path.strip("/").replace("/", "_") for path in paths]
+
+
+def experiments(config: FaithfulnessConfig) -> Iterator[tuple[str, Experiment]]:
+    """The label and the runs of every checkpoint, the baseline last. ``UserError`` for data without questions."""
+    reader = SampleReader(Path(str(config.data)))
+    data: Samples = reader if config.limit is None else First(reader, config.limit)
+    if len(data) < 2:
+        raise UserError(f"{config.data} holds {len(data)} samples; an effect needs at least 2")
+    paths = [*config.checkpoint, *([config.baseline] if config.baseline else [])]
+    for path, label in zip(paths, labels(paths), strict=True):
+        asked = InferConfig(
+            checkpoint=path,
+            data=config.data,
+            mode=config.mode,
+            limit=config.limit,
+            seed=config.seed,
+            dtype=config.dtype,
+        )
+        kind, base = "" if path == config.baseline else kind_of(Path(path), config), manifest(asked, reader)
+        make = partial(ModelSubject.load, path, config)
+        yield label, Experiment(Path(config.output_dir) / label, kind, data, make, config, base)
+
+
+def kind_of(checkpoint: Path, config: FaithfulnessConfig) -> str:
+    """What the mediators of a checkpoint are. ``UserError`` where it was not trained to imagine."""
+    return modes[mediator(config.mode, read_recipe(model_folder(checkpoint)))].kind
+
+
+def read_arms(root: Path) -> dict[tuple[str, int], dict[str, Prediction]]:
+    """All finished runs in the folder of a checkpoint: predictions by arm, seed and id of the question."""
+    found = {}
+    for done in sorted(root.glob("*/s*/done.json")):
+        run = read_run(done.parent)
+        found[run.manifest.mode, run.manifest.seed] = {p.sample_id: p for p in run.predictions if p.choices}
+    return found

@@ -1,0 +1,289 @@
+"""The causal suite: planted effects are recovered, intervals cover, identities hold, the hook is neutral, and kills change
+nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from ipt.common.seeding import generator
+from ipt.faithfulness import __main__ as command
+from ipt.faithfulness.effects import Bootstrap, half_dose
+from ipt.faithfulness.interventions import INTERVENTIONS, parse_arm
+from ipt.faithfulness.report import FIGURES, PAGE, card_of
+from ipt.faithfulness.runs import derived_question, read_arms
+from ipt.faithfulness.settings import FaithfulnessConfig
+from ipt.faithfulness.subject import ModelSubject
+from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
+from tests.deadly import forked
+from tests.faithfulness import toys
+from tests.inference import toy
+
+Figures = Mapping[str, Any]
+QUESTIONS = 96
+PICTURES = ("noise", "empty", "mirror", "drop:0.25", "drop:0.75", "size:2", "size:16", "swap:other_scene:other_answer",
+            "other_seed", "gt.round_trip", "gt.mirror", "render:mirrored")  # fmt: skip
+FOUR = ("left red", "left blue", "right red", "right blue")
+
+
+def investigated(folder: Path, kind: str, answer: toys.Answer, arms: tuple[str, ...], **changes: Any) -> Figures:
+    """The figures of a toy beside a baseline that guesses."""
+    options = changes.pop("options", toys.SIDES)
+    config = FaithfulnessConfig(("toy",), output_dir=str(folder), imaginations=2, replicates=500, arms=arms, gallery=1,
+                                batch_size=QUESTIONS)  # fmt: skip
+    samples = [toys.sample(number, options) for number in range(QUESTIONS)]
+    baseline = toys.experiment(folder / "baseline", toys.Toy("", toys.ignores), samples, config)
+    baseline.at_once()
+    card_of(config, [("toy", toys.experiment(folder, toys.Toy(kind, answer), samples, config))], baseline)
+    assert "<img" in (folder / PAGE).read_text() or kind == "text"
+    return json.loads((folder / FIGURES).read_text())["checkpoints"][0]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Figures:
+    return investigated(tmp_path_factory.mktemp("a"), "picture", toys.reads_picture, PICTURES)
+
+
+def effects(figures: Figures) -> dict[str, Figures]:
+    return {each["arm"]: each for each in figures["effects"]}
+
+
+def within(truth: float, estimate: Figures) -> bool:
+    return bool(estimate["low"] - 1e-9 <= truth <= estimate["high"] + 1e-9)
+
+
+def test_a_model_that_reads_only_the_picture(reader: Figures) -> None:
+    found, lost = effects(reader), 0.5 - toys.SKILL
+    for arm, truth in {
+        "noise": lost,
+        "empty": lost,
+        "size:16": lost,
+        "mirror": 1 - 2 * toys.SKILL,
+        "gt": 1 - toys.SKILL,
+    }.items():
+        assert within(truth, found[arm]["accuracy"]), arm
+        assert found[arm]["verdict"] == ("higher" if truth > 0 else "lower")
+    assert found["identity" if "identity" in found else "self"]["exact"] and found["size:2"]["exact"]
+    assert all(found[arm]["accuracy"]["value"] == -1 for arm in ("gt.mirror", "render:mirrored"))
+    assert within(toys.SKILL - 0.5, reader["mediation"]["TNIE"]) and reader["mediation"]["NDE"]["value"] == 0
+    assert reader["mediation"]["PM"]["value"] == 1 and within(toys.SKILL, reader["mediation"]["sufficiency of the own"])
+    assert all(within(0.5, reader["steering"][arm]) for arm in ("mirror", "gt.mirror"))
+    assert within(0.5, reader["trust"]["necessity (noise)"])
+    (size,) = (each for each in reader["doses"] if each["name"] == "size")
+    assert 1 < size["d50"]["value"] < 15 and size["rank"] < 0
+    assert reader["guards"] == [] and "The content of the picture is read" in reader["conclusions"][0]
+
+
+def test_a_model_that_ignores_the_picture(tmp_path: Path) -> None:
+    found = investigated(tmp_path, "picture", toys.ignores, ("noise", "empty", "mirror"))
+    assert all(each["exact"] and each["moved"] == 0 for each in found["effects"])
+    assert all("did not fire" in words for words in found["guards"]) and len(found["guards"]) == 2
+    assert all(each["value"] == 0 for each in found["steering"].values())
+    assert found["mediation"]["TNIE"]["value"] == 0 and found["mediation"]["PM"]["value"] == 0
+    assert found["telescope"]["total"]["value"] == found["telescope"]["content"]["value"] == 0
+    assert "decoration" in found["conclusions"][0]
+
+
+def test_a_model_that_reads_half_of_the_bits_from_the_picture(tmp_path: Path) -> None:
+    found = investigated(tmp_path, "picture", toys.reads_half, ("noise", "mirror"), options=FOUR)
+    truths = {"TE": toys.SKILL - 0.25, "NDE": 0.25, "TNIE": toys.SKILL - 0.5, "PNIE": toys.SKILL / 2 - 0.25}
+    truths["INT"] = truths["TNIE"] - truths["PNIE"]
+    for name, truth in truths.items():
+        assert within(truth, found["mediation"][name]), name
+    assert within(truths["TNIE"] / truths["TE"], found["mediation"]["PM"])
+    assert within(0.5 - toys.SKILL, effects(found)["noise"]["accuracy"])
+
+
+def test_a_model_that_obeys_the_last_word_of_a_text(tmp_path: Path) -> None:
+    arms = ("shuffle", "empty", "mirror", "repeat", "swap:other_scene:other_answer")
+    found = investigated(tmp_path, "text", toys.obeys, arms)
+    last = 1 / 5  # the word that counts stays the last of five
+    truths = {"shuffle": last * toys.SKILL + (1 - last) / 2, "empty": 0.5, "repeat": 0.5, "mirror": 1 - toys.SKILL}
+    for arm, truth in truths.items():
+        assert within(truth - toys.SKILL, effects(found)[arm]["accuracy"]), arm
+    assert within(1 - (1 - last) / 2, found["steering"]["mirror"])
+
+
+def test_terms_sum_to_the_last_digit(reader: Figures) -> None:
+    value = {name: each["value"] for part in ("telescope", "mediation") for name, each in reader[part].items()}
+    questions = reader["questions"]
+    exact = {name: round(each * questions, 6) for name, each in value.items()}
+    assert exact["training"] + exact["presence"] + exact["content"] == exact["total"] != 0
+    assert exact["generation"] + exact["codec"] == exact["headroom"]
+    assert exact["TE"] == exact["NDE"] + exact["TNIE"] and exact["INT"] == exact["TNIE"] - exact["PNIE"]
+
+
+def test_several_imaginations(reader: Figures) -> None:
+    found = reader["uncertainty"]
+    assert found["total"] == pytest.approx(found["reader"] + found["disagreement"]) and found["disagreement"] > 0.05
+    assert found["accuracy"]["vote"][0] == pytest.approx(reader["accuracy"]["self"]["value"], abs=0.1)
+    assert found["scores"]["disagreement"][1] > 0.2, "imaginations that disagree mean errors"
+    assert (found["gate"][0][1], found["gate"][-1][1]) == (found["random"][0][1], found["random"][-1][1])
+    depends = reader["dependence"]
+    assert depends["diversity"] == pytest.approx(1, abs=0.1) and depends["identical"] == QUESTIONS - 2, (
+        "there are two pictures"
+    )
+
+
+def test_probes_find_what_states_hold(reader: Figures) -> None:
+    (found,) = reader["probes"]["probes"]
+    assert (found["target"], reader["probes"]["layers"]) == ("answer", [1, 4])
+    inputs, imagined, before = (found["layers"][role] for role in ("observation", "imagination", "answer"))
+    assert max(inputs) < 0.65 and before == [1, 1] and found["control"] < 0.65
+    assert imagined == pytest.approx([reader["accuracy"]["identity"]["value"]] * 2, abs=0.06)
+    assert found["added"]["low"] > 0 and found["gap"]["value"] == pytest.approx(1 - imagined[-1])
+
+
+@pytest.mark.parametrize("correlated", [0.0, 0.8])
+def test_intervals_cover_where_questions_cluster_in_scenes(correlated: float) -> None:
+    """95 % +- 3 in 500 simulations; a bootstrap that draws questions again inside of scenes covers too much."""
+    rng, covered, nested, truth = generator(0, "coverage"), 0, 0, 0.1
+    scenes, each, times = 60, 4, 500
+    for number in range(times):
+        shared = rng.random(scenes)[:, None] < correlated
+        draws = rng.random((scenes, each))
+        draws = np.where(shared, draws[:, :1], draws)
+        values = np.where(draws < 0.3, 1.0, np.where(draws > 0.8, -1.0, 0.0))  # of mean 0.1
+        found = Bootstrap(np.repeat(np.arange(scenes), each).tolist(), 400, number).estimate(values.ravel())
+        assert found is not None
+        covered += found.includes(truth)
+        if not correlated:
+            drawn, inner = rng.integers(0, scenes, (400, scenes, 1)), rng.integers(0, each, (400, scenes, each))
+            low, high = np.quantile(values[drawn, inner].mean((1, 2)), [0.025, 0.975])
+            nested += low <= truth <= high
+    assert 0.92 <= covered / times <= 0.98
+    assert correlated or nested / times > max(0.975, covered / times)
+
+
+def test_half_dose_of_known_curves() -> None:
+    steps = np.array([0.0, 1, 2, 4])
+    curves = np.array(
+        [[0.9, 0.8, 0.7, 0.5], [0.9, 0.9, 0.5, 0.5], [0.9, 0.9, 0.9, 0.9], [0.9, 0.4, 0.9, 0.9], [0.5] * 4]
+    )
+    found = half_dose(steps, curves, np.full(5, 0.5))
+    assert found[[0, 1, 3]] == pytest.approx([2, 1.5, 0.4]) and np.isnan(found[[2, 4]]).all()
+
+
+def test_interventions_do_what_their_names_say() -> None:
+    assert {entry.family for table in INTERVENTIONS.values() for entry in table.values()} == {
+        "control", "destroy", "swap", "direct", "dose", "truth"
+    }  # fmt: skip
+    assert [str(parse_arm(text, "picture")) for text in ("gt", "gt.blur:2", "swap:a:b")] == [
+        "gt",
+        "gt.blur:2",
+        "swap:a:b",
+    ]
+    with pytest.raises(ValueError, match=r"unknown intervention on a text 'blur'.*shuffle"):
+        parse_arm("blur:2", "text")
+
+
+def test_derived_questions_ask_for_something_else_in_the_same_view() -> None:
+    facts = {"kind": "from_left", "template": "plain_pet_position-00", "arrow": False, "turn": "right",
+             "object": {"name": "cone"}, "position_after": [0.2, 0.8], "distance_before_m": 3.5,
+             "distance_after_m": 1.6}  # fmt: skip
+    far = derived_question(replace(toys.sample(0), facts=facts))
+    side = derived_question(replace(toys.sample(0), facts={**facts, "kind": "distance"}))
+    assert far is not None and side is not None
+    assert (far.question, far.answer_text) == ("On the X, turned right: is the cone closer or further?", "Closer")
+    assert (side.question, side.answer_text) == ("On the X, turned right: is the cone left or right?", "Left")
+    assert derived_question(replace(toys.sample(0), facts={**facts, "distance_after_m": 3.4})) is None, "hardly further"
+    assert derived_question(toys.sample(0)) is None
+
+
+MODE = ModeSettings("imagination", draw=DrawSettings(timesteps=2), text=TextSettings(max_tokens=24))
+
+
+@pytest.mark.parametrize("kind", ["ipt", "caption"])
+def test_the_hook_is_neutral_in_a_model(kind: str, tmp_path: Path) -> None:
+    """The identity is the model's own answer: bit for bit what every other arm's way gives, and production up to rounding."""
+    subject = ModelSubject(toy.checkpoint(kind), MODE, 4)
+    made = subject.imagined(toy.SAMPLES, 0)
+    own = {a.prediction.sample_id: subject.mediator_of(a.prediction.thoughts, a.images) for a in made}
+    assert all(own.values()) and subject.kind == {"ipt": "picture", "caption": "text"}[kind]
+    config = FaithfulnessConfig(("toy",), output_dir=str(tmp_path), imaginations=1, batch_size=4, mode=MODE, treatment="none",
+                                arms=("swap:other_scene:other_answer",), hidden=False)  # fmt: skip
+    base = toys.experiment(tmp_path, toys.Toy("", toys.ignores), toy.SAMPLES, config).base
+    run = toys.Experiment(tmp_path / "toy", subject.kind, toys.Listed(toy.SAMPLES), lambda: subject, config, base)
+    run.run()
+    arms = read_arms(run.root)
+    given = {a.prediction.sample_id: a.prediction for a in subject.placed(toy.SAMPLES, own, 0)}  # type: ignore[arg-type]
+    for name, prediction in arms["identity", 0].items():
+        assert prediction.probabilities == given[name].probabilities and prediction.answer == given[name].answer
+        production = arms["self", 0][name]
+        assert prediction.probabilities == pytest.approx(production.probabilities, abs=1e-4)
+        assert (prediction.answer, prediction.text) == (production.answer, production.text)
+    swapped = arms["swap:other_scene:other_answer", 0]
+    assert all(swapped[name].probabilities != given[name].probabilities for name in swapped) and len(swapped) == 4
+
+
+def test_killed_twenty_times_the_card_is_the_same(tmp_path: Path) -> None:
+    samples = [toys.sample(number) for number in range(24)]
+
+    def work(folder: Path) -> None:
+        config = FaithfulnessConfig(("toy",), data="d", output_dir=str(folder), imaginations=2, replicates=100, batch_size=8,
+                                    arms=("noise", "swap:same_scene:same_answer"), gallery=2)  # fmt: skip
+        card_of(
+            config, [("toy", toys.experiment(folder, toys.Toy("picture", toys.reads_picture), samples, config))], None
+        )
+
+    moments = generator(0, "kills")
+    for _ in range(20):
+        assert forked(lambda: work(tmp_path / "killed"), int(moments.integers(1, 12))) == -signal.SIGKILL
+    work(tmp_path / "killed")
+    work(tmp_path / "whole")
+    pages = [(tmp_path / name / FIGURES).read_bytes() for name in ("killed", "whole")]
+    assert pages[0] == pages[1]
+    asked = toys.Toy("picture", toys.reads_picture)
+    config = FaithfulnessConfig(("toy",), data="d", output_dir=str(tmp_path / "whole"), imaginations=2, replicates=100,
+                                batch_size=8, arms=("noise", "zeros"), gallery=2)  # fmt: skip
+    toys.experiment(tmp_path / "whole", asked, samples, config).run()
+    assert asked.asked == 24, "a further arm asks nothing but its own questions"
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["faithfulness"])
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.usefixtures("typed")
+def test_the_command_writes_a_card_of_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [toy.save_run(tmp_path / name, *modes) for name, modes in (("drawing", ()), ("telling", ("caption",)))]
+    data = toy.save_data(tmp_path / "data", [replace(toy.sample(n), caption=f"left {n}") for n in range(4)])
+    arguments = [f"checkpoint=[{runs[0]},{runs[1]}]", f"data={data}", f"output_dir={tmp_path / 'out'}", "preset=quick",
+                 "mode.draw.timesteps=2", "mode.text.max_tokens=24", "imaginations=2", "replicates=100"]  # fmt: skip
+    command.main([*arguments, "dry_run=true"])
+    printed = capsys.readouterr().out
+    assert "4 questions in 4 scenes, picture as mediator" in printed and "points" in printed
+    assert not (tmp_path / "out").exists()
+    command.main([*arguments, f"baseline={runs[0]}"][:-1])
+    assert "drawing:" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
+    assert [each["kind"] for each in found] == ["picture", "text"]
+    assert (tmp_path / "out" / PAGE).read_text().count("<img") > 10
+
+
+@pytest.mark.usefixtures("typed")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data=."], "there is no model: set checkpoint=FOLDER"),
+        (["checkpoint=x", "data=/nowhere"], "dataset /nowhere does not exist"),
+        (["checkpoint=x", "data=.", "preset=all"], "unknown preset 'all'"),
+        (["checkpoint=x", "data=.", "seeds=9"], "seeds must be 1 to imaginations=4"),
+        (["checkpoint=x", "data=.", "mode.n=3"], "set imaginations"),
+    ],
+)
+def test_mistakes_end_with_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main(arguments)
+    assert end.value.code == 2 and message in capsys.readouterr().err
