@@ -41,7 +41,7 @@ def typed(config: type[T], values: Mapping[str, Any], what: str = "") -> T:
 def text_fields(config: type[Any], prefix: str = "") -> dict[str, bool]:
     """The fields of a dataclass, and of those in it, that hold a text or a path: dotted names, and whether they hold several."""
     found: dict[str, bool] = {}
-    for name, hint in type_hints(config).items():
+    for name, hint in type_hints(config).items():  # type: ignore[arg-type]  # as in `typed`
         options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         for option in options:
             origin = get_origin(option)
