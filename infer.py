@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.errors import UserError
 from ipt.common.hydra_command import Command, plain, stop
-from ipt.common.settings import typed
+from ipt.common.settings import text_fields, typed
 from ipt.evaluation.settings import ReportConfig
+from ipt.inference.selective import fitted
 from ipt.inference.settings import InferConfig, infer_config
 
-FREE_TEXT = ("question", "image")
 COMMAND = Command("infer")
 
 
@@ -63,6 +63,9 @@ def infer(composed: DictConfig) -> None:
             )
         values["output_dir"] = values["output_dir"] or f"outputs/infer/{values['mode']['name']}"
         config = infer_config(values)
+        if config.mode.fit:
+            config = replace(config, mode=fitted(config.mode))
+            print(f"imagining below a probability of {config.mode.threshold:.3f}", file=sys.stderr)
         # torch takes seconds to import; by now the settings are known to go together
         if config.image:
             from ipt.inference.own import answer_pictures
@@ -85,16 +88,7 @@ def infer(composed: DictConfig) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     register()
-    COMMAND.run(infer, [quoted(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
-
-
-def quoted(argument: str) -> str:
-    """The argument with a free text (a question, a path) quoted for Hydra, which reads commas and quotes as its own."""
-    key, _, value = argument.partition("=")
-    if key not in FREE_TEXT or value[:1] in ("[", "'", '"'):
-        return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    COMMAND.run(infer, arguments, text_fields(InferConfig) | text_fields(ReportConfig))
 
 
 if __name__ == "__main__":

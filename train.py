@@ -20,12 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.errors import UserError
 from ipt.common.hydra_command import Command, stop
+from ipt.common.settings import text_fields
 from ipt.training import command
-from ipt.training.config import train_config
+from ipt.training.config import TrainConfig, train_config
 from ipt.training.launch import is_launched, launch
 from ipt.training.sweep import DONE, PLANNED, STOPPED, SUMMARY, Job, run_job, summarise
 
 SWEEP_FOLDER = "hydra.sweep.dir="
+TEXTS = text_fields(TrainConfig)
 COMMAND = Command("train", former=command.FORMER)
 
 
@@ -116,12 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not {"-m", "--multirun"} & set(given):
-        COMMAND.run(train, given)
+        COMMAND.run(train, given, TEXTS)
         return
     folders = [item.partition("=")[2] for item in given if item.startswith(SWEEP_FOLDER)]
     folder = Path(folders[-1] if folders else time.strftime("outputs/sweeps/%Y-%m-%d_%H-%M-%S"))
     try:
-        COMMAND.run(train, given if folders else [*given, f"{SWEEP_FOLDER}{folder}"])
+        COMMAND.run(train, given if folders else [*given, f"{SWEEP_FOLDER}{folder}"], TEXTS)
     finally:
         text, failed = summarise(folder)
         if text:

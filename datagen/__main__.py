@@ -19,6 +19,7 @@ from datagen.run import generate
 from datagen.tasks import TASK_CONFIGS
 from ipt.common.errors import UserError
 from ipt.common.hydra_command import CONF, Command, stop
+from ipt.common.settings import text_fields
 
 COMMAND = Command("datagen", CONF / "datagen")
 NOT_KEYS = ("task", "backend", "backend_config", "output_dir")
@@ -42,7 +43,10 @@ def register() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     register()
-    COMMAND.run(work, arguments)
+    parts: list[tuple[str, type[Any]]] = [("task.", entry) for entry in TASK_CONFIGS.values()]
+    parts += [("backend.", backend.config_class()) for backend in BACKENDS.values()]
+    texts = {key: several for prefix, entry in parts for key, several in text_fields(entry, prefix).items()}
+    COMMAND.run(work, arguments, texts | text_fields(RunConfig))
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:

@@ -14,7 +14,7 @@ from datagen.tasks.base import TaskConfig
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import check_seed
-from ipt.common.settings import typed
+from ipt.common.settings import MAX_PROCESSES, typed, within
 from ipt.samples.sample import SPLITS
 
 ENGINES = ("local", "dask", "ray")
@@ -55,6 +55,8 @@ class RunConfig:
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
         check_seed(self.seed)
+        if self.engine == "local":
+            within(self, workers=MAX_PROCESSES)
         if not 1 <= self.samples_per_shard <= 4096:
             raise UserError(f"samples_per_shard must lie in 1..4096, got {self.samples_per_shard}")
         part, parts = self.part

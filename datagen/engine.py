@@ -7,9 +7,13 @@ made: they are ignored.
 from __future__ import annotations
 
 import itertools
+import os
+import threading
+import time
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +45,28 @@ def in_order(config: RunConfig, folder: Path, numbers: range) -> Iterator[int]:
     """One batch of units by the workers of the active engine."""
     kind = "list" if config.engine == "ray" else "generator"
     parallel = joblib.Parallel(n_jobs=config.workers, return_as=kind, batch_size=1, pre_dispatch="2*n_jobs")
-    yield from parallel(joblib.delayed(run_unit)(config, folder, number) for number in numbers)
+    parent = os.getpid() if config.engine == "local" else None
+    yield from parallel(joblib.delayed(unit)(parent, config, folder, number) for number in numbers)
+
+
+def unit(parent: int | None, config: RunConfig, folder: Path, number: int) -> int:
+    """`run_unit` in a worker; one of this machine ends with the process ``parent`` that it works for."""
+    if parent is not None:
+        end_with(parent)
+    return run_unit(config, folder, number)
+
+
+@cache
+def end_with(parent: int) -> None:
+    """End this process within a second of its parent, however that ends. (loky's workers would finish their units, and wait for
+    others.)"""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

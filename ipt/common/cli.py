@@ -7,6 +7,7 @@ defaults.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
@@ -17,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
-from ipt.common.settings import typed
+from ipt.common.settings import as_written, text_fields, typed
 
 T = TypeVar("T")
 #: Words of earlier versions, and the one that every command has for it now.
@@ -46,23 +47,29 @@ def parse(config: type[T], arguments: Sequence[str]) -> T:
     if missing := [name for name in required if name not in given]:
         raise UserError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
     try:
-        values: Any = OmegaConf.to_container(OmegaConf.from_cli(lists_in_brackets(config, arguments)), resolve=True)
+        values: Any = OmegaConf.to_container(OmegaConf.from_cli(written(config, arguments)), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
     return typed(config, values)
 
 
-def lists_in_brackets(config: type[Any], arguments: Sequence[str]) -> list[str]:
-    """The arguments, where a list of one may stand without brackets. ``UserError`` for several that do."""
-    hints, written = get_type_hints(config), []
+def quoted(text: str) -> str:
+    """A text in YAML's quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def written(config: type[Any], arguments: Sequence[str]) -> list[str]:
+    """The arguments, where texts are quoted for YAML, so that they are read as they are, and a list of one may stand without
+    brackets. ``UserError`` for several that do."""
+    hints, texts, found = get_type_hints(config), text_fields(config), list[str]()
     for argument in arguments:
         key, _, value = argument.partition("=")
         if get_origin(hints.get(key)) in (list, tuple) and not value.startswith("["):
             if "," in value:
                 raise UserError(f"a list stands in brackets: {key}=[{value}]")
-            argument = f"{key}=[{value}]"
-        written.append(argument)
-    return written
+            value = f"[{value}]"
+        found.append(f"{key}={as_written(value, texts[key], quoted) if key in texts else value}")
+    return found
 
 
 def run(config: type[T], main: Callable[[T], object], arguments: Sequence[str] | None = None) -> None:

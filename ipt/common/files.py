@@ -10,12 +10,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from ipt.common.errors import MissingFile, UnwritableFile, UserError
+from ipt.common.settings import typed
 
 MANIFEST = "manifest.json"
+T = TypeVar("T")
 
 
 class CorruptFile(UserError):
@@ -64,12 +67,44 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; ``CorruptFile`` names it if that fails."""
+class Fields(dict[str, Any]):
+    """The JSON object of a file. A field that it lacks is a ``CorruptFile`` that names both."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise CorruptFile(f"{self.path} lacks the field '{key}'")
+
+
+def read_json(path: Path, kind: type[dict[str, Any] | list[Any]] = dict) -> Any:
+    """Parse a JSON file that holds an object (or a list). ``CorruptFile`` names it if that fails, later also a field that the
+    object lacks."""
     try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path} is not valid JSON ({error}); delete it and run the command again") from error
+    if not isinstance(value, kind):
+        raise CorruptFile(f"{path}: expected a JSON {'object' if kind is dict else kind.__name__}, got {value!r:.80}")
+    return Fields(path, value) if isinstance(value, dict) else value
+
+
+def read_typed(kind: type[T], path: Path) -> T:
+    """The fields of dataclass ``kind`` in a JSON file that others have written; what else it holds is passed over."""
+    names = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
+    return typed(kind, {name: value for name, value in read_json(path).items() if name in names}, str(path))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Make a ``UserError`` about what ``path`` says a ``CorruptFile`` that names it."""
+    try:
+        yield
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise CorruptFile(f"{path}: {error}") from error
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -84,6 +119,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             records.append(json.loads(text))
         except ValueError as error:
             raise CorruptFile(f"{path}, line {number} is not valid JSON ({error})") from error
+        if not isinstance(records[-1], dict):
+            raise CorruptFile(f"{path}, line {number}: expected a JSON object, got {records[-1]!r:.80}")
     return records
 
 
@@ -132,10 +169,8 @@ def read_manifest(folder: Path, verify: bool | Sequence[str] = False) -> dict[st
     return manifest
 
 
-def check_entries(path: Path, manifest: Any) -> None:
+def check_entries(path: Path, manifest: Mapping[str, Any]) -> None:
     """Raise ``CorruptFile`` that names the field in which the JSON of ``path`` is no manifest."""
-    if not isinstance(manifest, dict):
-        raise CorruptFile(f"{path} is no manifest: expected a JSON object, got {manifest!r:.80}")
     if not isinstance(manifest.get("files"), dict):
         raise CorruptFile(
             f"{path}, field 'files': expected file names with size and digest, got {manifest.get('files')!r:.80}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+
+from ipt.common.settings import as_written
 
 #: The YAML files: beside the packages in the repository, inside of ipt where that is installed.
 REPOSITORY, INSTALLED = (Path(__file__).resolve().parents[up] / "conf" for up in (2, 1))
@@ -66,10 +68,33 @@ class Command:
                     return f"unknown key '{key}'; valid: {', '.join(sorted(str(name) for name in parent))}"
         return " ".join(str(error).split())
 
-    def run(self, work: Callable[[DictConfig], Any], arguments: Sequence[str] | None = None) -> None:
+    def quoted(self, arguments: Sequence[str], texts: Mapping[str, bool]) -> list[str]:
+        """The arguments, where texts are read exactly as written: Hydra takes much in them for its own grammar. Those of a sweep
+        may be several, divided by commas, or a function that gives several. A group without a name, of which Hydra does not say
+        which one it is, ends the command."""
+        sweeps, groups, found = bool({"-m", "--multirun"} & {*arguments}), self.groups, list[str]()
+        for argument in arguments:
+            key, _, value = argument.partition("=")
+            several = texts.get(name := key.lstrip("+"))
+            if name in groups and value in ("", "null"):
+                stop(f"{argument}: the group {name} needs a name; leave it out, or choose one that --help lists")
+            swept = sweeps and ("," in value or value.endswith(")")) and not (several and value.startswith("["))
+            if several is None or name in groups or swept or "=" not in argument:
+                found.append(argument)
+            else:
+                found.append(f"{key}={as_written(value, several, quoted)}")
+        return found
+
+    def run(
+        self,
+        work: Callable[[DictConfig], Any],
+        arguments: Sequence[str] | None = None,
+        texts: Mapping[str, bool] | None = None,
+    ) -> None:
         """Run the command line. Hydra is left to do it where it is asked for something of its own, such as ``--help`` or
-        ``--multirun``: it would compose a single run three times."""
+        ``--multirun``: it would compose a single run three times. ``texts``: the keys of texts and paths (`text_fields`)."""
         given = list(sys.argv[1:] if arguments is None else arguments)
+        given = self.quoted(given, texts or {})
         sys.argv = [sys.argv[0], *given]
         for argument in given:
             for pattern, now in self.former:
@@ -94,6 +119,18 @@ def _groups(name: str) -> Iterator[str]:
             yield from _groups(entry)
         else:
             yield from (str(key).removeprefix("optional ") for key in entry if not str(key).startswith("override "))
+
+
+#: Texts that Hydra reads as they are.
+PLAIN, WORDS = re.compile(r"([A-Za-z_]|\.{0,2}/)[A-Za-z0-9_./-]*"), ("true", "false", "null", "nan", "inf")
+
+
+def quoted(text: str) -> str:
+    """A text in Hydra's quotes, in which a backslash counts only before a quote."""
+    if PLAIN.fullmatch(text) and text.lower() not in WORDS:
+        return text
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)
+    return f"'{escaped}'"
 
 
 def plain(value: Any) -> Any:

@@ -3,7 +3,8 @@ and what differs between two such nests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,10 @@ from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 
 T = TypeVar("T")
+QUOTES = ("'", '"')
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+#: Processes that this machine can be asked to start.
+MAX_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 
@@ -32,6 +36,55 @@ def typed(config: type[T], values: Mapping[str, Any], what: str = "") -> T:
         raise UserError(f"{what or config.__name__} lacks {', '.join(missing)}")
     hints = type_hints(config)  # type: ignore[arg-type]  # a class can be hashed
     return config(**{key: _read(hints[key], value, f"{what}.{key}".lstrip(".")) for key, value in values.items()})
+
+
+def text_fields(config: type[Any], prefix: str = "") -> dict[str, bool]:
+    """The fields of a dataclass, and of those in it, that hold a text or a path: dotted names, and whether they hold several."""
+    found: dict[str, bool] = {}
+    for name, hint in type_hints(config).items():  # type: ignore[arg-type]  # as in `typed`
+        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        for option in options:
+            origin = get_origin(option)
+            several = isinstance(origin, type) and issubclass(origin, Sequence)
+            if is_dataclass(option) and isinstance(option, type):
+                found |= text_fields(option, f"{prefix}{name}.")
+            elif option in (str, Path) or (several and {*get_args(option)} & {str, Path}):
+                found[prefix + name] = several
+    return found
+
+
+def as_written(value: str, several: bool, quote: Callable[[str], str]) -> str:
+    """A text of a command line (with ``several`` perhaps a list of them, in brackets), quoted for what parses it, so that it is
+    read exactly as written. What is quoted already, and null, stays."""
+    if several and value.startswith("[") and value.endswith("]"):
+        parts = _elements(value[1:-1])
+        return f"[{','.join(part if _is_quoted(part) else quote(part) for part in parts)}]" if parts else value
+    return value if value in ("", "null") or _is_quoted(value) else quote(value)
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES
+
+
+def _elements(inside: str) -> list[str]:
+    """The elements of a list; commas in quotes, and in brackets that close, divide none. Empty where that is no single list."""
+    closing = all(inside.count(a) == inside.count(b) for a, b in ("()", "[]", "{}"))
+    parts, depth, quote = [""], 0, ""
+    for character in inside:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in QUOTES and not parts[-1].strip():
+            quote = character
+        elif closing and character in "([{)]}":
+            depth += 1 if character in "([{" else -1
+            if depth < 0:
+                return []
+        elif character == "," and not depth:
+            parts.append("")
+            continue
+        parts[-1] += character
+    parts = [part.strip() for part in parts]
+    return parts if all(parts) else []
 
 
 @lru_cache(maxsize=256)
@@ -97,6 +150,13 @@ def _scalar(hint: Any, value: Any, what: str) -> Any:
         except ValueError:
             pass
     raise UserError(f"{what} takes {NAMES.get(hint, hint.__name__)}, got {value!r}")
+
+
+def within(config: Any, **most: int) -> None:
+    """Raise ``UserError`` where a field of ``config`` is not between 1 and what ``most`` says."""
+    for name, largest in most.items():
+        if not 1 <= (value := getattr(config, name)) <= largest:
+            raise UserError(f"{name} must lie between 1 and {largest}, got {value}")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

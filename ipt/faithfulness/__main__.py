@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ipt.common.errors import UserError
 from ipt.common.hydra_command import Command, stop
+from ipt.common.settings import text_fields
 from ipt.faithfulness.settings import FaithfulnessConfig, faithfulness_config
 
 COMMAND = Command("faithfulness")
@@ -41,7 +42,7 @@ def run(composed: DictConfig) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     register()
-    COMMAND.run(run, arguments)
+    COMMAND.run(run, arguments, text_fields(FaithfulnessConfig))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ipt.model.checkpoint import StoredModel
 from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
 from ipt.model.codes import CodeCodec, load_codes
 from ipt.model.config import model_path
+from ipt.model.devices import use_threads
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.render import Renderer
 from ipt.sequence.tokenizer import Tokenizer, load_tokenizer
@@ -51,11 +52,13 @@ def load_checkpoint(
     weights: str | None = None,
     device: torch.device | str = "cpu",
     dtype: str = "float32",
+    latent_side: int | None = None,
 ) -> Checkpoint:
     """Load a run of ``train.py``, or the ``model`` folder that it exports, in ``dtype``.
 
     ``recipe``: a file to use instead of the folder's ``recipe.json``, for weights that were not trained here. ``weights``: a file
-    name where there are several. Weights in BAGEL's layout are sampled as published, unless the recipe says how. Raises
+    name where there are several. ``latent_side``: latent tokens per side of the largest image, where not the folder's. Weights in
+    BAGEL's layout are sampled as published, unless the recipe says how. Raises
     ``FileNotFoundError`` for a folder that is no checkpoint and ``ValueError`` for one that is damaged.
     """
     folder = model_folder(folder)
@@ -79,7 +82,8 @@ def load_checkpoint(
     codes = load_codes(folder)
     if isinstance(codec, AutoencoderCodec):
         codec.to(device)
-    model = stored.load(device=device, dtype=DTYPES[dtype])
+    model = stored.load(device=device, dtype=DTYPES[dtype], latent_side=latent_side)
+    use_threads(sum(weight.numel() for weight in model.parameters()), str(device))
     if tokenizer.size > model.config.decoder.vocab:
         raise UserError(
             f"{folder}: the tokenizer has {tokenizer.size} tokens, the model a vocabulary of {model.config.decoder.vocab}; "

@@ -3,8 +3,9 @@
     engine = Engine(load_checkpoint(folder), ModeSettings("imagination"))
     predictions = [answered.prediction for answered in engine.answer(samples)]
 
-An answer depends on the model, the settings, the seed and the sample, not on the batch that it was computed in. A sample that
-fails is an answer with an error: a batch that fails is halved until the sample is alone.
+An answer depends on the model, the settings, the seed and the sample, and on the batch that it was computed in by its last digits
+alone. Batches are the same wherever an earlier run was interrupted, so a continued run gives equal bytes. A sample that fails is
+an answer with an error: a batch that fails is halved until the sample is alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
 from ipt.inference.plans import Plan, make_plan
 from ipt.inference.prediction import Prediction, about, unread
+from ipt.inference.selective import confidence
 from ipt.inference.session import Deadline, Session, TimeLimit
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.samples.sample import SpatialSample
@@ -76,6 +78,9 @@ class Engine:
         self.session = make_session(checkpoint, mode.text, mode.draw)
         if plan is None:
             make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
+        self.at_once: Plan | None = None
+        if mode.name == "selective":
+            self.at_once = make_plan(replace(mode, name="answer_only", n=1, fit=()), checkpoint.recipe, self.renderer)
 
     def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:
         """Answer every sample but those whose ids are in ``skip``, in batches of similar length, not in order."""
@@ -84,24 +89,27 @@ class Engine:
     def batches(
         self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()
     ) -> Iterator[list[Answered]]:
-        """`answer`, batch by batch."""
+        """`answer`, batch by batch: what of a batch is not in ``skip``."""
         data: Samples = Listed(samples) if isinstance(samples, Sequence) else samples
         other = Permuted(data, self.seed).sample if self.mode.name == "wrong_imagination" else None
         plan = self.plan or make_plan(self.mode, self.checkpoint.recipe, self.renderer, other)
-        skipped = {row for row, name in enumerate(data.column("id")) if name in skip} if skip else set()
-        window: list[Asked] = []
-        for row in range(len(data)):
-            if row in skipped:
+        done = set(skip)
+        names = data.column("id") if done else ()
+        size = WINDOW * self.batch_size
+        for first in range(0, len(data), size):
+            rows = range(first, min(first + size, len(data)))
+            if done and all(names[row] in done for row in rows):
                 continue
-            asked = self._ask(plan, data, row)
-            if isinstance(asked, Answered):
-                yield [asked]
-                continue
-            window.append(asked)
-            if len(window) == WINDOW * self.batch_size:
-                yield from self._answer_window(plan, window)
-                window.clear()
-        yield from self._answer_window(plan, window)
+            window = [self._ask(plan, data, row) for row in rows]
+            good = sorted((each for each in window if isinstance(each, Asked)), key=lambda asked: asked.tokens)
+            for each in window:
+                if isinstance(each, Answered) and each.prediction.sample_id not in done:
+                    yield [each]
+            for start in range(0, len(good), self.batch_size):
+                batch = good[start : start + self.batch_size]
+                if any(asked.sample.id not in done for asked in batch):
+                    answers = self._answer_batch(plan, batch)
+                    yield [answered for answered in answers if answered.prediction.sample_id not in done]
 
     def _ask(self, plan: Plan, data: Samples, row: int) -> Asked | Answered:
         try:
@@ -109,24 +117,29 @@ class Engine:
         except self.failures as error:
             return Answered(self._unread(data, row, error))
         try:
-            prompt = plan.mode.prompt(sample)
+            prompt = (self.at_once or plan).mode.prompt(sample)
         except self.failures as error:
             return Answered(self._about(sample).failed(error))
         return Asked(sample, prompt, num_tokens(prompt, self.session.geometry))
 
-    def _answer_window(self, plan: Plan, window: list[Asked]) -> Iterator[list[Answered]]:
-        window.sort(key=lambda asked: asked.tokens)
-        for start in range(0, len(window), self.batch_size):
-            yield self._answer_batch(plan, window[start : start + self.batch_size])
-
     def _answer_batch(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         try:
-            return self._answers(plan, batch)
+            return self._answers(plan, batch) if self.at_once is None else self._selective(self.at_once, plan, batch)
         except self.failures as error:
             if len(batch) == 1:
                 return [Answered(self._about(batch[0].sample).failed(error))]
         half = len(batch) // 2
         return [*self._answer_batch(plan, batch[:half]), *self._answer_batch(plan, batch[half:])]
+
+    def _selective(self, at_once: Plan, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
+        """Answers at once, and with an imagination where these are unsure."""
+        answers = self._answers(at_once, batch)
+        unsure = [i for i, answered in enumerate(answers) if confidence(answered.prediction) < self.mode.threshold]
+        again = [batch[i]._replace(prompt=plan.mode.prompt(batch[i].sample)) for i in unsure]
+        for i, answered in zip(unsure, self._answers(plan, again) if again else (), strict=True):
+            seconds = answers[i].prediction.seconds + answered.prediction.seconds
+            answers[i] = answered._replace(prediction=replace(answered.prediction, seconds=seconds))
+        return answers
 
     def _answers(self, plan: Plan, batch: Sequence[Asked]) -> list[Answered]:
         started, samples = time.perf_counter(), [asked.sample for asked in batch]

@@ -30,7 +30,7 @@ from ipt.samples.sample import SpatialSample
 
 SCHEMA_VERSION = 1
 MANIFEST, PREDICTIONS, IMAGES, DONE = "run.json", "predictions.jsonl", "images", "done.json"
-MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination", "free")
+MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination", "free", "selective")
 MAX_NAME = 160
 MAX_ERROR = 1000
 

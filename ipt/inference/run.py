@@ -29,7 +29,8 @@ def load(config: InferConfig) -> Checkpoint:
     """The checkpoint of a run, on its device."""
     device = chosen_device(config.device)
     recipe = None if config.recipe is None else Path(config.recipe)
-    return load_checkpoint(Path(str(config.checkpoint)), recipe, config.weights, device, config.dtype)
+    folder = Path(str(config.checkpoint))
+    return load_checkpoint(folder, recipe, config.weights, device, config.dtype, config.latent_side)
 
 
 def answer_dataset(config: InferConfig) -> dict[str, Any]:
@@ -76,7 +77,12 @@ def _answer(engine: Engine, data: Samples, writer: PredictionWriter) -> dict[str
 
 def manifest(config: InferConfig, reader: SampleReader) -> RunManifest:
     """What the run depends on."""
-    settings = {"limit": config.limit, "dtype": config.dtype, "mode": asdict(config.mode)}
+    mode = {name: value for name, value in asdict(config.mode).items() if name != "fit"}
+    if config.mode.name != "selective":
+        del mode["threshold"]
+    settings = {"limit": config.limit, "dtype": config.dtype, "mode": mode}
+    if config.latent_side is not None:
+        settings["latent_side"] = config.latent_side
     if config.recipe is not None:
         settings["recipe_sha256"] = sha256_file(Path(config.recipe))
     return RunManifest(

@@ -11,7 +11,7 @@ from typing import Any
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import check_seed
-from ipt.common.settings import typed
+from ipt.common.settings import typed, within
 from ipt.imagination.recipe import Sampling
 from ipt.inference.prediction import MODES
 from ipt.samples.sample import TASKS
@@ -73,7 +73,9 @@ class ModeSettings:
     ``mediator``: the imagination mode to use where a checkpoint knows several. ``n``: imaginations per question, whose answers
     are combined by ``vote`` (ties: mean probability) or by ``mean`` probability. ``answer``: read from the ``text`` that the
     model writes, or from the probabilities of the ``options``, without writing. ``probabilities``: compute those in any case.
-    ``max_images``: images that a free answer may draw. ``max_seconds`` per answer (None: no limit).
+    ``threshold``: selective imagines where without an imagination no option is that probable; ``fit``: instead, two runs of a
+    validation set (answer_only, imagination) whose best threshold it is. ``max_images``: images that a free answer may draw.
+    ``max_seconds`` per answer (None: no limit).
     """
 
     name: str = "answer_only"
@@ -82,6 +84,8 @@ class ModeSettings:
     combine: str = "vote"
     answer: str = "text"
     probabilities: bool = True
+    threshold: float = 0.9
+    fit: tuple[str, ...] = ()
     max_images: int = 3
     max_seconds: float | None = None
     text: TextSettings = field(default_factory=TextSettings)
@@ -99,6 +103,10 @@ class ModeSettings:
             raise UserError(f"mode.n and mode.max_images must be at least 1, got {self.n} and {self.max_images}")
         if self.n > 1 and self.name in ("answer_only", "gt_imagination", "wrong_imagination"):
             raise UserError(f"mode.n={self.n} imaginations are for modes that imagine, not for {self.name}")
+        if self.name == "selective" and not self.reads_options:
+            raise UserError("mode=selective needs mode.probabilities=true, which say where it is unsure")
+        if self.fit and self.name != "selective":
+            raise UserError(f"mode.fit is for mode=selective, not for {self.name}")
         if self.max_seconds is not None and self.max_seconds <= 0:
             raise UserError(f"mode.max_seconds must be positive, got {self.max_seconds}")
 
@@ -116,8 +124,9 @@ class InferConfig:
     """``checkpoint``: a run of train.py, or a folder that it exported. ``data``: a folder of samples, of which the first
     ``limit`` are answered; or ``image``, one's own pictures, with ``question``, ``choices`` and the ``task`` that it is like.
 
-    ``recipe`` and ``weights``: for weights that were not trained here (`ipt.inference.checkpoint`). ``device``: ``auto`` is a GPU
-    where there is one. ``dtype``: of the weights and what is computed with them, float32 or bfloat16.
+    ``recipe`` and ``weights``: for weights that were not trained here (`ipt.inference.checkpoint`). ``latent_side``: latent
+    tokens per side of the largest image, where not the checkpoint's. ``device``: ``auto`` is a GPU where there is one. ``dtype``:
+    of the weights and what is computed with them, float32 or bfloat16.
     """
 
     checkpoint: str | None = None
@@ -135,6 +144,7 @@ class InferConfig:
     dtype: str = "float32"
     recipe: str | None = None
     weights: str | None = None
+    latent_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -143,6 +153,8 @@ class InferConfig:
             raise UnknownName(unknown_name("task", self.task, TASKS))
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1) or self.seed < 0:
             raise UserError("batch_size and limit must be at least 1, and seed at least 0")
+        if self.latent_side is not None:
+            within(self, latent_side=1024)
         check_seed(self.seed)
 
 

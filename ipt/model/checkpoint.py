@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ipt.common.errors import MissingFile, UserError
-from ipt.common.files import read_json, write_json
+from ipt.common.files import read_json, read_typed, reading, write_json
 from ipt.common.seeding import derived_seed
-from ipt.common.settings import typed
+from ipt.common.settings import typed, within
 from ipt.model.codec import LatentCodec
 from ipt.model.codes import CodeCodec
 from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionConfig
@@ -47,6 +48,8 @@ from ipt.model.weights import (
 
 Layout = Literal["native", "bagel"]
 FORMAT = "ipt-unified-1"
+#: Latent tokens per side in BAGEL, where a folder neither stores the table nor says its side.
+LATENT_SIDE = 64
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -142,12 +145,20 @@ class StoredModel:
         """Look at a folder; errors as in `from_pretrained`."""
         config, layout, files = read_config(folder, weights)
         stored, model = headers(files), build_on_meta(config)
-        names = _names(model, layout)
+        names = {
+            ours: theirs
+            for ours, theirs in _names(model, layout).items()
+            if theirs in stored or ours not in POSITION_TABLES  # which are computed
+        }
         shapes = {name: shape for name, (shape, _) in stored.items()}
         if layout == "bagel" and not any(theirs in shapes for ours, theirs in names.items() if is_latent_part(ours)):
             names = {ours: theirs for ours, theirs in names.items() if not is_latent_part(ours)}
         differences(shapes, {theirs: tuple(t.shape) for theirs, t in _expected(model, names).items()}, str(files[0]))
-        return cls(config, layout, files, names, stored[names["lm_head.weight"]][1], model)
+        dtype = stored[names["lm_head.weight"]][1]
+        if narrow := sum(kind.itemsize == 1 for _, kind in stored.values()):
+            dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
+            print(f"note: {folder}: {narrow} tensors of 8 bits are computed with in 16 or more", file=sys.stderr)
+        return cls(config, layout, files, names, dtype, model)
 
     def load(
         self,
@@ -197,12 +208,13 @@ class StoredModel:
                 self._check_table(model, name, tensor)
 
     def _check_table(self, model: UnifiedModel, name: str, table: Tensor) -> None:
-        """A stored position table must be the sin-cos table (to bfloat16), which is computed, not loaded; where it has the
-        size of the model's own, it is compared with that."""
+        """A stored position table must be the sin-cos table (to its precision), which is computed, not loaded; where it has
+        the size of the model's own, it is compared with that."""
+        precision = 2**-8 if table.dtype.itemsize > 1 else 2**-3
         side, size = math.isqrt(len(table)), table.shape[1]
         own = model.vision_positions if name == POSITION_TABLES["vision_positions.table"] else model.latent_positions
         computed = own.table if (own.side, own.size) == (side, size) else sincos_table(side, size)
-        if not torch.allclose(table.float(), computed.to("cpu", torch.float32), rtol=0, atol=2**-8):
+        if not torch.allclose(table.float(), computed.to("cpu", torch.float32), rtol=0, atol=precision):
             raise UserError(f"{self.files[0]}: '{name}' is not the fixed 2-D sin-cos table of this architecture")
 
 
@@ -239,8 +251,10 @@ def bagel_shapes(model: UnifiedModel) -> dict[str, tuple[int, ...]]:
 def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, Layout, list[Path]]:
     """The configuration, layout and weight files of a model folder."""
     own = folder / "config.json"
-    if own.is_file() and read_json(own).get("format") == FORMAT:
-        return typed(ModelConfig, read_json(own)["model"], f"{own}: model"), "native", weight_files(folder, weights)
+    if own.is_file() and (stored := read_json(own)).get("format") == FORMAT:
+        with reading(own):
+            config = typed(ModelConfig, stored["model"], "model")
+        return config, "native", weight_files(folder, weights)
     if (folder / "llm_config.json").is_file() and (folder / "vit_config.json").is_file():
         files = weight_files(folder, weights)
         return _bagel_config(folder, {name: shape for name, (shape, _) in headers(files).items()}), "bagel", files
@@ -250,55 +264,112 @@ def read_config(folder: Path, weights: str | None = None) -> tuple[ModelConfig, 
     )
 
 
-def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
-    """What the JSON files do not say is read off the tensors: table sides and latent channels. Without the tensors of
-    drawing, these are BAGEL's own."""
-    llm, vit = read_json(folder / "llm_config.json"), read_json(folder / "vit_config.json")
-    extra_file = folder / "bagel_config.json"
-    extra = read_json(extra_file) if extra_file.is_file() else {}
-    if llm.get("hidden_act", "silu") != "silu" or llm.get("use_sliding_window") or llm.get("rope_scaling"):
-        raise UserError(f"{folder / 'llm_config.json'}: only silu, full attention and unscaled RoPE are supported")
-    if vit.get("rope") or extra.get("vit_rope"):
-        raise UserError(f"{folder}: a vision tower with RoPE is not supported")
-    patch = extra.get("latent_patch_size", 2)
+@dataclass(frozen=True)
+class BagelLlm:
+    """What counts in ``llm_config.json``."""
 
-    vae_file = folder / "vae_config.json"
-    vae = read_json(vae_file) if vae_file.is_file() else {}
-    latent = [bagel_name("latent_positions.table"), bagel_name("latent_in.weight")]
-    if not any(name in shapes for name in latent):
-        side, channels = extra.get("max_latent_size", 64), vae.get("z_channels", 16)
-        shapes = {**shapes, **dict(zip(latent, ((side**2,), (1, channels * patch**2)), strict=True))}
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    vocab_size: int
+    rope_theta: float
+    rms_norm_eps: float
+    hidden_act: str = "silu"
+    use_sliding_window: Any = False
+    rope_scaling: Any = None
+
+
+@dataclass(frozen=True)
+class BagelVit:
+    """What counts in ``vit_config.json``."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    patch_size: int
+    layer_norm_eps: float = 1e-6
+    rope: Any = None
+
+
+@dataclass(frozen=True)
+class BagelExtra:
+    """What counts in ``bagel_config.json``."""
+
+    latent_patch_size: int = 2
+    max_latent_size: int | None = None
+    vit_max_num_patch_per_side: int | None = None
+    vit_select_layer: int = -2
+    interpolate_pos: bool = False
+    vit_rope: Any = None
+
+
+@dataclass(frozen=True)
+class BagelVae:
+    """What counts in ``vae_config.json``."""
+
+    downsample: int = 8
+    z_channels: int = 16
+
+
+def _bagel_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+    """What the JSON files do not say is read off the tensors: table sides and latent channels. A latent table that is stored
+    counts more than what ``max_latent_size`` says, which is that of the released model in the folders of some fine-tuned ones.
+    Without the tensors of drawing, sides and channels are BAGEL's own."""
+    llm_file, vit_file, extra_file, vae_file = (
+        folder / f"{part}_config.json" for part in ("llm", "vit", "bagel", "vae")
+    )
+    llm, vit = read_typed(BagelLlm, llm_file), read_typed(BagelVit, vit_file)
+    extra = read_typed(BagelExtra, extra_file) if extra_file.is_file() else BagelExtra()
+    if llm.hidden_act != "silu" or llm.use_sliding_window or llm.rope_scaling:
+        raise UserError(f"{llm_file}: only silu, full attention and unscaled RoPE are supported")
+    if vit.rope or extra.vit_rope:
+        raise UserError(f"{folder}: a vision tower with RoPE is not supported")
 
     def of(name: str) -> tuple[int, ...]:
         if name not in shapes:
             raise UserError(f"{folder} is no BAGEL checkpoint: tensor '{name}' is missing")
         return shapes[name]
 
-    sides = [math.isqrt(of(name)[0]) for name in POSITION_TABLES.values()]
-    for key, side in zip(("vit_max_num_patch_per_side", "max_latent_size"), sides, strict=True):
-        if extra.get(key, side) != side:
-            raise UserError(f"{extra_file}: {key} is {extra[key]}, but the stored position table has side {side}")
-    decoder = DecoderConfig(
-        hidden=llm["hidden_size"],
-        intermediate=llm["intermediate_size"],
-        layers=llm["num_hidden_layers"],
-        heads=llm["num_attention_heads"],
-        kv_heads=llm["num_key_value_heads"],
-        vocab=llm["vocab_size"],
-        rope_theta=float(llm["rope_theta"]),
-        norm_eps=llm["rms_norm_eps"],
+    vision_side = math.isqrt(of(bagel_name("vision.position_embedding.weight"))[0])
+    if extra.vit_max_num_patch_per_side not in (None, vision_side):
+        raise UserError(
+            f"{extra_file}: vit_max_num_patch_per_side is {extra.vit_max_num_patch_per_side}, but the stored position table "
+            f"has side {vision_side}"
+        )
+    latent_table, latent_in = bagel_name("latent_positions.table"), bagel_name("latent_in.weight")
+    latent_side = (
+        math.isqrt(shapes[latent_table][0]) if latent_table in shapes else extra.max_latent_size or LATENT_SIDE
     )
-    vision = VisionConfig(
-        hidden=vit["hidden_size"],
-        intermediate=vit["intermediate_size"],
-        layers=vit["num_hidden_layers"] + 1 + extra.get("vit_select_layer", -2),
-        heads=vit["num_attention_heads"],
-        patch=vit["patch_size"],
-        side=sides[0],
-        norm_eps=vit.get("layer_norm_eps", 1e-6),
-        interpolate_positions=extra.get("interpolate_pos", False),
-    )
-    latents = LatentConfig(of("vae2llm.weight")[1] // patch**2, patch, sides[1], vae.get("downsample", 8))
+    with reading(llm_file):
+        decoder = DecoderConfig(
+            hidden=llm.hidden_size,
+            intermediate=llm.intermediate_size,
+            layers=llm.num_hidden_layers,
+            heads=llm.num_attention_heads,
+            kv_heads=llm.num_key_value_heads,
+            vocab=llm.vocab_size,
+            rope_theta=llm.rope_theta,
+            norm_eps=llm.rms_norm_eps,
+        )
+    with reading(vit_file):
+        vision = VisionConfig(
+            hidden=vit.hidden_size,
+            intermediate=vit.intermediate_size,
+            layers=vit.num_hidden_layers + 1 + extra.vit_select_layer,
+            heads=vit.num_attention_heads,
+            patch=vit.patch_size,
+            side=vision_side,
+            norm_eps=vit.layer_norm_eps,
+            interpolate_positions=extra.interpolate_pos,
+        )
+    vae, patch = read_typed(BagelVae, vae_file) if vae_file.is_file() else BagelVae(), extra.latent_patch_size
+    channels = of(latent_in)[1] // max(patch**2, 1) if {latent_in, latent_table} & shapes.keys() else vae.z_channels
+    with reading(extra_file):
+        within(extra, latent_patch_size=64)
+        latents = LatentConfig(channels, patch, latent_side, vae.downsample)
     return ModelConfig("bagel", decoder, vision, latents)
 
 

@@ -12,19 +12,20 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from einops import rearrange
-from safetensors import safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ipt.common.errors import MissingFile, UserError
-from ipt.common.files import read_json, write_json
+from ipt.common.files import read_json, read_typed, write_json
 from ipt.model.keys import autoencoder_name, differences
-from ipt.model.weights import save_tensors
+from ipt.model.weights import headers, opened, save_tensors
 from ipt.sequence.pictures import grid_of, patchify, unpatchify
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
@@ -141,12 +142,21 @@ def build_autoencoder(
     )
 
 
+@dataclass(frozen=True)
+class FluxScaling:
+    """What ``ae_config.json`` says."""
+
+    scale_factor: float = FLUX_SCALE
+    shift_factor: float = FLUX_SHIFT
+
+
 def load_flux_autoencoder(path: Path) -> AutoencoderCodec:
     """Read ``ae.safetensors`` in the FLUX layout; its sizes are read off the tensors, scale and shift from ``ae_config.json``
     beside it where there is one.
 
     Raises ``ValueError`` naming tensors that are missing, unexpected or of another shape.
     """
+    headers([path])
     tensors = load_file(path)
     levels = sum(f"encoder.down.{level}.block.0.conv1.weight" in tensors for level in range(8))
     blocks = sum(f"encoder.down.0.block.{block}.conv1.weight" in tensors for block in range(8))
@@ -154,10 +164,11 @@ def load_flux_autoencoder(path: Path) -> AutoencoderCodec:
         raise UserError(f"{path} is no autoencoder in the FLUX layout")
     channels = [tensors[f"encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in range(levels)]
     config_file = path.with_name("ae_config.json")
-    config = read_json(config_file) if config_file.is_file() else {}
-    scale, shift = config.get("scale_factor", FLUX_SCALE), config.get("shift_factor", FLUX_SHIFT)
+    scaling = read_typed(FluxScaling, config_file) if config_file.is_file() else FluxScaling()
     with torch.device("meta"):
-        vae = build_autoencoder(channels, blocks, tensors["decoder.conv_in.weight"].shape[1], scale, shift)
+        vae = build_autoencoder(
+            channels, blocks, tensors["decoder.conv_in.weight"].shape[1], scaling.scale_factor, scaling.shift_factor
+        )
     differences({name: tuple(t.shape) for name, t in tensors.items()}, autoencoder_shapes(vae), str(path))
     state = {}
     for name in vae.state_dict():
@@ -223,11 +234,16 @@ class PatchPca:
     @classmethod
     def load(cls, path: Path) -> PatchPca:
         """Read what `save` wrote."""
-        with safe_open(path, framework="pt") as handle:
-            metadata = {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
-            if metadata.get("kind") != "patch_pca":
-                raise UserError(f"{path} is no patch PCA")
-            return cls(handle.get_tensor("mean"), handle.get_tensor("basis"), metadata["scale"], metadata["patch"])
+        with opened(path) as handle:
+            try:
+                metadata = {key: json.loads(value) for key, value in (handle.metadata() or {}).items()}
+                mean, basis = handle.get_tensor("mean"), handle.get_tensor("basis")
+                scale, patch = float(metadata["scale"]), int(metadata["patch"])
+                if metadata["kind"] != "patch_pca" or mean.shape != (3 * patch**2,) or basis.shape[:1] != mean.shape:
+                    raise ValueError("other contents")
+            except (KeyError, TypeError, ValueError, SafetensorError) as error:
+                raise UserError(f"{path} is no patch PCA ({error})") from error
+        return cls(mean, basis, scale, patch)
 
 
 def load_codec(folder: Path | str) -> LatentCodec:
@@ -245,6 +261,8 @@ def load_codec(folder: Path | str) -> LatentCodec:
         if config.is_file() and read_json(config).get("_class_name") == "AutoencoderKL":
             from diffusers import AutoencoderKL
 
+            for file in candidate.glob("*.safetensors"):
+                headers([file])
             vae = AutoencoderKL.from_pretrained(candidate, use_safetensors=True, local_files_only=True)
             return AutoencoderCodec(vae)
     raise MissingFile(f"{folder} holds no codec: expected {PCA_FILE}, ae.safetensors or a diffusers AutoencoderKL")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ipt.common.errors import UserError
 from ipt.common.registry import Registry
+from ipt.common.settings import within
 from ipt.sequence.settings import Geometry
 
 
@@ -32,6 +33,7 @@ class DecoderConfig:
     grid_rope: bool = False
 
     def __post_init__(self) -> None:
+        within(self, hidden=2**16, intermediate=2**20, layers=256, heads=1024, kv_heads=1024, vocab=2**22)
         if self.hidden % self.heads or self.heads % self.kv_heads or self.head_dim % 2:
             raise UserError(
                 f"heads must divide hidden with an even head size, and kv_heads must divide heads: hidden {self.hidden}, "
@@ -63,6 +65,7 @@ class VisionConfig:
     interpolate_positions: bool = False
 
     def __post_init__(self) -> None:
+        within(self, hidden=2**16, intermediate=2**20, layers=256, heads=1024, patch=256, side=1024)
         if self.hidden % self.heads:
             raise UserError(f"vision heads ({self.heads}) must divide the vision hidden size ({self.hidden})")
 
@@ -76,6 +79,9 @@ class LatentConfig:
     patch: int
     side: int
     downsample: int
+
+    def __post_init__(self) -> None:
+        within(self, channels=2**14, patch=64, side=1024, downsample=1024)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ipt.common.errors import UserError
 from ipt.model.attention import Attention, packed_attention
 from ipt.model.config import VisionConfig
 from ipt.model.mot import LayerRunner, run_directly
@@ -44,9 +45,9 @@ def grid_rows(grids: Sequence[Grid], side: int, what: str, interpolate_positions
     rows = [np.empty(0, dtype=np.int64)]
     for number, (height, width) in enumerate(grids):
         if max(height, width) > side and not interpolate_positions:
-            raise ValueError(
+            raise UserError(
                 f"{what} {number} has {height} x {width} tokens but the position table has {side} x {side}; use a "
-                "smaller image, or rebuild a latent table (from_pretrained(..., latent_side=...))"
+                "smaller image, or for latents a larger table, which is computed: latent_side=N (train.py: model.latent_side=N)"
             )
         row, column = (stretched(n, side) if interpolate_positions else np.arange(n) for n in (height, width))
         rows.append((row[:, None] * side + column).ravel())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ipt.common.errors import MissingFile, UnwritableFile, UserError
-from ipt.common.files import CorruptFile, read_json, sync_folder, write_json
+from ipt.common.files import CorruptFile, read_typed, sync_folder, write_json
 
 Part = tuple[slice, ...]
 
@@ -63,6 +64,15 @@ def root_mean_square(tensor: Tensor) -> float:
 
 
 INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index of a folder of shards: the file of each tensor."""
+
+    weight_map: dict[str, str]
+
+
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -80,7 +90,8 @@ def weight_files(folder: Path, weights: str | None = None) -> list[Path]:
         return [_existing(folder, weights)]
     index = folder / INDEX
     if index.is_file():
-        return [_existing(folder, name) for name in sorted(set(read_json(index)["weight_map"].values()))]
+        shards = read_typed(Index, index).weight_map.values()
+        return [_existing(folder, name) for name in sorted({*shards})]
     found = [folder / name for name in ("model.safetensors", "ema.safetensors") if (folder / name).is_file()]
     if len(found) == 2:
         raise UserError(f"{folder} holds both {found[0].name} and {found[1].name}; choose one with weights=...")
@@ -103,22 +114,27 @@ def _existing(folder: Path, name: str) -> Path:
 
 
 def headers(files: list[Path]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Name to (shape, dtype) of all tensors of ``files``, without reading data. A name that occurs twice is an error."""
+    """Name to (shape, dtype) of all tensors of ``files``, without reading data. A name that occurs twice is an error, and so is a
+    tensor of a type that weights do not have."""
     found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
     for path in files:
-        with _open(path) as handle:
+        with opened(path) as handle:
             for name in handle.keys():  # noqa: SIM118 (a handle is not a mapping)
                 if name in found:
                     raise UserError(f"tensor '{name}' occurs twice, the second time in {path}")
                 part = handle.get_slice(name)
-                found[name] = tuple(part.get_shape()), getattr(torch, _DTYPES[part.get_dtype()])
+                if (kind := part.get_dtype()) not in _DTYPES:
+                    raise UserError(f"{path}: tensor '{name}' is of type {kind}; weights are {', '.join(_DTYPES)}")
+                found[name] = tuple(part.get_shape()), _DTYPES[kind]
     return found
 
 
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "U8": "uint8"}
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 
 
-def _open(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """A safetensors file to read from; ``CorruptFile`` for one that is cut off, or none."""
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
@@ -130,7 +146,7 @@ def mapped_tensors(files: list[Path]) -> dict[str, Tensor]:
     files, and a file that is replaced (not written over) does not reach them."""
     found: dict[str, Tensor] = {}
     for path in files:
-        with _open(path) as handle:
+        with opened(path) as handle:
             found |= {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (a handle is not a mapping)
     return found
 
@@ -141,11 +157,11 @@ def read_tensors(files: list[Path], parts: Mapping[str, Part] | None = None) -> 
     parts = parts or {}
     for path in files:
         budget = max(path.stat().st_size // 16, 1)
-        with _open(path) as handle:
+        with opened(path) as handle:
             names = handle.offset_keys()
         while names:
             used = 0
-            with _open(path) as handle:
+            with opened(path) as handle:
                 while names and used < budget:
                     name = names[0]
                     tensor = handle.get_slice(name)[parts[name]] if name in parts else handle.get_tensor(name)

@@ -110,6 +110,7 @@ class SpatialSample:
             facts = json.loads(json.dumps(self.facts, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise BadSample(f"sample '{self.id}', field 'facts': only JSON values are allowed ({error})") from error
+        self._check(isinstance(facts, dict), "facts", "must be a mapping")
         object.__setattr__(self, "facts", facts)
 
     def _check(self, holds: bool, name: str, rule: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ import numpy as np
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import generator
+from ipt.common.settings import MAX_PROCESSES
 from ipt.samples.sample import SpatialSample
 
 ENCODERS = ("vae", "vit")
@@ -143,10 +143,6 @@ def check_encoders(name: str, encoders: Sequence[str]) -> None:
         raise UserError(f"{name} takes vae and vit, each at most once, got {list(encoders)}")
 
 
-#: Processes that a machine can be asked to prepare batches with.
-MAX_WORKERS = max(64, 4 * (os.cpu_count() or 1))
-
-
 @dataclass(frozen=True)
 class LoaderConfig:
     """``packs_per_step`` packs of at most ``budget`` tokens make a step, over all ranks. ``target``: a pack of so many tokens is
@@ -172,8 +168,10 @@ class LoaderConfig:
         for name in ("packs_per_step", "budget", "target", "open_packs", "max_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.workers <= MAX_WORKERS:
-            raise UserError(f"loader.workers must lie between 0 and {MAX_WORKERS} on this machine, got {self.workers}")
+        if not 0 <= self.workers <= MAX_PROCESSES:
+            raise UserError(
+                f"loader.workers must lie between 0 and {MAX_PROCESSES} on this machine, got {self.workers}"
+            )
         if self.target is not None and self.target > self.budget:
             raise UserError(f"loader.target={self.target} must be at most loader.budget={self.budget}")
         if self.start_method not in ("forkserver", "fork", "spawn"):

@@ -29,6 +29,7 @@ from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_p
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
 from ipt.model.codes import CodeCodec, PatchKMeans, codes_shape, load_codes
 from ipt.model.config import CodesConfig, ModelConfig, model_path, presets
+from ipt.model.devices import use_threads
 from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.model.weights import root_mean_square
@@ -72,6 +73,7 @@ CHANGEABLE = (
     "trainer.max_skipped",
     "trainer.hardest",
     "trainer.hang_minutes",
+    "trainer.threads",
     "trainer.peak_tflops",
     "trainer.checkpoint_activations",
 )
@@ -318,8 +320,10 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
             codec.to(world.device)
     loader = make_loader(config, datasets, assets, world)
     encode = None if assets.codec is None else assets.codec.encode
+    model = make_model(config, assets.shape)
+    use_threads(sum(weight.numel() for weight in model.parameters()), world.device, config.trainer.threads)
     trainer = Trainer(
-        make_model(config, assets.shape),
+        model,
         loader,
         config.full_trainer,
         folder,

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from ipt.common.errors import UserError
 from ipt.common.hydra_command import Command, stop
-from ipt.common.settings import typed
+from ipt.common.settings import text_fields, typed
 from ipt.training.config import SEEDED, TrainConfig, train_config
 
 T = TypeVar("T")
@@ -48,4 +48,4 @@ def run(name: str, own: type[T], work: Callable[[TrainConfig, T], str], argument
         except UserError as error:
             stop(str(error))
 
-    command.run(show, arguments)
+    command.run(show, arguments, text_fields(TrainConfig) | text_fields(own))

@@ -15,7 +15,7 @@ from typing import Any
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.seeding import check_seed
-from ipt.common.settings import typed
+from ipt.common.settings import MAX_PROCESSES, typed
 from ipt.imagination.mixture import ImaginationConfig
 from ipt.imagination.modes import modes
 from ipt.imagination.recipe import RECIPE, Sampling, read_recipe
@@ -135,8 +135,8 @@ class LaunchSettings:
     gpus: int = 1
 
     def __post_init__(self) -> None:
-        if self.gpus < 1:
-            raise UserError(f"launch.gpus must be at least 1, got {self.gpus}")
+        if not 1 <= self.gpus <= MAX_PROCESSES:
+            raise UserError(f"launch.gpus must lie between 1 and {MAX_PROCESSES} on this machine, got {self.gpus}")
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,10 @@ def as_values(config: TrainConfig) -> dict[str, Any]:
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """A checked run from nested mappings. ``ValueError`` names an unknown key with the valid ones, a wrong value, or the settings
     that do not go together."""
-    seeds = {name: {"seed": values.get("seed", 0), **values.get(name, {})} for name in SEEDED}
+    groups = {name: values.get(name, {}) for name in SEEDED}
+    seeds = {
+        name: {"seed": values.get("seed", 0), **group} for name, group in groups.items() if isinstance(group, Mapping)
+    }
     config = typed(TrainConfig, {**values, **seeds}, "train")
     if found := conflicts(config):
         raise UserError("the settings do not go together: " + "; ".join(found))

@@ -8,6 +8,7 @@ from typing import Any
 
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
+from ipt.common.settings import within
 from ipt.inference.prediction import MODES
 from ipt.inference.settings import READOUTS, DrawSettings, TextSettings
 
@@ -157,7 +158,8 @@ class TrainerSettings:
     checkpoint where there is one, ``never`` demands that there is none. ``max_skipped``: non-finite steps in a row after which
     the run ends. ``hardest``: samples with the largest loss to name per step. ``hang_minutes`` without a step, or a checkpoint,
     after which the stacks of all threads are written (0: never).
-    ``peak_tflops`` of one device, for MFU, where it is not a known one."""
+    ``peak_tflops`` of one device, for MFU, where it is not a known one. ``threads`` of the CPU; null: one for a small model, else
+    as many as there are cores."""
 
     steps: int = 1000
     seed: int = 0
@@ -168,6 +170,7 @@ class TrainerSettings:
     hardest: int = 4
     hang_minutes: float = 30.0
     peak_tflops: float | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -178,6 +181,8 @@ class TrainerSettings:
             raise UserError("steps and max_skipped must be at least 1")
         if self.hang_minutes < 0:
             raise UserError(f"hang_minutes must be at least 0, got {self.hang_minutes}")
+        if self.threads is not None:
+            within(self, threads=1024)
 
 
 @dataclass(frozen=True)

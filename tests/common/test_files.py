@@ -37,8 +37,8 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ([], "is no manifest: expected a JSON object"),
-        ("text", "is no manifest: expected a JSON object"),
+        ([], "expected a JSON object"),
+        ("text", "expected a JSON object"),
         ({}, "field 'files': expected file names"),
         ({"files": ["a"]}, "field 'files': expected file names"),
         ({"files": {"a": 3}}, "field 'files.a': expected bytes"),

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ipt.common.cli import parse
 from ipt.common.errors import UserError
+from ipt.common.hydra_command import quoted
 from ipt.common.registry import UnknownName
-from ipt.common.settings import differences, typed
+from ipt.common.settings import as_written, differences, text_fields, typed
 
 
 @dataclass(frozen=True)
@@ -118,3 +122,52 @@ def test_differences_name_both_sides_and_leave_out_what_may_change() -> None:
     before, now = {"a": {"b": 1, "c": [1]}, "d": 0}, {"a": {"b": 2, "c": (1,)}, "d": 1}
     assert differences(before, now) == "a.b: 1 there, 2 here; d: 0 there, 1 here"
     assert differences(before, now, ["d"]) == "a.b: 1 there, 2 here" and not differences(before, now, ["a", "d"])
+
+
+@dataclass(frozen=True)
+class Texts:
+    data: Path | None = None
+    choices: tuple[str, ...] = ()
+    size: int = 1
+    outer: Outer = field(default_factory=Outer)
+
+
+#: What people name folders, and options; OmegaConf's own grammar (``${...}``) is left to it.
+AWKWARD = (
+    *("runs/a=b", "a b", "(x", "[x]", "{y", "it's", "#1", "~home", "größe/图", "a, b", "007", "1e3", "2.50", "true"),
+    *("C:\\new\\", "a\\'b", "x: y", "- z", "'", '"', "?", "*a", "&b", "!c", "%d", "@e", "a #b"),
+)
+
+
+def read_by_hydra(value: str) -> Any:
+    return OverridesParser.create().parse_override(f"key={value}").value()
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1) | st.sampled_from(AWKWARD))
+def test_a_text_reaches_a_command_as_it_was_written(text: str) -> None:
+    if not (text == "null" or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\"")):
+        assert read_by_hydra(as_written(text, False, quoted)) == text
+        assert "${" in text or parse(Texts, [f"data={text}"]).data == Path(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("[1.0,2.50]", ["1.0", "2.50"]),
+        ("[1e3,2]", ["1e3", "2"]),
+        ("[0.10,0.1]", ["0.10", "0.1"]),
+        ("[true,false, null]", ["true", "false", "null"]),
+        ("[don't know, 'a, b',\"c\"]", ["don't know", "a, b", "c"]),
+        ("[(1, 2),(3, 4)]", ["(1, 2)", "(3, 4)"]),
+        ("[1) red,2) blue]", ["1) red", "2) blue"]),
+        ("[a=b,c#d]", ["a=b", "c#d"]),
+        ("[]", []),
+    ],
+)
+def test_options_are_texts_exactly_as_written(written: str, read: list[str]) -> None:
+    assert read_by_hydra(as_written(written, True, quoted)) == read
+    assert parse(Texts, [f"choices={written}"]).choices == tuple(read)
+
+
+def test_texts_are_found_in_nested_settings() -> None:
+    assert text_fields(Texts) == {"data": False, "choices": True, "outer.inner.names": True}

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -512,6 +513,39 @@ def test_killing_a_command_with_its_workers_loses_and_doubles_nothing(tmp_path: 
     subprocess.run([*command, broken], check=True, capture_output=True)
     assert shards(tmp_path / "broken") == shards(tmp_path / "whole")
     assert len(SampleReader(tmp_path / "broken")) == 80
+
+
+#: A command whose units never end; its workers say their numbers.
+ENDLESS = """
+import os, time
+from pathlib import Path
+from datagen import engine
+
+class Endless:
+    engine, workers = "local", 2
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+
+with engine.engine(Endless()):
+    list(engine.in_order(Endless(), Path("nowhere"), range(2)))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_command_that_they_work_for(number: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    workers = [psutil.Process(int(process.stdout.readline())) for _ in range(2)]
+    os.kill(process.pid, number)
+    process.wait()
+    left = psutil.wait_procs(workers, timeout=60)[1]
+    for worker in left:
+        worker.kill()
+    assert not left
 
 
 @pytest.mark.long

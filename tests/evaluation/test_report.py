@@ -89,6 +89,9 @@ def test_page_and_json_hold_the_figures_of_the_runs(runs: list[Run], report: Pat
     assert [len(run["quality"]) for run in figures["runs"]] == [0, 1, 0]
     assert {row["metric"] for row in figures["runs"][1]["quality"][0]["rows"]} == {"PSNR", "SSIM"}
     assert "no figure is a maximum over modes" in read.content
+    unsure = figures["selective"]["imagination, pet"]
+    assert [(point["imagined"], point["accuracy"]) for point in unsure] == [(0, 2 / 3), (1, 2 / 3)]
+    assert "Imagining only where unsure" in read.content and "imagination, pet" in read.content
 
 
 def test_nothing_is_fetched_and_pictures_are_those_of_the_samples(runs: list[Run], report: Path) -> None:

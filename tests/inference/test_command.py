@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -55,6 +56,26 @@ def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert exit_.value.code == 2
     (line,) = [text for text in capsys.readouterr().err.strip().splitlines() if text.startswith("error: ")]
     return line
+
+
+@pytest.mark.parametrize("given", ["runs/a=b", "(x", "it's", "#1", "~home", "größe", "a, b", "007", "'quoted'"])
+def test_paths_and_questions_need_no_quotes(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[Any] = []
+    monkeypatch.setattr(command, "infer", composed.append)
+    command.main([f"checkpoint={given}", f"question={given}", f"image=[{given},x]", "choices=[1.0,2.50]", "limit=5"])
+    (values,) = composed
+    assert values.checkpoint == values.question == given.strip("'") and values.limit == 5
+    assert list(values.image) == [*map(str.strip, given.strip("'").split(",")), "x"] and values.choices == [
+        "1.0",
+        "2.50",
+    ]
+
+
+def test_a_sweep_may_have_several_texts() -> None:
+    texts = {"data": False, "choices": True}
+    given = ["-m", "data=a,b", "data=choice(a,b)", "data=a=b", "choices=[a,1.0]", "choices=[a],[b]", "mode=x,y"]
+    expected = [*given[:3], "data='a=b'", "choices=[a,'1.0']", *given[5:]]
+    assert command.COMMAND.quoted(given, texts) == expected
 
 
 def test_a_checkpoint_answers_without_flags_and_the_same_command_changes_nothing(

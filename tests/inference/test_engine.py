@@ -64,18 +64,59 @@ def assert_same(ours: dict[str, Prediction], theirs: dict[str, Prediction]) -> N
 @pytest.mark.parametrize("modes", [("ipt", "label_only"), ("text_cot",), ("caption",)], ids=lambda modes: modes[0])
 def test_batched_is_one_by_one_and_right_in_every_mode(name: str, modes: tuple[str, ...]) -> None:
     """The toy knows its samples by heart, in every way of being asked."""
-    together = by_id(list(engine(name, *modes).answer(toy.SAMPLES)))
-    one_by_one = engine(name, *modes, batch_size=1)
+    always = {"threshold": 2.0} if name == "selective" else {}
+    together = by_id(list(engine(name, *modes, **always).answer(toy.SAMPLES)))
+    one_by_one = engine(name, *modes, batch_size=1, **always)
     assert_same(together, by_id(list(one_by_one.answer(toy.SAMPLES))))
     assert {p.mode for p in together.values()} == {name}
     if name != "wrong_imagination":
         assert all(p.correct and p.error is None for p in together.values())
     for prediction in together.values():
-        draws = name in ("imagination", "free") and "ipt" in modes
+        draws = name in ("imagination", "free", "selective") and "ipt" in modes
         assert (len(prediction.images), prediction.opened_image) == (int(draws), draws)
         assert prediction.image_tokens == 4 * draws
         assert bool(prediction.thoughts) == (name != "answer_only")
         assert max(prediction.probabilities) == prediction.probabilities[prediction.answer or 0]
+
+
+@pytest.mark.parametrize("kept", [1, 3, 4, 7, 12, 13])
+def test_a_continued_run_computes_the_batches_of_an_uninterrupted_one(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``kept`` answers had been written when the first run was killed, in the midst of a batch or between two."""
+    samples = [replace(toy.SAMPLES[i % 4], id=f"{i}") for i in range(14)]
+    made: list[tuple[str, ...]] = []
+    original = Engine._answers
+    monkeypatch.setattr(
+        Engine, "_answers", lambda *a: made.append(tuple(each.sample.id for each in a[2])) or original(*a)
+    )
+    monkeypatch.setattr("ipt.inference.engine.WINDOW", 2)
+    whole = list(engine(batch_size=3).answer(samples))
+    batches = made.copy()
+    made.clear()
+    first, rest = (
+        whole[:kept],
+        list(engine(batch_size=3).answer(samples, [a.prediction.sample_id for a in whole[:kept]])),
+    )
+    assert made == batches[kept // 3 :] and len(batches) == 5
+    for answered, expected in zip([*first, *rest], whole, strict=True):
+        assert without_seconds(answered.prediction) == without_seconds(expected.prediction)
+        assert [image.data for image in answered.images] == [image.data for image in expected.images]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 2.0])
+def test_selective_imagines_only_where_the_answer_without_is_unsure(threshold: float) -> None:
+    """At an impossible threshold it is answer_only or imagination, between them each question is one of the two."""
+    modes = ("ipt", "label_only")
+    plain, drawn = (by_id(list(engine(name, *modes).answer(toy.SAMPLES))) for name in ("answer_only", "imagination"))
+    threshold = sorted(max(p.probabilities) for p in plain.values())[2] if threshold == 0.5 else threshold
+    found = by_id(list(engine("selective", *modes, threshold=threshold).answer(toy.SAMPLES)))
+    unsure = {name for name, prediction in plain.items() if max(prediction.probabilities) < threshold}
+    assert len(unsure) == {0.0: 0, 2.0: 4}.get(threshold, 2)
+    assert_same(
+        found, {name: replace(drawn[name] if name in unsure else plain[name], mode="selective") for name in plain}
+    )
+    assert {name for name, prediction in found.items() if prediction.images} == unsure
 
 
 class Injected(Ipt):

@@ -39,6 +39,15 @@ def test_workers_fit_the_machine(workers: int) -> None:
         LoaderConfig(workers=workers)
 
 
+def test_processes_fit_the_machine(tmp_path: Any) -> None:
+    with pytest.raises(UserError, match=r"launch\.gpus must lie between 1 and \d+ on this machine, got 100000"):
+        train_config({"launch": {"gpus": 100_000}})
+    datagen = {"task": {"name": "pet"}, "backend": {"name": "embedded"}, "output_dir": str(tmp_path)}
+    with pytest.raises(UserError, match=r"workers must lie between 1 and \d+, got 100000"):
+        run_config({**datagen, "workers": 100_000})
+    assert run_config({**datagen, "workers": 100_000, "engine": "dask"})
+
+
 @pytest.mark.parametrize("seed", [2**63, 2**64, 10**30])
 def test_a_seed_fits_what_keeps_it(seed: int, tmp_path: Any) -> None:
     small = {"input_side": 16, "vit_side": 16, "imagination": 2}

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ipt.common.errors import UserError
+from ipt.common.files import CorruptFile
 from ipt.common.settings import typed
 from ipt.model.checkpoint import (
     Layout,
@@ -151,6 +154,96 @@ def test_an_ambiguous_broken_or_foreign_folder_is_an_error(tmp_path: Path) -> No
         from_pretrained(tmp_path)
 
 
+def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Write what ``change`` returns of the file's JSON, or leaves in it."""
+    values = json.loads(path.read_text())
+    changed = change(values)
+    path.write_text(json.dumps(values if changed is None else changed))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: [values], r"config\.json: expected a JSON object, got \["),
+        (lambda values: "text", r"config\.json: expected a JSON object, got 'text'"),
+        (lambda values: {"format": values["format"]}, r"config\.json lacks the field 'model'"),
+        (lambda values: values.update(model="toy"), r"config\.json: model takes {name: "),
+        (lambda values: values.update(model={"name": "toy"}), r"config\.json: model lacks decoder, vision, latents"),
+        (lambda values: values["model"]["decoder"].update(layers=0), r"config\.json: layers must lie between 1 and"),
+        (lambda values: values["model"]["decoder"].update(layers=10_000), r"config\.json: layers .* got 10000"),
+        (lambda values: values["model"]["vision"].update(layers=10_000), r"config\.json: layers .* got 10000"),
+        (lambda values: values["model"]["latents"].update(side="x"), r"config\.json: model.latents.side takes a whole"),
+        (lambda values: values["model"]["latents"].update(side=10**9), r"config\.json: side must lie between"),
+    ],
+)
+def test_a_configuration_that_is_none_is_named_with_its_field(
+    change: Callable[[Any], object], message: str, tmp_path: Path
+) -> None:
+    save_pretrained(random_model(), tmp_path)
+    edited(tmp_path / "config.json", change)
+    with pytest.raises(CorruptFile, match=message):
+        from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("llm_config", {"hidden_size": "x"}, r"llm_config\.json\.hidden_size takes a whole number, got 'x'"),
+        ("llm_config", {"num_attention_heads": 0}, r"llm_config\.json: heads must lie between 1 and"),
+        ("vit_config", {"num_hidden_layers": None}, r"vit_config\.json\.num_hidden_layers takes a whole number"),
+        ("bagel_config", {"latent_patch_size": 0}, r"bagel_config\.json: latent_patch_size must lie between 1 and"),
+    ],
+)
+def test_a_field_of_bagels_files_is_named(file: str, change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    save_pretrained(random_model(config=AS_BAGEL), tmp_path, layout="bagel")
+    edited(tmp_path / f"{file}.json", lambda values: values.update(change))
+    with pytest.raises(UserError, match=message):
+        from_pretrained(tmp_path)
+    edited(tmp_path / f"{file}.json", lambda values: {name: values[name] for name in values.keys() - change.keys()})
+    if file == "bagel_config":
+        from_pretrained(tmp_path)
+    else:
+        with pytest.raises(UserError, match=rf"{file}\.json lacks {next(iter(change))}"):
+            from_pretrained(tmp_path)
+
+
+def test_an_index_that_is_none_is_named_with_its_field(tmp_path: Path) -> None:
+    save_pretrained(random_model(), tmp_path, shard_bytes=40_000)
+    for index, message in (
+        ("[]", "expected a JSON object"),
+        ("{}", "lacks weight_map"),
+        ('{"weight_map": 3}', "takes"),
+    ):
+        (tmp_path / "model.safetensors.index.json").write_text(index)
+        with pytest.raises(UserError, match=rf"index\.json.*{message}"):
+            from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_tensors_of_8_bits_are_upcast_and_said_so(
+    dtype: torch.dtype, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = random_model(config=AS_BAGEL)
+    save_pretrained(model, tmp_path, layout="bagel", dtype=torch.bfloat16)
+    stored = load_file(tmp_path / "ema.safetensors")
+    narrow = {name: tensor.to(dtype) for name, tensor in stored.items()}
+    save_file(narrow, tmp_path / "ema.safetensors")
+    for kept, chosen in ((torch.bfloat16, None), (torch.float32, torch.float32)):
+        loaded = from_pretrained(tmp_path, dtype=chosen)
+        assert {tensor.dtype for tensor in loaded.state_dict().values()} == {kept}
+        head = narrow["language_model.lm_head.weight"].to(kept)
+        assert torch.equal(loaded.state_dict()["lm_head.weight"], head) and head.abs().sum() > 0
+        assert f"{len(narrow)} tensors of 8 bits are computed with in 16 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.int64])
+def test_a_tensor_that_holds_no_weights_is_named(dtype: torch.dtype, tmp_path: Path) -> None:
+    save_pretrained(random_model(), tmp_path)
+    rewrite(tmp_path, {"lm_head.weight": torch.zeros(64, 32, dtype=dtype)})
+    with pytest.raises(UserError, match=r"model\.safetensors: tensor 'lm_head\.weight' is of type (BOOL|I32|I64)"):
+        from_pretrained(tmp_path)
+
+
 def test_a_model_that_bagels_layout_cannot_say_is_not_written_in_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no rope over rows and columns, which model 'toy' has \(grid_rope\)"):
         save_pretrained(random_model(), tmp_path / "bagel", layout="bagel")
@@ -171,6 +264,27 @@ def test_the_latent_table_can_be_rebuilt_for_another_grid(tmp_path: Path) -> Non
         model(*make.batch([[make.vae(7, 6)]]))
     save_pretrained(wider, tmp_path / "wider", layout="bagel")
     assert from_pretrained(tmp_path / "wider").config.latents.side == 7
+
+
+@pytest.mark.parametrize(
+    "said", [{"max_latent_size": 4}, {"max_latent_size": 64}, {}], ids=["equal", "larger", "unsaid"]
+)
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_position_table_is_computed_where_it_is_not_stored(
+    stored: bool, said: dict[str, int], tmp_path: Path
+) -> None:
+    """Folders of fine-tuned models lack the tables, or say the side of the released model."""
+    model = random_model(config=AS_BAGEL).eval()
+    save_pretrained(model, tmp_path, layout="bagel")
+    extra = ("latent_patch_size",)
+    edited(tmp_path / "bagel_config.json", lambda values: {name: values[name] for name in extra} | said)
+    if not stored:
+        tensors = load_file(tmp_path / "ema.safetensors")
+        save_file({name: t for name, t in tensors.items() if "_pos_embed" not in name}, tmp_path / "ema.safetensors")
+    loaded = from_pretrained(tmp_path)
+    assert loaded.config.latents.side == (4 if stored else said.get("max_latent_size", 64))
+    assert loaded.config.vision.side == AS_BAGEL.vision.side and same_outputs(model, loaded)
+    assert from_pretrained(tmp_path, latent_side=7).config.latents.side == 7
 
 
 def test_a_position_table_that_is_not_sin_cos_is_an_error(tmp_path: Path) -> None:

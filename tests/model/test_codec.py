@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from ipt.common.errors import UserError
+from ipt.common.files import CorruptFile
 from ipt.model.codec import AutoencoderCodec, PatchPca, build_autoencoder, load_codec, load_flux_autoencoder
 from tests.model.toy import Maker
 
@@ -46,8 +49,6 @@ def test_flux_and_diffusers_files_give_the_same_codec(tmp_path: Path) -> None:
 
 
 def test_a_broken_autoencoder_file_names_its_tensors(autoencoder: AutoencoderCodec, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     autoencoder.save(tmp_path)
     tensors = load_file(tmp_path / "ae.safetensors")
     del tensors["decoder.mid.attn_1.q.weight"]
@@ -57,6 +58,26 @@ def test_a_broken_autoencoder_file_names_its_tensors(autoencoder: AutoencoderCod
     save_file({"x": torch.zeros(1)}, tmp_path / "ae.safetensors")
     with pytest.raises(ValueError, match="no autoencoder in the FLUX layout"):
         load_flux_autoencoder(tmp_path / "ae.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["flux", "diffusers", "patch_pca"])
+def test_a_codec_that_is_cut_off_is_named(kind: str, autoencoder: AutoencoderCodec, tmp_path: Path) -> None:
+    if kind == "diffusers":
+        autoencoder.vae.save_pretrained(tmp_path)
+    else:
+        codec = autoencoder if kind == "flux" else PatchPca.fit(smooth_images(2, 8, 0), patch=4, channels=3)
+        codec.save(tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(CorruptFile, match=f"{file.name} is not a whole safetensors file"):
+        load_codec(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"format": "pt"}, {"kind": '"patch_pca"', "scale": "1.0", "patch": "9"}])
+def test_a_file_of_another_kind_is_no_codec(metadata: dict[str, str], tmp_path: Path) -> None:
+    save_file({"mean": torch.zeros(12), "basis": torch.zeros(12, 3)}, tmp_path / "codec.safetensors", metadata)
+    with pytest.raises(UserError, match=r"codec\.safetensors is no patch PCA"):
+        load_codec(tmp_path)
 
 
 def smooth_images(count: int, size: int, seed: int) -> list[torch.Tensor]:

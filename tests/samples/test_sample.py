@@ -102,6 +102,7 @@ def test_tuples_in_facts_become_the_lists_that_are_stored() -> None:
         ("imagination", SampleImage(b"", "frame_0")),
         ("facts", {"distance": float("nan")}),
         ("facts", {"object": object()}),
+        ("facts", [1, 2]),
     ],
 )
 def test_a_wrong_field_is_named(field: str, value: Any) -> None:
@@ -118,6 +119,7 @@ def test_a_wrong_field_is_named(field: str, value: Any) -> None:
         ("imagination", {"bytes": None, "path": None}),
         ("imagination_camera", "{"),
         ("facts", "{"),
+        ("facts", "[1, 2]"),
         ("provenance", {"backend": "toy"}),
         ("choices", None),
     ],

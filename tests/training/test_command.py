@@ -161,6 +161,7 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
             ["model.attention=flash", "trainer.dtype=bfloat16"],
             r"needs flash-attn, which is not installed \(pip install",
         ),
+        (["trainer=null"], r"trainer=null: the group trainer needs a name"),
         (["model.latent_side=7"], r"tables of tiny have 7 x 7"),
         (["model.preset=null"], r"takes the shape of model.init, which is not set"),
         (["experiment=pet_ipt"], r"'experiment=pet_ipt' is not valid any more; write task=pet imagination=ipt$"),
@@ -184,6 +185,8 @@ def test_mistakes_end_with_one_line(overrides: list[str], message: str, capsys: 
 def test_an_unknown_key_in_a_file_is_named_with_the_valid_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown train\.optim setting 'lrr' \(did you mean 'lr'\?\); valid: beta1"):
         train_config({"optim": {"lrr": 1}})
+    with pytest.raises(ValueError, match=r"train\.trainer takes {steps: .*got None"):
+        train_config({"trainer": None})
 
 
 def test_a_run_trains_exports_and_continues(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

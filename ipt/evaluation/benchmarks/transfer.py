@@ -101,7 +101,7 @@ def mindcube(source: Path, name: str) -> Iterator[SpatialSample]:
 def all_angles(source: Path, name: str) -> Iterator[SpatialSample]:
     """The EgoHumans questions of All-Angles-Bench; ``source`` is the folder of its images."""
     path = only_file(source, f"**/{ALL_ANGLES_FILE}")
-    for number, cells in enumerate(read_json(path)):
+    for number, cells in enumerate(read_json(path, list)):
         row = Row(path, number, cells)
         choices = lettered_options(row)
         yield views_sample(

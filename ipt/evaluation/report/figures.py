@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ipt.evaluation.quality.judge import Quality, judge
 from ipt.evaluation.quality.lpips import Lpips
 from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
+from ipt.inference.selective import Point, curve
 
 #: Files of a training run, and how many points of each of their curves are kept.
 CURVE_FILES = {"training": "metrics.jsonl", "validation": "validation.jsonl"}
@@ -52,17 +54,20 @@ class RunFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """All runs, the comparisons among those that answered the same questions, and ``notes`` on what could not be computed."""
+    """All runs, the comparisons among those that answered the same questions, and ``notes`` on what could not be computed.
+    ``selective``: by run and task, what imagining only where the answer without is unsure would give."""
 
     runs: tuple[RunFigures, ...]
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...]
+    selective: dict[str, list[Point]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "runs": [run.to_json() for run in self.runs],
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "notes": list(self.notes),
+            "selective": {name: [point._asdict() for point in points] for name, points in self.selective.items()},
         }
 
 
@@ -86,9 +91,25 @@ def compute(runs: Sequence[Run], quality: QualityConfig, seed: int) -> Figures:
             judged = judge(run, quality, seed, perceptual)
         except (UserError, OSError) as error:
             notes.append(f"The imaginations of {name} were not judged: {error}.")
-        curves = training_curves(Path(run.manifest.checkpoint))
-        parts.append(RunFigures(name, run, scores_of(run, seed), tuple(judged), curves))
-    return Figures(tuple(parts), tuple(together(comparisons)), tuple(notes))
+        trained = training_curves(Path(run.manifest.checkpoint))
+        parts.append(RunFigures(name, run, scores_of(run, seed), tuple(judged), trained))
+    curves = selective_curves(dict(zip(names, runs, strict=True)))
+    return Figures(tuple(parts), tuple(together(comparisons)), tuple(notes), curves)
+
+
+def selective_curves(runs: Mapping[str, Run]) -> dict[str, list[Point]]:
+    """`ipt.inference.selective.curve` of each run that imagines, and each task, with a run of the same weights and data that does
+    not."""
+    found: dict[str, list[Point]] = {}
+    for without, (name, imagining) in itertools.product(runs.values(), runs.items()):
+        here, there = without.manifest, imagining.manifest
+        same = (here.checkpoint_sha256, here.data_sha256) == (there.checkpoint_sha256, there.data_sha256)
+        if same and (here.mode, there.mode) == ("answer_only", "imagination"):
+            for task in sorted({prediction.task for prediction in without.predictions}):
+                points = curve([each for each in without.predictions if each.task == task], imagining.predictions)
+                if points:
+                    found[f"{name}, {task}"] = points
+    return found
 
 
 def same_data(runs: Sequence[Run]) -> list[list[Run]]:

@@ -17,6 +17,7 @@ from ipt.evaluation.report import cards
 from ipt.evaluation.report.choice import Gallery
 from ipt.evaluation.report.figures import Curve, Figures, RunFigures
 from ipt.evaluation.tables import percent, span
+from ipt.inference.selective import Point, best
 
 STYLE = """
 td .soft, th .soft { display: block; font-size: .8rem; font-weight: 400; white-space: nowrap; }
@@ -31,6 +32,11 @@ ACCURACY_NOTE = (
 DIFFERENCE_NOTE = (
     "Paired question by question, with intervals from resampling scenes. McNemar's exact test takes questions as "
     "independent; the last column is adjusted for all comparisons on this page (Holm)."
+)
+SELECTIVE_NOTE = (
+    "Accuracy where an imagination is drawn for the least sure answers alone, against the share of questions for which it is. "
+    "The dot is the best threshold on these very questions, which flatters it: fit it on a validation set with "
+    "mode=selective mode.fit=[RUN,RUN]."
 )
 QUALITY_NOTE = (
     "Permuted: what the run imagined for a question about another scene, against this truth. Mean: the mean true picture of "
@@ -52,6 +58,9 @@ def render(figures: Figures, gallery: Gallery) -> str:
         body.insert(0, card("Left out", *(tag("p", words, class_="bad") for words in figures.notes)))
     if figures.comparisons:
         body.append(card("Paired differences", difference_table(figures.comparisons), note(DIFFERENCE_NOTE)))
+    if figures.selective:
+        plots = [plot(selective_figure(points), name) for name, points in figures.selective.items()]
+        body.append(card("Imagining only where unsure", tag("div", *plots, class_="row"), note(SELECTIVE_NOTE)))
     judged = [(each.label, quality) for each in runs for quality in each.quality]
     if judged:
         tables = [part for label, quality in judged for part in quality_section(label, quality)]
@@ -243,6 +252,16 @@ def amounts(mean: Mean, signed: bool = False) -> Html:
 
 def stacked(value: str, below: str) -> Html:
     return tag("span", value, tag("span", below, class_="soft"))
+
+
+def selective_figure(points: Sequence[Point]) -> Figure:
+    figure, drawn = axes(4.6, 2.6)
+    drawn.step([100 * p.imagined for p in points], [100 * p.accuracy for p in points], where="post", color=ACCENT)
+    chosen = best(points)
+    drawn.plot(100 * chosen.imagined, 100 * chosen.accuracy, "o", color=ACCENT)
+    drawn.set_xlabel("questions imagined, %", fontsize=8)
+    drawn.set_ylabel("accuracy, %", fontsize=8)
+    return figure
 
 
 def curve_plots(runs: Sequence[RunFigures]) -> list[Html]:
