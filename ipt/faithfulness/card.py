@@ -257,7 +257,9 @@ def dependence_table(found: Findings) -> Html:
     if d.seed_diversity is not None:
         rows.append(["distance between seeds, over that between questions", f"{d.seed_diversity:.2f}", ""])
     if found.moved_by_inputs is not None:
-        rows.append(["mean distance that the treatment of the inputs moves it", f"{found.moved_by_inputs:.3f}", ""])
+        rows.append(
+            ["distance that it moves without inputs, over that between questions", f"{found.moved_by_inputs:.2f}", ""]
+        )
     return table([f"{d.count} questions", "imagined", "truth"], rows)
 
 

@@ -6,7 +6,7 @@ and figures of the model's imaginations stand beside those of the truths.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -129,11 +129,9 @@ def spread(rows: Floats) -> float:
     return float(distances.sum() / max(1, len(rows) * (len(rows) - 1)))
 
 
-def sensitivity(pairs: Mapping[str, tuple[Mediator, Mediator]], kind: str) -> dict[str, float]:
-    """How far imaginations move, by question, when the inputs do: distances of vectors of two mediators each."""
-    names = list(pairs)
-    if not names:
-        return {}
-    rows = vectors(kind, [each for name in names for each in pairs[name]])
-    distances = np.linalg.norm(rows[::2] - rows[1::2], axis=1)
-    return dict(zip(names, distances.tolist(), strict=True))
+def sensitivity(pairs: Sequence[tuple[Mediator, Mediator]], kind: str) -> float | None:
+    """How far imaginations move when the inputs do, from two of each question: the mean distance over that between questions."""
+    if len(pairs) < 2:
+        return None
+    rows = vectors(kind, [each for pair in pairs for each in pair])
+    return float(np.linalg.norm(rows[::2] - rows[1::2], axis=1).mean() / max(spread(rows[::2]), LEAST))

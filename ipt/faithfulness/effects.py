@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ipt.common.seeding import generator
 from ipt.common.statistics import Estimate, Floats, holm, mcnemar_exact, numbered, resampled
 from ipt.evaluation.metrics import clusters
 from ipt.faithfulness.interventions import DESTROYED, INTERVENTIONS, Arm, Others, parse_arm, target_of
-from ipt.faithfulness.runs import DERIVED, IDENTITY, MEDIATION, NONE, SELF
+from ipt.faithfulness.runs import BASELINE, DERIVED, IDENTITY, MEDIATION, NONE, SELF
 from ipt.inference.prediction import Prediction
 
 Arms = Mapping[tuple[str, int], Mapping[str, Prediction]]
@@ -45,21 +46,16 @@ class Bootstrap:
     def __init__(self, scenes: Sequence[Any], replicates: int, seed: int) -> None:
         self.index = np.array(numbered(scenes), dtype=np.intp)
         self.scenes = len(set(scenes))
-        self.weights = resampled(generator(seed, "faithfulness"), self.scenes, replicates)
+        self.weights = drawn_scenes(self.scenes, replicates, seed)
+        self.counts = self.weights @ np.bincount(self.index, minlength=self.scenes)
 
     def means(self, values: Floats) -> Floats:
-        """(replicates,) means of ``values`` (n,), in which NaN stands for a question that does not count."""
-        counted = np.isfinite(values)
-        sums = np.bincount(self.index, np.where(counted, values, 0.0), self.scenes)
-        counts = self.weights @ np.bincount(self.index, counted, self.scenes)
-        return np.where(counts > 0, self.weights @ sums / np.maximum(counts, 1), np.nan)
+        """(replicates,) means of ``values`` (n,)."""
+        return self.weights @ np.bincount(self.index, values, self.scenes) / self.counts
 
-    def estimate(self, values: Floats) -> Estimate | None:
-        """The mean with its 95% interval; None where no question counts."""
-        counted = np.isfinite(values)
-        if not counted.any():
-            return None
-        return self.summary(float(values[counted].mean()), self.means(values), int(counted.sum()))
+    def estimate(self, values: Floats) -> Estimate:
+        """The mean with its 95% interval."""
+        return self.summary(float(values.mean()), self.means(values), len(values))
 
     def summary(self, value: float, drawn: Floats, count: int, confidence: float = 0.95) -> Estimate:
         """A value with the percentile interval of its replicates; of a single scene, there is none: it is the whole line."""
@@ -68,6 +64,12 @@ class Bootstrap:
             return Estimate(value, -np.inf, np.inf, count, self.scenes)
         low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Estimate(value, float(low), float(high), count, self.scenes)
+
+
+@lru_cache(maxsize=4)
+def drawn_scenes(scenes: int, replicates: int, seed: int) -> Floats:
+    """(replicates, scenes) how often each scene is drawn: the same for all effects."""
+    return resampled(generator(seed, "faithfulness"), scenes, replicates)
 
 
 @dataclass(frozen=True)
@@ -106,48 +108,57 @@ class Effect:
         return "no effect" if self.equivalent else "undecided"
 
 
-def seeds_of(arms: Arms, name: str) -> list[int]:
-    return sorted(seed for arm, seed in arms if arm == name)
+class Paired(Bootstrap):
+    """The questions that all of some arms answer, on all seeds that these have in common (arms that imagine nothing count for
+    every seed). ``values`` of an arm are means over seeds (n,)."""
 
-
-class Paired:
-    """The questions that all of some arms answer, on all seeds that these have in common; ``values`` of an arm are means over
-    seeds (n,). Arms without imagination count for every seed."""
-
-    def __init__(self, arms: Arms, names: Sequence[str], replicates: int, seed: int) -> None:
-        self.arms = {name: [arms[name, each] for each in seeds_of(arms, name)] for name in names}
-        self.seeds = min((len(runs) for name, runs in self.arms.items() if not single(name)), default=1)
-        runs = [run for name in names for run in self.arms[name][: self.seeds]]
-        self.ids = sorted(set.intersection(*(set(run) for run in runs)))
-        first = [runs[0][name] for name in self.ids]
-        self.bootstrap = Bootstrap(clusters(first), replicates, seed) if first else None
-
-    def __bool__(self) -> bool:
-        return bool(self.ids)
+    def __init__(
+        self, runs: Mapping[str, Sequence[Mapping[str, Prediction]]], ids: Sequence[str], results: Results
+    ) -> None:
+        self.runs, self.ids = runs, ids
+        first = next(iter(runs.values()))[0]
+        super().__init__(clusters([first[name] for name in ids]), results.replicates, results.seed)
 
     def values(self, name: str, readout: Readout = right) -> Floats:
-        runs = self.arms[name][: self.seeds]
-        return np.mean([[readout(run[each]) for each in self.ids] for run in runs], axis=0)
+        return np.mean([[readout(run[each]) for each in self.ids] for run in self.runs[name]], axis=0)
 
-    def estimate(self, values: Floats) -> Estimate:
-        assert self.bootstrap is not None
-        found = self.bootstrap.estimate(values)
-        assert found is not None
-        return found
-
-    def share(self, event: Floats, given: Floats) -> Estimate | None:
-        """P(event | given) from indicators or shares (n,), with its interval; None where nothing is given."""
-        assert self.bootstrap is not None
-        if not given.sum():
+    def ratio(self, above: Floats, below: Floats) -> Estimate | None:
+        """The ratio of two means, None where the lower one is 0; of an indicator and a condition times it, P(event |
+        condition)."""
+        if not below.any():
             return None
         with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = self.bootstrap.means(event * given) / self.bootstrap.means(given)
-        return self.bootstrap.summary(float((event * given).sum() / given.sum()), drawn, round(float(given.sum())))
+            drawn = self.means(above) / self.means(below)
+        return self.summary(float(above.sum() / below.sum()), drawn, int(np.count_nonzero(below)))
 
 
-def single(name: str) -> bool:
-    """Whether an arm has one run, whatever the seeds of others."""
-    return name.removeprefix("baseline ") == NONE
+@dataclass(frozen=True)
+class Results:
+    """What arms answered, ``names`` those of interventions, on mediators of ``kind``; and how effects are tested."""
+
+    arms: Arms
+    names: Sequence[str]
+    kind: str
+    replicates: int = 10_000
+    seed: int = 0
+    margin: float = 0.02
+
+    def runs(self, name: str) -> list[Mapping[str, Prediction]]:
+        """The runs of an arm, by seed."""
+        return [self.arms[name, seed] for seed in sorted(seed for arm, seed in self.arms if arm == name)]
+
+    def has(self, *names: str) -> bool:
+        return all((name, 0) in self.arms for name in names)
+
+    def paired(self, *names: str) -> Paired | None:
+        """The arms question by question; None where one is missing, or where they have no question in common."""
+        if not self.has(*names):
+            return None
+        runs = {name: self.runs(name) for name in names}
+        seeds = min((len(listed) for name, listed in runs.items() if name not in (NONE, BASELINE)), default=1)
+        runs = {name: listed[:seeds] for name, listed in runs.items()}
+        ids = sorted(set.intersection(*(set(run) for listed in runs.values() for run in listed)))
+        return Paired(runs, ids, self) if ids else None
 
 
 def divergences(reference: Mapping[str, Prediction], other: Mapping[str, Prediction]) -> Floats:
@@ -161,36 +172,47 @@ def divergences(reference: Mapping[str, Prediction], other: Mapping[str, Predict
     return np.array(found)
 
 
-def effect(
-    arms: Arms, reference: str, arm: str, family: str, margin: float, replicates: int, seed: int
-) -> Effect | None:
+def effect(results: Results, reference: str, arm: str, family: str) -> Effect | None:
     """The effect of an arm; None where the two have no question in common."""
-    pair = Paired(arms, (reference, arm), replicates, seed)
-    if not pair:
+    pair = results.paired(reference, arm)
+    if pair is None:
         return None
-    assert pair.bootstrap is not None
     before, after = (pair.values(name) for name in (reference, arm))
-    first, second = pair.arms[reference][0], pair.arms[arm][0]
+    first, second = ({name: pair.runs[each][0][name] for name in pair.ids} for each in (reference, arm))
     outcomes = [(first[name].correct, second[name].correct) for name in pair.ids]
     gained, lost = outcomes.count((False, True)), outcomes.count((True, False))
     p_value, moves = mcnemar_exact(gained, lost), divergences(first, second)
-    inner = pair.bootstrap.summary(0.0, pair.bootstrap.means(after - before), len(pair.ids), confidence=0.9)
-    runs = [run[name] for run in pair.arms[arm][: pair.seeds] for name in pair.ids]
-    same = all(run[n].probabilities == other[n].probabilities and run[n].answer == other[n].answer
-               for run, other in zip(pair.arms[reference], pair.arms[arm], strict=False) for n in pair.ids)  # fmt: skip
+    inner = pair.summary(0.0, pair.means(after - before), len(pair.ids), confidence=0.9)
+    answers = [run[name] for run in pair.runs[arm] for name in pair.ids]
     return Effect(
-        arm, reference, family,
+        arm,
+        reference,
+        family,
         accuracy=pair.estimate(after - before),
         probability=pair.estimate(pair.values(arm, probability) - pair.values(reference, probability)),
         value=float(after.mean()),
-        gained=gained, lost=lost, p_value=p_value, adjusted=p_value,
-        equivalent=-margin < inner.low and inner.high < margin,
-        divergence=float(np.median(moves)) if len(moves) else 0.0, moved=float(np.mean(moves > UNMOVED)) if len(moves) else 0.0,
-        exact=same,
-        invalid=sum(p.answer is None and p.error is None for p in runs),
-        errors=sum(p.error is not None for p in runs),
-        seeds=pair.seeds,
-    )  # fmt: skip
+        gained=gained,
+        lost=lost,
+        p_value=p_value,
+        adjusted=p_value,
+        equivalent=max(abs(inner.low), abs(inner.high), bound(gained, lost, len(pair.ids))) < results.margin,
+        divergence=float(np.median(moves)) if len(moves) else 0.0,
+        moved=float(np.mean(moves > UNMOVED)) if len(moves) else 0.0,
+        exact=all(
+            first[n].probabilities == second[n].probabilities and first[n].answer == second[n].answer for n in first
+        ),
+        invalid=sum(each.answer is None and each.error is None for each in answers),
+        errors=sum(each.error is not None for each in answers),
+        seeds=len(pair.runs[arm]),
+    )
+
+
+def bound(gained: int, lost: int, count: int) -> float:
+    """The end farther from 0 of a 90 % interval of a paired difference, half a pair added to each side (Agresti and Min 2005):
+    where nothing differs, a bootstrap has nothing to resample, and few questions would prove that nothing ever does."""
+    more, less = gained + 0.5, lost + 0.5
+    error = np.sqrt(more + less - (more - less) ** 2 / count) / count
+    return float(abs(gained - lost) / count + stats.norm.ppf(0.95) * error)
 
 
 def family_of(name: str, kind: str) -> str:
@@ -207,15 +229,12 @@ def reference_of(name: str, kind: str) -> str:
     return "gt" if arm.name == "render" or (arm.is_true and str(arm) != "gt") else IDENTITY
 
 
-def all_effects(arms: Arms, names: Sequence[str], kind: str, margin: float, replicates: int, seed: int) -> list[Effect]:
+def all_effects(results: Results) -> list[Effect]:
     """The effect of every arm, p-values adjusted within families; first of all the production run against the identity."""
-    pairs = [(SELF, IDENTITY, "guard"), (NONE, IDENTITY, "none")]
-    pairs += [(name, reference_of(name, kind), family_of(name, kind)) for name in names if name != IDENTITY]
-    found = [
-        each
-        for name, reference, family in pairs
-        if (name, 0) in arms and (each := effect(arms, reference, name, family, margin, replicates, seed)) is not None
-    ]
+    kind, pairs = results.kind, [(SELF, IDENTITY, "guard"), (NONE, IDENTITY, "none")]
+    pairs += [(name, reference_of(name, kind), family_of(name, kind)) for name in results.names if name != IDENTITY]
+    tried = (effect(results, reference, name, family) for name, reference, family in pairs)
+    found = [each for each in tried if each is not None]
     adjusted: list[Effect] = []
     for family in dict.fromkeys(each.family for each in found):
         group = [each for each in found if each.family == family]
@@ -224,7 +243,7 @@ def all_effects(arms: Arms, names: Sequence[str], kind: str, margin: float, repl
     return adjusted
 
 
-def guards(effects: Sequence[Effect], arms: Arms, kind: str) -> list[str]:
+def guards(effects: Sequence[Effect], results: Results) -> list[str]:
     """What is wrong with the instrument, in sentences; none where it is sound."""
     found = []
     production = next((each for each in effects if each.arm == SELF), None)
@@ -240,7 +259,11 @@ def guards(effects: Sequence[Effect], arms: Arms, kind: str) -> list[str]:
             found.append(
                 f"Arm {each.arm}: {each.invalid} answers name no option, {each.errors} failed; they count as wrong."
             )
-    own = list(arms[SELF, 0].values())
+    own, kind = list(results.arms[SELF, 0].values()), results.kind
+    if len(own) > 1 and len({p.answer for p in own}) == 1:
+        found.append(
+            "Every answer is the same letter: with such a model nothing that precedes an answer can have an effect on it."
+        )
     silent = sum(not p.images if kind == "picture" else not p.thoughts for p in own)
     if silent:
         found.append(
@@ -249,93 +272,73 @@ def guards(effects: Sequence[Effect], arms: Arms, kind: str) -> list[str]:
     return found
 
 
-def telescope(arms: Arms, kind: str, replicates: int, seed: int) -> dict[str, Estimate]:
+def telescope(results: Results) -> dict[str, Estimate]:
     """The gain over the baseline, exactly in terms: training, presence and content sum to ``total``; above it the ``headroom``,
     which is generation and codec. Without a baseline, the terms from the model's own answers at once on."""
-    destroyed = DESTROYED[kind]
-    steps = [("training", "baseline none", NONE), ("presence", NONE, destroyed), ("content", destroyed, IDENTITY)]
-    known = [step for step in steps if (step[1], 0) in arms and (step[2], 0) in arms]
-    round_trip = ("gt.round_trip", 0) in arms
-    top = [("generation", IDENTITY, "gt.round_trip"), ("codec", "gt.round_trip", "gt")] if round_trip else []
-    top += [("headroom", IDENTITY, "gt")]
-    if not known:
+    destroyed = DESTROYED[results.kind]
+    steps = [("training", BASELINE, NONE), ("presence", NONE, destroyed), ("content", destroyed, IDENTITY)]
+    known = [step for step in steps if results.has(*step[1:])]
+    top = [("generation", IDENTITY, "gt.round_trip"), ("codec", "gt.round_trip", "gt"), ("headroom", IDENTITY, "gt")]
+    above = [step for step in top if results.has(*step[1:])]
+    pair = results.paired(*dict.fromkeys(name for step in (*known, *above) for name in step[1:]))
+    if not known or pair is None:
         return {}
-    names = list(dict.fromkeys(name for _, first, last in [*known, *top] for name in (first, last)))
-    pair = Paired(arms, names, replicates, seed)
-    if not pair:
-        return {}
-    values = {name: pair.values(name) for name in names}
-    found = {what: pair.estimate(values[last] - values[first]) for what, first, last in known}
-    found["total"] = pair.estimate(values[known[-1][2]] - values[known[0][1]])
-    return found | {what: pair.estimate(values[last] - values[first]) for what, first, last in top}
+    values = {name: pair.values(name) for name in pair.runs}
+    summed = [*known, ("total", known[0][1], known[-1][2]), *above]
+    return {what: pair.estimate(values[last] - values[first]) for what, first, last in summed}
 
 
-def mediation(arms: Arms, replicates: int, seed: int, readout: Readout = right) -> dict[str, Estimate]:
-    """Total, direct and indirect effects of the inputs, from executed interventions (Pearl 2001; TE = NDE + TNIE to the last
-    bit of the means): NDE keeps the mediator of absent inputs, TNIE keeps the inputs. ``sufficiency``: accuracy from the
-    mediator alone. The share ``PM`` is there only where the total effect is not zero."""
-    if any((name, 0) not in arms for name in MEDIATION[:3]):
+def mediation(results: Results) -> dict[str, Estimate]:
+    """Total, direct and indirect effects of the inputs on accuracy, from executed interventions (Pearl 2001; TE = NDE + TNIE to
+    the last bit of the means): NDE keeps the mediator of absent inputs, TNIE keeps the inputs. ``sufficiency``: accuracy from
+    the mediator alone. The share ``PM`` is there only where the total effect is not zero."""
+    pair = results.paired(IDENTITY, *MEDIATION)
+    if pair is None:
         return {}
-    names = [IDENTITY, *(name for name in MEDIATION if (name, 0) in arms)]
-    pair = Paired(arms, names, replicates, seed)
-    if not pair:
-        return {}
-    assert pair.bootstrap is not None
-    present = pair.values(IDENTITY, readout)
-    direct, indirect, absent = (pair.values(name, readout) for name in MEDIATION[:3])
+    present, direct, indirect, absent, true = (pair.values(name) for name in (IDENTITY, *MEDIATION))
     terms = {
         "TE": present - absent,
         "NDE": direct - absent,
         "TNIE": present - direct,
         "PNIE": indirect - absent,
         "INT": present - direct - indirect + absent,
+        "sufficiency of the own": indirect,
+        "sufficiency of the truth": true,
     }
     found = {name: pair.estimate(values) for name, values in terms.items()}
-    if not found["TE"].includes(0.0):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = pair.bootstrap.means(terms["TNIE"]) / pair.bootstrap.means(terms["TE"])
-        found["PM"] = pair.bootstrap.summary(found["TNIE"].value / found["TE"].value, drawn, len(pair.ids))
-    found["sufficiency of the own"] = pair.estimate(indirect)
-    if "absent_gt" in pair.arms:
-        found["sufficiency of the truth"] = pair.estimate(pair.values("absent_gt", readout))
-    return found
+    share = pair.ratio(terms["TNIE"], terms["TE"])
+    return found if found["TE"].includes(0.0) or share is None else {**found, "PM": share}
 
 
-def derived(arms: Arms, replicates: int, seed: int) -> dict[str, Estimate]:
+def derived(results: Results) -> dict[str, Estimate]:
     """Accuracy on questions about something else in the same view, the inputs hidden: from the own mediator, from one without
     content, from the truth, and what the own is worth."""
-    if any((name, 0) not in arms for name in DERIVED):
-        return {}
-    pair = Paired(arms, DERIVED, replicates, seed)
-    if not pair:
+    pair = results.paired(*DERIVED)
+    if pair is None:
         return {}
     own, empty, true = (pair.values(name) for name in DERIVED)
     terms = {"from its own": own, "without content": empty, "from the truth": true, "own over none": own - empty}
     return {name: pair.estimate(values) for name, values in terms.items()}
 
 
-def steering(
-    arms: Arms, names: Sequence[str], kind: str, others: Others, replicates: int, seed: int
-) -> dict[str, Estimate]:
+def steering(results: Results, others: Others) -> dict[str, Estimate]:
     """Of the questions that the reference answers rightly: how much more often does an arm that asks for option y' get y' than
     one without content does? This tells reading a mediator from being disturbed by it."""
-    found = {}
-    for name in names:
-        arm, reference = parse_arm(name, kind), reference_of(name, kind)
-        noise = ("gt." if reference == "gt" and ("gt." + DESTROYED[kind], 0) in arms else "") + DESTROYED[kind]
-        if any((each, 0) not in arms for each in (name, reference, noise)):
+    found, kind = {}, results.kind
+    for name in results.names:
+        reference, destroyed = reference_of(name, kind), DESTROYED[kind]
+        noise = f"gt.{destroyed}" if reference == "gt" and results.has(f"gt.{destroyed}") else destroyed
+        pair = results.paired(reference, name, noise)
+        if pair is None:
             continue
-        pair = Paired(arms, (reference, name, noise), replicates, seed)
-        shown = pair.arms[reference][0]
+        shown, arm = pair.runs[reference][0], parse_arm(name, kind)
         targets = {each: target_of(arm, kind, shown[each], others) for each in pair.ids}
-        given = np.array([float(targets[each] is not None) for each in pair.ids])
-        if not given.sum():
-            continue
-        took = [
-            np.mean([[run[each].answer == targets[each] for each in pair.ids] for run in pair.arms[which]], axis=0)
-            for which in (name, noise)
-        ]
-        known = pair.share(took[0] - took[1], given * pair.values(reference))
+
+        def took(p: Prediction, targets: Mapping[str, int | None] = targets) -> float:
+            return float(p.answer is not None and p.answer == targets[p.sample_id])
+
+        given = pair.values(reference) * [targets[each] is not None for each in pair.ids]
+        known = pair.ratio((pair.values(name, took) - pair.values(noise, took)) * given, given)
         if known is not None:
             found[name] = known
     return found
@@ -355,17 +358,14 @@ class Dose:
     slope: float
 
 
-def doses(arms: Arms, names: Sequence[str], kind: str, replicates: int, seed: int) -> list[Dose]:
+def doses(results: Results) -> list[Dose]:
     """Every series of arms that differ in a number, weakest first."""
     series: dict[str, list[tuple[float, str]]] = {}
-    for name in names:
-        arm = parse_arm(name, kind)
-        what, number = dose_of(arm)
-        if what and (name, 0) in arms:
+    for name in results.names:
+        what, number = dose_of(parse_arm(name, results.kind))
+        if what and results.has(name):
             series.setdefault(what, []).append((number, name))
-    found = [
-        dose(arms, what, sorted(listed), kind, replicates, seed) for what, listed in series.items() if len(listed) > 1
-    ]
+    found = [dose(results, what, sorted(listed)) for what, listed in series.items() if len(listed) > 1]
     return [each for each in found if each is not None]
 
 
@@ -380,18 +380,12 @@ def dose_of(arm: Arm) -> tuple[str, float]:
     return "", 0.0
 
 
-def dose(
-    arms: Arms, what: str, listed: Sequence[tuple[float, str]], kind: str, replicates: int, seed: int
-) -> Dose | None:
-    reference = reference_of(listed[0][1], kind)
-    noise = DESTROYED[kind]
-    pair = Paired(
-        arms, [reference, *(name for _, name in listed), *([noise] if (noise, 0) in arms else [])], replicates, seed
-    )
-    if pair.bootstrap is None:
+def dose(results: Results, what: str, listed: Sequence[tuple[float, str]]) -> Dose | None:
+    arms_of, noise = [reference_of(listed[0][1], results.kind), *(name for _, name in listed)], DESTROYED[results.kind]
+    pair = results.paired(*arms_of, *([noise] if results.has(noise) else []))
+    if pair is None:
         return None
     steps = np.array([0.0, *(number for number, _ in listed)])
-    arms_of = [reference, *(name for _, name in listed)]
     accuracy, chance = ([pair.values(name, readout) for name in arms_of] for readout in (right, probability))
     points = tuple(
         (float(step), pair.estimate(a), pair.estimate(p)) for step, a, p in zip(steps, accuracy, chance, strict=True)
@@ -400,13 +394,13 @@ def dose(
     rank = stats.spearmanr(*pooled).statistic if np.ptp(pooled[1]) > 0 else 0.0
     slope = float(np.polyfit(steps, [values.mean() for values in chance], 1)[0])
     half, reached = None, 0.0
-    if noise in pair.arms:
+    if noise in pair.runs:
         floor = pair.values(noise, probability)
         value = half_dose(steps, np.array([[v.mean() for v in chance]]), np.array([floor.mean()]))[0]
-        drawn = half_dose(steps, np.stack([pair.bootstrap.means(v) for v in chance], 1), pair.bootstrap.means(floor))
+        drawn = half_dose(steps, np.stack([pair.means(v) for v in chance], 1), pair.means(floor))
         reached = float(np.isfinite(drawn).mean())
         if np.isfinite(value):  # where it is not reached, it lies beyond the last dose
-            half = pair.bootstrap.summary(float(value), np.where(np.isfinite(drawn), drawn, steps[-1]), len(pair.ids))
+            half = pair.summary(float(value), np.where(np.isfinite(drawn), drawn, steps[-1]), len(pair.ids))
     return Dose(what, points, half, reached, float(rank), slope)
 
 
@@ -424,32 +418,24 @@ def half_dose(steps: Floats, curve_RD: Floats, floor_R: Floats) -> Floats:
     return np.where(below.any(1) & (falling[:, 0] > floor_R) & (after > 0), found, np.nan)
 
 
-def trust(
-    arms: Arms, names: Sequence[str], kind: str, reader: Mapping[str, Prediction], replicates: int, seed: int
-) -> dict[str, Estimate]:
+def trust(results: Results, reader: Mapping[str, Prediction]) -> dict[str, Estimate]:
     """``necessity``: P(wrong without content | right). ``over-trust in ARM``: P(wrong | right before), for arms whose content
     is wrong. ``under-use``: P(wrong from the truth | a reader is right from it), with the reader's predictions; without,
     P(wrong from the truth)."""
-    found: dict[str, Estimate] = {}
-    wrong = [(f"necessity ({DESTROYED[kind]})", DESTROYED[kind])]
-    wrong += [(f"over-trust in {n}", n) for n in names if family_of(n, kind) in ("view", "edit")]
-    wrong += [(f"over-trust in {n}", n) for n in names if n.startswith("swap") and n.endswith("other_answer")]
-    for what, name in wrong:
-        reference = reference_of(name, kind)
-        if (name, 0) not in arms or (reference, 0) not in arms:
-            continue
-        pair = Paired(arms, (reference, name), replicates, seed)
-        known = pair.share(1 - pair.values(name), pair.values(reference)) if pair else None
-        if known is not None:
-            found[what] = known
-    if ("gt", 0) in arms:
-        pair = Paired(arms, ("gt",), replicates, seed)
-        given = np.array([float(name in reader and reader[name].correct) for name in pair.ids])
+    found: dict[str, Estimate | None] = {}
+    misleading = [name for name in results.names if family_of(name, results.kind) in ("view", "edit")]
+    misleading += [name for name in results.names if name.startswith("swap") and name.endswith("other_answer")]
+    for name in (DESTROYED[results.kind], *misleading):
+        pair = results.paired(reference := reference_of(name, results.kind), name)
+        if pair is not None:
+            given, what = pair.values(reference), "over-trust in" if name in misleading else "necessity:"
+            found[f"{what} {name}"] = pair.ratio((1 - pair.values(name)) * given, given)
+    pair = results.paired("gt")
+    if pair is not None:
+        given = np.array([float(not reader or (name in reader and reader[name].correct)) for name in pair.ids])
         what = "under-use (wrong from the truth where the reader is right)" if reader else "wrong from the truth"
-        known = pair.share(1 - pair.values("gt"), given if reader else np.ones(len(pair.ids)))
-        if known is not None:
-            found[what] = known
-    return found
+        found[what] = pair.ratio((1 - pair.values("gt")) * given, given)
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def detectable(count: int, scenes: int, correlation: float = 0.1) -> list[tuple[float, float, float]]:

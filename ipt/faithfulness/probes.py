@@ -150,17 +150,14 @@ def probe(target: str, states: Mapping[str, Floats], classes: Any, scenes: Seque
     both = right(np.concatenate([seen, states["imagination"][:, -1]], axis=1), classes, scenes)
     shuffled = classes[generator(seed, "control", target).permutation(len(classes))]
     draws = Bootstrap(scenes, 2000, seed)
-    added = draws.estimate(both - hits["observation"][-1])
-    gap = draws.estimate(hits["answer"][-1] - hits["imagination"][-1])
-    assert added is not None and gap is not None
     return Probe(
         target,
         len(classes),
         majority=float(np.bincount(classes).max() / len(classes)),
         control=float(right(states["imagination"][:, -1], shuffled, scenes).mean()),
         layers={role: [float(each.mean()) for each in listed] for role, listed in hits.items()},
-        added=added,
-        gap=gap,
+        added=draws.estimate(both - hits["observation"][-1]),
+        gap=draws.estimate(hits["answer"][-1] - hits["imagination"][-1]),
     )
 
 

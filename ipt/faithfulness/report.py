@@ -14,10 +14,9 @@ from ipt.evaluation.tables import aligned, percent, span
 from ipt.faithfulness.card import Shown, render
 from ipt.faithfulness.dependence import Dependence, dependence, sensitivity
 from ipt.faithfulness.effects import (
-    Arms,
     Dose,
     Effect,
-    Paired,
+    Results,
     all_effects,
     derived,
     detectable,
@@ -31,7 +30,18 @@ from ipt.faithfulness.effects import (
 )
 from ipt.faithfulness.interventions import DESTROYED
 from ipt.faithfulness.probes import Probes, probed
-from ipt.faithfulness.runs import ABSENT, MEDIATION, NONE, SELF, Experiment, Pool, experiments, read_arms
+from ipt.faithfulness.runs import (
+    ABSENT,
+    BASELINE,
+    DERIVED,
+    MEDIATION,
+    NONE,
+    SELF,
+    Experiment,
+    Pool,
+    experiments,
+    read_arms,
+)
 from ipt.faithfulness.settings import FaithfulnessConfig
 from ipt.faithfulness.uncertainty import Uncertainty, uncertainty
 from ipt.inference.prediction import Prediction, about, read_run
@@ -81,13 +91,12 @@ def write_card(config: FaithfulnessConfig) -> str:
 
 
 def card_of(config: FaithfulnessConfig, runs: Sequence[tuple[str, Experiment]], baseline: Experiment | None) -> str:
-    """The card of experiments, which are brought to their end first."""
+    """The card of experiments, which are brought to their end first; arms of earlier commands are on it, too."""
     findings, shown = [], []
     for label, experiment in runs:
-        names = experiment.run()
-        found, pool = investigate(config, label, experiment, names, baseline)
+        found, pool = investigate(config, label, experiment, experiment.run(), baseline)
         findings.append(found)
-        shown.append(gallery(experiment, pool, names, config.gallery))
+        shown.append(gallery(experiment, pool, found.arms, config.gallery))
     folder = Path(config.output_dir)
     about = {"data": config.data, "preset": config.preset, "treatment": config.treatment, "seeds": config.seeds,
              "replicates": config.replicates, "margin": config.margin}  # fmt: skip
@@ -101,22 +110,25 @@ def investigate(
     config: FaithfulnessConfig, label: str, experiment: Experiment, names: Sequence[str], baseline: Experiment | None
 ) -> tuple[Findings, Pool]:
     arms: dict[tuple[str, int], dict[str, Prediction]] = read_arms(experiment.root)
+    earlier = {arm for arm, _ in arms} - {SELF, NONE, ABSENT, *MEDIATION, *DERIVED}
+    names = [*names, *sorted(earlier - {*names})]
     if baseline is not None:
-        arms["baseline " + NONE, 0] = read_arms(baseline.root)[NONE, 0]
-    kind, drawn = experiment.kind, (config.replicates, config.seed)
+        arms[BASELINE, 0] = read_arms(baseline.root)[NONE, 0]
+    kind = experiment.kind
+    results = Results(arms, names, kind, config.replicates, config.seed, config.margin)
     pool = experiment.pool(SELF, config.imaginations)
-    effects = all_effects(arms, names, kind, config.margin, *drawn)
+    effects = all_effects(results)
     reader = {} if config.reader is None else {p.sample_id: p for p in read_run(config.reader).predictions}
     depends, diversity = dependence(pool, kind)
     own = list(arms[SELF, 0].values())
     figures: dict[str, Any] = {
         "effects": effects,
-        "telescope": telescope(arms, kind, *drawn),
-        "mediation": mediation(arms, *drawn),
-        "steering": steering(arms, names, kind, pool, *drawn),
-        "derived": derived(arms, *drawn),
-        "doses": doses(arms, names, kind, *drawn),
-        "trust": trust(arms, names, kind, reader, *drawn),
+        "telescope": telescope(results),
+        "mediation": mediation(results),
+        "steering": steering(results, pool),
+        "derived": derived(results),
+        "doses": doses(results),
+        "trust": trust(results, reader),
     }
     return Findings(
         label=label,
@@ -125,40 +137,30 @@ def investigate(
         arms=tuple(names),
         questions=len(own),
         scenes=len(set(clusters(own))),
-        accuracy=accuracies(arms, names, config),
-        guards=guards(effects, arms, kind),
+        accuracy=accuracies(results),
+        guards=guards(effects, results),
         dependence=depends,
-        moved_by_inputs=moved(experiment, pool, kind, depends),
-        uncertainty=uncertainty(arms, diversity),
+        moved_by_inputs=moved(experiment, pool, kind),
+        uncertainty=uncertainty(results, diversity),
         probes=probed(experiment, pool) if config.hidden else None,
         conclusions=conclusions(figures, kind, config.margin),
         **figures,
     ), pool
 
 
-def accuracies(arms: Arms, names: Sequence[str], config: FaithfulnessConfig) -> dict[str, Estimate]:
+def accuracies(results: Results) -> dict[str, Estimate]:
     """The accuracy of every run, never of the best of several."""
-    found = {}
-    for name in ("baseline " + NONE, NONE, SELF, *names, *MEDIATION):
-        if (name, 0) in arms:
-            pair = Paired(arms, (name,), config.replicates, config.seed)
-            if pair:
-                found[name] = pair.estimate(pair.values(name))
-    return found
+    pairs = {name: results.paired(name) for name in (BASELINE, NONE, SELF, *results.names, *MEDIATION)}
+    return {name: pair.estimate(pair.values(name)) for name, pair in pairs.items() if pair is not None}
 
 
-def moved(experiment: Experiment, pool: Pool, kind: str, depends: Dependence | None) -> float | None:
-    """The mean distance between imaginations with and without inputs, over that between those of different questions."""
-    if experiment.config.treatment == "none" or depends is None:
+def moved(experiment: Experiment, pool: Pool, kind: str) -> float | None:
+    """How far imaginations move when the treatment takes their inputs away (`sensitivity`)."""
+    if experiment.config.treatment == "none":
         return None
     absent = experiment.pool(ABSENT, 1)
-    pairs = {}
-    for name in pool.about:
-        own, other = pool.made(name, 0), absent.made(name, 0)
-        if own is not None and other is not None:
-            pairs[name] = own, other
-    found = sensitivity(pairs, kind)
-    return sum(found.values()) / len(found) if found else None
+    pairs = [(pool.made(name, 0), absent.made(name, 0)) for name in pool.about]
+    return sensitivity([(own, other) for own, other in pairs if own is not None and other is not None], kind)
 
 
 def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[str]:
@@ -177,7 +179,8 @@ def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[st
             "lower": f"The content of the {kind} is read: without it ({destroyed.arm}) answers lose ({about}).",
             "higher": f"The content of the {kind} harms: without it ({destroyed.arm}) answers gain ({about}).",
             "no effect": still,
-            "bit for bit the same": still,
+            "bit for bit the same": f"The {kind} is decoration: {destroyed.arm} in its place moves no probability of any of "
+            f"{destroyed.accuracy.count} questions.",
         }
         found.append(said.get(destroyed.verdict, unknown))
     steered = {name: each for name, each in figures["steering"].items() if not each.includes(0.0)}

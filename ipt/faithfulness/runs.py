@@ -45,11 +45,15 @@ from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader
 from ipt.samples.views import First, Samples
 
-SELF, NONE, IDENTITY = "self", "none", "identity"
+SELF, NONE, IDENTITY, BASELINE = "self", "none", "identity", "baseline none"
 MEDIATION = ("present_absent", "absent_present", "absent_absent", "absent_gt")
 DERIVED = ("derived", "derived_none", "derived_gt")
 ABSENT = "absent"  # the model's own imaginations from the inputs of the treatment
 View = Callable[[SpatialSample], SpatialSample]
+
+
+def as_it_is(sample: SpatialSample) -> SpatialSample:
+    return sample
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Job:
     seed: int
     ask: Callable[[Sequence[SpatialSample], Mapping[str, Mediator]], list[Answered]]
     prepare: Callable[[SpatialSample], Mediator | Prediction | None] | None = None
-    view: View = lambda sample: sample
+    view: View = as_it_is
     keeps: bool = False
 
 
@@ -134,16 +138,20 @@ class Pool:
     def round_trip(self, image: SampleImage) -> SampleImage:
         return self.subject.round_trip(image)
 
+    def truth(self, name: str, seed: int) -> Mediator | None:
+        """The true mediator under the words that announce the model's own; None where it made none."""
+        own, true = self.made(name, seed), self.true(name)
+        if own is None or true.image is None:
+            return None if own is None else true
+        return replace(own, image=true.image)
+
     def prepare(self, arm: Arm, seed: int, sample: SpatialSample) -> Mediator | Prediction | None:
         """What an arm puts before the answer. Where the model made nothing, there is nothing to change: its own answer
         stands."""
         own = self.made(sample.id, seed)
         if own is None:
             return self.runs[seed][sample.id]
-        base = own
-        if arm.is_true or arm.name == "render":
-            true = self.true(sample.id)
-            base = true if true.image is None else replace(own, image=true.image)
+        base = (self.truth(sample.id, seed) or own) if arm.is_true or arm.name == "render" else own
         return changed(
             arm, self.subject.kind, Case(sample, base, seed, arm.is_true, self, stream(arm, seed, sample.id))
         )
@@ -240,7 +248,7 @@ class Experiment:
         single = self.config.imaginations == 1
         return [arm for arm in parsed if not (single and arm.name == "other_seed")]
 
-    def _imagining(self, name: str, seed: int, view: View = lambda sample: sample) -> Job:
+    def _imagining(self, name: str, seed: int, view: View = as_it_is) -> Job:
         seeded = self.config.seed + seed
         return Job(name, seed, lambda samples, _: self.subject.imagined(samples, seeded), None, view, keeps=True)
 
@@ -258,24 +266,12 @@ class Experiment:
         absent = [self._imagining(ABSENT, seed, view) for seed in range(self.config.seeds)]
         self._stage("treatment", absent)
         other = self.pool(ABSENT, self.config.seeds)
+        sides = ((as_it_is, other.made), (view, pool.made), (view, other.made), (view, pool.truth))
         jobs = []
         for seed in range(self.config.seeds):
-
-            def placing(name: str, view: View, find: Callable[[str], Mediator | None], seed: int = seed) -> Job:
-                return replace(self._placing(pool, Arm(name), seed), view=view, prepare=lambda sample: find(sample.id))
-
-            def truth(name: str, seed: int = seed) -> Mediator | None:
-                own, true = pool.made(name, seed), pool.true(name)
-                return own if own is None or true.image is None else replace(own, image=true.image)
-
-            made_of = [
-                lambda name, seed=seed: other.made(name, seed),
-                lambda name, seed=seed: pool.made(name, seed),
-                lambda name, seed=seed: other.made(name, seed),
-                truth,
-            ]
-            views: list[View] = [lambda sample: sample, view, view, view]
-            jobs += [placing(*parts) for parts in zip(MEDIATION, views, made_of, strict=True)]
+            for name, (seen, find) in zip(MEDIATION, sides, strict=True):
+                prepare = partial(lambda find, seed, sample: find(sample.id, seed), find, seed)
+                jobs.append(replace(self._placing(pool, Arm(name), seed), view=seen, prepare=prepare))
         self._stage("mediation", jobs)
 
     def _derive(self, pool: Pool) -> None:

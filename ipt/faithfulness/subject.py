@@ -72,8 +72,8 @@ class Subject(Protocol):
 
 @dataclass(frozen=True)
 class Placed:
-    """The plan that puts mediators in the place of the model's own (`ipt.inference.plans.Plan`); random streams are those of its
-    first imagination."""
+    """The plan that puts mediators in the place of the model's own (`ipt.inference.plans.Plan`); random streams are those of
+    its first imagination."""
 
     mode: Imagination
     mediators: Mapping[str, Mediator]

@@ -16,7 +16,7 @@ from scipy import stats
 
 from ipt.common.statistics import Floats
 from ipt.evaluation.calibration import calibration
-from ipt.faithfulness.effects import Arms, seeds_of
+from ipt.faithfulness.effects import Results
 from ipt.faithfulness.runs import NONE, SELF
 from ipt.inference.answering import chosen, mean
 from ipt.inference.prediction import Prediction
@@ -55,15 +55,13 @@ def entropy(shares: Floats) -> Floats:
     return -(shares * np.log(np.maximum(shares, 1e-12))).sum(-1)
 
 
-def uncertainty(arms: Arms, diversity: Mapping[str, float] | None = None) -> Uncertainty | None:
+def uncertainty(results: Results, diversity: Mapping[str, float] | None = None) -> Uncertainty | None:
     """Of the production runs; None where there is one imagination only. ``diversity``: how different the imaginations of each
     question are, as a further score."""
-    seeds = seeds_of(arms, SELF)
-    once = arms.get((NONE, 0), {})
-    runs = [arms[SELF, seed] for seed in seeds]
+    once, runs = results.arms.get((NONE, 0), {}), results.runs(SELF)
     names = sorted(n for n in set.intersection(*map(set, runs), set(once)) if all(r[n].probabilities for r in runs))
     names = [name for name in names if once[name].probabilities]
-    if len(seeds) < 2 or not names:
+    if len(runs) < 2 or not names:
         return None
     listed = [[run[name] for run in runs] for name in names]
     at_once = [once[name] for name in names]
@@ -75,18 +73,18 @@ def uncertainty(arms: Arms, diversity: Mapping[str, float] | None = None) -> Unc
     if diversity:
         scores["diversity"] = -np.array([diversity.get(name, 0.0) for name in names])
     combined = {
-        combine: [accuracy(listed, k, combine) for k in range(1, len(seeds) + 1)] for combine in ("vote", "mean")
+        combine: [accuracy(listed, k, combine) for k in range(1, len(runs) + 1)] for combine in ("vote", "mean")
     }
     unsure = np.array([entropy(np.array(p.probabilities)) for p in at_once])
     base = np.array([float(p.correct) for p in at_once])
     return Uncertainty(
         count=len(names),
-        imaginations=len(seeds),
+        imaginations=len(runs),
         accuracy={**combined, "at once": [float(base.mean())]},
         calibration={
             "at once": calibrated(at_once, [p.probabilities for p in at_once]),
             "one imagination": calibrated([each[0] for each in listed], [each[0].probabilities for each in listed]),
-            f"mean of {len(seeds)}": calibrated([each[0] for each in listed], means),
+            f"mean of {len(runs)}": calibrated([each[0] for each in listed], means),
         },
         total=float(whole.mean()),
         reader=float(inside.mean()),

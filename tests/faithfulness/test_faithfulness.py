@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sys
@@ -17,19 +18,21 @@ from hydra.core.global_hydra import GlobalHydra
 
 from ipt.common.seeding import generator
 from ipt.faithfulness import __main__ as command
-from ipt.faithfulness.effects import Bootstrap, half_dose
-from ipt.faithfulness.interventions import INTERVENTIONS, parse_arm
+from ipt.faithfulness.effects import Bootstrap, Results, effect, half_dose
+from ipt.faithfulness.interventions import INTERVENTIONS, default_arms, parse_arm
 from ipt.faithfulness.report import FIGURES, PAGE, card_of
 from ipt.faithfulness.runs import derived_question, read_arms
-from ipt.faithfulness.settings import FaithfulnessConfig
+from ipt.faithfulness.settings import PRESETS, FaithfulnessConfig
 from ipt.faithfulness.subject import ModelSubject
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from tests.deadly import forked
+from tests.evaluation.simulated import prediction
 from tests.faithfulness import toys
 from tests.inference import toy
 
 Figures = Mapping[str, Any]
 QUESTIONS = 96
+SHARES = ((0.5, 0.5), (0.6, 0.4))
 PICTURES = ("noise", "empty", "mirror", "drop:0.25", "drop:0.75", "size:2", "size:16", "swap:other_scene:other_answer",
             "other_seed", "gt.round_trip", "gt.mirror", "render:mirrored")  # fmt: skip
 FOUR = ("left red", "left blue", "right red", "right blue")
@@ -77,7 +80,7 @@ def test_a_model_that_reads_only_the_picture(reader: Figures) -> None:
     assert within(toys.SKILL - 0.5, reader["mediation"]["TNIE"]) and reader["mediation"]["NDE"]["value"] == 0
     assert reader["mediation"]["PM"]["value"] == 1 and within(toys.SKILL, reader["mediation"]["sufficiency of the own"])
     assert all(within(0.5, reader["steering"][arm]) for arm in ("mirror", "gt.mirror"))
-    assert within(0.5, reader["trust"]["necessity (noise)"])
+    assert within(0.5, reader["trust"]["necessity: noise"])
     (size,) = (each for each in reader["doses"] if each["name"] == "size")
     assert 1 < size["d50"]["value"] < 15 and size["rank"] < 0
     assert reader["guards"] == [] and "The content of the picture is read" in reader["conclusions"][0]
@@ -154,7 +157,6 @@ def test_intervals_cover_where_questions_cluster_in_scenes(correlated: float) ->
         draws = np.where(shared, draws[:, :1], draws)
         values = np.where(draws < 0.3, 1.0, np.where(draws > 0.8, -1.0, 0.0))  # of mean 0.1
         found = Bootstrap(np.repeat(np.arange(scenes), each).tolist(), 400, number).estimate(values.ravel())
-        assert found is not None
         covered += found.includes(truth)
         if not correlated:
             drawn, inner = rng.integers(0, scenes, (400, scenes, 1)), rng.integers(0, each, (400, scenes, each))
@@ -162,6 +164,16 @@ def test_intervals_cover_where_questions_cluster_in_scenes(correlated: float) ->
             nested += low <= truth <= high
     assert 0.92 <= covered / times <= 0.98
     assert correlated or nested / times > max(0.975, covered / times)
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(48, "undecided"), (400, "no effect")])
+def test_few_questions_prove_no_absence(count: int, verdict: str) -> None:
+    """No answer differs: with 48 questions, one in twenty still could."""
+    runs = [{p.sample_id: p for p in (prediction(n, probabilities=shares) for n in range(count))} for shares in SHARES]
+    results = Results({("identity", 0): runs[0], ("noise", 0): runs[1]}, ("identity", "noise"), "picture", 200)
+    found = effect(results, "identity", "noise", "destroy")
+    assert found is not None and (found.accuracy.low, found.accuracy.high) == (0, 0)
+    assert found.verdict == verdict and found.moved == 1
 
 
 def test_half_dose_of_known_curves() -> None:
@@ -182,6 +194,9 @@ def test_interventions_do_what_their_names_say() -> None:
         "gt.blur:2",
         "swap:a:b",
     ]
+    for kind, preset in itertools.product(INTERVENTIONS, PRESETS):
+        arms = default_arms(kind, preset, ["yaw+30", "mirrored"])
+        assert [str(parse_arm(arm, kind)) for arm in arms] == arms and len(set(arms)) == len(arms) > 5
     with pytest.raises(ValueError, match=r"unknown intervention on a text 'blur'.*shuffle"):
         parse_arm("blur:2", "text")
 
@@ -216,11 +231,11 @@ def test_the_hook_is_neutral_in_a_model(kind: str, tmp_path: Path) -> None:
     run.run()
     arms = read_arms(run.root)
     given = {a.prediction.sample_id: a.prediction for a in subject.placed(toy.SAMPLES, own, 0)}  # type: ignore[arg-type]
-    for name, prediction in arms["identity", 0].items():
-        assert prediction.probabilities == given[name].probabilities and prediction.answer == given[name].answer
+    for name, same in arms["identity", 0].items():
+        assert (same.probabilities, same.answer) == (given[name].probabilities, given[name].answer)
         production = arms["self", 0][name]
-        assert prediction.probabilities == pytest.approx(production.probabilities, abs=1e-4)
-        assert (prediction.answer, prediction.text) == (production.answer, production.text)
+        assert same.probabilities == pytest.approx(production.probabilities, abs=1e-4)
+        assert (same.answer, same.text) == (production.answer, production.text)
     swapped = arms["swap:other_scene:other_answer", 0]
     assert all(swapped[name].probabilities != given[name].probabilities for name in swapped) and len(swapped) == 4
 
