@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 from datagen.language import with_article
 from ipt.common import cli
-from ipt.common.endpoint import Endpoint, Reply, Usage
-from ipt.common.files import write_json
+from ipt.common.endpoint import Endpoint, EndpointSettings, Reply, Usage
+from ipt.common.files import read_manifest, write_json
 from ipt.samples.sample import SampleImage, SpatialSample
-from ipt.samples.store import SampleReader
+from ipt.samples.store import SampleReader, seal, write_shards
 
 YES_NO = ("yes", "no")
 EARLY_EXIT = 2
@@ -31,13 +31,20 @@ LETTER = re.compile(r"\b(?!A\s+(?!is\b|because\b|as\b|since\b|or\b|and\b|would\b
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A question about pictures with the replies that count and the one that speaks for the sample."""
+    """A question about pictures with the replies that count and the one that speaks for the sample, or, where it is not
+    ``wanted``, against it."""
 
     name: str
     text: str
     images: tuple[SampleImage, ...]
     replies: tuple[str, ...]
     expected: str
+    wanted: bool = True
+
+    @property
+    def content(self) -> list[str | bytes]:
+        """What is sent."""
+        return [*(image.data for image in self.images), self.text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +59,11 @@ class Verdict:
     majority: str | None
     prompt_tokens: int
     completion_tokens: int
+    wanted: bool = True
 
     @property
     def passed(self) -> bool:
-        return self.majority == self.expected
+        return (self.majority == self.expected) == self.wanted
 
 
 class Model(Protocol):
@@ -64,8 +72,9 @@ class Model(Protocol):
     def ask(self, content: Sequence[str | bytes], attempt: int) -> Reply: ...
 
 
-def probes(sample: SpatialSample) -> Iterator[Probe]:
-    """The questions that a good sample of its task passes."""
+def probes(sample: SpatialSample, blind: bool = False) -> Iterator[Probe]:
+    """The questions that a good sample of its task passes. ``blind``: one more, which it passes if it cannot be answered without
+    the imagination; a judge that guesses is right by chance, and such samples are lost as well, as in the paper."""
     seen = (sample.imagination,)
     if sample.task == "pt":
         yield Probe("answer_visible", visible(sample.answer_text), seen, YES_NO, "yes")
@@ -78,12 +87,12 @@ def probes(sample: SpatialSample) -> Iterator[Probe]:
         text = f"Does this view from above show exactly {sample.answer_text} of: {sample.facts['category']}? Reply yes or no."
         yield Probe("answer_visible", text, seen, YES_NO, "yes")
     options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(sample.letters, sample.choices, strict=True))
-    text = (
-        f"The last picture shows the view that the question is about; the others are what one is given.\n"
-        f"{sample.question}\n{options}\nReply with the letter of the right option only."
-    )
+    question = f"{sample.question}\n{options}\nReply with the letter of the right option only."
+    told = "The last picture shows the view that the question is about; the others are what one is given."
     replies = tuple(letter.lower() for letter in sample.letters)
-    yield Probe("answerable", text, (*sample.images, *seen), replies, sample.answer.lower())
+    yield Probe("answerable", f"{told}\n{question}", (*sample.images, *seen), replies, sample.answer.lower())
+    if blind:
+        yield Probe("blind", question, sample.images, replies, sample.answer.lower(), wanted=False)
 
 
 def visible(thing: str) -> str:
@@ -109,7 +118,7 @@ def vote(sample_id: str, probe: Probe, model: Model, rounds: int) -> Verdict:
     votes: list[str | None] = []
     prompt_tokens = completion_tokens = 0
     for round_number in range(rounds):
-        reply = model.ask([*(image.data for image in probe.images), probe.text], round_number)
+        reply = model.ask(probe.content, round_number)
         if not reply.cached:
             prompt_tokens += reply.prompt_tokens
             completion_tokens += reply.completion_tokens
@@ -118,10 +127,14 @@ def vote(sample_id: str, probe: Probe, model: Model, rounds: int) -> Verdict:
             break
     best, count = Counter(votes).most_common(1)[0]
     majority = best if 2 * count > len(votes) else None
-    return Verdict(sample_id, probe.name, probe.expected, tuple(votes), majority, prompt_tokens, completion_tokens)
+    return Verdict(
+        sample_id, probe.name, probe.expected, tuple(votes), majority, prompt_tokens, completion_tokens, probe.wanted
+    )
 
 
-def judge(samples: Iterable[SpatialSample], model: Model, rounds: int = 3, workers: int = 8) -> dict[str, Any]:
+def judge(
+    samples: Iterable[SpatialSample], model: Model, rounds: int = 3, workers: int = 8, blind: bool = False
+) -> dict[str, Any]:
     """Put every probe of every sample; returns JSON values: pass rates by probe, samples that fail and why, tokens, verdicts.
 
     ``ValueError`` for fewer than one round. A request that still fails after all retries raises ``EndpointDown``; what was
@@ -134,7 +147,7 @@ def judge(samples: Iterable[SpatialSample], model: Model, rounds: int = 3, worke
     with ThreadPoolExecutor(workers) as pool:
         for sample in samples:  # one sample at a time: pictures of a whole set do not fit in memory
             judged += 1
-            verdicts += pool.map(lambda probe, name=sample.id: vote(name, probe, model, rounds), probes(sample))
+            verdicts += pool.map(lambda probe, name=sample.id: vote(name, probe, model, rounds), probes(sample, blind))
     passed, asked = Counter[str](), Counter(verdict.probe for verdict in verdicts)
     failing: dict[str, set[str]] = {}
     for verdict in verdicts:
@@ -152,32 +165,60 @@ def judge(samples: Iterable[SpatialSample], model: Model, rounds: int = 3, worke
     }
 
 
-@dataclass(frozen=True)
-class JudgeConfig:
+def forecast(samples: Iterable[SpatialSample], model: Endpoint, rounds: int, blind: bool) -> tuple[Usage, Usage]:
+    """What is still to be asked and paid, if all replies agree and if none do; replies in the cache are free."""
+    least, most = Usage(), Usage()
+    for sample in samples:
+        for probe in probes(sample, blind):
+            cost = model.expected(probe.content)
+            for number in range(rounds):
+                if not model.known(probe.content, number):
+                    most += cost
+                    least = least + cost if number < EARLY_EXIT else least
+    return least, most
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig(EndpointSettings):
     """Judge data, a sealed folder of samples or a shard; judge.json and the cache of replies go to output_dir.
 
-    model is the name under which the endpoint serves it, base_url any OpenAI-compatible endpoint such as
-    http://127.0.0.1:8000/v1 (default: OpenAI's own); prices are per million tokens.
+    blind: drop what is answered without the imagination, too. kept: a folder for the samples that pass everything. dry_run:
+    print what the requests would cost, send none. model is the name under which the endpoint serves it, base_url any
+    OpenAI-compatible endpoint such as http://127.0.0.1:8000/v1 (default: OpenAI's own); request.KEY=VALUE: more fields of the
+    requests. Prices are per million tokens. budget: at most so much for all replies in the cache together.
     """
 
     data: str
-    model: str
     output_dir: str
-    base_url: str = ""
     rounds: int = 3
-    workers: int = 8
-    price_in: float = 0.0
-    price_out: float = 0.0
+    blind: bool = False
+    kept: str = ""
+    dry_run: bool = False
 
 
 def main(config: JudgeConfig) -> None:
     """Judge, write judge.json, print pass rates, tokens and cost."""
     output = Path(config.output_dir)
-    model = Endpoint(config.model, config.base_url or None, output / "cache")
-    report = judge(SampleReader(config.data), model, config.rounds, config.workers)
+    model, reader = config.open(output / "cache"), SampleReader(config.data)
+    if config.dry_run:
+        for name, usage in zip(
+            ("at least", "at most"), forecast(reader, model, config.rounds, config.blind), strict=True
+        ):
+            cost = usage.cost(config.price_in, config.price_out)
+            print(
+                f"{name} {usage.requests} requests, {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens, cost {cost:.2f}"
+            )
+        return
+    report = judge(reader, model, config.rounds, config.workers, config.blind)
     asked = Usage(0, report["prompt_tokens"], report["completion_tokens"])
     report["cost"] = asked.cost(config.price_in, config.price_out)
     write_json(output / "judge.json", report)
+    if config.kept:
+        folder = Path(config.kept)
+        write_shards(folder, "kept", (sample for sample in reader if sample.id not in report["failing"]))
+        licences = read_manifest(Path(config.data)).get("licences", []) if Path(config.data).is_dir() else []
+        about = {"judge": config.model, "data_sha256": reader.digest(), "licences": licences}
+        seal(folder, {**about, "kept": report["kept"], "samples": report["samples"]})
     for name, row in report["probes"].items():
         print(f"{name}: {row['passed']} of {row['asked']} as expected")
     tokens = f"{report['prompt_tokens']:,} + {report['completion_tokens']:,} tokens, cost {report['cost']:.2f}"

@@ -15,15 +15,16 @@ from typing import Any
 @dataclass
 class Stub:
     """An endpoint that fails the first ``failures`` requests with a status and then replies through ``answer``, which gets the
-    texts of the user's message and the number of its pictures; where it gives a number, that is the status of a refusal."""
+    texts of the user's message and the number of its pictures; where it gives a number, that is the status of a refusal, and
+    bytes are sent as they are."""
 
-    answer: Callable[[str, int], str | int]
+    answer: Callable[[str, int], str | int | bytes]
     failures: int = 0
     status: int = 429
     requests: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any] | bytes]:
         with self.lock:
             self.requests.append(body)
             if len(self.requests) <= self.failures:
@@ -32,6 +33,8 @@ class Stub:
         pictures = [part["image_url"]["url"].partition(",")[2] for part in parts if part["type"] == "image_url"]
         assert all(base64.b64decode(picture, validate=True) for picture in pictures)
         reply = self.answer("\n".join(part["text"] for part in parts if part["type"] == "text"), len(pictures))
+        if isinstance(reply, bytes):
+            return 200, reply
         if isinstance(reply, int):
             return reply, {"error": {"message": "refused", "type": "invalid_request_error"}}
         message = {"role": "assistant", "content": reply}
@@ -52,7 +55,7 @@ def serving(stub: Stub) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             status, answer = stub.respond(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            payload = json.dumps(answer).encode()
+            payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))

@@ -25,7 +25,8 @@ from datagen.backends.embedded.backend import package_version
 from datagen.real.recorded import Box, RecordedBackend, fitted, named, required_fields, union
 from datagen.tasks.base import Candidate, SceneView
 from datagen.tasks.counting_questions import candidate_key
-from datagen.tasks.multiview_counting import MultiviewCounting
+from datagen.tasks.multiview_counting import MultiviewCounting, looks_like
+from datagen.tasks.vocabulary import vocabulary_of
 from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.files import read_json
@@ -48,8 +49,6 @@ NOUNS = (
     "black rice bowl", "green rice bowl", "black mug", "gray mug", "pink mug", "green mug", "blue mug", "blue cup", "orange cup",
     "yellow cup", "big wineglass", "small wineglass", *["glass"] * 3,
 )  # fmt: skip
-#: Goods that share nothing but a word ("pack", "fruit"), or that no word of English counts: not asked about.
-VAGUE = frozenset({"pack", "fruit", "ham", "instant ramen", "bread"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +210,8 @@ class MessyTableCounting(MultiviewCounting):
         backend = scene.backend
         assert isinstance(backend, MessyTableBackend)
         table, config = backend.table, backend.config
-        counted = {noun: found for noun, found in table.kinds.items() if noun not in VAGUE}
+        vocabulary = vocabulary_of(backend.name)
+        counted = {noun: found for noun, found in table.kinds.items() if noun not in vocabulary.uncountable}
         candidates = []
         for number in range(self.config.samples_per_scene):
             noun = drawn(counted, config.share_of_several, rng)
@@ -219,6 +219,9 @@ class MessyTableCounting(MultiviewCounting):
                 break
             instances = counted.pop(noun)
             if not yields.check("count.few_enough", len(instances) <= self.config.max_count):
+                continue
+            others = table.kinds.keys() - {noun}
+            if not yields.check("count.no_lookalike", not any(looks_like(other, noun, vocabulary) for other in others)):
                 continue
             above = table.views[config.top_camera].boxes
             if not yields.check("count.all_seen_from_above", instances <= above.keys()):

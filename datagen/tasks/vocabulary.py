@@ -131,6 +131,15 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
         },
         uncountable=frozenset({"counter", "book", "shelf"}),
     ),
+    "messytable": Vocabulary(
+        lookalikes={
+            "glass": ("big wineglass", "small wineglass"),
+            "can": ("pepsi", "coke"),
+            "water bottle": ("tea bottle",),
+        },
+        # goods that share nothing but a word, or that no word of English counts
+        uncountable=frozenset({"pack", "fruit", "ham", "instant ramen", "bread"}),
+    ),
 }
 NONE = Vocabulary()
 #: Backends whose annotators' words become the categories of another one.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from datagen.judge import YES_NO, JudgeConfig, judge, main, parse_reply, probes, vote
+from datagen.judge import YES_NO, JudgeConfig, forecast, judge, main, parse_reply, probes, vote
 from ipt.common import cli
-from ipt.common.endpoint import Endpoint, Reply
+from ipt.common.endpoint import BudgetSpent, Endpoint, EndpointDown, EndpointSettings, Reply, Usage
 from ipt.samples.sample import SpatialSample
-from ipt.samples.store import write_shard
+from ipt.samples.store import SampleReader, write_shard
 from tests.stub_endpoint import Stub, serving
 from tests.synthetic import make_sample
 
@@ -139,3 +142,95 @@ def test_the_command_judges_a_folder_and_prices_it(tmp_path: Path, capsys: pytes
     assert sorted(report["failing"]) == [PT.id, MVC.id]
     assert report["cost"] == pytest.approx((report["prompt_tokens"] + 10 * report["completion_tokens"]) / 1e6)
     assert "1 of 3 samples pass" in capsys.readouterr().out
+
+
+def test_a_faulty_endpoint_loses_nothing_and_is_asked_nothing_twice(tmp_path: Path) -> None:
+    """Rate limits, unreadable bodies, slow and undecided replies in turn: every probe is settled, every answer kept."""
+    numbers, answered = itertools.count(), Counter[str]()
+
+    def answer(text: str, pictures: int) -> str | int | bytes:
+        number = next(numbers)
+        if number % 5 == 0:
+            return 429
+        if number % 7 == 3:
+            return b"<html>busy</html>" if number % 2 else b'{"object": "nothing"}'
+        if number % 4 == 1:
+            time.sleep(0.02)
+        answered[f"{pictures} {text}"] += 1
+        return "hm, perhaps" if number % 11 == 6 else knows(PT, text)
+
+    stub = Stub(answer)
+    with serving(stub) as url:
+        model = Endpoint("m", url, tmp_path)
+        report = judge([PT], model, rounds=3, workers=4, blind=True)
+        sent = len(stub.requests)
+        assert judge([PT], model, rounds=3, workers=4, blind=True)["verdicts"] != [] and len(stub.requests) == sent
+    votes = {verdict["probe"]: 0 for verdict in report["verdicts"]}
+    assert (
+        votes.keys() == {"answer_visible", "distractor_visible", "answerable", "blind"} and len(report["verdicts"]) == 6
+    )
+    assert (
+        sum(answered.values())
+        == sum(len(verdict["votes"]) for verdict in report["verdicts"])
+        == len(list(tmp_path.iterdir()))
+    )
+    assert max(answered.values()) <= 3 and sent > sum(answered.values())
+
+
+def test_an_endpoint_that_never_speaks_json_is_an_error(tmp_path: Path) -> None:
+    with (
+        serving(Stub(lambda text, pictures: b"<html>")) as url,
+        pytest.raises(EndpointDown, match=r"no (JSON|chat completion)"),
+    ):
+        Endpoint("m", url, tmp_path, retries=2).ask(["a"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_blind_question_drops_what_needs_no_imagination() -> None:
+    *others, blind = probes(PT, blind=True)
+    assert [probe.name for probe in probes(PT)] == [probe.name for probe in others] and blind.images == PT.images
+    assert PT.imagination not in blind.images and "last picture" not in blind.text and PT.question in blind.text
+    assert vote("s", blind, Scripted(["C", "C"]), 3).passed and not vote("s", blind, Scripted(["B", "B"]), 3).passed
+
+
+def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    """A reply costs 102 tokens; the forecast of a request is higher, so fewer are sent than the budget has room for."""
+    stub = Stub(lambda text, pictures: knows(PT, text))
+    with serving(stub) as url:
+        given = {
+            "model": "m",
+            "base_url": url,
+            "request": {"max_completion_tokens": 4},
+            "price_in": 1e6,
+            "price_out": 1e6,
+        }
+        small = EndpointSettings(**given, budget=600.0).open(tmp_path)  # type: ignore[arg-type]
+        with pytest.raises(BudgetSpent, match=r"of the budget of 600 is spent.*larger budget"):
+            judge([PT], small, workers=8)
+        first = len(stub.requests)
+        assert first >= 1 and small.spent().cost(1e6, 1e6) <= 600
+        with pytest.raises(BudgetSpent):
+            judge([PT], EndpointSettings(**given, budget=600.0).open(tmp_path))  # type: ignore[arg-type]
+        report = judge([PT], EndpointSettings(**given, budget=5000.0).open(tmp_path))  # type: ignore[arg-type]
+    assert report["kept"] == 1 and len(stub.requests) == 10 >= first
+    with pytest.raises(ValueError, match="needs price_in and price_out"):
+        EndpointSettings(model="m", base_url="http://127.0.0.1:1/v1", budget=1.0).open(tmp_path)
+
+
+def test_a_dry_run_sends_nothing_and_bounds_what_the_run_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shard(tmp_path / "a.parquet", [PT, PET])
+    stub = Stub(lambda text, pictures: "yes" if "Reply yes" in text else "A")
+    with serving(stub) as url:
+        given = {"data": tmp_path / "a.parquet", "model": "m", "output_dir": tmp_path / "out", "base_url": url}
+        arguments = [*(f"{key}={value}" for key, value in given.items()), "price_in=1", "price_out=10"]
+        cli.run(JudgeConfig, main, [*arguments, "dry_run=true"])
+        assert not stub.requests and "at least 14 requests" in (printed := capsys.readouterr().out)
+        assert "at most 21 requests" in printed
+        model = Endpoint("m", url, tmp_path / "out" / "cache")
+        least, most = forecast([PT, PET], model, 3, False)
+        cli.run(JudgeConfig, main, [*arguments, f"kept={tmp_path / 'kept'}"])
+        assert forecast([PT, PET], model, 3, False)[0] == Usage()
+    assert (len(stub.requests), least.requests, most.requests) == (14, 14, 21)
+    assert [sample.id for sample in SampleReader(tmp_path / "kept")] == [PET.id]

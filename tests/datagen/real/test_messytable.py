@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datagen import run
-from datagen.backends.base import SceneError
+from datagen.backends.base import SceneError, SceneInfo
 from datagen.config import RunConfig, run_config
-from datagen.real.messytable import MessyTableBackend, MessyTableConfig, chosen_views, drawn
+from datagen.real.messytable import MessyTableBackend, MessyTableConfig, MessyTableCounting, chosen_views, drawn
+from datagen.tasks.base import SceneView
+from datagen.tasks.multiview_counting import MultiviewCountingConfig
 from datagen.units import UnitRef, read_unit
 from datagen.verify import recheck
+from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.seeding import generator
 from ipt.samples.sample import SpatialSample
@@ -219,3 +223,18 @@ def test_nine_of_ten_draws_are_of_several() -> None:
     draws = [drawn(kinds, 0.9, rng) for _ in range(2000)]
     assert draws.count("fork") / len(draws) == pytest.approx(0.9, abs=0.03)
     assert drawn({"lemon": frozenset("3")}, 0.9, rng) == "lemon" and drawn({}, 0.9, rng) is None
+
+
+def test_a_bowl_is_not_asked_about_where_a_rice_bowl_may_be_taken_for_one(tmp_path: Path) -> None:
+    """Subclass 103 is a bowl, 104 a white rice bowl: two of these and one of that on one table."""
+    record = json.loads(
+        json.dumps(table(1)).replace('"subcls": 65', '"subcls": 103').replace('"subcls": 108', '"subcls": 104')
+    )
+    backend = loaded(tmp_path, 1)
+    backend._table = backend._parsed("made", record, "here")
+    task, yields = MessyTableCounting(MultiviewCountingConfig(max_count=4)), Yields()
+    backend.picture = lambda name: Image.new("RGB", (192, 108))  # type: ignore[method-assign]
+    info = SceneInfo("made", "messytable", "", (0, 0, 0), (0, 0, 0))
+    candidates = task.propose(SceneView(backend, info, 64, task.config), generator(0), yields)
+    assert {candidate.facts["category"] for candidate in candidates} == {"fork", "white rice bowl"}
+    assert yields.rejected["count.no_lookalike"] == 1
