@@ -160,7 +160,8 @@ def make_session(checkpoint: Checkpoint, text: TextSettings, draw: DrawSettings)
     """A session that writes and draws as asked, and as the checkpoint's recipe says where that leaves it open."""
     sampling = (checkpoint.recipe.sampling or Sampling()).but(text, draw)
     guidance, times = make_guidance(draw, checkpoint.recipe), schedule(sampling.timesteps, draw.shift)
-    return Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, sampling, guidance, times)
+    together = draw.branches == "together"
+    return Session(checkpoint.model, checkpoint.codec, checkpoint.tokenizer, sampling, guidance, times, together)
 
 
 def make_guidance(draw: DrawSettings, recipe: Recipe) -> Guidance | None:
