@@ -36,7 +36,7 @@ class PlainSdpa(SdpaAttention):
     """PyTorch's call with grouped heads and a mask, as it is, on the kernel that PyTorch or the caller chooses."""
 
     def __init__(self, spans: SpanTable, like: Tensor, kernel: SDPBackend | None = None) -> None:
-        super().__init__(spans, like)
+        super().__init__(spans, like, long=spans.num_tokens + 1)
         self.kernel = kernel
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:

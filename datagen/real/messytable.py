@@ -25,8 +25,8 @@ from datagen.backends.embedded.backend import package_version
 from datagen.real.recorded import Box, RecordedBackend, fitted, named, required_fields, union
 from datagen.tasks.base import Candidate, SceneView
 from datagen.tasks.counting_questions import candidate_key
-from datagen.tasks.multiview_counting import MultiviewCounting, looks_like
-from datagen.tasks.vocabulary import vocabulary_of
+from datagen.tasks.multiview_counting import MultiviewCounting
+from datagen.tasks.vocabulary import looks_like, vocabulary_of
 from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.files import read_json

@@ -111,7 +111,8 @@ class Read(NamedTuple):
 
 class Session:
     """A model with its codec and tokenizer (and the codec of its ``codes``), the cache that it fills, how it writes and which
-    contexts guidance compares with (``sampling``), and how it draws: ``guidance`` and ``times`` (`ipt.flow.path`).
+    contexts guidance compares with (``sampling``), and how it draws: ``guidance``, its branches ``together`` in one pass or not,
+    and ``times`` (`ipt.flow.path`).
     ``deadline`` is checked at every step of both.
     """
 
@@ -124,10 +125,11 @@ class Session:
         guidance: Guidance | None = None,
         times: Tensor | None = None,
         codes: CodeCodec | None = None,
+        together: bool = True,
     ) -> None:
         self.model, self.codec, self.tokenizer, self.codes = model, codec, tokenizer, codes
         self.sampling, self.guidance = sampling, guidance
-        self.times = schedule(25) if times is None else times
+        self.times, self.together = schedule(25) if times is None else times, together
         self.geometry, self.special = model.config.geometry, tokenizer.special
         self.like = model.decoder.embed_tokens.weight.detach()[:0]
         self.cache = KVCache(model.config.decoder, self.like)
@@ -236,6 +238,7 @@ class Session:
             without_text,
             without_images,
             observe=lambda step, v, x: self.deadline.check(),
+            together=self.together,
         )
         latents = unpatchify(tokens_BLD, grid, self.geometry.latent_patch)
         return self.codec.decode(list(latents.cpu()))

@@ -17,6 +17,7 @@ from ipt.inference.prediction import MODES
 from ipt.samples.sample import TASKS
 
 COMBINE = ("vote", "mean")
+BRANCHES = ("together", "apart")
 READOUTS = ("text", "options")
 
 
@@ -38,7 +39,8 @@ class DrawSettings:
     where they hold (`ipt.flow.guidance`), and the ``contexts`` that it compares with. None: as in the model's recipe
     (`ipt.imagination.recipe.Sampling`), and a scale that is not in there, either, is the paper's (text 4, image 2) where
     the model was trained without what that guidance leaves out now and then, else 1: off. ``side``: latent tokens per side
-    of the image, else as trained."""
+    of the image, else as trained. ``branches`` of guidance go through the model ``together``, or ``apart``, which takes less
+    memory and is no slower where one image keeps the device busy."""
 
     timesteps: int | None = None
     shift: float = 3.0
@@ -50,11 +52,14 @@ class DrawSettings:
     renorm_min: float = 0.0
     side: int | None = None
     contexts: str | None = None
+    branches: str = "together"
 
     def __post_init__(self) -> None:
         Sampling().but(self)  # raises what is wrong
         if self.side is not None and self.side < 1:
             raise UserError(f"mode.draw.side must be at least 1, got {self.side}")
+        if self.branches not in BRANCHES:
+            raise UnknownName(unknown_name("mode.draw.branches", self.branches, BRANCHES))
         if not (math.isfinite(self.shift) and self.shift > 0):
             raise UserError(f"draw.shift must be positive, got {self.shift}")
         for name, scale in (("text_scale", self.text_scale), ("image_scale", self.image_scale)):

@@ -3,7 +3,8 @@
 Tokens arrive in the grouped order (understanding tokens first), so that the layers around the call work on contiguous
 slices; a back-end may gather rows of its own, but never changes the order it returns.
 
-Back-ends: ``sdpa`` (reference; CPU and GPU; one dense mask per sample, samples of similar length in one padded call),
+Back-ends: ``sdpa`` (reference; CPU and GPU; long samples span by span over what each sees, short ones of similar length in one
+padded call with one dense mask each),
 ``flex`` (FlexAttention with a BlockMask made from span tiles; compiled on GPU, forward only on CPU), ``flash`` (flash-attn,
 where that is installed).
 
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +27,7 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.common.registry import Registry
 from ipt.sequence.spans import Ints, Mode, SpanTable
-from ipt.sequence.visibility import MaskFields, span_fields, tile_pairs, token_fields, visible
+from ipt.sequence.visibility import MaskFields, runs, span_fields, tile_pairs, token_fields, visible
 
 
 class Attention(Protocol):
@@ -33,6 +35,9 @@ class Attention(Protocol):
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor: ...
 
+
+#: A sample of so many tokens is attended to span by span: the pairs that nobody attends to cost more than the calls.
+LONG = 512
 
 #: Makes the attention of packs from (spans, like, multiple), see `packed_attention`.
 backends: Registry[Callable[[SpanTable, Tensor, int], Attention]] = Registry("attention back-end")
@@ -91,7 +96,49 @@ def additive_mask(query: MaskFields, key: MaskFields, dtype: torch.dtype) -> Ten
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
 
 
-def padded_sdpa(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor, mask: Tensor | None) -> Tensor:
+def block_mask(spans: SpanTable, samples: Ints, like: Tensor) -> Tensor | None:
+    """`additive_mask` [B, 1, L, L] of whole samples as `Rows` lays them out, filled block by block: two spans see each other
+    everywhere or nowhere, but for a text that sees itself. Padding sees the first token."""
+    pieces, fields = runs(spans, grouped=True), span_fields(spans)
+    longest, sample_R = int(spans.sample_lengths[samples].max()), spans.sample[pieces.span]
+    if seen_whole(spans, samples):
+        return None
+    mask = np.full((len(samples), 1, longest, longest), -np.inf, dtype=np.float32)
+    for row, sample in enumerate(samples):
+        mine = np.flatnonzero(sample_R == sample)
+        span_R, ends = pieces.span[mine], np.cumsum(pieces.length[mine])
+        sees_RR = visible(fields.at(span_R[:, None]), fields.at(span_R))
+        starts = ends - pieces.length[mine]
+        for piece, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            for first, last in joined(starts[sees_RR[piece]], ends[sees_RR[piece]]):
+                mask[row, 0, start:end, first:last] = 0
+            if spans.mode[span_R[piece]] == Mode.CAUSAL:
+                mask[row, 0, start:end, start:end] = np.triu(np.full((end - start, end - start), -np.inf), 1)
+        mask[row, 0, int(ends[-1]) :, 0] = 0
+    return to_device(mask, like.device).to(like.dtype)
+
+
+def seen_whole(spans: SpanTable, samples: Ints) -> bool:
+    """Whether the samples are single images of one length: then there is nothing to mask."""
+    own = np.isin(spans.sample, samples)
+    one_each = int(own.sum()) == len(samples) and len(set(spans.sample_lengths[samples].tolist())) == 1
+    return one_each and bool((spans.mode[own] != Mode.CAUSAL).all())
+
+
+def joined(starts: Ints, ends: Ints) -> list[tuple[int, int]]:
+    """Ranges in order, those that touch made one."""
+    opens = np.flatnonzero(np.append(True, starts[1:] != ends[:-1]))  # there is one at least: a span sees itself
+    closes = np.append(opens[1:], len(ends)) - 1
+    return list(zip(starts[opens].tolist(), ends[closes].tolist(), strict=True))
+
+
+def _causal(queries: int, keys: int, like: Tensor) -> Tensor:
+    """[queries, keys] additive mask of a text whose last token is the last key."""
+    empty = torch.full((queries, keys), float("-inf"), dtype=like.dtype, device=like.device)
+    return empty.triu_(keys - queries + 1)
+
+
+def padded_sdpa(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
     """Scaled dot-product attention with grouped heads, [B, L, N, H].
 
     On CUDA with a mask, key and value heads are repeated: PyTorch's memory-efficient kernel takes no grouped heads, flash no
@@ -102,7 +149,63 @@ def padded_sdpa(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor, mask: Tensor | N
     if group > 1 and mask is not None and q.is_cuda:
         k, v = (x[:, :, None].expand(-1, -1, group, -1, -1).flatten(1, 2) for x in (k, v))
         group = 1
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=group > 1).transpose(1, 2)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=group > 1)
+    return out.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class SpanCall:
+    """Attention of one span: its queries from ``start`` to ``end``, the ``ranges`` of keys that it sees, itself last.
+    ``mask``: of a text that sees more than itself; one that does not is ``causal``."""
+
+    start: int
+    end: int
+    ranges: tuple[tuple[int, int], ...]
+    mask: Tensor | None = None
+    causal: bool = False
+
+    @classmethod
+    def of(cls, start: int, end: int, ranges: Sequence[tuple[int, int]], text: bool, like: Tensor) -> SpanCall:
+        queries, keys = end - start, sum(last - first for first, last in ranges)
+        if not text or queries == 1:
+            return cls(start, end, tuple(ranges))
+        if queries == keys:
+            return cls(start, end, tuple(ranges), None, True)
+        return cls(start, end, tuple(ranges), _causal(queries, keys, like))
+
+    def __call__(self, q_LNH: Tensor, k_MKH: Tensor, v_MKH: Tensor) -> Tensor:
+        """[end - start, N, H]."""
+        k, v = (_pieces(x, self.ranges)[None] for x in (k_MKH, v_MKH))
+        return padded_sdpa(q_LNH[None, self.start : self.end], k, v, self.mask, self.causal)[0]
+
+
+def _pieces(x_MKH: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
+    found = [x_MKH[first:last] for first, last in ranges]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+class SampleBySpan:
+    """Attention of one sample, span by span: no pair is computed that is not attended to. ``tokens``: its places in the grouped
+    order, one span after the other, noised images last, so that what a span sees is mostly one piece."""
+
+    def __init__(self, spans: SpanTable, sample: int, like: Tensor) -> None:
+        members = np.flatnonzero(spans.sample == sample)
+        noised = spans.mode[members] == Mode.NOISED
+        chosen = np.concatenate([members[~noised], members[noised]])
+        self.tokens = np.concatenate(
+            [spans.rank[s : s + n] for s, n in zip(spans.start[chosen], spans.length[chosen], strict=True)]
+        )
+        self.index = to_device(self.tokens, like.device)
+        fields, ends = span_fields(spans).at(chosen), np.cumsum(spans.length[chosen])
+        sees, starts = visible(fields.at((slice(None), None)), fields.at(None)), ends - spans.length[chosen]
+        self.calls = [
+            SpanCall.of(int(starts[i]), int(ends[i]), joined(starts[sees[i]], ends[sees[i]]), mode == Mode.CAUSAL, like)
+            for i, mode in enumerate(spans.mode[chosen])
+        ]
+
+    def __call__(self, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+        q, k, v = (x.index_select(0, self.index) for x in (q_TNH, k_TKH, v_TKH))
+        return torch.cat([call(q, k, v) for call in self.calls])
 
 
 def similar_lengths(lengths: Ints, slack: float = 0.75) -> list[Ints]:
@@ -120,24 +223,24 @@ def similar_lengths(lengths: Ints, slack: float = 0.75) -> list[Ints]:
 
 @backends.register("sdpa")
 class SdpaAttention:
-    """PyTorch's scaled dot-product attention with one dense mask per sample; takes packs of any length as they are."""
+    """PyTorch's scaled dot-product attention: samples of at least ``long`` tokens span by span, shorter ones in padded rows
+    with one dense mask each. Takes packs of any length as they are."""
 
-    def __init__(self, spans: SpanTable, like: Tensor, multiple: int = 1) -> None:
-        self.groups = []
-        groups = similar_lengths(spans.sample_lengths)
-        fields = token_fields(spans, spans.order)
+    def __init__(self, spans: SpanTable, like: Tensor, multiple: int = 1, long: int = LONG) -> None:
+        self.groups: list[tuple[Tensor, Tensor | None]] = []
+        self.samples: list[SampleBySpan] = []
         tokens = []
-        for samples in groups:
+        for samples in similar_lengths(spans.sample_lengths):
+            if spans.sample_lengths[samples].max() >= long and not seen_whole(spans, samples):
+                self.samples += [SampleBySpan(spans, int(sample), like) for sample in samples]
+                continue
             rows = Rows(spans, samples)
-            query = fields.at(rows.index_BL)
-            key = query._replace(sample=np.where(rows.valid_BL, query.sample, -1))
-            mask = additive_mask(mask_tensors(query, like.device), mask_tensors(key, like.device), like.dtype)
-            self.groups.append((to_device(rows.index_BL, like.device), mask))
+            self.groups.append((to_device(rows.index_BL, like.device), block_mask(spans, samples, like)))
             tokens.append(np.where(rows.valid_BL, rows.index_BL, -1).ravel())
-        flat = np.concatenate(tokens)
+        flat = np.concatenate([*tokens, *(each.tokens for each in self.samples)])
         slots = np.flatnonzero(flat >= 0)
         self.slot_T = to_device(slots[np.argsort(flat[slots])], like.device)
-        self.in_place = len(groups) == 1 and np.array_equal(flat, np.arange(len(flat)))
+        self.in_place = len(tokens) == 1 and not self.samples and np.array_equal(flat, np.arange(len(flat)))
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
         if self.in_place:
@@ -148,6 +251,7 @@ class SdpaAttention:
         for index, mask in self.groups:
             q, k, v = (_gathered(x, index) for x in (q_TNH, k_TKH, v_TKH))
             outputs.append(padded_sdpa(q, k, v, mask).flatten(0, 1))
+        outputs += [sample(q_TNH, k_TKH, v_TKH) for sample in self.samples]
         return torch.cat(outputs)[self.slot_T]
 
 

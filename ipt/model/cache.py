@@ -20,7 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipt.model.attention import Rows, additive_mask, flash_kernel, mask_tensors, one_mode, padded_sdpa
+from ipt.model.attention import (
+    Rows,
+    SpanCall,
+    additive_mask,
+    flash_kernel,
+    mask_tensors,
+    one_mode,
+    padded_sdpa,
+    to_device,
+)
 from ipt.model.config import DecoderConfig
 from ipt.model.unified import ModelOutput, UnifiedModel
 from ipt.sequence.batch import PackedBatch
@@ -29,6 +38,8 @@ from ipt.sequence.visibility import MaskFields, token_fields
 
 #: The storage grows by so many tokens per row, and by half of what there is.
 STEP = 128
+#: Rows of which one gets so many new tokens are attended to one by one and span by span; shorter ones in one call, padded.
+LONG = 128
 
 
 class RowLease:
@@ -144,6 +155,10 @@ class CachedAttention:
     ``append=True`` writes the new keys and values behind the context (``.context`` includes them); ``append=False`` leaves the
     cache as it is (the steps of image sampling), and then rows may repeat and be snapshots. ``kernel``: flash-attn's, where the
     back-end is ``flash``.
+
+    Long new rows (`LONG`) are attended to span by span, with no mask but that of a text, since nothing in a cache is hidden
+    but by roles. Where they are not appended, what they see of the context is laid out once, with room for them behind it:
+    an image is drawn by many passes through one such object.
     """
 
     def __init__(
@@ -162,8 +177,8 @@ class CachedAttention:
         self.cache, self.append, self.kernel = cache, append, kernel
         device, new, lengths = like.device, spans.sample_lengths, np.array(context.lengths)
         self.context = cache.claim(context, spans) if append else context
+        self.by_row = kernel is None and bool((new >= LONG).any()) and _sees_all_before(spans)
         rows, fields = Rows(spans), token_fields(spans, spans.order)
-        self.index_BL, self.slot_T = (torch.from_numpy(x).to(device) for x in (rows.index_BL, rows.slot_T))
         storage_row = np.array(self.context.rows)
         contiguous = bool((np.diff(storage_row) == 1).all())
         self.rows = (
@@ -177,6 +192,10 @@ class CachedAttention:
         else:
             self.seen = int(lengths.max())
             column_T = self.seen + rows.slot_T % rows.index_BL.shape[1]  # where `_with_new` puts them
+        if self.by_row:
+            self._lay_out(spans, like)
+            return
+        self.index_BL, self.slot_T = (torch.from_numpy(x).to(device) for x in (rows.index_BL, rows.slot_T))
         key = _key_fields(cache.bits_RM[storage_row, : self.seen], lengths, fields, column_T)
         if kernel is None:
             query, key = (mask_tensors(x, device) for x in (fields.at(rows.index_BL), key))
@@ -190,7 +209,38 @@ class CachedAttention:
             self.edges = [torch.from_numpy(np.append(0, np.cumsum(n)).astype(np.int32)).to(device) for n in counts]
             self.longest = [int(n.max()) for n in counts]
 
+    def _lay_out(self, spans: SpanTable, like: Tensor) -> None:
+        """The calls of each row, and where its keys and values stand: its row of the storage, or a copy of what it sees of
+        that."""
+        self.packed_S, self.order_T = (to_device(index, like.device) for index in (spans.rank, spans.order))
+        ends = np.cumsum(spans.sample_lengths)
+        self.calls: list[list[SpanCall]] = [[] for _ in range(len(ends))]
+        for sample, start, length, mode in zip(spans.sample, spans.start, spans.length, spans.mode, strict=True):
+            first = int(start - (ends[sample] - spans.sample_lengths[sample]))
+            seen = self.context.lengths[sample] - (int(spans.sample_lengths[sample]) if self.append else 0) + first
+            ranges = ((0, seen + int(length)),)
+            self.calls[sample].append(SpanCall.of(first, first + int(length), ranges, mode == Mode.CAUSAL, like))
+        self.new = [(int(end - n), int(end)) for n, end in zip(spans.sample_lengths, ends, strict=True)]
+        self.held: list[tuple[Tensor, Tensor]] = []
+        for row, length, (start, end) in zip(self.context.rows, self.context.lengths, self.new, strict=True):
+            stored = [x[:, row] for x in (self.cache.keys_ARMKH, self.cache.values_ARMKH)]
+            if not self.append:
+                stored = [_with_room(x[:, :length], end - start) for x in stored]
+            self.held.append((stored[0], stored[1]))
+
+    def _row_by_row(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+        q_SNH, k_SKH, v_SKH = (x.index_select(0, self.packed_S) for x in (q_TNH, k_TKH, v_TKH))
+        outputs = []
+        for calls, (keys, values), (start, end) in zip(self.calls, self.held, self.new, strict=True):
+            seen = calls[-1].ranges[-1][1]
+            for held, fresh in ((keys[layer], k_SKH), (values[layer], v_SKH)):
+                held[seen - (end - start) : seen] = fresh[start:end]
+            outputs += [call(q_SNH[start:end], keys[layer], values[layer]) for call in calls]
+        return torch.cat(outputs).index_select(0, self.order_T)
+
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+        if self.by_row:
+            return self._row_by_row(layer, q_TNH, k_TKH, v_TKH)
         k_BMKH = self._with_new(self.cache.keys_ARMKH[layer], k_TKH)
         v_BMKH = self._with_new(self.cache.values_ARMKH[layer], v_TKH)
         if self.kernel is None:
@@ -204,6 +254,20 @@ class CachedAttention:
             storage_RMKH.flatten(0, 1)[self.target_T] = new_TKH
             return storage_RMKH[self.rows, : self.seen]
         return torch.cat([storage_RMKH[self.rows, : self.seen], new_TKH[self.index_BL]], dim=1)
+
+
+def _sees_all_before(spans: SpanTable) -> bool:
+    """Whether every new span sees everything that stands before it in its row: nothing is blocked, and what hides is last."""
+    last = np.append(np.diff(spans.sample) > 0, True)
+    return not spans.blocked.any() and bool(((spans.mode != Mode.NOISED) | last).all())
+
+
+def _with_room(stored_AMKH: Tensor, tokens: int) -> Tensor:
+    """A copy with room for ``tokens`` more."""
+    layers, seen, *rest = stored_AMKH.shape
+    copy = stored_AMKH.new_empty((layers, seen + tokens, *rest))
+    copy[:, :seen] = stored_AMKH
+    return copy
 
 
 def _key_fields(bits_BM: Ints, lengths_B: Ints, fields_T: MaskFields, column_T: Ints) -> MaskFields:

@@ -1,7 +1,7 @@
 """Drawing an image in a cached context: the velocity field of the model, guided, and its integration.
 
-All guidance branches go through the model as rows of one batch. The image is never written to the cache; layout, masks and
-positions are the same in every step and are made once.
+Guidance branches go through the model as rows of one batch, or one after the other. The image is never written to the cache;
+layout, masks, positions and what is seen of the cache are the same in every step and are made once.
 
 Shape suffixes: B images (rows of the context), L tokens of an image, D numbers per token.
 """
@@ -59,30 +59,39 @@ def sample_latents(
     without_images: Context | None = None,
     role: Role = Role.IMAGINATION,
     observe: Callable[[int, Tensor, Tensor], None] | None = None,
+    together: bool = True,
 ) -> Tensor:
     """Latent tokens [B, L, D] of one image per row of ``context``, from ``noise_BLD`` along ``times`` (`flow.schedule`).
 
     ``without_text`` and ``without_images``: the contexts of the guidance branches, as many rows; they may be snapshots that
-    share rows with ``context``. Raises ``ValueError`` where guidance needs a branch that is not given.
+    share rows with ``context``. ``together``: all branches in one forward pass, which is faster where the device is not full
+    already; else in one each, which takes less memory. Raises ``ValueError`` where guidance needs a branch that is not given.
     """
     expected = (len(context), math.prod(grid), model.config.geometry.latent_size)
     if noise_BLD.shape != expected:
         raise ValueError(f"noise must be [rows, tokens, numbers] = {expected}, got {tuple(noise_BLD.shape)}")
-    plain = LatentVelocity(model, cache, context, grid, tokens, role)
+
+    def field(rows: Context) -> LatentVelocity:
+        return LatentVelocity(model, cache, rows, grid, tokens, role)
+
     if guidance is None or not guidance.uses_text:
-        return euler(plain, noise_BLD, times, observe)
-    branches = [without_text, without_images] if guidance.uses_image else [without_text]
-    rows = context
-    for branch in branches:
+        return euler(field(context), noise_BLD, times, observe)
+    contexts = [context]
+    for branch in [without_text, without_images] if guidance.uses_image else [without_text]:
         if branch is None or len(branch) != len(context):
             raise ValueError(f"guidance {guidance} needs a context of {len(context)} rows for each of its branches")
-        rows += branch
-    together = LatentVelocity(model, cache, rows, grid, tokens, role)
+        contexts.append(branch)
+    fields = [field(sum(contexts[1:], context))] if together else [field(rows) for rows in contexts]
+    always = all(map(guidance.active, times[:-1].tolist()))
+    plain = fields[0] if always or not together else field(context)
 
     def velocity(x_BLD: Tensor, t: float) -> Tensor:
         if not guidance.active(t):
             return plain(x_BLD, t)
-        v, u, *i = together(x_BLD.repeat(1 + len(branches), 1, 1), t).chunk(1 + len(branches))
+        if together:
+            v, u, *i = fields[0](x_BLD.repeat(len(contexts), 1, 1), t).chunk(len(contexts))
+        else:
+            v, u, *i = (each(x_BLD, t) for each in fields)
         return guidance.combine(v, u, i[0] if i else None)
 
     return euler(velocity, noise_BLD, times, observe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,21 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 
 from ipt.model import attention
-from ipt.model.attention import FlashAttention, FlexAttention, backends, compiled_flex, packed_attention
+from ipt.model.attention import (
+    FlashAttention,
+    FlexAttention,
+    Rows,
+    SdpaAttention,
+    additive_mask,
+    backends,
+    block_mask,
+    compiled_flex,
+    mask_tensors,
+    packed_attention,
+    similar_lengths,
+)
 from ipt.sequence.spans import Expert, Mode, Role, Span, SpanTable
-from ipt.sequence.visibility import dense_mask
+from ipt.sequence.visibility import attended_pairs, dense_mask, token_fields
 from tests.sequence.strategies import span_tables
 
 HEADS, KV_HEADS, SIZE = 4, 2, 16
@@ -36,11 +49,16 @@ def exact(table: SpanTable, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("nqk,knh->qnh", scores.masked_fill(~mask, -math.inf).softmax(-1), v)
 
 
-@settings(max_examples=40)
+@pytest.mark.parametrize("long", [1, 12, 512])
+@settings(max_examples=20)
 @given(span_tables())
-def test_sdpa_equals_dense_softmax_forward_and_backward(table: SpanTable) -> None:
+def test_sdpa_equals_dense_softmax_forward_and_backward(long: int, table: SpanTable) -> None:
+    """Every sample span by span, some of them, none."""
+    assume(table.num_tokens)
     ours, reference = inputs(table.num_tokens), inputs(table.num_tokens)
-    out = packed_attention("sdpa", table, ours[0])(0, *ours)
+    made = SdpaAttention(table, ours[0], long=long)
+    assert len(made.samples) <= (table.sample_lengths >= long).sum() and len(made.samples) + len(made.groups)
+    out = made(0, *ours)
     expected = exact(table, *reference)
     torch.testing.assert_close(out, expected, atol=2e-6, rtol=1e-5)
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
@@ -48,6 +66,36 @@ def test_sdpa_equals_dense_softmax_forward_and_backward(table: SpanTable) -> Non
     (expected * weights).sum().backward()
     for a, b in zip(ours, reference, strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=40)
+@given(span_tables())
+def test_a_mask_filled_block_by_block_is_that_of_all_pairs(table: SpanTable) -> None:
+    like = torch.empty(0)
+    for samples in similar_lengths(table.sample_lengths, 0.0):
+        rows, filled = Rows(table, samples), block_mask(table, samples, like)
+        query = token_fields(table, table.order).at(rows.index_BL)
+        key = query._replace(sample=np.where(rows.valid_BL, query.sample, -1))
+        whole = additive_mask(mask_tensors(query, like.device), mask_tensors(key, like.device), like.dtype)
+        if filled is None or whole is None:
+            assert filled is whole is None
+            continue
+        real = torch.from_numpy(rows.valid_BL)[:, None, :, None]
+        assert torch.equal(filled.masked_fill(~real, 0), whole.masked_fill(~real, 0))
+        assert (filled.amax(-1) == 0).all()  # no row that sees nothing
+
+
+def test_a_long_sample_has_masks_for_texts_alone_and_computes_no_pair_that_is_not_attended_to() -> None:
+    table = pack([300])
+    (sample,) = SdpaAttention(table, torch.empty(0)).samples
+    assert [call.mask is None for call in sample.calls] == [True, True, True, False, True]
+    assert [call.causal for call in sample.calls] == [True, False, False, False, False]
+    text = table.length[0]
+    pairs = sum((c.end - c.start) * sum(b - a for a, b in c.ranges) for c in sample.calls)
+    assert pairs == attended_pairs(table) + text * (text - 1) // 2 + 9 * 8 // 2
+    images = SpanTable.from_spans([Span(i, 600, Mode.FULL, Expert.UNDERSTANDING, 0) for i in range(3)])
+    made = SdpaAttention(images, torch.empty(0))
+    assert not made.samples and [mask for _, mask in made.groups] == [None]  # images alone share one call
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+import ipt.model.cache as cache_module
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import euler, schedule
 from ipt.model.cache import CachedAttention, Context, KVCache, extend
@@ -22,8 +24,9 @@ from tests.model.toy import CONFIG, TOKENS, Maker, model
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
-@pytest.fixture(autouse=True)
-def _no_grad() -> Iterator[None]:
+@pytest.fixture(autouse=True, params=[1, 128], ids=["row-by-row", "padded"])
+def _no_grad(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(cache_module, "LONG", request.param)
     with torch.no_grad():
         yield
 
@@ -149,6 +152,17 @@ def test_batched_guidance_equals_three_forwards() -> None:
         return guidance.combine(*(field(x, t) for field in fields)) if t > 0.5 else fields[0](x, t)
 
     torch.testing.assert_close(ours, euler(velocity, noise, times), **CLOSE)
+    for start in (0.5, 0.0):
+        both = [
+            sample_latents(
+                *(model(), cache, branches[0], noise, (2, 3), times, TOKENS, replace(guidance, start=start)),
+                *branches[1:],
+                together=together,
+            )
+            for together in (True, False)
+        ]
+        torch.testing.assert_close(*both, **CLOSE)
+        assert torch.equal(both[0], ours) == (start == 0.5)
     plain = sample_latents(model(), cache, branches[0], noise, (2, 3), times, TOKENS)
     assert not torch.allclose(ours, plain, atol=1e-3)
 

@@ -82,6 +82,7 @@ def test_the_paper_values_are_those_of_the_bagel_experiment() -> None:
             assert (size.input_side, size.input_min_side, size.imagination) == sizes
             assert size.several_side == (None if task == "pet" else 512)
     assert config.trainer.dtype == "bfloat16" and config.trainer.checkpoint_activations
+    assert config.model.attention == "flex"
 
 
 def test_one_seed_is_that_of_everything_that_is_drawn() -> None:
