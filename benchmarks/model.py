@@ -29,7 +29,7 @@ from ipt.flow.path import schedule
 from ipt.model.attention import FlexAttention, mask_tensors
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.checkpoint import from_scratch
-from ipt.model.config import presets
+from ipt.model.config import ModelConfig, presets
 from ipt.model.mot import ExpertBlock, MoTLayer, Rope
 from ipt.model.sampling import LatentVelocity, sample_latents
 from ipt.model.unified import UnifiedModel
@@ -73,9 +73,10 @@ def show(what: str, *rows: tuple[str, float]) -> None:
 class Bench:
     """A preset with random weights, and random segments for it."""
 
-    def __init__(self, preset: str) -> None:
+    def __init__(self, preset: str | ModelConfig) -> None:
         self.generator = torch.Generator().manual_seed(0)
-        self.model: UnifiedModel = from_scratch(presets[preset], self.generator)
+        config = presets[preset] if isinstance(preset, str) else preset
+        self.model: UnifiedModel = from_scratch(config, self.generator)
         self.geometry = self.model.config.geometry
 
     def random(self, *shape: int) -> Tensor:

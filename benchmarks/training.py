@@ -1,8 +1,9 @@
 """A training step of `small` against the same step written naively, in one run: ``python -m benchmarks.training``.
 
-Naive is what the published code does on its dense path: a mask of S x S numbers, every token gathered and scattered by its
-expert around each operation, and logits of all trained positions at once. Both compute the same losses. Each step is measured in
-a process of its own, the two kinds in turn; rates are medians per CPU-second, which other jobs disturb least.
+Naive is a loop of our own: one mask of S x S numbers for the whole pack, every token gathered and scattered by its expert around
+each operation, and logits of all trained positions at once. The published code does the latter two, but masks and attends sample
+by sample; `benchmarks.reference` measures it. Both compute the same losses. Each step is measured in a process of its own, the
+two kinds in turn; rates are medians per CPU-second, which other jobs disturb least.
 """
 
 from __future__ import annotations

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.reference import Published, inputs_of
+from ipt.common.errors import MissingFile
 from ipt.flow.path import shift_timesteps
 from ipt.model.keys import bagel_name
 from ipt.model.unified import add_noise
 from ipt.model.vision import grid_rows
 from ipt.sequence.batch import NoisedImages, PackedBatch, lay_out
+from ipt.sequence.pictures import patchify
 from ipt.sequence.spans import Mode
 from ipt.sequence.visibility import dense_mask
 from tests.model.golden_set import FORWARD, GRADIENT, TRAIN_NAMES, assert_close, load, model, segments, special_tokens
@@ -69,6 +74,28 @@ def test_packing_equals_the_flattened_tensors(name: str) -> None:
         assert ours.numel() == theirs.numel() and torch.equal(ours.reshape(theirs.shape).to(theirs), theirs), key
     assert bool(spans.is_flow_trained.all())
     assert set(spans.mode[spans.loss == 3]) <= {int(Mode.NOISED)}
+
+
+@pytest.mark.parametrize("name", [name for name in TRAIN_NAMES if "in.packed_timesteps_raw" in load(name)[1]])
+def test_the_benchmark_gives_the_published_code_the_batches_that_it_packs(name: str) -> None:
+    batch, images, _, info, tensors = noised(name)
+    assert images is not None
+    shift = info["timestep_shift"]
+    times = images.timesteps_J / (shift - (shift - 1) * images.timesteps_J)  # as before the shift, which is the model's
+    given = inputs_of(batch, times, model().config)
+    given["packed_timesteps_raw"] = given.pop("packed_timesteps")
+    latents = [patchify(latent, model().config.latents.patch) for latent in given.pop("padded_latent")]
+    assert_close(torch.cat(latents), tensors["in.patchified_latent"], FORWARD, "latents")
+    shared = [key for key in given if f"in.{key}" in tensors]
+    assert len(shared) >= 10 and {"sample_lens", "packed_timesteps_raw", "packed_vae_token_indexes"} <= set(shared)
+    for key in shared:
+        ours, theirs = torch.as_tensor(given[key]), tensors[f"in.{key}"]
+        torch.testing.assert_close(ours.to(theirs), theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_a_folder_that_is_no_checkout_of_the_published_code_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match=r"no checkout of ByteDance-Seed/Bagel: modeling/bagel/bagel.py is missing"):
+        Published(tmp_path)
 
 
 @pytest.mark.parametrize("name", TRAIN_NAMES)
