@@ -136,6 +136,7 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
             "glass": ("big wineglass", "small wineglass"),
             "can": ("pepsi", "coke"),
             "water bottle": ("tea bottle",),
+            "piece of sushi": ("piece of shrimp sushi",),
         },
         # goods that share nothing but a word, or that no word of English counts
         uncountable=frozenset({"pack", "fruit", "ham", "instant ramen", "bread"}),

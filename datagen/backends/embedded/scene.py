@@ -24,7 +24,8 @@ class Mesh:
     """Triangles: vertices (v, 3) metres, unit normals (v, 3), uv (v, 2), faces (f, 3) counter-clockwise seen from outside.
 
     One unit of uv is one repeat of the texture; v grows upwards in the picture. Vertices are shared between faces only
-    where the surface is smooth.
+    where the surface is smooth. ``colours`` (v, 3), RGB in 0..1, multiply the material's: of scanned surfaces, which only the
+    ray caster draws.
     """
 
     vertices: Floats32
