@@ -27,9 +27,10 @@ MEASURES = ("from_m1_m", "from_path_m", "size_m2", "count")  # of a noun on the 
 
 MAX_SETS = 48  # of one question that are weighed against each other (ours)
 REFUSE = 0.05  # how welcome it is to ask nothing, against all sets of a question together (ours)
-#: One over the variance that is expected of a feature's weight (ours): what a noun is beside another is seen too rarely to be
-#: fitted exactly, and for as long a guesser cannot learn it either.
-RIDGE = {"noun": 2.0, "beside": 10.0, **dict.fromkeys(MEASURES, 0.1)}
+#: One over the variance that is expected of a feature's weight (ours). What stands on the opposite side is seen together, so that
+#: it is seldom right together: with 10 for ``beside``, a guesser that learns which nouns go together was right in 44.1 % of 454
+#: questions of 148 homes; with these, in 29.6 [24.9, 34.4] % of 324. Less refuses more, most of all in short runs.
+RIDGE = {"noun": 0.5, "beside": 1.0, **dict.fromkeys(MEASURES, 0.1)}
 
 
 @dataclass(frozen=True, slots=True)

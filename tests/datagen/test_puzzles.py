@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,7 @@ def pools(count: int, seed: int) -> list[OptionPool]:
     return [pool for pool in found if pool.sets(3)][:count]
 
 
+@cache
 def drawn(balanced: bool) -> list[tuple[OptionPool, tuple[str, ...]]]:
     """Questions with their distractors: balanced, or any set of their scene."""
     rng = np.random.default_rng(3)
@@ -236,3 +239,30 @@ def test_bins_take_turns_and_what_both_sides_show_is_not_opposite() -> None:
     assert [{puzzle.sight.walk.bin for puzzle in puzzles[n : n + 3]} for n in (0, 3, 6)] == [set(BINS)] * 3
     opposite = {puzzle.noun: puzzle.opposite for puzzle in puzzles}
     assert opposite.pop("lamp") == {"sofa"} and set(opposite.values()) == {frozenset({"lamp"})}
+
+
+def test_options_that_go_together_do_not_betray_the_odd_one_out() -> None:
+    """Rooms of four nouns: two on the opposite side are of one room, the answer mostly of another. Balanced, the answer has
+    company of its own room often enough that a guess among options without any is right little more than one time in four."""
+    rng, rooms = np.random.default_rng(0), [[f"noun {number}" for number in range(f, f + 4)] for f in range(0, 24, 4)]
+    room_of = {noun: number for number, room in enumerate(rooms) for noun in room}
+    block = []
+    for _ in range(600):
+        here, there, far = ([rooms[room][n] for n in rng.permutation(4)] for room in rng.permutation(6)[:3])
+        across = here[1:3] if rng.random() < 0.35 else there[:2]
+        on_map = dict.fromkeys(room_of, (1.0, 1.0, 1.0, 1))
+        block.append(OptionPool(here[0], tuple(across), (here[3], *there[2:], *far[:2]), on_map, 2))
+
+    def odd_one_is_right(picks: Sequence[tuple[str, ...] | None]) -> float:
+        found = []
+        for pool, wrong in zip(block, picks, strict=True):
+            if wrong is not None:
+                options = (pool.answer, *wrong)
+                rooms_of_options = [room_of[noun] for noun in options]
+                alone = [noun for noun in options if rooms_of_options.count(room_of[noun]) == 1]
+                found.append((pool.answer in alone) / len(alone) if alone else 0.25)
+        assert len(found) > 430, "few are refused"
+        return float(np.mean(found))
+
+    assert odd_one_is_right([pool.sets(3)[int(rng.integers(len(pool.sets(3))))] for pool in block]) > 0.42
+    assert odd_one_is_right(SetBalancer(3).draw(block, rng)) < 0.36

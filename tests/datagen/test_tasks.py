@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +14,9 @@ import numpy as np
 import pytest
 
 from datagen import annotate, verify
+from datagen.backends.base import Frame, SceneEdit
 from datagen.backends.embedded.backend import EmbeddedBackend
-from datagen.counterfactual import changed, counterfactuals
+from datagen.counterfactual import PLACES, changed, counterfactuals
 from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import Candidate, CounterfactualConfig, SceneView, TaskConfig, ViewFilter
 from datagen.tasks.counting_questions import MultiviewCountingSelector, scene_of
@@ -22,10 +25,12 @@ from datagen.tasks.path_settings import VARIANTS
 from datagen.tasks.path_tracing import compass
 from datagen.tasks.paths import along, find_walks
 from datagen.tasks.vocabulary import VOCABULARIES
+from datagen.visibility import fractions, inside
 from datagen.yields import Yields
 from ipt.common.seeding import generator
 from ipt.samples.camera import wrap_angle
 from tests.datagen.conftest import block_config, candidates_of
+from tests.datagen.made_up import EYE, made_up, thing
 
 NAMES = ("pet", "pt", "mvc")
 INPUTS = {"pet": ["observation"], "pt": ["map", "ego_1", "ego_2"], "mvc": [f"frame_{n}" for n in range(4)]}
@@ -327,6 +332,35 @@ def test_a_counterfactual_that_looks_like_the_truth_is_counted_and_left_out(
     found = counterfactuals(view, candidate.imagination.camera, item, yields, lambda frame: frame.rgb)  # type: ignore[arg-type]
     assert found.images == () and found.facts == {}
     assert yields.rejected["counterfactual.differs"] >= 5 and yields.rejected["counterfactual.add"] == 1
+
+
+@pytest.mark.parametrize(("hidden", "found"), [(0, True), (3, True), (99, False)])
+def test_a_thing_is_moved_to_where_it_is_seen(hidden: int, found: bool) -> None:
+    """Out of sight it would look as if it were gone: places in view are tried in turn; a picture whose mirror image it is itself
+    is not given as mirrored."""
+    lamp, tried = thing(0, "lamp", (2.0, 0.0, 0.2)), list[SceneEdit]()
+    config = TaskConfig("pet", counterfactuals=CounterfactualConfig(True, (), (), True, ("remove", "move")))
+    grey = {"now": 0}
+
+    @contextmanager
+    def edited(edits: list[SceneEdit]) -> Iterator[None]:
+        tried.extend(edits)
+        grey["now"] = 200 if edits[0].kind == "move" and len(tried) > 1 + hidden else 100
+        yield
+        grey["now"] = 0
+
+    scene = made_up([lamp], config)
+    scene.backend.edited = edited
+    scene.backend.render = lambda cameras, *_: [
+        Frame(one, np.full((100, 100, 3), grey["now"], np.uint8), np.ones((100, 100))) for one in cameras
+    ]
+    yields = Yields()
+    wrong = counterfactuals(scene, EYE, lamp, yields, lambda frame: frame.rgb)  # type: ignore[arg-type,return-value]
+    assert [image.role for image in wrong.images] == ["remove", *["move"] * found]
+    assert yields.rejected["counterfactual.move"] == (not found) and yields.rejected["counterfactual.differs"] == 1
+    moves = [edit for edit in tried if edit.kind == "move"]
+    assert len(moves) == min(hidden + 1, PLACES) and len({edit.offset for edit in moves}) == len(moves)
+    assert all(inside(fractions(EYE, lamp.centre + np.array(edit.offset)), 0.0) for edit in moves)
 
 
 def test_verification_notices_every_wrong_answer(blocks: EmbeddedBackend, request: pytest.FixtureRequest) -> None:
