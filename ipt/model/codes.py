@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.files import read_json
 from ipt.model.codec import by_size, digest_of
 from ipt.model.config import CodesConfig
-from ipt.model.weights import save_tensors
+from ipt.model.weights import opened, save_tensors
 from ipt.sequence.pictures import grid_of, patchify, unpatchify
 
 KMEANS_FILE, VQ_FOLDER = "codes.safetensors", "codes"
@@ -194,5 +194,8 @@ def load_codes(folder: Path) -> CodeCodec | None:
 
 
 def _load_kmeans(path: Path) -> PatchKMeans:
-    with safe_open(path, framework="pt") as handle:
-        return PatchKMeans(handle.get_tensor("centres"), int((handle.metadata() or {})["patch"]))
+    with opened(path) as handle:
+        try:
+            return PatchKMeans(handle.get_tensor("centres"), int((handle.metadata() or {})["patch"]))
+        except (KeyError, ValueError, SafetensorError) as error:
+            raise UserError(f"{path} holds no codes of patches ({error})") from error

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import VQModel
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ipt.common.errors import UserError
@@ -179,3 +180,13 @@ def test_adapters_leave_codes_to_be_trained_whole() -> None:
     model = apply_tuning(random_model(config=GROWN), TuningSettings("lora", lora=LoraSettings()))
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad and ".lora_" not in name}
     assert trained == {"codes.embed.weight", "codes.head.weight"} and {part_of(name) for name in trained} == {"codes"}
+
+
+def test_codes_that_are_cut_off_or_of_another_kind_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "codes.safetensors"
+    save_file({"centres": torch.zeros(4, 12)}, file)
+    with pytest.raises(UserError, match=r"codes\.safetensors holds no codes of patches"):
+        load_codes(tmp_path)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"codes\.safetensors is not a whole safetensors file"):
+        load_codes(tmp_path)
