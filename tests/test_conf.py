@@ -12,7 +12,7 @@ FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 PRIMARIES = [path for path in FILES if len(path.parts) == 1]
 GROUPS = [path for path in FILES if len(path.parts) > 1]
 #: What other studies begin with; it is chosen through them.
-SHARED = {"study=blocks": "study=small_scale"}
+SHARED = {"study=blocks": "study=small_scale", "study=blocks_from_base": "study=from_base"}
 
 
 def head(path: Path) -> list[str]:

@@ -44,6 +44,7 @@ OTHER: Mapping[str, Any] = {
     "sequence.observe": ["vit"],
     "sequence.oversize": "reject",
     "loader.start_method": "spawn",
+    "backend.top_camera": "2",
     "trainer.dtype": "bfloat16",
     "trainer.resume": "never",
     "optim.schedule": "constant",
