@@ -260,7 +260,8 @@ def check_settings(config: TrainConfig, folder: Path) -> None:
     here = as_values(config)
     path = folder / SETTINGS
     if path.is_file():
-        before = flat(as_values(TrainConfig())) | flat(read_json(path))  # keys that came later had their defaults
+        later = {key: value for key, value in flat(as_values(TrainConfig())).items() if key in flat(here)}
+        before = later | flat(read_json(path))  # keys that came later had their defaults
         same = same_rates(config, int(before["trainer.steps"]), folder)
         free = [name for name in CHANGEABLE if same or name != "trainer.steps"]
         if changed := differences(before, here, free):
