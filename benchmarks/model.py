@@ -89,8 +89,8 @@ class Bench:
         return Segment(Kind.VIT, Pixels(self.random(3, side * self.geometry.vit_patch, side * self.geometry.vit_patch)))
 
     def latent(self, side: int, kind: Kind = Kind.VAE) -> Segment:
-        size = side * self.geometry.latent_patch
-        return Segment(kind, Latents(self.random(self.geometry.latent_channels, size, size)))
+        size, loss = side * self.geometry.latent_patch, Loss.FLOW if kind is Kind.VAE_NOISED else Loss.NONE
+        return Segment(kind, Latents(self.random(self.geometry.latent_channels, size, size)), loss=loss)
 
     def imagining(self, side: int, vit: int) -> list[Segment]:
         """Observation, question, thought, imagined image with its copies, answer."""

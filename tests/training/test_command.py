@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import train as command
+from ipt.common.errors import UserError
 from ipt.common.locking import held
+from ipt.imagination.modes.ipt import IptSettings
 from ipt.imagination.recipe import PUBLISHED
 from ipt.samples.store import seal, write_shards
 from ipt.sequence.settings import GuidanceDropout
+from ipt.training.build import check_settings
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.plan import plan
 from ipt.training.records import read_records
@@ -83,6 +87,19 @@ def test_the_paper_values_are_those_of_the_bagel_experiment() -> None:
             assert size.several_side == (None if task == "pet" else 512)
     assert config.trainer.dtype == "bfloat16" and config.trainer.checkpoint_activations
     assert config.model.attention == "flex"
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(tmp_path: Path) -> None:
+    config = composed("dry_run=true")
+    config = replace(config, imagination=replace(config.imagination, ipt=IptSettings(source={"ground_truth": 1.0})))
+    for _ in range(2):  # what a mapping does not hold is no setting that came later
+        check_settings(config, tmp_path)
+    kept = json.loads((tmp_path / "config.json").read_text())
+    del kept["optim"]["from_zero"], kept["sampling"], kept["sequence"]["dropout"]["rows"]
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(UserError, match=r"optim.from_zero: False there, True here"):
+        check_settings(replace(config, optim=replace(config.optim, from_zero=True)), tmp_path)
+    check_settings(config, tmp_path)
 
 
 def test_one_seed_is_that_of_everything_that_is_drawn() -> None:
