@@ -22,6 +22,7 @@ from ipt.common.errors import UserError
 from ipt.common.seeding import derived_seed
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import schedule
+from ipt.imagination.base import Imagination
 from ipt.imagination.recipe import Recipe, Sampling
 from ipt.inference.answering import Answered, combined, read_answers
 from ipt.inference.checkpoint import Checkpoint
@@ -153,12 +154,14 @@ class Engine:
         rows = read_answers(imagined, [self._about(sample) for sample in repeated], repeated, self.mode, seed)
         answers = [combined(rows[i : i + n], self.mode.combine, plan.draws) for i in range(0, len(rows), n)]
         seconds = (time.perf_counter() - started) / len(samples)
-        return [self._measured(answered, seconds) for answered in answers]
+        return [self._measured(answered, plan.mode, seconds) for answered in answers]
 
-    def _measured(self, answered: Answered, seconds: float) -> Answered:
+    def _measured(self, answered: Answered, mode: Imagination, seconds: float) -> Answered:
         """With what the answer took."""
         width, height = self.renderer.imagination_size(answered.prediction.task)
-        image_tokens = len(answered.images) * width * height // self.session.geometry.latent_stride**2
+        geometry = self.session.geometry
+        stride = geometry.latent_stride if mode.settings.codebook is None else geometry.code_stride
+        image_tokens = len(answered.images) * width * height // stride**2
         return answered._replace(prediction=replace(answered.prediction, image_tokens=image_tokens, seconds=seconds))
 
     def _about(self, sample: SpatialSample) -> Prediction:

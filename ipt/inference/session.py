@@ -294,9 +294,9 @@ def _advance(segment: Segment, geometry: Geometry) -> int:
 
 
 def _content(segment: Segment) -> object:
-    """Equal for texts of the same ids, and for the same image in memory."""
+    """Equal for texts of the same ids, and for the same image, or the same latent slots, in memory."""
     payload = segment.payload
-    same: object = id(payload if isinstance(payload, Picture) else getattr(payload, "values", None))
+    same: object = id(getattr(payload, "values", payload))
     if isinstance(payload, TokenIds):
         same = tuple(payload.ids.tolist())
     return segment.kind, segment.role, segment.blocked, segment.dropped, same

@@ -196,23 +196,20 @@ def lay_out(
             if segment.dropped:
                 position += kind.mode is Mode.FULL
                 continue
-            if isinstance(payload, TokenIds):
-                ids = torch.cat([bos, payload.ids, eos])
+            if kind.mode is Mode.CAUSAL:
+                if isinstance(payload, TokenIds):
+                    ids = torch.cat([bos, payload.ids, eos])
+                else:
+                    ids = torch.cat([markers[:1], code_ids(segment, geometry), markers[1:]])
+                if isinstance(payload, Picture):
+                    place = -1 if segment.loss is Loss.NONE else sum(map(len, labels))
+                    code_places.append((coded.setdefault(payload, len(coded)), sum(map(len, text)) + 1, place))
                 text.append(ids)
                 length = len(ids)
                 if segment.loss is not Loss.NONE:
                     labels.append(ids[1:])
                     if segment.end_label is not None:
                         labels.append(ids.new_tensor([segment.end_label]))
-            elif kind is Kind.CODES:
-                ids = torch.cat([markers[:1], code_ids(segment, geometry), markers[1:]])
-                if isinstance(payload, Picture):
-                    place = sum(map(len, labels)) if segment.loss is Loss.CE else -1
-                    code_places.append((coded.setdefault(payload, len(coded)), sum(map(len, text)) + 1, place))
-                text.append(ids)
-                length = len(ids)
-                if segment.loss is Loss.CE:
-                    labels.append(ids[1:])
             elif isinstance(payload, Slots):
                 slots.append(payload)
                 length = payload.count

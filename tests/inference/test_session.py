@@ -24,11 +24,13 @@ from ipt.imagination.modes.latent import Latent, LatentSettings
 from ipt.imagination.recipe import Sampling
 from ipt.inference.answering import left_to_write
 from ipt.inference.context import SessionContext
+from ipt.inference.engine import Engine
 from ipt.inference.session import Session
+from ipt.inference.settings import ModeSettings
 from ipt.samples.prompts import LATENT_END, LATENT_START, answer_text
 from ipt.samples.sample import SpatialSample
 from ipt.sequence.batch import NoisedImages, lay_out
-from ipt.sequence.pictures import to_image, unpatchify
+from ipt.sequence.pictures import Picture, normalised, to_image, unpatchify
 from ipt.sequence.segments import Codes, Kind, Segment, Slots, TokenIds
 from ipt.sequence.spans import Loss, Mode, Role
 from tests.imagination.examples import ANSWERING, code_codec
@@ -124,6 +126,12 @@ def test_latents_fed_one_by_one_are_those_of_rounds_over_the_whole_sequence() ->
         assert final.rows[row].text_tokens == len(encode(LATENT_START)) + len(written)
 
 
+def test_rows_of_other_latents_are_no_one_branch_of_guidance() -> None:
+    held = [Segment(Kind.LATENT, Slots(1, torch.full((1, 32), value)), Role.IMAGINATION) for value in (0.0, 5.0)]
+    contexts = session()._branch([[each] for each in (*held, held[0])], lambda segment: False)
+    assert contexts.rows[0] == contexts.rows[2] != contexts.rows[1]
+
+
 def test_slots_end_where_the_model_says_so() -> None:
     rows, _ = prompted(mode("latent"), toy.SAMPLES).generate_text(Role.IMAGINATION, SEED)
 
@@ -194,6 +202,23 @@ def test_codes_are_the_likeliest_that_the_uncached_model_would_write_and_their_p
     segments = alone.rows[0].segments
     causal = sum(s.num_tokens(GEOMETRY) for s in segments if s.kind.mode is Mode.CAUSAL)
     assert alone.cached.positions[0] == causal + sum(s.kind.mode is Mode.FULL for s in segments)
+
+
+def test_a_picture_that_is_written_in_codes_is_shown_like_a_drawn_one() -> None:
+    """The toy knows its codes by heart."""
+    engine = Engine(toy.checkpoint("discrete"), ModeSettings("imagination"), SEED, 4)
+    answered = list(engine.answer(toy.SAMPLES))
+    assert [each.prediction.image_tokens for each in answered] == [4] * 4
+    engine.session.geometry = replace(GEOMETRY, code_stride=2)
+    assert engine._measured(answered[0], mode("discrete"), 0.0).prediction.image_tokens == 16
+    assert engine._measured(answered[0], mode("ipt"), 0.0).prediction.image_tokens == 4
+    for each in answered:
+        sample = next(sample for sample in toy.SAMPLES if sample.id == each.prediction.sample_id)
+        (codes,) = (s.payload for s in mode("discrete").segments(sample, 0) if s.kind is Kind.CODES)
+        assert isinstance(codes, Picture)
+        known = to_image(code_codec().decode(code_codec().encode([normalised(codes.pixels())]))[0])
+        np.testing.assert_array_equal(each.images[0].pixels(), np.asarray(known))
+        assert each.prediction.answer == each.prediction.expected and len(each.prediction.images) == 1
 
 
 def test_written_text_is_what_the_uncached_model_would_write() -> None:
