@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from datagen.backends.base import Floats, SceneError, SceneInfo
@@ -242,17 +243,28 @@ class MessyTableCounting(MultiviewCounting):
     ) -> Candidate:
         table, top = backend.table, backend.config.top_camera
 
-        def taken(camera: str, role: str) -> SampleImage:
+        def cut(camera: str) -> tuple[Image.Image, Box]:
             picture = backend.picture(table.image(camera))
             boxes = list(table.views[camera].boxes.values()) or [
                 (0.0, 0.0, float(picture.width), float(picture.height))
             ]
-            box = union(boxes, backend.config.crop_margin, *picture.size)
+            return picture, union(boxes, backend.config.crop_margin, *picture.size)
+
+        def taken(camera: str, role: str) -> SampleImage:
             return SampleImage(
-                encode_image(fitted(picture, box, scene.image_size), self.config.image_format),  # type: ignore[arg-type]
+                encode_image(fitted(*cut(camera), scene.image_size), self.config.image_format),  # type: ignore[arg-type]
                 role,
             )
 
+        left, upper, right, lower = cut(top)[1]
+        layout = [
+            [
+                table.nouns[item],
+                round(((x0 + x1) / 2 - left) / (right - left), 3),
+                round(((y0 + y1) / 2 - upper) / (lower - upper), 3),
+            ]
+            for item, (x0, y0, x1, y1) in sorted(table.views[top].boxes.items())
+        ]
         others = Counter(name for item in table.views[top].boxes if (name := table.nouns[item]) != noun)
         facts = {
             "answer": str(len(instances)),
@@ -267,6 +279,7 @@ class MessyTableCounting(MultiviewCounting):
                 sorted(instances & table.views[camera].boxes.keys(), key=numeric) for camera in cameras
             ],
             "also_on_map": dict(sorted(others.items())),
+            "layout": layout,
         }
         images = tuple(taken(camera, f"frame_{number}") for number, camera in enumerate(cameras))
         return Candidate(candidate_key(place, noun), facts, images, taken(top, "bev"))

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ipt.common.errors import UserError
 from ipt.common.registry import Registry
-from ipt.sequence.spans import Ints, Mode, SpanTable
+from ipt.sequence.spans import SEQUENTIAL, Ints, Mode, SpanTable
 from ipt.sequence.visibility import MaskFields, runs, span_fields, tile_pairs, token_fields, visible
 
 
@@ -112,7 +112,7 @@ def block_mask(spans: SpanTable, samples: Ints, like: Tensor) -> Tensor | None:
         for piece, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             for first, last in joined(starts[sees_RR[piece]], ends[sees_RR[piece]]):
                 mask[row, 0, start:end, first:last] = 0
-            if spans.mode[span_R[piece]] == Mode.CAUSAL:
+            if spans.mode[span_R[piece]] in SEQUENTIAL:
                 mask[row, 0, start:end, start:end] = np.triu(np.full((end - start, end - start), -np.inf), 1)
         mask[row, 0, int(ends[-1]) :, 0] = 0
     return to_device(mask, like.device).to(like.dtype)
@@ -122,7 +122,7 @@ def seen_whole(spans: SpanTable, samples: Ints) -> bool:
     """Whether the samples are single images of one length: then there is nothing to mask."""
     own = np.isin(spans.sample, samples)
     one_each = int(own.sum()) == len(samples) and len(set(spans.sample_lengths[samples].tolist())) == 1
-    return one_each and bool((spans.mode[own] != Mode.CAUSAL).all())
+    return one_each and not np.isin(spans.mode[own], SEQUENTIAL).any()
 
 
 def joined(starts: Ints, ends: Ints) -> list[tuple[int, int]]:
@@ -199,7 +199,7 @@ class SampleBySpan:
         fields, ends = span_fields(spans).at(chosen), np.cumsum(spans.length[chosen])
         sees, starts = visible(fields.at((slice(None), None)), fields.at(None)), ends - spans.length[chosen]
         self.calls = [
-            SpanCall.of(int(starts[i]), int(ends[i]), joined(starts[sees[i]], ends[sees[i]]), mode == Mode.CAUSAL, like)
+            SpanCall.of(int(starts[i]), int(ends[i]), joined(starts[sees[i]], ends[sees[i]]), mode in SEQUENTIAL, like)
             for i, mode in enumerate(spans.mode[chosen])
         ]
 

@@ -33,7 +33,7 @@ from ipt.model.attention import (
 from ipt.model.config import DecoderConfig
 from ipt.model.unified import ModelOutput, UnifiedModel
 from ipt.sequence.batch import PackedBatch
-from ipt.sequence.spans import Ints, Mode, SpanTable
+from ipt.sequence.spans import SEQUENTIAL, Ints, Mode, SpanTable
 from ipt.sequence.visibility import MaskFields, token_fields
 
 #: The storage grows by so many tokens per row, and by half of what there is.
@@ -219,7 +219,7 @@ class CachedAttention:
             first = int(start - (ends[sample] - spans.sample_lengths[sample]))
             seen = self.context.lengths[sample] - (int(spans.sample_lengths[sample]) if self.append else 0) + first
             ranges = ((0, seen + int(length)),)
-            self.calls[sample].append(SpanCall.of(first, first + int(length), ranges, mode == Mode.CAUSAL, like))
+            self.calls[sample].append(SpanCall.of(first, first + int(length), ranges, mode in SEQUENTIAL, like))
         self.new = [(int(end - n), int(end)) for n, end in zip(spans.sample_lengths, ends, strict=True)]
         self.held: list[tuple[Tensor, Tensor]] = []
         for row, length, (start, end) in zip(self.context.rows, self.context.lengths, self.new, strict=True):

@@ -107,7 +107,8 @@ def test_orthographic_depth_is_metric_whatever_the_build_does(machine: ThorMachi
     with Ai2thorBackend(machine.config()) as thor, EmbeddedBackend(EmbeddedConfig(preset="blocks")) as embedded:
         info = thor.load("FloorPlan4")
         embedded.load("blocks-train-4")
-        region = (info.bounds_min[0] - 1, info.bounds_min[1] - 1, info.bounds_max[0], info.bounds_max[1])
+        (left, low), (right, high) = info.bounds_min[:2], info.bounds_max[:2]
+        region = (left - 0.7, low - 0.7, right - 0.3, high - 0.3)
         ours, theirs = (backend.render_top_down(region, 64) for backend in (thor, embedded))
         assert (ours.instance < 0).any() and np.array_equal(ours.instance < 0, ours.depth == 0)
         both = (ours.depth > 0) & (theirs.depth > 0) & (20 - theirs.depth < thor.config.top_down_cut_m)

@@ -175,7 +175,9 @@ def test_a_stored_answer_is_compared_in_the_facts_and_among_the_choices(
         hidden.append(hide)
         return [masks(CHAIR)]
 
-    backend = SimpleNamespace(load=lambda scene_id: None, objects=lambda: things("chair", "table"), render=render)
+    backend = SimpleNamespace(
+        capabilities={"instance"}, load=lambda scene_id: None, objects=lambda: things("chair", "table"), render=render
+    )
     sample = make_sample(0, facts={"members": ["chair"], "answer": "1", "answer_text": "1", **changes})
     found = list(verify.recheck([sample], backend))  # type: ignore[arg-type]
     assert [mismatch.sample_id for mismatch in found] == ([sample.id] if different else [])

@@ -71,7 +71,7 @@ def test_the_default_profile_names_the_tags_that_the_mode_writes(task: str, mode
     system = DEFAULT.system(task, mode)
     assert (ANSWER in system) == modes[mode].answers and system.isascii()
     assert (THINK in system) == (mode in ("text_cot", "ipt", "draw"))
-    assert (IMAGE_START in system) == modes[mode].draws
+    assert (IMAGE_START in system) == (modes[mode].draws or mode == "discrete")
 
 
 def parts(sample: SpatialSample, layout: Layout) -> list[tuple[str, str]]:
@@ -130,7 +130,9 @@ def test_the_release_profile_is_what_was_written(tmp_path: Path) -> None:
 )
 def test_a_wrong_prompts_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "prompts.json").write_text(content)
-    with pytest.raises(CorruptFile, match=r"prompts\.json does not hold 'systems'"):
+    with pytest.raises(
+        CorruptFile, match=r"prompts\.json( does not hold 'systems'|: expected a JSON object, got \[\])"
+    ):
         load_profile("release", tmp_path)
 
 

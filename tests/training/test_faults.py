@@ -142,7 +142,8 @@ def test_the_same_command_goes_on_after_every_fault(run: Begun) -> None:
     sample = r"train-00000\.parquet, row \d+, sample 'sample-\d+' \(part 'part-0'\)"
     assert re.search(rf"{sample}: .*: its latents in .*\.safetensors are not finite; delete", told), told
     with altered(run.data, spoil_cameras):
-        told = run.fails()
+        assert re.search(r"data \(changed: \w+ for \w+\)", run.fails())
+        told = run.fails(f"output_dir={run.folder.parent / 'new'}")
     assert re.search(r"train-00000\.parquet, row \d+.*field 'images.*six finite numbers", told), told
     run.goes_on()
     with largest_file(1_000_000):

@@ -35,7 +35,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(root: Path, output: Path, **changes: Any) -> RunConfig:
     """A run of six samples; ``task`` and ``backend`` settings as the command line gives them."""
-    values = {"num_samples": 6, "seed": 3, "image_size": 64, "samples_per_shard": 3, "task": {"name": "mvc"}, **changes}
+    values = {
+        "num_samples": 6,
+        "seed": 3,
+        "image_size": 64,
+        "samples_per_shard": 3,
+        "task": {"name": "mvc", "max_noun_share": 1.0},
+        **changes,
+    }
     return run_config({**values, "backend": {"name": "messytable", "root": str(root)}, "output_dir": str(output)})
 
 
@@ -225,7 +232,7 @@ def test_nine_of_ten_draws_are_of_several() -> None:
     assert drawn({"lemon": frozenset("3")}, 0.9, rng) == "lemon" and drawn({}, 0.9, rng) is None
 
 
-def test_a_bowl_is_not_asked_about_where_a_rice_bowl_may_be_taken_for_one(tmp_path: Path) -> None:
+def test_no_bowl_is_asked_about_where_another_kind_of_bowl_may_be_taken_for_it(tmp_path: Path) -> None:
     """Subclass 103 is a bowl, 104 a white rice bowl: two of these and one of that on one table."""
     record = json.loads(
         json.dumps(table(1)).replace('"subcls": 65', '"subcls": 103').replace('"subcls": 108', '"subcls": 104')
@@ -236,5 +243,5 @@ def test_a_bowl_is_not_asked_about_where_a_rice_bowl_may_be_taken_for_one(tmp_pa
     backend.picture = lambda name: Image.new("RGB", (192, 108))  # type: ignore[method-assign]
     info = SceneInfo("made", "messytable", "", (0, 0, 0), (0, 0, 0))
     candidates = task.propose(SceneView(backend, info, 64, task.config), generator(0), yields)
-    assert {candidate.facts["category"] for candidate in candidates} == {"fork", "white rice bowl"}
-    assert yields.rejected["count.no_lookalike"] == 1
+    assert {candidate.facts["category"] for candidate in candidates} == {"fork"}
+    assert yields.rejected["count.no_lookalike"] > 1

@@ -49,7 +49,7 @@ def original() -> Iterator[EmbeddedBackend]:
 
 def settings(root: Path, output: Path, **changes: Any) -> RunConfig:
     """A run of three samples; ``task`` and ``backend`` settings as the command line gives them."""
-    task = {"name": "mvc", "spots_per_scene": 4, "samples_per_scene": 2, "patience": 15}
+    task = {"name": "mvc", "spots_per_scene": 4, "samples_per_scene": 2, "patience": 15, "max_noun_share": 1.0}
     values = {"num_samples": 3, "seed": 3, "image_size": SIDE, "samples_per_shard": 2, "task": task, **changes}
     return run_config({**values, "backend": {"name": "scannetpp", "root": str(root)}, "output_dir": str(output)})
 
