@@ -4,11 +4,11 @@ What is there is not asked again, so that a killed run continues and arms can be
 same after every interruption, and every random choice is a function of seed, arm and question: interrupted or not, folders are
 equal.
 
-    self       the model's own imaginations as in production; the pictures that arms change none       answered without
-    imagination; also of the baseline ARM        as `ipt.faithfulness.interventions.Arm`; ``identity`` is what all arms are
-    compared with present_absent, absent_present, absent_absent, absent_gt    inputs and mediator of mediation: the question's
-    own, or those of
-               the treatment (`FaithfulnessConfig.treatment`)
+- ``self``: the model's own imaginations as in production, the pictures that arms change.
+- ``none``: answered without imagination; also of the baseline.
+- ARM, as `ipt.faithfulness.interventions.Arm` is written; ``identity`` is what all arms are compared with.
+- ``present_absent``, ``absent_present``, ``absent_absent``, ``absent_gt``: inputs and mediator of mediation, the question's own
+  or those of the treatment (`FaithfulnessConfig.treatment`).
 """
 
 from __future__ import annotations

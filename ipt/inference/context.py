@@ -132,7 +132,7 @@ class SessionContext:
         texts = {i: text if text.ended else text.end(eos) for i in which if (text := rows[i].text) is not None}
         for role, blocked in dict.fromkeys((text.role, text.blocked) for text in texts.values()):
             same = [i for i, text in texts.items() if (text.role, text.blocked) == (role, blocked)]
-            cached, state_BD = self.session.states(cached, same, [texts[i].waiting for i in same], role, blocked)
+            cached, (state_BD, _) = self.session.feed(cached, same, [texts[i].waiting for i in same], role, blocked)
             states |= zip(same, state_BD, strict=True)
         for i, text in texts.items():
             ids = TokenIds(torch.tensor(text.ids, dtype=torch.long))
@@ -158,7 +158,7 @@ class SessionContext:
         active = [i for i, text in enumerate(texts) if not until or until not in tokenizer.decode(text.ids)]
         while active:
             session.deadline.check()
-            cached, logits = session.feed(cached, active, [texts[i].waiting for i in active], *as_)
+            cached, (_, logits) = session.feed(cached, active, [texts[i].waiting for i in active], *as_)
             going = []
             words = logits[:, : session.model.config.decoder.vocab]  # codes are no words
             for i, token in zip(active, sampler(words, active), strict=True):
@@ -241,7 +241,7 @@ class SessionContext:
         runs = [[special.image_start] for _ in rows]
         for _ in range(math.prod(shape)):
             session.deadline.check()
-            cached, logits = session.feed(cached, rows, runs, role, blocked)
+            cached, (_, logits) = session.feed(cached, rows, runs, role, blocked)
             chosen = sampler(logits[:, first:], range(len(rows)))
             runs = [[first + code] for code in chosen]
             codes = torch.cat([codes, torch.tensor(chosen)[:, None]], dim=1)

@@ -152,22 +152,11 @@ class Session:
         runs: Sequence[Sequence[int]],
         role: Role,
         blocked: frozenset[Role],
-    ) -> tuple[Context, Tensor]:
-        """Append a run of text tokens to each of the rows ``which``; the logits [B, V] after them."""
-        output, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
-        return context.updated(which, part), output.logits[np.cumsum([len(run) for run in runs]) - 1]
-
-    def states(
-        self,
-        context: Context,
-        which: Sequence[int],
-        runs: Sequence[Sequence[int]],
-        role: Role,
-        blocked: frozenset[Role],
-    ) -> tuple[Context, Tensor]:
-        """`feed`, with the last hidden states [B, D] instead of logits."""
-        output, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
-        return context.updated(which, part), output.hidden[np.cumsum([len(run) for run in runs]) - 1]
+    ) -> tuple[Context, Read]:
+        """Append a run of text tokens to each of the rows ``which``; the hidden states [B, D] and logits [B, V] at their ends."""
+        read, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
+        ends = np.cumsum([len(run) for run in runs]) - 1
+        return context.updated(which, part), Read(read.hidden[ends], read.logits[ends])
 
     def feed_slots(self, context: Context, vectors_BD: Tensor, role: Role) -> tuple[Context, Tensor, Tensor]:
         """Append a latent slot to each row; the hidden states [B, D] there, and the logits [B, V] after it."""

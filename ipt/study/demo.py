@@ -46,7 +46,7 @@ def demo(config: DemoConfig) -> None:
         (f"draw a furnished home and questions about homes ({output / 'homes-*/gallery.html'})", *homes(output)),
         (
             "generate 3,500 questions about block rooms, train a model that imagines and a control side by side, and ask both "
-            "about 500 questions of unseen rooms (about 6 minutes on two cores)",
+            "about 500 questions of unseen rooms (about 8 minutes on two cores)",
             [*study, f"output_dir={output / 'study'}", *config.train.split()],
         ),
     ]

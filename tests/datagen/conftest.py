@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datagen import run
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.embedded.blocks import BlocksConfig
 from datagen.config import RunConfig
 from datagen.tasks import TASK_CONFIGS
 from datagen.tasks.base import Candidate, SceneView, TaskConfig
-from datagen.units import close_backends
+from datagen.units import UnitRef, close_backends, read_unit
 from datagen.yields import Yields
 from ipt.common.seeding import generator
 
@@ -75,3 +77,26 @@ def run_settings(output: Path, task: str = "pet", **changes: object) -> RunConfi
         "samples_per_shard": 10,
     }
     return RunConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def generate(config: RunConfig) -> dict[str, object]:
+    return run.generate(config, quiet=True)
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
+
+
+def interrupted(config: RunConfig, reads: int) -> None:
+    """A run that is stopped while it selects, after it has read so many units."""
+    units = itertools.count()
+
+    def read_or_die(unit: UnitRef) -> dict[str, Any]:
+        if next(units) >= reads:
+            raise KeyboardInterrupt
+        return read_unit(unit)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "read_unit", read_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            generate(config)

@@ -140,7 +140,7 @@ def test_slots_end_where_the_model_says_so() -> None:
 
     text = rows.rows[0].text
     assert text is not None
-    cached, state = rows.session.states(rows.cached, [0], [text.waiting], text.role, text.blocked)
+    cached, (state, _) = rows.session.feed(rows.cached, [0], [text.waiting], text.role, text.blocked)
     _, _, logits = rows.session.feed_slots(cached[[0]], state, Role.IMAGINATION)
     said = int(logits.argmax())
     assert counts(rows.generate_latents(range(4), 6, Role.IMAGINATION, end=299 if said != 299 else 298))[0] == 6

@@ -15,6 +15,10 @@ from ipt.study.settings import Study, make_study, runs
 from ipt.training.config import train_config
 
 ARM = {"modes": ["answer_only"]}
+#: Every study that has arms.
+STUDIES = sorted(
+    path.stem for path in (Path(__file__).parents[2] / "conf/study").glob("*.yaml") if "\n  arms:" in path.read_text()
+)
 
 
 def plan(**changes: Any) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def test_mistakes_name_what_is_valid(changes: dict[str, Any], told: str) -> None
         make_study(plan(**changes))
 
 
-@pytest.mark.parametrize("name", ["small_scale", "search", "small_scale_gpu", "demo"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_run_of_the_studies_is_a_training_that_goes_together(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

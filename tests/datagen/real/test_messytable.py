@@ -17,15 +17,14 @@ from datagen.config import RunConfig, run_config
 from datagen.real.messytable import MessyTableBackend, MessyTableConfig, MessyTableCounting, chosen_views, drawn
 from datagen.tasks.base import SceneView
 from datagen.tasks.multiview_counting import MultiviewCountingConfig
-from datagen.units import UnitRef, read_unit
 from datagen.verify import recheck
 from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.seeding import generator
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
+from tests.datagen.conftest import interrupted, shards
 from tests.datagen.real.made_messytable import table, write
-from tests.datagen.test_run import shards
 
 
 @pytest.fixture(scope="module")
@@ -107,25 +106,11 @@ def test_the_manifest_names_the_licence_and_the_answers_are_recomputed(root: Pat
         assert [mismatch.sample_id for mismatch in recheck(samples, backend)] == [samples[0].id]
 
 
-def test_two_workers_and_a_killed_run_give_the_same_bytes(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_workers_and_a_killed_run_give_the_same_bytes(root: Path, tmp_path: Path) -> None:
     generate(settings(root, tmp_path / "one"))
     generate(settings(root, tmp_path / "two", workers=2))
-    reads = 0
-
-    def read_or_die(unit: UnitRef) -> dict[str, object]:
-        nonlocal reads
-        reads += 1
-        if reads > 5:
-            raise KeyboardInterrupt
-        return read_unit(unit)
-
     killed = settings(root, tmp_path / "killed")
-    with monkeypatch.context() as patched:
-        patched.setattr(run, "read_unit", read_or_die)
-        with pytest.raises(KeyboardInterrupt):
-            generate(killed)
+    interrupted(killed, 5)
     generate(killed)
     assert shards(tmp_path / "one") == shards(tmp_path / "two") == shards(tmp_path / "killed")
     assert len(shards(tmp_path / "one")) == 2

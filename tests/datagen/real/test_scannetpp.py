@@ -19,13 +19,12 @@ from datagen.backends.base import SceneError
 from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.config import RunConfig, run_config
 from datagen.real.scannetpp import ScanNetBackend, ScanNetConfig, owners, walk
-from datagen.units import UnitRef, read_unit
 from datagen.verify import recheck
 from ipt.common.errors import UserError
 from ipt.samples.camera import wrap_angle
 from ipt.samples.store import SampleReader
+from tests.datagen.conftest import interrupted, shards
 from tests.datagen.real.made_scannetpp import SPLITS, embedded, write
-from tests.datagen.test_run import shards
 
 SIDE = 96
 
@@ -97,24 +96,10 @@ def test_counts_are_those_of_the_embedded_scene(made: Path, scan: ScanNetBackend
     assert any("ScanNet++ Terms of Use" in licence for licence in manifest["licences"])
 
 
-def test_two_workers_and_a_killed_run_give_the_same_bytes(
-    root: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_workers_and_a_killed_run_give_the_same_bytes(root: Path, made: Path, tmp_path: Path) -> None:
     run.generate(settings(root, tmp_path / "two", workers=2), quiet=True)
-    reads = 0
-
-    def read_or_die(unit: UnitRef) -> dict[str, object]:
-        nonlocal reads
-        reads += 1
-        if reads > 3:
-            raise KeyboardInterrupt
-        return read_unit(unit)
-
     killed = settings(root, tmp_path / "killed")
-    with monkeypatch.context() as patched:
-        patched.setattr(run, "read_unit", read_or_die)
-        with pytest.raises(KeyboardInterrupt):
-            run.generate(killed, quiet=True)
+    interrupted(killed, 3)
     run.generate(killed, quiet=True)
     assert shards(made) == shards(tmp_path / "two") == shards(tmp_path / "killed")
 
