@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -199,13 +199,15 @@ def write_weights(
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write one safetensors file atomically; ``metadata`` values are stored as JSON texts. Raises ``OSError`` that names a file
-    that cannot be written."""
+    """Write one safetensors file atomically; ``metadata`` values are stored as JSON texts. The same numbers give the same bytes.
+    Raises ``OSError`` that names a file that cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()} if metadata else None)
-        with partial.open("rb") as stream:
+        with partial.open("r+b") as stream:
+            _sort_metadata(stream)
+            stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
         sync_folder(path.parent)
@@ -213,3 +215,15 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, 
         raise UnwritableFile(f"{path} could not be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sort_metadata(stream: BinaryIO) -> None:
+    """Give the metadata of a safetensors file, which the library writes in an order of chance, that of its keys: digests of a
+    checkpoint would change with every export."""
+    size = int.from_bytes(stream.read(8), "little")
+    header = json.loads(stream.read(size))
+    if about := header.get("__metadata__"):
+        header["__metadata__"] = dict(sorted(about.items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        stream.seek(8)
+        stream.write(text.ljust(size))

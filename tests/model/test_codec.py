@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile
-from ipt.model.codec import AutoencoderCodec, PatchPca, build_autoencoder, load_codec, load_flux_autoencoder
+from ipt.model.codec import PCA_FILE, AutoencoderCodec, PatchPca, build_autoencoder, load_codec, load_flux_autoencoder
 from tests.model.toy import Maker
 
 
@@ -115,3 +115,15 @@ def test_patch_pca_is_deterministic_and_saved_whole(tmp_path: Path) -> None:
     assert (loaded.channels, loaded.downsample) == (10, 8)
     with pytest.raises(ValueError, match="192 numbers; cannot keep 193"):
         PatchPca.fit(images, patch=8, channels=193)
+
+
+def test_the_same_codec_is_saved_as_the_same_bytes(tmp_path: Path) -> None:
+    """The library writes the keys of metadata in an order of chance, with which the digest of a checkpoint would change."""
+    codec = PatchPca.fit([torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))], 8, 4)
+    files = set()
+    for number in range(12):
+        (tmp_path / str(number)).mkdir()
+        codec.save(tmp_path / str(number))
+        files.add((tmp_path / str(number) / PCA_FILE).read_bytes())
+    assert len(files) == 1
+    torch.testing.assert_close(PatchPca.load(tmp_path / "0" / PCA_FILE).basis_Pz, codec.basis_Pz)
