@@ -243,8 +243,6 @@ def mvc_caption(facts: Facts) -> str:
 
 
 def drawing_caption(facts: Facts) -> str:
-    """What a picture that is to be drawn shows, in words: counts on a plan, else from left to right."""
-    if facts["kind"] == "plan":
-        counts: list[tuple[str, int]] = sorted(Counter(facts["shows"]).items())
-        return f"From above: {listing([counted(count, noun) for noun, count in counts])}."
-    return f"From left to right: {listing([with_article(noun) for noun in facts['shows']])}."
+    """What a picture that is to be drawn shows, in words."""
+    layout = map_layout if facts["kind"] == "plan" else view_layout
+    return prose(layout(facts["layout"]))

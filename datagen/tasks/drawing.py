@@ -35,7 +35,7 @@ from datagen.tasks.base import (
 )
 from datagen.tasks.paths import SIDES, Walk, middle, straight
 from datagen.tasks.side_views import SIGNS
-from datagen.visibility import InstanceStats, inside, seen_from
+from datagen.visibility import InstanceStats, inside, layout_of, map_layout_of, seen_from
 from datagen.yields import Yields
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, wrap_angle
@@ -127,13 +127,13 @@ class Drawing(SpatialTask):
         target: Frame,
         facts: dict[str, Any],
     ) -> Candidate:
-        """Encode a pair; what the picture shows goes into its facts, from left to right or as counts."""
-        stats = scene.stats(target)
-        shown = [i for i in np.flatnonzero(stats.area >= self.config.min_area).tolist() if i in scene.candidates]
-        names = [scene.names[i] for i in sorted(shown, key=lambda index: float(stats.centre[index, 0]))]
+        """Encode a pair; where the picture shows what goes into its facts."""
+        large = np.flatnonzero(scene.stats(target).area >= self.config.min_area).tolist()
+        where = map_layout_of if kind == "plan" else layout_of
+        layout = where(target, scene.names, [index for index in large if index in scene.candidates])
         role = {"plan": "bev", "side_view": "side_view"}.get(kind, "view")
         images = tuple(scene.encode(pixels, name, camera) for name, pixels, camera in inputs)
-        told = {"kind": kind, "shows": names, **facts}
+        told = {"kind": kind, "layout": layout, **facts}
         return Candidate(key, told, images, scene.encode(target.rgb, role, target.camera))
 
     def _move_turn(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> Made | None:
