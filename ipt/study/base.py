@@ -34,9 +34,9 @@ ROOMS = (
 )
 #: Training data: kinds of pairs, seed, how many, and how many of 100 samples. Plans are learned from the fewest.
 PARTS = {
-    "moves": (("move_turn",), 22, 28_000, 45),
-    "sides": (("side_view",), 23, 28_000, 35),
-    "plans": (("plan", "view_from_plan"), 21, 12_000, 20),
+    "moves": (("move_turn",), 22, 56_000, 50),
+    "sides": (("side_view",), 23, 40_000, 35),
+    "plans": (("plan", "view_from_plan"), 21, 12_000, 15),
 }
 TEST, TEST_SEED = 1_200, 21
 CARD = """---

@@ -54,7 +54,7 @@ def test_every_kind_gives_its_pictures(pairs: list[Candidate], kind: str) -> Non
     for pair in of_kind(pairs, kind):
         assert [image.role for image in pair.images] == ROLES[kind]
         assert all(image.pixels().shape == (96, 96, 3) for image in (*pair.images, pair.imagination))
-        assert pair.facts["shows"] and not pair.counterfactuals
+        assert pair.facts["layout"] and not pair.counterfactuals
 
 
 def test_proposals_are_a_pure_function_of_scene_and_seed(blocks: EmbeddedBackend, pairs: list[Candidate]) -> None:
@@ -110,7 +110,7 @@ def test_the_arrow_on_a_plan_stands_where_the_view_was_taken(pairs: list[Candida
 
 
 def test_the_facts_name_what_the_picture_shows(blocks: EmbeddedBackend) -> None:
-    """Its camera, rendered again with masks; objects by name, from left to right where it is a view."""
+    """Its camera, rendered again with masks; objects by name and place."""
     for scene_id, pair, _ in candidates_of(Drawing(DrawingConfig()), blocks, range(2)):
         blocks.load(scene_id)
         camera, objects = pair.imagination.camera, blocks.objects()
@@ -118,11 +118,16 @@ def test_the_facts_name_what_the_picture_shows(blocks: EmbeddedBackend) -> None:
         hide = TOP_DOWN_HIDES if pair.facts["kind"] == "plan" else frozenset()
         (frame,) = blocks.render([camera], ("rgb", "instance"), hide)
         assert frame.instance is not None and np.array_equal(frame.rgb, pair.imagination.pixels())
-        columns = {
-            thing.name: np.nonzero(frame.instance == thing.index)[1] for thing in objects if not thing.is_structure
-        }
-        shown = {name: found.mean() for name, found in columns.items() if found.size >= 0.004 * frame.instance.size}
-        assert pair.facts["shows"] == sorted(shown, key=lambda name: shown[name])
+        masks = {thing.name: frame.instance == thing.index for thing in objects if not thing.is_structure}
+        least = 0.004 * frame.instance.size
+        centres = {name: np.argwhere(mask).mean(axis=0)[::-1] for name, mask in masks.items() if mask.sum() >= least}
+        layout = pair.facts["layout"]
+        assert {name for name, *_ in layout} == set(centres)
+        for name, u, second in layout:
+            x, y = (centres[name] + 0.5) / 96
+            assert u == pytest.approx(x, abs=1e-3) and (
+                pair.facts["kind"] != "plan" or second == pytest.approx(y, abs=1e-3)
+            )
 
 
 def test_a_dataset_holds_equal_numbers_of_the_kinds_and_no_answers(tmp_path: Path) -> None:
@@ -137,19 +142,18 @@ def test_a_dataset_holds_equal_numbers_of_the_kinds_and_no_answers(tmp_path: Pat
         task, words = KINDS[sample.question_type]
         assert sample.task == task and sample.question.startswith(words.partition("{")[0])
         assert sample.choices == () and sample.answer == "" and "answer_text" not in sample.facts
-        shown = {noun for noun in sample.facts["shows"]}
-        assert all(noun in sample.caption for noun in shown)
-        assert sample.question_type == "plan" or sample.caption.count(" cube") == sum("cube" in n for n in shown)
+        assert all(noun in sample.caption for noun, *_ in sample.facts["layout"])
 
 
-def test_captions_of_views_name_what_they_show_from_left_to_right(pairs: list[Candidate]) -> None:
-    selector = Drawing(DrawingConfig()).selector(len(pairs) * 4, np.random.default_rng(0))
-    for pair in pairs:
-        (question,) = selector.offer("x", pair.facts)
-        names = pair.facts["shows"]
-        if pair.facts["kind"] != "plan" and len(set(names)) == len(names):
-            places = [question.caption.index(name) for name in names]
-            assert places == sorted(places)
+def test_captions_say_where_things_are() -> None:
+    selector = Drawing(DrawingConfig()).selector(8, np.random.default_rng(0))
+    layout = [["red cube", 0.9, 0.2], ["blue cube", 0.1, 0.3], ["red cube", 0.8, 0.1]]
+    view, plan = (
+        selector.offer("x", {"kind": kind, "layout": layout, "side": "left"})[0].caption
+        for kind in ("side_view", "plan")
+    )
+    assert view == "On the left: a blue cube. On the right: two red cubes."
+    assert plan == "In the upper left: a blue cube. In the upper right: two red cubes."
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:

@@ -6,14 +6,21 @@ from dataclasses import replace
 
 import pytest
 
+from ipt.common.errors import UserError
 from ipt.imagination.mixture import ImaginationConfig
+from ipt.imagination.modes.draw import Draw, DrawSettings
 from ipt.imagination.modes.ipt import IptSettings
 from ipt.inference.plans import answers_unseen
-from ipt.samples.prompts import IMAGE_START, describe, think
+from ipt.samples.prompts import IMAGE_END, IMAGE_START, describe, think
 from ipt.samples.sample import BadSample
 from ipt.sequence.spans import Loss, Role
-from tests.imagination.examples import example, mode
+from tests.imagination.examples import example, ipt, mode
 from tests.imagination.recording import same
+
+
+def drawing(settings: DrawSettings) -> Draw:
+    return Draw(mode("draw").renderer, settings)
+
 
 DRAWING = replace(example("pet"), question="Move to the X, turn left.", choices=(), answer="")
 
@@ -36,6 +43,26 @@ def test_a_picture_is_asked_for_as_where_an_answer_follows() -> None:
     drawn, answered = mode("draw").segments(asked, 0), mode("ipt").segments(asked, 0)
     place = next(number for number, segment in enumerate(answered) if segment.loss is Loss.FLOW)
     assert same(drawn[-2:], answered[place - 1 : place + 1])
+
+
+def test_a_picture_that_is_described_is_shown_as_to_an_answer() -> None:
+    """In as many samples as are asked for, and after what is drawn anyhow."""
+    settings = DrawSettings(described=1.0, condition=("vit",))
+    draw, plain = drawing(settings), mode("draw").segments(DRAWING, 0)
+    *drawn, shown, text = draw.segments(DRAWING, 0)
+    answered = ipt(settings=IptSettings(condition=("vit",))).segments(example("pet"), 0)
+    assert same(drawn, plain) and same([shown], answered[-2:-1])
+    assert draw.renderer.tokenizer.decode(text.payload.ids.tolist()) == IMAGE_END + describe(DRAWING.caption)
+    assert (text.loss, text.role) == (answered[-1].loss, answered[-1].role) == (Loss.CE, Role.ANSWER)
+    both = drawing(replace(settings, condition=("vae", "vit"))).segments(DRAWING, 0)
+    assert len(both) == len(plain) + 3
+    some = drawing(replace(settings, described=0.3))
+    lengths = [len(some.segments(DRAWING, epoch)) for epoch in range(200)]
+    assert 35 <= lengths.count(len(plain) + 2) <= 85 and lengths.count(len(plain)) == 200 - lengths.count(
+        len(plain) + 2
+    )
+    with pytest.raises(UserError, match=r"imagination.draw.described is a probability, got 1.5"):
+        DrawSettings(described=1.5)
 
 
 def test_a_description_is_written_and_nothing_follows() -> None:
