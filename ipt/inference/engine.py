@@ -179,9 +179,16 @@ def make_session(checkpoint: Checkpoint, text: TextSettings, draw: DrawSettings)
     """A session that writes and draws as asked, and as the checkpoint's recipe says where that leaves it open."""
     sampling = (checkpoint.recipe.sampling or Sampling()).but(text, draw)
     guidance, times = make_guidance(draw, checkpoint.recipe), schedule(sampling.timesteps, draw.shift)
-    together = draw.branches == "together"
     return Session(
-        checkpoint.model, checkpoint.codec, checkpoint.tokenizer, sampling, guidance, times, checkpoint.codes, together
+        checkpoint.model,
+        checkpoint.codec,
+        checkpoint.tokenizer,
+        sampling,
+        guidance,
+        times,
+        checkpoint.codes,
+        draw.branches == "together",
+        draw.skip,
     )
 
 

@@ -112,7 +112,7 @@ class Read(NamedTuple):
 class Session:
     """A model with its codec and tokenizer (and the codec of its ``codes``), the cache that it fills, how it writes and which
     contexts guidance compares with (``sampling``), and how it draws: ``guidance``, its branches ``together`` in one pass or not,
-    and ``times`` (`ipt.flow.path`).
+    ``times``, and steps to ``skip`` (`ipt.flow.path`).
     ``deadline`` is checked at every step of both.
     """
 
@@ -126,10 +126,11 @@ class Session:
         times: Tensor | None = None,
         codes: CodeCodec | None = None,
         together: bool = True,
+        skip: int = 0,
     ) -> None:
         self.model, self.codec, self.tokenizer, self.codes = model, codec, tokenizer, codes
         self.sampling, self.guidance = sampling, guidance
-        self.times, self.together = schedule(25) if times is None else times, together
+        self.times, self.together, self.skip = schedule(25) if times is None else times, together, skip
         self.geometry, self.special = model.config.geometry, tokenizer.special
         self.like = model.decoder.embed_tokens.weight.detach()[:0]
         self.cache = KVCache(model.config.decoder, self.like)
@@ -228,6 +229,7 @@ class Session:
             without_images,
             observe=lambda step, v, x: self.deadline.check(),
             together=self.together,
+            skip=self.skip,
         )
         latents = unpatchify(tokens_BLD, grid, self.geometry.latent_patch)
         return self.codec.decode(list(latents.cpu()))

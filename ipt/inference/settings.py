@@ -40,7 +40,8 @@ class DrawSettings:
     (`ipt.imagination.recipe.Sampling`), and a scale that is not in there, either, is the paper's (text 4, image 2) where
     the model was trained without what that guidance leaves out now and then, else 1: off. ``side``: latent tokens per side
     of the image, else as trained. ``branches`` of guidance go through the model ``together``, or ``apart``, which takes less
-    memory and is no slower where one image keeps the device busy."""
+    memory and is no slower where one image keeps the device busy. ``skip``: after each step that the model computes, so many
+    follow the line through its last two velocities, for speed (`ipt.flow.path.Forecast`)."""
 
     timesteps: int | None = None
     shift: float = 3.0
@@ -53,9 +54,12 @@ class DrawSettings:
     side: int | None = None
     contexts: str | None = None
     branches: str = "together"
+    skip: int = 0
 
     def __post_init__(self) -> None:
         Sampling().but(self)  # raises what is wrong
+        if self.skip < 0:
+            raise UserError(f"mode.draw.skip must be at least 0, got {self.skip}")
         if self.side is not None and self.side < 1:
             raise UserError(f"mode.draw.side must be at least 1, got {self.side}")
         if self.branches not in BRANCHES:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.path import euler, interpolate, schedule, shift_timesteps, sigmoid_normal_timesteps, velocity_target
+from ipt.flow.path import Forecast, euler, interpolate, schedule, shift_timesteps, sigmoid_normal_timesteps, velocity_target
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -45,6 +45,33 @@ def test_the_true_velocity_leads_from_noise_to_data_in_any_number_of_steps(point
     )
     torch.testing.assert_close(drawn, x0, atol=1e-5, rtol=1e-5)
     assert seen == list(range(points - 1))
+
+
+@pytest.mark.parametrize(("skip", "asked"), [(0, 12), (1, 7), (2, 5), (20, 2)])
+def test_skipped_steps_follow_the_line_through_the_last_two_velocities(skip: int, asked: int) -> None:
+    """Which is exact where the velocity is linear in time."""
+    level, slope, noise, calls = normal(2, 6), normal(2, 6, seed=1), normal(2, 6, seed=2), []
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        calls.append(t)
+        return level + slope * t
+
+    drawn = euler(Forecast(velocity, skip), noise, schedule(13))
+    torch.testing.assert_close(drawn, euler(lambda x, t: level + slope * t, noise, schedule(13)), atol=1e-5, rtol=1e-5)
+    assert len(calls) == asked and calls[:2] == schedule(13)[:2].tolist()
+
+
+def test_velocities_of_different_phases_are_not_mixed() -> None:
+    calls: list[float] = []
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        calls.append(t)
+        return torch.full_like(x, 1.0 if t > 0.5 else -1.0)
+
+    times = torch.linspace(1, 0, 11)
+    drawn = euler(Forecast(velocity, 8, lambda t: t > 0.5), torch.zeros(1), times)
+    assert drawn.item() == pytest.approx(0.1 * (5 - 5), abs=1e-6)
+    assert calls == pytest.approx([1.0, 0.9, 0.5, 0.4], abs=1e-6)
 
 
 def test_training_times_follow_their_law() -> None:
