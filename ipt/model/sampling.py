@@ -66,7 +66,8 @@ def sample_latents(
 
     ``without_text`` and ``without_images``: the contexts of the guidance branches, as many rows; they may be snapshots that
     share rows with ``context``. ``together``: all branches in one forward pass, which is faster where the device is not full
-    already; else in one each, which takes less memory. ``skip``: steps after each evaluated one whose velocity is a forecast. Raises ``ValueError`` where guidance needs a branch that is not given.
+    already; else in one each, which takes less memory. ``skip``: steps after each evaluated one whose velocity is a forecast.
+    Raises ``ValueError`` where guidance needs a branch that is not given.
     """
     expected = (len(context), math.prod(grid), model.config.geometry.latent_size)
     if noise_BLD.shape != expected:

@@ -199,10 +199,12 @@ class TrainConfig:
 
     @property
     def full_tuning(self) -> TuningSettings:
-        """What is trained: in a full tuning not the parts that targets come from."""
+        """What is trained: in a full tuning not the parts that targets come from, nor, where no picture goes through the codec,
+        those that would never get a gradient (of BAGEL's 14.6 billion weights, 6.5)."""
         if self.tuning.kind != "full":
             return self.tuning
-        return replace(self.tuning, freeze=tuple(dict.fromkeys((*self.tuning.freeze, *self.imagination.frozen))))
+        idle = () if self.encodes else ("generation",)
+        return replace(self.tuning, freeze=tuple(dict.fromkeys((*self.tuning.freeze, *self.imagination.frozen, *idle))))
 
     @property
     def full_sequence(self) -> SequenceConfig:

@@ -6,9 +6,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.path import Forecast, euler, interpolate, schedule, shift_timesteps, sigmoid_normal_timesteps, velocity_target
+from ipt.flow.path import (
+    Forecast,
+    euler,
+    interpolate,
+    schedule,
+    shift_timesteps,
+    sigmoid_normal_timesteps,
+    velocity_target,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

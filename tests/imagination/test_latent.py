@@ -106,7 +106,7 @@ def run_values(folder: Path, **latent_settings: Any) -> dict[str, Any]:
 
 def test_what_targets_come_from_is_not_trained(tmp_path: Path) -> None:
     config = train_config(run_values(tmp_path))
-    assert config.full_tuning.freeze == ("vision", "connector") and config.full_trainer.rounds == (0, 0)
+    assert config.full_tuning.freeze == ("vision", "connector", "generation") and config.full_trainer.rounds == (0, 0)
     assert train_config(run_values(tmp_path, target="vae")).full_tuning.freeze == ()
     with pytest.raises(UserError, match=r"latent.target=vae and .* need a codec: set model.codec"):
         train_config({**run_values(tmp_path, target="vae"), "model": {"codec": "none"}})

@@ -17,14 +17,20 @@ import torch
 from torch.distributed.checkpoint import FileSystemWriter
 
 from ipt.common.files import read_json
+from ipt.imagination.mixture import ImaginationConfig
+from ipt.model.parts import TuningSettings
+from ipt.model.tuning import apply_tuning
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.loader import Loader
+from ipt.sequence.settings import SequenceConfig
+from ipt.training.config import TrainConfig
 from ipt.training.evaluation import Validation
 from ipt.training.losses import noised
 from ipt.training.records import read_records
 from ipt.training.settings import CheckpointConfig
 from ipt.training.trainer import Trainer
-from tests.training.runs import Run, assert_same_state, state, toy_codec
+from tests.sequence.loading import Words, make_loader, stored
+from tests.training.runs import CONFIG, Run, assert_same_state, state, toy_codec, toy_model
 
 VARYING = ("seconds", "data_wait", "tokens_per_second", "peak_memory", "mfu", "mfu_bagel")
 
@@ -166,6 +172,30 @@ def test_a_step_uses_a_gradient_no_longer_than_the_setting(run: Run) -> None:
         record = trainer.train_step(iter(trainer.loader))
         assert record.gradient_norm > 1e-2, "the record says what it was before"
     assert lengths[0] == pytest.approx(1e-3, rel=1e-3) and 1e-2 < lengths[1] < 1e3
+
+
+def test_without_pictures_that_are_drawn_or_encoded_a_frozen_generation_expert_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    """So runs without them freeze it (`TrainConfig.full_tuning`) and save its gradients and moments."""
+    ended = []
+    for freeze in ((), ("generation",)):
+        model = apply_tuning(toy_model(), TuningSettings(freeze=freeze))
+        loader = make_loader(stored(tmp_path / "data"), Words(), packs_per_step=2)
+        trainer = Trainer(model, loader, CONFIG, tmp_path / f"run{len(freeze)}")
+        assert trainer.run()
+        ended.append((lasting(trainer.folder), {name: weight.detach() for name, weight in model.named_parameters()}))
+    (records, weights), (others, same) = ended
+    for key in ("loss", "gradient_norm"):  # whose zeros are summed or not
+        assert [r[key] for r in records] == pytest.approx([r[key] for r in others], rel=1e-6)
+    torch.testing.assert_close(weights, same, atol=1e-6, rtol=1e-5)
+    frozen = [
+        replace(
+            TrainConfig(), imagination=ImaginationConfig({mode: 1.0}), sequence=SequenceConfig(observe=observe)
+        ).full_tuning.freeze
+        for mode, observe in (("label_only", ("vit",)), ("label_only", ("vae", "vit")), ("ipt", ("vit",)))
+    ]
+    assert frozen == [("generation",), (), ()]
 
 
 def test_samples_without_a_codec_are_an_error(run: Run) -> None:
