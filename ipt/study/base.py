@@ -34,9 +34,9 @@ ROOMS = (
 )
 #: Training data: kinds of pairs, seed, how many, and how many of 100 samples. Plans are learned from the fewest.
 PARTS = {
-    "moves": (("move_turn",), 22, 56_000, 50),
-    "sides": (("side_view",), 23, 40_000, 35),
-    "plans": (("plan", "view_from_plan"), 21, 12_000, 15),
+    "moves": (("move_turn",), 22, 56_000, 70),
+    "plans": (("plan", "view_from_plan"), 21, 12_000, 20),
+    "sides": (("side_view",), 23, 40_000, 10),
 }
 TEST, TEST_SEED = 1_200, 21
 CARD = """---
@@ -51,10 +51,11 @@ asked for (flow matching on {channels} principal components of 8 x 8 patches, 32
 never trained to answer a question. `python train.py model=base` goes on from it; `python -m ipt.study.base` makes it again.
 
 **Data**: {pairs:,} pairs of generated block rooms (coloured cylinders between pale walls), `python -m datagen task=drawing`:
-the view after a move and a turn (45 % of what is drawn), the view to the side on a walk on a map (35 %), the plan of what four
-views show (10 %), and the view from a mark on a plan (10 %). No pictures of people or places, no third-party data.
+the view after a move and a turn ({moves} % of what is drawn), the view to the side on a walk on a map ({sides} %), the plan of
+what four views show, and the view from a mark on a plan ({plans} % together). No pictures of people or places, no third-party data.
 
-**Training**: {steps:,} steps of {batch} pairs with {draws} noise draws each ({tokens:.1f} million tokens, one CPU thread),
+**Training**: {steps:,} steps of {batch} pairs with {draws} noise draws each ({tokens:.1f} million tokens, CPU threads); half of the
+pictures are then shown and described ("On the left: a blue cylinder."), so that it reads what it draws;
 AdamW at {lr:g} with cosine decay, average of {decay}; losses at the end: flow {flow:.3f}, text {ce:.3f} (means over 100 steps).
 The data's code revision is {revision}; every setting is in `recipe.json` and `conf/experiment/base.yaml`.
 
@@ -136,7 +137,7 @@ def card(folder: Path, data: Sequence[Path], drawn: Path, target: Path) -> None:
         channels=model.config.latents.channels,
         pairs=sum(manifest["samples"] for manifest in manifests),
         steps=len(records),
-        batch=settings["loader"]["max_samples"],
+        batch=settings["loader"]["max_samples"] * settings["loader"]["packs_per_step"],
         draws=settings["loss"]["noise_draws"],
         tokens=sum(record["tokens"]["all"] for record in records) / 1e6,
         lr=settings["optim"]["lr"],
@@ -147,6 +148,7 @@ def card(folder: Path, data: Sequence[Path], drawn: Path, target: Path) -> None:
         test=sum(int(score.count) for score in rows.values()),
         header=" | ".join(PictureScores.header()[1:]),
         rule="|".join(["---"] * (len(PictureScores.header()) - 1)),
+        **{name: share for name, (*_, share) in PARTS.items()},
         rows="\n".join(f"| {' | '.join([kind, *score.cells()])} |" for kind, score in rows.items()),
     )
     write_bytes(target / "README.md", text.encode())
