@@ -33,7 +33,7 @@ from ipt.inference.prediction import read_run
 from ipt.samples.sample import SampleImage
 from ipt.samples.store import SampleReader
 from ipt.study.run import PLAN, results
-from ipt.study.settings import Study, make_study
+from ipt.study.settings import TRANSFER, Study, make_study
 
 MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination")
 DRAWING = "imagination"
@@ -78,11 +78,11 @@ class Findings:
     def of(self, task: str, arm: str) -> list[dict[str, Any]]:
         return [r for r in self.results if (r["task"], r["arm"]) == (task, arm)]
 
-    def answers(self, task: str, arm: str, mode: str, seeds: Iterable[int]) -> list[Answers]:
-        """The runs of inference, one per seed."""
+    def answers(self, task: str, arm: str, mode: str, seeds: Iterable[int], of: str = "") -> list[Answers]:
+        """The runs of inference, one per seed; ``of`` the study's split where nothing else is named."""
         found = []
         for seed in seeds:
-            path = self.folder / f"{task}-{arm}-{seed}" / "answers" / self.study.split / mode
+            path = self.folder / f"{task}-{arm}-{seed}" / "answers" / (of or self.study.split) / mode
             if path not in self._answers:
                 self._answers[path] = read_run(path)
             found.append(self._answers[path])
@@ -106,12 +106,14 @@ class Findings:
             return None
         return self.difference(task, arm, mode, arm, reference_mode)
 
-    def difference(self, task: str, arm: str, mode: str, reference: str, reference_mode: str) -> SeedScore | None:
+    def difference(
+        self, task: str, arm: str, mode: str, reference: str, reference_mode: str, of: str = ""
+    ) -> SeedScore | None:
         """The first minus the second, on the seeds that both have."""
         both = sorted({*self.seeds(task, arm)} & {*self.seeds(task, reference)})
         if not both:
             return None
-        own, other = self.answers(task, arm, mode, both), self.answers(task, reference, reference_mode, both)
+        own, other = (self.answers(task, *pair, both, of) for pair in ((arm, mode), (reference, reference_mode)))
         score = over_seeds(own, other)[0]
         return score if len(both) > 1 else replace(score, both=compare([other[0], own[0]])[0].interval)
 
@@ -295,7 +297,8 @@ def contrasts(findings: Findings) -> tuple[str, dict[str, Any]]:
     """The comparisons that the plan names, the primary one first."""
     rows, values = [], {}
     for name, c in findings.study.contrasts.items():
-        score = findings.difference(c.task, c.arm, c.mode, c.reference, c.reference_mode)
+        of = TRANSFER if c.transfer else ""
+        score = findings.difference(c.task, c.arm, c.mode, c.reference, c.reference_mode, of)
         if score is None:
             continue
         values[name] = {"contrast": asdict(c), **asdict(score)}
@@ -304,7 +307,7 @@ def contrasts(findings: Findings) -> tuple[str, dict[str, Any]]:
         rows.append(
             [
                 name,
-                c.task,
+                f"{c.task}, other rooms" if c.transfer else c.task,
                 what,
                 f"{100 * score.value:+.1f}",
                 span(score.seeds, True),

@@ -28,7 +28,7 @@ from ipt.inference.run import answer_dataset
 from ipt.inference.settings import DrawSettings, InferConfig, ModeSettings, TextSettings
 from ipt.samples.views import in_memory
 from ipt.study.jobs import Jobs
-from ipt.study.settings import Run, Study, make_study, runs
+from ipt.study.settings import TRANSFER, Run, Study, make_study, runs
 from ipt.training.build import run as train
 from ipt.training.config import train_config
 from ipt.training.records import read_records
@@ -80,13 +80,15 @@ def _run_study(study: Study, plan: Mapping[str, Any], folder: Path, common: Sequ
 
 
 def make_data(study: Study) -> None:
-    """The datasets that are missing, for training and for the split to be answered, by ``python -m datagen``."""
+    """The datasets that are missing, for training and for what is to be answered, by ``python -m datagen``."""
     for name, task in study.tasks.items():
-        for split in ("train", study.split):
-            folder, rows = study.dataset(name, split), task.rows[split]
+        for wanted in ("train", *study.answered(name)):
+            folder, other = study.dataset(name, wanted), wanted == TRANSFER
+            split, more = (study.split, task.transfer) if other else (wanted, ())
+            rows = task.rows.get(wanted, task.rows[split])
             if not (folder / "manifest.json").is_file():
                 settings = [f"task={name}", f"split={split}", f"num_samples={rows}", f"output_dir={folder}"]
-                command = [sys.executable, "-m", "datagen", *task.datagen, *settings, f"workers={study.workers}"]
+                command = [sys.executable, "-m", "datagen", *task.datagen, *more, *settings, f"workers={study.workers}"]
                 print(" ".join(command), file=sys.stderr)
                 subprocess.run(command, check=True, stdout=sys.stderr)
 
@@ -101,7 +103,10 @@ def do(study: Study, run: Run, compose: Compose) -> None:
     if run.steps and not trained(study, run, device, compose):
         sys.exit(3)
     between, between_cpu = time.time(), time.process_time()
-    answered = {mode: answer(study, run, mode, device) for mode in study.arms[run.arm].modes}
+    answered = {
+        of: {mode: answer(study, run, mode, device, of) for mode in study.arms[run.arm].modes}
+        for of in study.answered(run.task)
+    }
     validated = read_records(run.folder / "validation.jsonl")
     result = {
         "task": run.task,
@@ -113,7 +118,8 @@ def do(study: Study, run: Run, compose: Compose) -> None:
         "cpu_seconds": {"training": between_cpu - started_cpu, "answering": time.process_time() - between_cpu},
         "device": torch.cuda.get_device_name() if device != "cpu" else platform.processor() or platform.machine(),
         "torch": torch.__version__,
-        "modes": answered,
+        "modes": answered.pop(study.split),
+        **answered,
     }
     write_json(run.folder / RESULT, result)
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
@@ -173,17 +179,17 @@ def drawing(study: Study, task: str, name: str) -> DrawSettings:
     )
 
 
-def answer(study: Study, run: Run, mode: str, device: str) -> dict[str, Any]:
-    """The counts of one mode of inference."""
+def answer(study: Study, run: Run, mode: str, device: str, of: str) -> dict[str, Any]:
+    """The counts of one mode of inference about the questions ``of`` a split or `TRANSFER`."""
     arm = study.arms[run.arm]
     n = arm.votes if mode == "imagination" else 1
     settings = ModeSettings(
         mode, answer="options", n=n, combine="mean", text=WORDS, draw=drawing(study, run.task, run.arm)
     )
-    folder = run.folder / "answers" / study.split / mode
+    folder = run.folder / "answers" / of / mode
     config = InferConfig(
         checkpoint=str(run.folder if run.steps else run.after),
-        data=str(study.dataset(run.task, study.split)),
+        data=str(study.dataset(run.task, of)),
         output_dir=str(folder),
         mode=settings,
         limit=study.questions,

@@ -12,6 +12,7 @@ from ipt.common.settings import typed
 from ipt.inference.prediction import MODES
 
 SPLITS = ("train", "val", "test")
+TRANSFER = "transfer"  # rooms of another preset, in place of a split
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class StudyTask:
     """``seeds`` runs per arm with the ``overrides`` of train.py; its data are made by ``python -m datagen`` with the overrides
     ``datagen`` and so many ``rows`` per split. ``arms``: further overrides of some arms, which come last. ``rank``: tasks of
     lower rank come first. ``steps`` of an arm, where not the arm's own: as many tokens are other steps in another task.
-    ``shift`` of drawing, in place of the study's; an arm's own goes before both."""
+    ``shift`` of drawing, in place of the study's; an arm's own goes before both. ``transfer``: what else ``datagen`` is told for
+    rooms of another preset, about which every model is asked, too (so many ``rows`` of them, else as of the split)."""
 
     seeds: int
     rows: dict[str, int]
@@ -29,6 +31,7 @@ class StudyTask:
     arms: dict[str, list[str]] = field(default_factory=dict)
     steps: dict[str, float] = field(default_factory=dict)
     shift: float | None = None
+    transfer: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Contrast:
-    """``arm`` in ``mode`` minus ``reference`` in ``reference_mode``, on ``task``."""
+    """``arm`` in ``mode`` minus ``reference`` in ``reference_mode``, on ``task``: about the study's split, or with ``transfer``
+    about the task's other rooms."""
 
     task: str
     arm: str
@@ -70,6 +74,7 @@ class Contrast:
     reference: str
     reference_mode: str = "answer_only"
     about: str = ""
+    transfer: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,12 @@ class Study:
             raise UserError("a study needs scale, workers and questions of at least 1")
 
     def dataset(self, task: str, split: str) -> Path:
-        """The folder of a task's split."""
+        """The folder of a task's split, or of its `TRANSFER`."""
         return Path(self.data) / f"{task}-{split}"
+
+    def answered(self, task: str) -> tuple[str, ...]:
+        """What the models of a task are asked about: the split, and other rooms where it has them."""
+        return (self.split, TRANSFER) if self.tasks[task].transfer else (self.split,)
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,8 @@ def make_study(values: Mapping[str, Any]) -> Study:
         for wanted in (contrast.arm, contrast.reference):
             if wanted not in study.arms:
                 raise UserError(f"contrast '{name}' names the arm '{wanted}'; the study has {', '.join(study.arms)}")
+        if contrast.transfer and contrast.task in study.tasks and not study.tasks[contrast.task].transfer:
+            raise UserError(f"contrast '{name}' is about other rooms: set plan.tasks.{contrast.task}.transfer")
     for name, task in study.tasks.items():
         for what, named in (("steps", task.steps), ("arms", task.arms)):
             if unknown := sorted(named.keys() - study.arms.keys()):

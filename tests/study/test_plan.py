@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import train as command
-from ipt.study.run import drawing
+from ipt.study.run import drawing, make_data
 from ipt.study.settings import Study, make_study, runs
 from ipt.training.config import train_config
 
@@ -58,6 +58,21 @@ def test_an_arm_may_take_other_steps_in_a_task() -> None:
         make_study(made)
 
 
+def test_other_rooms_are_those_of_the_split_made_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(data=str(tmp_path), split="val")
+    made["tasks"]["pt"] |= {"datagen": ["seed=3", "task.a=1"], "transfer": ["task.a=2"]}
+    made["tasks"]["pet"] |= {"transfer": ["task.b=1"], "rows": {"train": 8, "val": 4, "transfer": 2}}
+    commands: list[list[str]] = []
+    monkeypatch.setattr("ipt.study.run.subprocess.run", lambda command, **_: commands.append(command[3:]))
+    study = make_study(made)
+    make_data(study)
+    assert [study.answered(task) for task in ("pet", "pt")] == [("val", "transfer")] * 2
+    told = {command[-2].partition("=")[2].removeprefix(f"{tmp_path}/"): command[:-2] for command in commands}
+    assert told["pt-val"] == ["seed=3", "task.a=1", "task=pt", "split=val", "num_samples=4"]
+    assert told["pt-transfer"] == ["seed=3", "task.a=1", "task.a=2", "task=pt", "split=val", "num_samples=4"]
+    assert told["pet-transfer"] == ["task.b=1", "task=pet", "split=val", "num_samples=2"] and len(told) == 6
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -67,6 +82,14 @@ def test_an_arm_may_take_other_steps_in_a_task() -> None:
         ),
         ({"arms": {"a": {**ARM, "after": "b"}}}, "comes after 'b'"),
         ({"arms": {"a": {"modes": ["dreaming"]}}}, "dreaming"),
+        (
+            {
+                "contrasts": {
+                    "c": {"task": "pet", "arm": "a", "mode": "answer_only", "reference": "a", "transfer": True}
+                }
+            },
+            "'c' is about other rooms: set plan.tasks.pet.transfer",
+        ),
         ({"split": "all"}, "train, val, test"),
         ({"wokers": 2}, "workers"),
     ],

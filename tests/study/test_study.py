@@ -22,7 +22,7 @@ from tests.sequence.loading import SAMPLES
 
 COMMON = ("model=micro", "resolution=micro", "data.profile=brief", "trainer.steps=2", "loader.max_samples=4")
 PLAN: dict[str, Any] = {
-    "tasks": {"mvc": {"seeds": 2, "rows": {"train": 12, "test": 8}}},
+    "tasks": {"mvc": {"seeds": 2, "rows": {"train": 12, "test": 8}, "transfer": ["backend.blocks.max_solids=9"]}},
     "arms": {
         "label_only": {"modes": ["answer_only"], "overrides": ["imagination=label_only"]},
         "mixed": {"modes": ["answer_only", "gt_imagination"], "overrides": ["imagination=mixed"], "steps": 1.5},
@@ -31,6 +31,7 @@ PLAN: dict[str, Any] = {
     "contrasts": {
         "primary": {"task": "mvc", "arm": "mixed", "mode": "gt_imagination", "reference": "label_only"},
         "same": {"task": "mvc", "arm": "again", "mode": "answer_only", "reference": "mixed"},
+        "far": {"task": "mvc", "arm": "mixed", "mode": "gt_imagination", "reference": "label_only", "transfer": True},
     },
 }
 
@@ -47,9 +48,10 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    for split, rows in (("train", SAMPLES[:12]), ("test", [replace(each, split="test") for each in SAMPLES[12:20]])):
-        write_shards(folder / "data" / f"mvc-{split}", split, rows)
-        seal(folder / "data" / f"mvc-{split}", {})
+    unseen = [replace(each, split="test") for each in SAMPLES]
+    for name, rows in (("train", SAMPLES[:12]), ("test", unseen[12:20]), ("transfer", unseen[20:26])):
+        write_shards(folder / "data" / f"mvc-{name}", rows[0].split, rows)
+        seal(folder / "data" / f"mvc-{name}", {})
     command.register()
     assert run(folder)
     return folder
@@ -65,6 +67,12 @@ def test_every_run_is_trained_and_asked_once(done: Path, monkeypatch: pytest.Mon
     assert [found[arm, 1]["steps"] for arm in PLAN["arms"]] == [2, 3, 0]
     assert all(found[arm, 0]["samples"] == 4 * found[arm, 0]["steps"] for arm in PLAN["arms"])
     assert not list((done / "out").glob("*/checkpoints"))
+    asked = {
+        name: {m: counts["samples"] for m, counts in found["mixed", 0][name].items()} for name in ("modes", "transfer")
+    }
+    assert asked == {
+        name: dict.fromkeys(PLAN["arms"]["mixed"]["modes"], n) for name, n in (("modes", 8), ("transfer", 6))
+    }
     monkeypatch.setattr("ipt.study.run.do", lambda *_: sys.exit(1))
     assert run(done)
 
