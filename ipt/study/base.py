@@ -56,7 +56,8 @@ what four views show, and the view from a mark on a plan ({plans} % together). N
 data.
 
 **Training**: {steps:,} steps of {batch} pairs with {draws} noise draws each ({tokens:.1f} million tokens, CPU threads); half of
-the pictures are then shown and described ("On the left: a blue cylinder."), so that it reads what it draws; AdamW at {lr:g} with cosine decay, average of {decay}; losses at the end: flow {flow:.3f}, text {ce:.3f} (means over 100 steps).
+the pictures are then shown and described ("On the left: a blue cylinder."), so that it reads what it draws. AdamW
+at {lr:g} with cosine decay, average of {decay}; losses at the end: flow {flow:.3f}, text {ce:.3f} (means over 100 steps).
 The data's code revision is {revision}; every setting is in `recipe.json` and `conf/experiment/base.yaml`.
 
 **Figures** on {test:,} pairs of rooms that it has not seen, 12 Euler steps, one drawing each, weights as shipped:
