@@ -47,6 +47,7 @@ from ipt.training.distributed import World, gather_full, start_world
 from ipt.training.evaluation import Evaluation, Validation, final_evaluation, mode_settings
 from ipt.training.optim import learning_rate
 from ipt.training.records import METRICS, SETTINGS, check_length, last_record, outcome
+from ipt.training.source import Supervised
 from ipt.training.trainer import Trainer
 
 ASSETS = "assets"
@@ -324,7 +325,7 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
     use_threads(sum(weight.numel() for weight in model.parameters()), world.device, config.trainer.threads)
     trainer = Trainer(
         model,
-        loader,
+        Supervised(loader, config.loss),
         config.full_trainer,
         folder,
         encode,

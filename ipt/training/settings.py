@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -47,7 +47,12 @@ class LossConfig:
 
     def total(self, losses: Iterable[Any]) -> Any:
         """The weighted sum of ``losses`` (numbers or scalar tensors), one per term and in their order."""
-        return sum(weight * loss for weight, loss in zip(self.weights.values(), losses, strict=True))
+        return weighted(losses, self.weights)
+
+
+def weighted(losses: Iterable[Any], factors: Mapping[str, float]) -> Any:
+    """The sum of ``losses`` (numbers or scalar tensors), one per term and in their order, each times its factor."""
+    return sum(factor * loss for factor, loss in zip(factors.values(), losses, strict=True))
 
 
 WEIGHT = "_weight"
