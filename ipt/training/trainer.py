@@ -15,6 +15,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ipt.training.losses import Objective, TokenLosses, mean_losses, noised, sam
 from ipt.training.optim import (
     COMPUTE,
     Ema,
+    Kept,
     Weights,
     clip_gradients,
     learning_rate,
@@ -82,11 +84,12 @@ class Trainer:
         compute = COMPUTE[config.dtype]
         distributed = distributed or DistributedConfig()
         self.objective = parallelize(
-            Objective(model.train(), config.loss, config.rounds), distributed, self.world, compute, fill
+            Objective(model.train(), config.loss, config.rounds, config.clip), distributed, self.world, compute, fill
         )
         self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
         self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
+        self.start = Kept(self.weights.named.items()) if source.compares else None
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)
         self._validate = validate
         self.step = self.skipped = 0
@@ -197,12 +200,35 @@ class Trainer:
         losses: TokenLosses = self.objective(batch, images, target_FD)
         return mean_losses(losses, batch, counts, config.loss), losses
 
+    @torch.no_grad()
+    def choices(self, pack: PackedBatch) -> Tensor:
+        """What the weights as they are make of the choices of a rollout (`ipt.training.policy.observed`). All ranks call this,
+        each for as many packs."""
+        batch = pack.to(self.world.device)
+        images, target_FD = noised(batch, self.config.seed, self.config.loss.timestep_shift)
+        seen: Tensor = self.objective(batch, images, target_FD, choices=True)["choices"]
+        return seen
+
+    @contextmanager
+    def playing(self, values: Kept | None = None) -> Iterator[None]:
+        """The model as inference needs it while the block runs: in evaluation mode, what no layer owns whole on each rank,
+        with the trained weights as they are, or with other ``values``. All ranks call this together."""
+        training = self.objective.training
+        self.objective.eval()
+        with torch.no_grad(), nullcontext() if values is None else values.swapped_in():
+            self.weights.sync_to_model()
+            yield
+        self.weights.sync_to_model()
+        self.objective.train(training)
+
     def _accumulate(self, pack: PackedBatch, counts: Sequence[float]) -> tuple[np.ndarray, list[tuple[str, float]]]:
         """Add a pack's gradient. Returns its shares of the mean losses, by term, and its samples with their losses."""
         shares, losses = self.losses(pack, counts)
         # wrappers average gradients over the processes, but each loss here is a share of one sum
         (self.world.size * weighted(shares, self.source.factors)).backward()
-        by_sample = sample_losses(losses, pack, self.config.loss)  # after it: looking at values waits for the device
+        by_sample = sample_losses(
+            losses, pack, self.config.loss, self.source.factors
+        )  # after it: looking at values waits for the device
         named = [(origin.sample_id, loss) for origin, loss in zip(pack.origins, by_sample.tolist(), strict=True)]
         return np.array([share.item() for share in shares]), named
 
@@ -267,7 +293,7 @@ class Trainer:
             "model": {name: weight.detach() for name, weight in self.weights.named.items()},
             "optimizer": optimizer_tensors(self.optimizer, self.weights.named),
         }
-        return tensors if self.ema is None else {**tensors, "ema": self.ema.averages}
+        return tensors if self.ema is None else {**tensors, "ema": self.ema.values}
 
     def _save(self) -> int:
         progress = {

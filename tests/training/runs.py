@@ -73,7 +73,7 @@ def state(trainer: Trainer) -> dict[str, torch.Tensor]:
     for name, entries in trainer._tensors()["optimizer"].items():
         flat |= {f"{key} {name}": tensor.clone() for key, tensor in entries.items()}
     if trainer.ema is not None:
-        flat |= {f"ema {name}": tensor.clone() for name, tensor in trainer.ema.averages.items()}
+        flat |= {f"ema {name}": tensor.clone() for name, tensor in trainer.ema.values.items()}
     return flat
 
 
