@@ -39,10 +39,10 @@ def shuffled(rewards: Floats, seed: int, *names: Name) -> Floats:
 
 class Share(NamedTuple):
     """What a text of so many sampled tokens counts in the loss: each token ``weight``, of a sum that is divided by the sum of
-    ``count`` over all texts of the step."""
+    ``divisor`` over all texts of the step."""
 
     weight: float
-    count: float
+    divisor: float
 
 
 def share(loss: str, tokens: int, longest: int) -> Share:

@@ -99,7 +99,7 @@ def sampled_unit(origin: Origin, row: Row, advantage: float, share: Share, tempe
         advantages_C=mask_C.float() * advantage,
         weights_C=mask_C.float() * share.weight,
         told_C=torch.tensor(told, dtype=torch.float32),
-        count=share.count,
+        count=share.divisor,
         temperature=temperature,
     )
     return Unit(origin, [segments], replay)

@@ -78,6 +78,8 @@ CHANGEABLE = (
     "trainer.threads",
     "trainer.peak_tflops",
     "trainer.checkpoint_activations",
+    "grpo.control_every",
+    "grpo.write_every",
 )
 
 

@@ -50,7 +50,8 @@ class StepRecord:
     def note(self) -> str:
         """The record in a line."""
         waited = self.data_wait / max(self.seconds, 1e-9)
-        terms = ", ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
+        told = {name: value for name, value in self.figures.items() if name == "reward"}
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in {**told, **self.losses}.items())
         mfu = "" if self.mfu is None else f", MFU {self.mfu:.1%}"
         return (
             f"loss {self.loss:.4f} ({terms}), {self.tokens_per_second:,.0f} tokens/s{mfu}, "

@@ -65,6 +65,8 @@ def conflicts(config: TrainConfig, is_set: Callable[[str], bool]) -> list[str]:
     for key, steps in (("trainer.steps", config.trainer.steps), ("checkpoints.every", config.checkpoints.every)):
         if steps % updates:
             found.append(f"{key}={steps} must be a multiple of grpo.updates={updates}: runs are saved between rollouts")
+    if config.tuning.kind == "lora" and config.tuning.lora.dropout:
+        found.append("tuning.lora.dropout=0 is needed for rollouts: a replay with dropout is not what was played")
     if grpo.reader is not None and not model_path(grpo.reader).is_dir():
         found.append(f"grpo.reader={grpo.reader} is no folder")
     if config.imagination.trained:
