@@ -56,7 +56,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_rollouts_included(stage: str, up
     assert second.step == updates and second.run()
     assert_same_state(whole, second)
     assert lasting(second.folder) == lasting(whole.folder)[updates:]
-    assert [record["samples"] for record in lasting(whole.folder)][0] > 0
+    assert next(record["samples"] for record in lasting(whole.folder)) > 0
     expected = files(whole)
     assert files(second) == {name: expected[name] for name in files(second)} and len(expected) > 8
     assert len({record["reward"] for record in lasting(whole.folder)}) == 2, "no two rollouts are alike"

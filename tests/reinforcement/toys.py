@@ -1,4 +1,4 @@
-"""Reinforced runs of the toy that knows four samples by heart (`tests.inference.toy`), which a higher temperature makes unsure."""
+"""Reinforced runs of the toy that knows four samples by heart (`tests.inference.toy`), unsure at a higher temperature."""
 
 from __future__ import annotations
 
