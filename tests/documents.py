@@ -121,6 +121,7 @@ RULES = (
     Rule(r"renderer=ray", {"size": "128"}),
     Rule(r"dry_run=true|trainer=debug"),
     Rule(r"study=small_scale", STUDIED),
+    Rule(r"study=grpo", skipped="takes hours; tests/study has its runs composed"),
     Rule(r"train\.py -m ", {"trainer.steps": "2", "seed": "0"}),
     Rule(
         r"train\.py .*evaluation\.",
