@@ -16,6 +16,7 @@ PAGES = (
             "generate",
             "real_data",
             "train",
+            "reinforce",
             "evaluate",
             "faithfulness",
             "extend",
@@ -89,6 +90,14 @@ STUDIED = {
     **{f"~plan.arms.{name}": "" for name in ("mixed", "permuted", "flow_off")},
 }
 
+#: Rollouts of a few questions, the first of which is written.
+PLAYED = {
+    "trainer.steps": "2",
+    "grpo.questions": "4",
+    "grpo.imaginations": "2",
+    "grpo.draw.timesteps": "3",
+}
+
 #: The first rule whose pattern is found in a command holds.
 RULES = (
     Rule(r"^make ", skipped="these are what runs the tests, and CI"),
@@ -112,6 +121,7 @@ RULES = (
     Rule(r"renderer=ray", {"size": "128"}),
     Rule(r"dry_run=true|trainer=debug"),
     Rule(r"study=small_scale", STUDIED),
+    Rule(r"study=grpo", skipped="takes hours; tests/study has its runs composed"),
     Rule(r"train\.py -m ", {"trainer.steps": "2", "seed": "0"}),
     Rule(
         r"train\.py .*evaluation\.",
@@ -122,6 +132,7 @@ RULES = (
             "evaluation.text.max_tokens": "24",
         },
     ),
+    Rule(r"train\.py .*experiment=grpo .*model\.init=", PLAYED),
     Rule(r"train\.py ", {"trainer.steps": "2"}),
     Rule(r"quality\.drawn ", {"draw.timesteps": "3"}),
     Rule(

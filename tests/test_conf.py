@@ -38,4 +38,9 @@ def test_a_group_file_opens_with_the_command_that_uses_it(path: Path) -> None:
 
 
 def test_experiments_are_no_copies_per_task_and_imagination() -> None:
-    assert [path.name for path in GROUPS if path.parts[0] == "experiment"] == ["bagel.yaml", "base.yaml", "mirage.yaml"]
+    assert [path.name for path in GROUPS if path.parts[0] == "experiment"] == [
+        "bagel.yaml",
+        "base.yaml",
+        "grpo.yaml",
+        "mirage.yaml",
+    ]

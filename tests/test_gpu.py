@@ -29,6 +29,7 @@ from ipt.sequence.segments import Segment
 from ipt.sequence.spans import SpanTable
 from ipt.training.distributed import World
 from ipt.training.settings import CheckpointConfig, DistributedConfig, EmaConfig, OptimConfig, TrainerConfig
+from ipt.training.source import Supervised
 from ipt.training.trainer import Trainer
 from tests.model.test_attention import exact, inputs, pack
 from tests.model.toy import CONFIG, TOKENS, Maker, random_model
@@ -84,12 +85,12 @@ def trainer(
     codec = toy_codec().to(device)
     loader = make_loader(stored(folder / "data"), Words(latents=True), packs_per_step=2)
     world, distributed = World(device=device), DistributedConfig(kind)
-    return Trainer(model.to(device), loader, config, folder, codec.encode, world, distributed)
+    return Trainer(model.to(device), Supervised(loader, config.loss), config, folder, codec.encode, world, distributed)
 
 
 def losses(trainer: Trainer, steps: int = 3) -> list[tuple[float, float]]:
-    batches = iter(trainer.loader)
-    records = [trainer.train_step(batches) for _ in range(steps)]
+    packs = trainer.steps()
+    records = [trainer.train_step(packs) for _ in range(steps)]
     return [(record.loss, record.gradient_norm) for record in records]
 
 

@@ -17,7 +17,17 @@ ALLOWED = {
     "ipt.imagination": {"ipt.common", "ipt.samples", "ipt.sequence"},
     "ipt.model": {"ipt.common", "ipt.sequence", "ipt.flow"},
     "ipt.inference": {"ipt.common", "ipt.samples", "ipt.sequence", "ipt.imagination", "ipt.flow", "ipt.model"},
+    "ipt.reinforcement": {
+        "ipt.common",
+        "ipt.samples",
+        "ipt.sequence",
+        "ipt.imagination",
+        "ipt.flow",
+        "ipt.model",
+        "ipt.inference",
+    },
     "ipt.training": {
+        "ipt.reinforcement",
         "ipt.common",
         "ipt.samples",
         "ipt.sequence",

@@ -26,6 +26,7 @@ from ipt.evaluation.settings import ReportConfig
 from ipt.inference.settings import InferConfig
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.settings import LOSS_TERMS, WEIGHT
+from tests.inference.toy import recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Another value of a key, where it is not another number, the opposite, or None turned into a text.
@@ -35,6 +36,19 @@ OTHER: Mapping[str, Any] = {
     "model.attention": "flex",
     "model.grid_rope": False,
     "model.init": ".",
+    "grpo.rewards": {"correct": 1.0},
+    "grpo.answers": 8,
+    "grpo.last": 0.9,
+    "grpo.first": 0.1,
+    "grpo.clip": 0.3,
+    "grpo.loss": "dapo",
+    "grpo.scale": "group",
+    "grpo.mode": "text_cot",
+    "grpo.draw.renorm": "global",
+    "grpo.draw.branches": "apart",
+    "grpo.text.temperature": 0.5,
+    "grpo.text.max_tokens": 9,
+    "grpo.draw.timesteps": 9,
     "task.names": ["mvc", "pet"],
     "data.parts": {".": 2.0},
     "data.validation": ".",
@@ -124,7 +138,34 @@ def test_every_key_of_training_is_refused_or_reaches_the_run(tmp_path: Path, mon
         if after == before:
             ignored.append(key)
     assert ignored == []
-    assert accepted > len(keys) / 2
+    assert accepted > sum(not key.startswith("grpo.") for key in keys) / 2
+
+
+def test_every_key_of_a_reinforced_run_is_refused_or_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model was trained with is not to be said again, and what supervised packs are made of is not read."""
+    recipe("ipt", "text_cot").save(tmp_path / "run" / "model")
+    monkeypatch.chdir(tmp_path)
+    train_command.register()
+    given = ["experiment=grpo", f"data.train={tmp_path}", f"model.init={tmp_path / 'run'}"]
+    for stage, more in (("readout", []), ("readout", ["grpo.closed=false"]), ("imagination", [])):
+        composed = train_command.COMMAND.compose([*given, f"grpo={stage}", *more])
+        values: Any = OmegaConf.to_container(composed, resolve=True)
+        before, ignored, accepted = parts(train_config(values)), [], set()
+        for key, value in leaves(values):
+            try:
+                after = parts(train_config(changed(values, key, another(key, value))))
+            except UserError:
+                continue
+            accepted.add(key)
+            if after == before:
+                ignored.append(key)
+        assert ignored == []
+        assert accepted >= {"grpo.questions", "grpo.batch_size", "grpo.shuffled", "grpo.draw.timesteps", "optim.lr"}
+        assert not {key for key in accepted if key.startswith(("imagination.", "sequence.dropout", "loss.ce"))}
+        assert ("grpo.kl" in accepted) == (stage == "readout") != ("grpo.velocity" in accepted)
+        assert ("grpo.answers" in accepted) == bool(more)
 
 
 def test_keys_of_what_a_run_does_not_do_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from ipt.model.tuning import apply_tuning, initialise_adapters
 from ipt.sequence.batch import PackedBatch
 from ipt.training.distributed import World
 from ipt.training.settings import DistributedConfig, EmaConfig, OptimConfig, TrainerConfig
+from ipt.training.source import Material
 from ipt.training.trainer import Trainer
 
 
@@ -72,8 +73,8 @@ def make_trainer(case: Case, shape: ModelConfig, device: str, folder: Path) -> T
         ema=EmaConfig() if case.average else None,
     )
     world, distributed = World(device=device), DistributedConfig(case.distributed)
-    lanes: Any = SimpleNamespace(lanes=[None])
-    return Trainer(model, lanes, config, folder, world=world, distributed=distributed)
+    unread: Any = SimpleNamespace(compares=False, whole=True, factors=config.loss.weights)
+    return Trainer(model, unread, config, folder, world=world, distributed=distributed)
 
 
 def train(results: Results, sizes: Sizes, case: Case) -> list[float]:
@@ -90,13 +91,12 @@ def _train(results: Results, sizes: Sizes, case: Case, folder: Path) -> list[flo
         torch.cuda.reset_peak_memory_stats()
     trainer = make_trainer(case, shape, device, folder)
 
-    def step() -> None:
-        losses.append(trainer.train_step(itertools.repeat(batch)).loss)
+    def step(packs: int = 1) -> None:
+        losses.append(trainer.train_step(iter([Material([batch] * packs)])).loss)
 
     first = seconds_of(step, device, repeats=1, warm_up=0)
     seconds = seconds_of(step, device, case.steps, warm_up=1)
-    trainer.loader.lanes = [None] * case.packs  # type: ignore[list-item]
-    more = seconds_of(step, device, repeats=2, warm_up=0) if case.packs > 1 else None
+    more = seconds_of(lambda: step(case.packs), device, repeats=2, warm_up=0) if case.packs > 1 else None
     memory = 0 if device == "cpu" else torch.cuda.max_memory_allocated()
     results.add(
         case.name,

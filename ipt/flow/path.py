@@ -49,6 +49,7 @@ def schedule(num_timesteps: int, shift: float = 3.0) -> Tensor:
 
 
 VelocityField = Callable[[Tensor, float], Tensor]
+Advance = Callable[[int, Tensor, Tensor], Tensor]
 
 
 class Forecast:
@@ -80,17 +81,19 @@ def euler(
     noise: Tensor,
     times: Tensor,
     observe: Callable[[int, Tensor, Tensor], None] | None = None,
+    advance: Advance | None = None,
 ) -> Tensor:
     """Integrate ``x <- x - v(x, t_k) (t_k - t_{k+1})`` along ``times`` (`ipt.flow.path`), in float32.
 
     ``noise``: x at ``times[0]``, any shape. ``observe(step, velocity, x)`` sees every step, for previews and traces.
+    ``advance(step, x, v)``: makes the next x instead.
     """
     x = noise.float()
     points = times.tolist()
     deltas = (times[:-1] - times[1:]).tolist()
     for step, (t, delta) in enumerate(zip(points[:-1], deltas, strict=True)):
         v = velocity(x, t).float()
-        x = x - v * delta
+        x = x - v * delta if advance is None else advance(step, x, v)
         if observe is not None:
             observe(step, v, x)
     return x

@@ -253,6 +253,10 @@ class Imagination:
         """Mediators of any origin, one per row of a context that holds this mode's prompts, as the model looks at its own."""
         raise NotImplementedError
 
+    def announce(self, context: C, texts: Sequence[str]) -> C:
+        """Rows of this mode's prompts with ``texts`` given as what comes before the picture that is to be drawn."""
+        raise NotImplementedError
+
     def unseen(self, context: Context, samples: Sequence[SpatialSample]) -> Imagined:
         """What stands before the answer where no mediator is asked for, in models that were trained with
         `ImaginationSettings.answers_unseen`: everything as then, and nothing to see."""

@@ -39,14 +39,14 @@ def read_answers(
     assert isinstance(context, SessionContext)
     probabilities: list[tuple[float, ...]] = [()] * len(context)
     if settings.reads_options:
-        options = _options(context, imagined, samples)
+        options = option_texts(context, imagined, samples)
         scores = context.score_options(options, Role.ANSWER, imagined.blocked)
         probabilities = [normalised(each) for each in scores]
-    texts, tokens = [""] * len(context), [row.text_tokens for row in context.rows]
+    texts = [""] * len(context)
     if settings.answer == "options":
         answers: list[int | None] = [best(each) for each in probabilities]
     else:
-        texts, tokens = _written(context, imagined, seed)
+        context, texts = written(context, imagined, seed)
         answers = [parse_answer(text, sample.choices) for text, sample in zip(texts, samples, strict=True)]
     return [
         Answered(
@@ -56,7 +56,7 @@ def read_answers(
                 probabilities=probabilities[i],
                 text=texts[i],
                 thoughts=imagined.texts[i],
-                text_tokens=tokens[i],
+                text_tokens=context.rows[i].text_tokens,
             ),
             imagined.images[i],
         )
@@ -64,7 +64,7 @@ def read_answers(
     ]
 
 
-def _options(context: SessionContext, imagined: Imagined, samples: Sequence[SpatialSample]) -> list[list[str]]:
+def option_texts(context: SessionContext, imagined: Imagined, samples: Sequence[SpatialSample]) -> list[list[str]]:
     """What each row would have to write for each of its options."""
     decode, options = context.session.tokenizer.decode, []
     for sample, row, lead in zip(samples, context.rows, imagined.leads, strict=True):
@@ -73,11 +73,10 @@ def _options(context: SessionContext, imagined: Imagined, samples: Sequence[Spat
     return options
 
 
-def _written(context: SessionContext, imagined: Imagined, seed: int) -> tuple[list[str], list[int]]:
-    """The text that each row's answer is read from, and the tokens that the model wrote in the row in all. A row is over where
-    the model ended its text without announcing an imagination: it has said all it had to say."""
+def written(context: SessionContext, imagined: Imagined, seed: int) -> tuple[SessionContext, list[str]]:
+    """The rows with the text that each one's answer is read from, and that text. A row is over where the model ended its text
+    without announcing an imagination: it has said all it had to say."""
     texts = [said[-1] if said else "" for said in imagined.texts]
-    tokens = [row.text_tokens for row in context.rows]
     over = [
         bool(said) and not lead and not is_open
         for said, lead, is_open in zip(imagined.texts, imagined.leads, context.is_open, strict=True)
@@ -85,9 +84,10 @@ def _written(context: SessionContext, imagined: Imagined, seed: int) -> tuple[li
     going = [i for i, done in enumerate(over) if not done]
     if going:
         final, said = context[going].generate_text(Role.ANSWER, seed, until=STOP, blocked=imagined.blocked)
-        for i, row, text in zip(going, final.rows, said, strict=True):
-            texts[i], tokens[i] = text, row.text_tokens
-    return texts, tokens
+        context = context.updated(going, final)
+        for i, text in zip(going, said, strict=True):
+            texts[i] = text
+    return context, texts
 
 
 def opened_image(prediction: Prediction, own: bool) -> bool:

@@ -14,13 +14,12 @@ from ipt.imagination.recipe import PUBLISHED, Recipe, read_recipe
 from ipt.model.checkpoint import StoredModel
 from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
 from ipt.model.codes import CodeCodec, load_codes
-from ipt.model.config import model_path
+from ipt.model.config import EXPORT, model_path
 from ipt.model.devices import use_threads
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.render import Renderer
 from ipt.sequence.tokenizer import Tokenizer, load_tokenizer
 
-EXPORT = "model"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -104,8 +103,6 @@ def model_folder(folder: Path) -> Path:
     folder = model_path(folder)
     if not folder.is_dir():
         raise MissingFile(f"checkpoint={folder} is no folder")
-    if (folder / EXPORT).is_dir():
-        return folder / EXPORT
     if (folder / "checkpoints").is_dir():
         raise MissingFile(
             f"{folder} is a training run that has not finished: it has no {EXPORT} folder yet; run train.py again to the end"

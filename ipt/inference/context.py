@@ -23,6 +23,7 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.common.images import encode_image
 from ipt.common.seeding import Name, derived_seed
+from ipt.flow.path import Advance
 from ipt.inference.session import OpenText, Sampler, Session, contains
 from ipt.model.cache import Context
 from ipt.samples.sample import SampleImage
@@ -35,13 +36,15 @@ from ipt.sequence.spans import Role
 @dataclass(frozen=True)
 class Row:
     """One sequence: its name in random streams, the task of its sample, the segments in its cache, the text that it has not
-    closed yet, and how many tokens of text the model has written in it."""
+    closed yet, and how many tokens of text the model has written in it. ``chances``: by the number of a text's segment, the
+    log-probabilities of what the model wrote in it (`OpenText.chances`)."""
 
     name: tuple[Name, ...]
     task: str
     segments: tuple[Segment, ...] = ()
     text: OpenText | None = None
     text_tokens: int = 0
+    chances: tuple[tuple[int, tuple[float, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ class SessionContext:
         for i, text in texts.items():
             ids = TokenIds(torch.tensor(text.ids, dtype=torch.long))
             segment = Segment(Kind.TEXT, ids, text.role, blocked=text.blocked)
-            rows[i] = replace(rows[i], segments=(*rows[i].segments, segment), text=None)
+            chances = (*rows[i].chances, (len(rows[i].segments), text.chances))
+            rows[i] = replace(rows[i], segments=(*rows[i].segments, segment), text=None, chances=chances)
         return SessionContext(self.session, tuple(rows), cached), states
 
     def generate_text(
@@ -161,8 +165,8 @@ class SessionContext:
             cached, (_, logits) = session.feed(cached, active, [texts[i].waiting for i in active], *as_)
             going = []
             words = logits[:, : session.model.config.decoder.vocab]  # codes are no words
-            for i, token in zip(active, sampler(words, active), strict=True):
-                texts[i] = texts[i].write(token, eos)
+            for i, (token, chance) in zip(active, sampler(words, active), strict=True):
+                texts[i] = texts[i].write(token, chance, eos)
                 stopped = bool(until) and contains(tokenizer, texts[i].ids, until, 1)
                 if not texts[i].ended and not stopped and len(texts[i].ids) >= session.sampling.max_tokens:
                     texts[i] = texts[i].end(eos)
@@ -182,12 +186,11 @@ class SessionContext:
         own. What all options of a row end in is left out of the sum. All rows and options are read in one pass, and runs of
         tokens that options share (all but the last token, for single letters) only once; nothing is appended.
         """
-        start, encode, bos = self.settled, self.session.tokenizer.encode, self.session.special.bos
+        start, bos = self.settled, self.session.special.bos
         runs: dict[tuple[int, tuple[int, ...]], int] = {}
         wanted: list[list[tuple[int, int, list[int]]]] = []
-        for i, (row, texts) in enumerate(zip(start.rows, options, strict=True)):
+        for i, (row, ids) in enumerate(zip(start.rows, self.option_ids(options), strict=True)):
             lead = (bos,) if row.text is None else row.text.waiting
-            ids = _without_common_end([encode(text) for text in texts])
             keys = [(i, (*lead, *option[:-1])) for option in ids]
             numbers = [runs.setdefault(key, len(runs)) for key in keys]
             wanted.append([(number, len(lead) - 1, option) for number, option in zip(numbers, ids, strict=True)])
@@ -202,6 +205,10 @@ class SessionContext:
             ]
             for each in wanted
         ]
+
+    def option_ids(self, options: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+        """The tokens of each row's options that decide between them: what all of a row end in is left out."""
+        return [_without_common_end([self.session.tokenizer.encode(text) for text in texts]) for texts in options]
 
     def generate_latents(self, rows: Sequence[int], count: int, role: Role, end: int | None = None) -> SessionContext:
         if without := [i for i in rows if self.rows[i].text is None]:
@@ -242,7 +249,7 @@ class SessionContext:
         for _ in range(math.prod(shape)):
             session.deadline.check()
             cached, (_, logits) = session.feed(cached, rows, runs, role, blocked)
-            chosen = sampler(logits[:, first:], range(len(rows)))
+            chosen = [code for code, _ in sampler(logits[:, first:], range(len(rows)))]
             runs = [[first + code] for code in chosen]
             codes = torch.cat([codes, torch.tensor(chosen)[:, None]], dim=1)
         cached, _ = session.feed(cached, rows, [[*run, special.image_end] for run in runs], role, blocked)
@@ -252,11 +259,14 @@ class SessionContext:
             grown[i] = replace(grown[i], segments=(*grown[i].segments, Segment(Kind.CODES, Codes(made), role)))
         return SessionContext(session, tuple(grown), cached), [_drawn(each) for each in session.codes.decode(written)]
 
-    def generate_image(self, rows: Sequence[int], size: Size, seed: int) -> list[SampleImage]:
+    def generate_image(
+        self, rows: Sequence[int], size: Size, seed: int, advance: Advance | None = None
+    ) -> list[SampleImage]:
+        """``advance``: how a step of the drawing is made instead of Euler's (`ipt.flow.path.euler`)."""
         chosen, stride = self.closed[rows], self.session.geometry.latent_stride
         grid = size[1] // stride, size[0] // stride
         noise_BLD = chosen._noise(grid, seed)
-        drawn = self.session.draw(chosen.cached, [row.segments for row in chosen.rows], noise_BLD, grid)
+        drawn = self.session.draw(chosen.cached, [row.segments for row in chosen.rows], noise_BLD, grid, advance)
         return [_drawn(pixels) for pixels in drawn]
 
     def _noise(self, grid: Grid, seed: int) -> Tensor:

@@ -24,7 +24,7 @@ from ipt.common.errors import UserError
 from ipt.common.seeding import Name
 from ipt.common.seeding import generator as stream
 from ipt.flow.guidance import Guidance
-from ipt.flow.path import schedule
+from ipt.flow.path import Advance, schedule
 from ipt.imagination.recipe import Sampling
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.codec import LatentCodec
@@ -59,19 +59,22 @@ class Deadline:
 @dataclass(frozen=True)
 class OpenText:
     """A text that may go on: its ``ids`` so far, without markers, and the ids ``waiting`` to be fed to the model (at the start
-    the opening marker, later what was written last)."""
+    the opening marker, later what was written last). ``chances``: the log-probability of each token that the model wrote, the
+    end among them where it set that; what was given to it came first."""
 
     role: Role
     blocked: frozenset[Role]
     waiting: tuple[int, ...]
     ids: tuple[int, ...] = ()
     ended: bool = False
+    chances: tuple[float, ...] = ()
 
-    def write(self, token: int, eos: int) -> OpenText:
-        """With one more token; ``eos`` ends it."""
+    def write(self, token: int, chance: float, eos: int) -> OpenText:
+        """With one more token, which had the log-probability ``chance``; ``eos`` ends it."""
+        chances = (*self.chances, chance)
         if token == eos:
-            return replace(self, waiting=(eos,), ended=True)
-        return replace(self, waiting=(token,), ids=(*self.ids, token))
+            return replace(self, waiting=(eos,), ended=True, chances=chances)
+        return replace(self, waiting=(token,), ids=(*self.ids, token), chances=chances)
 
     def end(self, eos: int) -> OpenText:
         """Ended here, though the model might have gone on."""
@@ -92,14 +95,16 @@ class Sampler:
         self.temperature = temperature
         self._streams: list[np.random.Generator] = [stream(seed, *name) for name in names] if temperature else []
 
-    def __call__(self, logits_BV: Tensor, rows: Sequence[int]) -> list[int]:
-        """The next token of each of ``rows``."""
+    def __call__(self, logits_BV: Tensor, rows: Sequence[int]) -> list[tuple[int, float]]:
+        """The next token of each of ``rows``, and the log-probability with which it was drawn."""
         if not self.temperature:
-            return logits_BV.argmax(dim=-1).tolist()
+            return [(token, 0.0) for token in logits_BV.argmax(dim=-1).tolist()]
         chances_BV = torch.softmax(logits_BV.double() / self.temperature, dim=-1)
         drawn_B1 = chances_BV.new_tensor([[self._streams[row].random()] for row in rows])
         chosen = torch.searchsorted(chances_BV.cumsum(dim=-1), drawn_B1, right=True).squeeze(-1)
-        return chosen.clamp(max=logits_BV.shape[-1] - 1).tolist()
+        chosen = chosen.clamp(max=logits_BV.shape[-1] - 1)
+        chances = chances_BV.gather(-1, chosen[:, None]).log().squeeze(-1)
+        return list(zip(chosen.tolist(), chances.tolist(), strict=True))
 
 
 class Read(NamedTuple):
@@ -200,11 +205,17 @@ class Session:
         return {picture: each.cpu() for picture, each in zip(pictures, encoded, strict=True)}
 
     def draw(
-        self, context: Context, segments: Sequence[Sequence[Segment]], noise_BLD: Tensor, grid: Grid
+        self,
+        context: Context,
+        segments: Sequence[Sequence[Segment]],
+        noise_BLD: Tensor,
+        grid: Grid,
+        advance: Advance | None = None,
     ) -> list[Tensor]:
         """An image [3, H, W] after each row, which holds ``segments[i]``; nothing is appended. What guidance compares with is
         decided by `Sampling.contexts`: these segments without the prompt's texts or without images, dropped as in training, or
-        BAGEL's, of which the one without the last text is a snapshot of the row itself. Equal ones are run once."""
+        BAGEL's, of which the one without the last text is a snapshot of the row itself. Equal ones are run once.
+        ``advance``: how a step is made instead (`ipt.flow.path.euler`)."""
         if self.codec is None:
             raise UserError("the model was trained without a codec, it cannot draw")
         guidance = self.guidance
@@ -229,7 +240,8 @@ class Session:
             without_images,
             observe=lambda step, v, x: self.deadline.check(),
             together=self.together,
-            skip=self.skip,
+            skip=self.skip if advance is None else 0,
+            advance=advance,
         )
         latents = unpatchify(tokens_BLD, grid, self.geometry.latent_patch)
         return self.codec.decode(list(latents.cpu()))

@@ -154,7 +154,13 @@ for _preset in (
 BASE, BASE_FOLDER = "base", Path(__file__).parents[1] / "base"
 
 
+#: Where a run of ``train.py`` leaves its model.
+EXPORT = "model"
+
+
 def model_path(name: str | Path) -> Path:
     """The folder that a setting names: ``base`` is the one that ships (write ``./base`` for a folder of that name), anything
-    else a path."""
-    return BASE_FOLDER if str(name) == BASE else Path(name)
+    else a path; of a run of ``train.py`` it is what that exported."""
+    if str(name) == BASE:
+        return BASE_FOLDER
+    return Path(name) / EXPORT if (Path(name) / EXPORT).is_dir() else Path(name)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ipt.flow.guidance import Guidance
-from ipt.flow.path import Forecast, euler
+from ipt.flow.path import Advance, Forecast, euler
 from ipt.model.attention import flash_kernel
 from ipt.model.cache import CachedAttention, Context, KVCache
 from ipt.model.unified import UnifiedModel
@@ -61,13 +61,14 @@ def sample_latents(
     observe: Callable[[int, Tensor, Tensor], None] | None = None,
     together: bool = True,
     skip: int = 0,
+    advance: Advance | None = None,
 ) -> Tensor:
     """Latent tokens [B, L, D] of one image per row of ``context``, from ``noise_BLD`` along ``times`` (`flow.schedule`).
 
     ``without_text`` and ``without_images``: the contexts of the guidance branches, as many rows; they may be snapshots that
     share rows with ``context``. ``together``: all branches in one forward pass, which is faster where the device is not full
     already; else in one each, which takes less memory. ``skip``: steps after each evaluated one whose velocity is a forecast.
-    Raises ``ValueError`` where guidance needs a branch that is not given.
+    ``advance``: how a step is made instead (`euler`). Raises ``ValueError`` where guidance needs a branch that is not given.
     """
     expected = (len(context), math.prod(grid), model.config.geometry.latent_size)
     if noise_BLD.shape != expected:
@@ -77,7 +78,7 @@ def sample_latents(
         return LatentVelocity(model, cache, rows, grid, tokens, role)
 
     if guidance is None or not guidance.uses_text:
-        return euler(Forecast(field(context), skip), noise_BLD, times, observe)
+        return euler(Forecast(field(context), skip), noise_BLD, times, observe, advance)
     contexts = [context]
     for branch in [without_text, without_images] if guidance.uses_image else [without_text]:
         if branch is None or len(branch) != len(context):
@@ -96,4 +97,4 @@ def sample_latents(
             v, u, *i = (each(x_BLD, t) for each in fields)
         return guidance.combine(v, u, i[0] if i else None)
 
-    return euler(Forecast(velocity, skip, guidance.active), noise_BLD, times, observe)
+    return euler(Forecast(velocity, skip, guidance.active), noise_BLD, times, observe, advance)

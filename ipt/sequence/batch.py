@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipt.sequence.pictures import Picture, normalised, patchify
+from ipt.sequence.replay import Replay
 from ipt.sequence.segments import Codes, Kind, Latents, Pixels, Segment, Slots, SpecialTokens, TokenIds
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import Expert, Loss, Mode, Role, Span, SpanTable
@@ -54,6 +55,8 @@ class PackedBatch:
 
     ``vectors_ZD``: what the latent slots hold, where they are given as vectors. ``shown``: the images that they are made of
     otherwise, laid out by themselves, and ``pools`` how many slots each is pooled to, and how. Free slots have neither.
+
+    ``replay``: in packs of rollouts, what the model chose there.
     """
 
     spans: SpanTable
@@ -71,6 +74,7 @@ class PackedBatch:
     vectors_ZD: Tensor | None = None
     shown: PackedBatch | None = None
     pools: tuple[tuple[int, str], ...] = ()
+    replay: Replay | None = None
 
     @property
     def waits(self) -> bool:
@@ -95,8 +99,10 @@ class PackedBatch:
             tuple(picture.to(device, non_blocking=non_blocking) for picture in each)
             for each in (self.pictures, self.code_pictures)
         )
-        shown = None if self.shown is None else self.shown.to(device, non_blocking=non_blocking)
-        return replace(self, **moved, pictures=pictures, code_pictures=code_pictures, shown=shown)
+        moved["shown"], moved["replay"] = (
+            None if each is None else each.to(device, non_blocking=non_blocking) for each in (self.shown, self.replay)
+        )
+        return replace(self, **moved, pictures=pictures, code_pictures=code_pictures)
 
     def encoded(self, encode: Callable[[Sequence[Tensor]], Sequence[Tensor]]) -> PackedBatch:
         """The same batch with latents in the place of its pictures; ``encode`` is a codec's, from float32 images [3, H, W] in

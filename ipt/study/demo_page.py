@@ -13,9 +13,9 @@ from ipt.common.html import Html, page, picture, plot, table, tag
 from ipt.evaluation.metrics import evaluate
 from ipt.evaluation.quality.similarity import sheet
 from ipt.evaluation.tables import percent, span
-from ipt.inference.checkpoint import EXPORT
 from ipt.inference.prediction import Prediction
 from ipt.model.checkpoint import read_config
+from ipt.model.config import EXPORT
 from ipt.model.weights import headers
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader

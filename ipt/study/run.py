@@ -148,7 +148,10 @@ def training(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "tokens": sum(record["tokens"]["all"] for record in records),
         "step_seconds": sum(record["seconds"] for record in records),
         "curve": [
-            {"step": window[-1]["step"], **{n: sum(r[n] for r in window) / len(window) for n in LOSS_TERMS}}
+            {
+                "step": window[-1]["step"],
+                **{n: sum(r[n] for r in window) / len(window) for n in LOSS_TERMS if n in window[0]},
+            }
             for window in kept
         ],
     }

@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ipt.common.settings import differences, typed
 from ipt.imagination.base import Codebook
 from ipt.imagination.mixture import make_segmenter
 from ipt.imagination.modes import modes
-from ipt.imagination.recipe import Recipe, load_profile
+from ipt.imagination.recipe import Recipe, Sampling, load_profile, read_recipe
 from ipt.inference.checkpoint import Checkpoint
 from ipt.model.checkpoint import StoredModel, build_on_meta, read_config, save_pretrained
 from ipt.model.codec import LatentCodec, PatchPca, codec_digest, load_codec
@@ -47,6 +47,8 @@ from ipt.training.distributed import World, gather_full, start_world
 from ipt.training.evaluation import Evaluation, Validation, final_evaluation, mode_settings
 from ipt.training.optim import learning_rate
 from ipt.training.records import METRICS, SETTINGS, check_length, last_record, outcome
+from ipt.training.reinforce import make_rollouts
+from ipt.training.source import Source, Supervised
 from ipt.training.trainer import Trainer
 
 ASSETS = "assets"
@@ -76,6 +78,8 @@ CHANGEABLE = (
     "trainer.threads",
     "trainer.peak_tflops",
     "trainer.checkpoint_activations",
+    "grpo.control_every",
+    "grpo.write_every",
 )
 
 
@@ -106,8 +110,11 @@ def readers(config: TrainConfig) -> dict[str, SampleReader]:
 def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: Path | None) -> Assets:
     """Tokenizer and codec: those of ``model.init``, else made from the datasets once and kept in ``folder``."""
     prompts = config.data.prompts
-    profile = load_profile(config.data.profile, None if prompts is None else Path(prompts))
     init, codec, shape = config.model.init, config.model.codec, model_shape(config)
+    if config.reinforced and init is not None:
+        profile = read_recipe(model_path(init)).profile
+    else:
+        profile = load_profile(config.data.profile, None if prompts is None else Path(prompts))
     tokenizer = _kept_tokenizer(config, datasets, profile, folder) if init is None else load_tokenizer(model_path(init))
     codes = _codes(config, datasets, shape, folder)
     if codec == "none":
@@ -238,14 +245,34 @@ def _picture(pixels: Any, side: int) -> Any:
     return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def make_loader(config: TrainConfig, datasets: dict[str, SampleReader], assets: Assets, world: World) -> Loader:
-    """The packs of this rank. Parts are numbered: their names decide the order of the data, and folders may be moved."""
+def make_parts(config: TrainConfig, datasets: dict[str, SampleReader], assets: Assets) -> list[Part]:
+    """The parts of the data. They are numbered: their names decide the order of the data, and folders may be moved."""
     renderer = Renderer(assets.tokenizer, assets.shape.geometry, assets.profile, config.full_sequence)
     parts = []
     for number, (folder, reader) in enumerate(datasets.items()):
         samples = reader if config.data.limit is None else First(reader, config.data.limit)
         segmenter = make_segmenter(config.imagination, renderer, samples, config.loss.noise_draws)  # type: ignore[arg-type]
         parts.append(Part(f"part-{number}", samples, segmenter, config.data.weights.get(folder, 1.0)))
+    return parts
+
+
+def make_source(config: TrainConfig, datasets: dict[str, SampleReader], assets: Assets, world: World) -> Source:
+    """Where the run's packs come from: the datasets, or what the model makes of their questions."""
+    if not config.reinforced:
+        return Supervised(make_loader(config, datasets, assets, world), config.loss)
+    alone = replace(config, imagination=config.imagination.at_inference)
+    return make_rollouts(config, make_parts(alone, datasets, assets), checkpoint_of(config, assets), datasets, world)
+
+
+def checkpoint_of(config: TrainConfig, assets: Assets) -> Callable[[UnifiedModel], Checkpoint]:
+    """Adds to a model what inference needs."""
+    asked = recipe(config, assets)
+    return lambda model: Checkpoint(model, assets.codec, assets.tokenizer, asked, assets.codes)
+
+
+def make_loader(config: TrainConfig, datasets: dict[str, SampleReader], assets: Assets, world: World) -> Loader:
+    """The packs of this rank."""
+    parts = make_parts(config, datasets, assets)
     latents = codes = None
     if config.data.cache is not None and assets.codec is not None and (assets.codes is None or config.encodes):
         latents = LatentCache(Path(config.data.cache), codec_digest(assets.codec))
@@ -260,7 +287,6 @@ def make_validation(config: TrainConfig, assets: Assets, world: World) -> Valida
     ``ValueError`` where they cannot be made."""
     if config.data.validation is None:
         return None
-    asked = recipe(config, assets)
     reader = SampleReader(config.data.validation)
     packs = replace(config.loader, packs_per_step=config.data.validation_packs, workers=0)
     data = replace(config.data, limit=None)
@@ -273,11 +299,9 @@ def make_validation(config: TrainConfig, assets: Assets, world: World) -> Valida
     evaluate = None
     if config.evaluation.questions:
         samples = [reader[row] for row in range(min(config.evaluation.questions, len(reader)))]
-
-        def checkpoint(model: UnifiedModel) -> Checkpoint:
-            return Checkpoint(model, assets.codec, assets.tokenizer, asked, assets.codes)
-
-        evaluate = Evaluation(checkpoint, samples, mode_settings(config), config.evaluation.batch_size)
+        evaluate = Evaluation(
+            checkpoint_of(config, assets), samples, mode_settings(config), config.evaluation.batch_size
+        )
     return Validation(batches, evaluate)
 
 
@@ -318,13 +342,13 @@ def make_trainer(config: TrainConfig, world: World) -> tuple[Trainer, Assets]:
     for codec in (assets.codec, assets.codes):
         if codec is not None:
             codec.to(world.device)
-    loader = make_loader(config, datasets, assets, world)
+    source = make_source(config, datasets, assets, world)
     encode = None if assets.codec is None else assets.codec.encode
     model = make_model(config, assets.shape)
     use_threads(sum(weight.numel() for weight in model.parameters()), world.device, config.trainer.threads)
     trainer = Trainer(
         model,
-        loader,
+        source,
         config.full_trainer,
         folder,
         encode,
@@ -470,5 +494,8 @@ def _save(model: Any, assets: Assets, config: TrainConfig, folder: Path, world: 
 
 
 def recipe(config: TrainConfig, assets: Assets) -> Recipe:
-    """How the trained model is to be asked."""
+    """How the trained model is to be asked: after reinforcement, as before it."""
+    if config.reinforced and config.model.init is not None:
+        trained = read_recipe(model_path(config.model.init))
+        return trained if config.sampling == Sampling() else replace(trained, sampling=config.sampling)
     return Recipe(config.imagination, config.full_sequence, assets.profile, config.sampling)

@@ -21,8 +21,10 @@ from ipt.imagination.modes import modes
 from ipt.imagination.recipe import RECIPE, Sampling, read_recipe
 from ipt.model.config import ModelConfig, model_path, presets
 from ipt.model.parts import TuningSettings
+from ipt.reinforcement.settings import GrpoSettings
 from ipt.samples.sample import TASKS
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
+from ipt.training import reinforced
 from ipt.training.settings import (
     CheckpointConfig,
     DistributedConfig,
@@ -145,6 +147,8 @@ class TrainConfig:
 
     ``sampling``: how the trained model writes and draws unless it is asked otherwise; it goes into the recipe.
 
+    ``grpo``: reinforcement learning on a trained model, which is asked as it was trained.
+
     ``seed``: of all that is drawn, each by its name; the order of the data (``loader.seed``), the modes, thoughts and dropout of
     samples (``sequence.seed``) and weights and noise (``trainer.seed``) may have their own.
     """
@@ -170,6 +174,7 @@ class TrainConfig:
     tuning: TuningSettings = field(default_factory=TuningSettings)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
+    grpo: GrpoSettings = field(default_factory=GrpoSettings)
     tracker: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -189,8 +194,14 @@ class TrainConfig:
             optim=self.optim,
             ema=self.ema if self.ema.decay else None,
             checkpoints=self.checkpoints,
-            rounds=self.imagination.free_rounds,
+            rounds=(0, 0) if self.reinforced else self.imagination.free_rounds,
+            clip=(self.grpo.clip, self.grpo.upper),
         )
+
+    @property
+    def reinforced(self) -> bool:
+        """Whether the model trains on what it makes itself."""
+        return self.grpo.stage is not None
 
     @property
     def encodes(self) -> bool:
@@ -227,6 +238,8 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
         name: {"seed": values.get("seed", 0), **group} for name, group in groups.items() if isinstance(group, Mapping)
     }
     config = typed(TrainConfig, {**values, **seeds}, "train")
+    if config.reinforced and config.model.init is not None:
+        config = reinforced.as_trained(config)
     if found := conflicts(config):
         raise UserError("the settings do not go together: " + "; ".join(found))
     return config
@@ -236,7 +249,9 @@ def conflicts(config: TrainConfig) -> list[str]:
     """Settings that contradict each other, each with what would be right."""
     found = [*_data_conflicts(config), *_tuning_conflicts(config)]
     imagination = config.imagination
-    if not imagination.trained:
+    if config.reinforced:
+        found += reinforced.conflicts(config, functools.partial(_set, config))
+    elif not imagination.trained:
         found.append("imagination.modes has no mode with a positive weight")
     if config.encodes and config.model.codec == "none":
         found.append("modes that draw, latent.target=vae and sequence.observe=[vae] need a codec: set model.codec")
@@ -248,7 +263,11 @@ def conflicts(config: TrainConfig) -> list[str]:
             f"(sequence.max_sample_tokens={config.sequence.max_sample_tokens})"
         )
     found += [*_process_conflicts(config), *_evaluation_conflicts(config)]
-    weights = config.loss.weights | ({} if imagination.slot_input else {"cosine": 0.0})
+    weights = (
+        {"grpo": 1.0}
+        if config.reinforced
+        else config.loss.weights | ({} if imagination.slot_input else {"cosine": 0.0})
+    )
     if not any(weights.values()):
         found.append("the weights of all losses that this run has are 0: set loss.ce_weight or loss.flow_weight")
     if config.loader.epochs is not None:
@@ -287,7 +306,11 @@ def _without_effect(config: TrainConfig) -> list[str]:
         "loader.start_method": (config.loader.workers, "loader.workers above 0"),
         "distributed.timeout_minutes": (several, "several processes (distributed=ddp, fsdp2 or hsdp)"),
         "distributed.shard": (config.distributed.kind == "hsdp", "distributed=hsdp"),
-        "resolution": (set(tasks) - sizes, "a task that has no sizes of its own in sequence.resolutions"),
+        "resolution": (
+            config.reinforced or set(tasks) - sizes,
+            "a task that has no sizes of its own in sequence.resolutions",
+        ),
+        "grpo": (config.reinforced, "grpo.stage (experiment=grpo)"),
     }
     owners = [entry.name for entry in fields(imagination) if entry.name != "modes"]
     read |= {f"imagination.{mode}": (mode in imagination.trained, f"{mode} in imagination.modes") for mode in owners}

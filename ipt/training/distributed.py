@@ -151,6 +151,19 @@ def root_gathered(module: nn.Module) -> Iterator[None]:
         module.reshard()
 
 
+@contextmanager
+def root_released(module: nn.Module) -> Iterator[None]:
+    """Within `root_gathered`, everything divided again while the block runs: for a change of the weights, and other passes."""
+    if not isinstance(module, FSDPModule):
+        yield
+        return
+    module.reshard()
+    try:
+        yield
+    finally:
+        module.unshard()
+
+
 def is_sharded(module: nn.Module) -> bool:
     """Whether no process can compute with the module alone."""
     return isinstance(module, FSDPModule)

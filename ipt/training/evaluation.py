@@ -9,12 +9,10 @@ that asks for none, ``unparseable/...`` the share of outputs that choose no opti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from ipt.common.files import write_bytes, write_json
@@ -48,13 +46,9 @@ class Validation:
     def __call__(self, trainer: Trainer) -> dict[str, float]:
         """The losses, the total weighed as in training, and the shares. All ranks call this together; nothing of the training
         changes."""
-        trainer.objective.eval()
-        with torch.no_grad(), nullcontext() if trainer.ema is None else trainer.ema.swapped_in():
-            trainer.weights.sync_to_model()
+        with trainer.playing(trainer.ema):
             losses = self._losses(trainer)
             shares = {} if self._evaluate is None else self._evaluate(trainer)
-        trainer.weights.sync_to_model()
-        trainer.objective.train()
         return {"loss": trainer.config.loss.total(losses.values()), **losses, **shares}
 
     def _losses(self, trainer: Trainer) -> dict[str, float]:

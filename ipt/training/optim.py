@@ -127,13 +127,35 @@ def optimizer_tensors(optimizer: torch.optim.AdamW, named: Mapping[str, Tensor])
     return {name: dict(optimizer.state[parameter]) for name, parameter in named.items()}
 
 
-class Ema:
-    """The average of those of ``parameters`` that are trained, float32, sharded as they are."""
+class Kept:
+    """Values of those of ``parameters`` that are trained, float32, sharded as they are: at first as they stand now."""
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        self._parameters = {name: parameter for name, parameter in parameters if parameter.requires_grad}
+        self.values = {name: p.detach().float().clone() for name, p in self._parameters.items()}
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """The trained weights have these values for as long as the block runs (`Weights.sync_to_model` hands them on)."""
+        kept: dict[str, Tensor] = {name: p.detach().clone() for name, p in self._parameters.items()}
+        try:
+            self._write(self.values)
+            yield
+        finally:
+            self._write(kept)
+
+    @torch.no_grad()
+    def _write(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(values[name])
+
+
+class Ema(Kept):
+    """The average of those of ``parameters`` that are trained."""
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], config: EmaConfig) -> None:
+        super().__init__(parameters)
         self.config, self.updates = config, 0
-        self._parameters = {name: parameter for name, parameter in parameters if parameter.requires_grad}
-        self.averages = {name: p.detach().float().clone() for name, p in self._parameters.items()}
 
     def decay(self, update: int) -> float:
         """The decay of update number ``update``, from 1."""
@@ -144,20 +166,5 @@ class Ema:
         """Move the average towards the weights: ``a <- d a + (1 - d) p``."""
         self.updates += 1
         share = 1 - self.decay(self.updates)
-        for name, average in self.averages.items():
+        for name, average in self.values.items():
             average.lerp_(self._parameters[name].detach().float(), share)
-
-    @contextmanager
-    def swapped_in(self) -> Iterator[None]:
-        """The model computes with the average for as long as the block runs."""
-        kept: dict[str, Tensor] = {name: p.detach().clone() for name, p in self._parameters.items()}
-        try:
-            self._write(self.averages)
-            yield
-        finally:
-            self._write(kept)
-
-    @torch.no_grad()
-    def _write(self, values: dict[str, Tensor]) -> None:
-        for name, parameter in self._parameters.items():
-            parameter.copy_(values[name])

@@ -42,7 +42,24 @@ def plan(config: TrainConfig) -> str:
     missing = missing_weights(config)
     lines += [f"to be set before training: {reason}" for reason in missing]
     lines += _data(config) if config.data.weights and not missing else _without_data(config, shape)
+    if config.reinforced:
+        lines += ["", *_rollouts(config, shape)]
     return "\n".join([*lines, "", *_memory(config, model, trained)])
+
+
+def _rollouts(config: TrainConfig, shape: ModelConfig) -> list[str]:
+    """What a rollout consists of, and the memory of the keys and values that it needs at a time."""
+    grpo, decoder = config.grpo, shape.decoder
+    texts = f" with {grpo.answers_each} texts each" if grpo.answers_each > 1 else ""
+    longest = sample(shape, imagining_layout(shape, 0)).spans.num_tokens
+    low = config.trainer.dtype == "bfloat16"
+    cached = grpo.batch_size * longest * decoder.layers * 2 * decoder.kv_heads * decoder.head_dim * (2 if low else 4)
+    return [
+        f"rollouts of stage {grpo.stage}: {grpo.questions} questions with {grpo.imaginations} imaginations{texts}, for "
+        f"{grpo.updates} steps; operations and tokens above are those of supervised samples",
+        f"memory of a rollout: {cached / 1e9:,.3f} GB of keys and values at most, for {grpo.batch_size} rows "
+        f"(grpo.batch_size) of {longest:,} tokens",
+    ]
 
 
 def _data(config: TrainConfig) -> list[str]:
@@ -125,9 +142,8 @@ def _memory(config: TrainConfig, model: UnifiedModel, trained: int) -> list[str]
     activations."""
     frozen = sum(parameter.numel() for parameter in model.parameters()) - trained
     low = config.trainer.dtype == "bfloat16"
-    state = trained * (TRAINED_BYTES + (2 if low else 0) + (4 if config.ema.decay else 0)) + frozen * (
-        2 if low else FROZEN_BYTES
-    )
+    kept = (4 if config.ema.decay else 0) + (4 if config.reinforced else 0)  # the average, and the start
+    state = trained * (TRAINED_BYTES + (2 if low else 0) + kept) + frozen * (2 if low else FROZEN_BYTES)
     shards = {"fsdp2": config.launch.gpus, "hsdp": config.distributed.shard}.get(config.distributed.kind, 1)
     divided = f", divided among {shards} processes" if shards > 1 else ""
     activations = activation_bytes(model.config, config.loader.budget) * (1 if low else 2)

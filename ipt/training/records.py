@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ METRICS, VALIDATION, STARTS, SETTINGS = "metrics.jsonl", "validation.jsonl", "st
 @dataclass(frozen=True)
 class StepRecord:
     """One optimisation step, over all ranks. ``losses``: means over the step's tokens by term, each a column of its own in
-    what is written; ``tokens`` counts by kind; ``data``
+    what is written, as ``figures`` are, of what was found out beside; ``tokens`` counts by kind; ``data``
     identifies the samples in their order; ``hardest`` are ids and losses of the samples with the largest ones; seconds of
     ``data_wait`` are part of ``seconds``; ``peak_memory`` in bytes, of the rank that needs most."""
 
@@ -38,18 +38,20 @@ class StepRecord:
     mfu_bagel: float | None
     peak_memory: int
     hardest: list[tuple[str, float]]
+    figures: dict[str, float] = field(default_factory=dict)
 
     def columns(self) -> dict[str, Any]:
         """The record as it is written: one value per name."""
         columns: dict[str, Any] = {}
         for name, value in asdict(self).items():
-            columns |= value if name == "losses" else {name: value}
+            columns |= value if name in ("losses", "figures") else {name: value}
         return columns
 
     def note(self) -> str:
         """The record in a line."""
         waited = self.data_wait / max(self.seconds, 1e-9)
-        terms = ", ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
+        told = {name: value for name, value in self.figures.items() if name == "reward"}
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in {**told, **self.losses}.items())
         mfu = "" if self.mfu is None else f", MFU {self.mfu:.1%}"
         return (
             f"loss {self.loss:.4f} ({terms}), {self.tokens_per_second:,.0f} tokens/s{mfu}, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -47,7 +47,12 @@ class LossConfig:
 
     def total(self, losses: Iterable[Any]) -> Any:
         """The weighted sum of ``losses`` (numbers or scalar tensors), one per term and in their order."""
-        return sum(weight * loss for weight, loss in zip(self.weights.values(), losses, strict=True))
+        return weighted(losses, self.weights)
+
+
+def weighted(losses: Iterable[Any], factors: Mapping[str, float]) -> Any:
+    """The sum of ``losses`` (numbers or scalar tensors), one per term and in their order, each times its factor."""
+    return sum(factor * loss for factor, loss in zip(factors.values(), losses, strict=True))
 
 
 WEIGHT = "_weight"
@@ -187,14 +192,16 @@ class TrainerSettings:
 
 @dataclass(frozen=True)
 class TrainerConfig(TrainerSettings):
-    """Everything that the loop takes: its own settings, those of loss, optimizer, average (None: none) and checkpoints, and the
-    ``rounds`` in which free latent slots are filled (`ipt.model.unified.UnifiedModel.forward`)."""
+    """Everything that the loop takes: its own settings, those of loss, optimizer, average (None: none) and checkpoints, the
+    ``rounds`` in which free latent slots are filled (`ipt.model.unified.UnifiedModel.forward`), and the ``clip`` of the ratios of
+    rollouts."""
 
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EmaConfig | None = None
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     rounds: tuple[int, int] = (0, 0)
+    clip: tuple[float, float] = (0.2, 0.2)
 
 
 DISTRIBUTED = ("single", "ddp", "fsdp2", "hsdp")
@@ -214,3 +221,7 @@ class DistributedConfig:
             raise UserError(unknown_name("distributed", self.kind, DISTRIBUTED))
         if self.shard < 1 or self.timeout_minutes < 1:
             raise UserError("shard and timeout_minutes must be at least 1")
+
+    def divides(self, processes: int) -> bool:
+        """Whether so many processes share one copy of the weights, so that none can compute alone."""
+        return processes > 1 and (self.kind == "fsdp2" or (self.kind == "hsdp" and self.shard > 1))

@@ -24,7 +24,8 @@ from ipt.training.records import METRICS, SETTINGS, STARTS, VALIDATION, StepReco
 from ipt.training.settings import LOSS_TERMS
 
 WANDB_ID = "wandb_id.txt"
-CURVES = ("loss", *LOSS_TERMS, "gradient_norm", "learning_rate", "tokens_per_second")
+REINFORCED = ("reward", "permuted", "kl", "velocity", "entropy", "same_answer", "diversity")
+CURVES = ("loss", *LOSS_TERMS, *REINFORCED, "gradient_norm", "learning_rate", "tokens_per_second")
 
 
 class Tracker(Protocol):
@@ -155,11 +156,13 @@ def draw_curves(folder: Path) -> None:
     from matplotlib.figure import Figure
 
     shares = sorted({name for record in validations for name in record if "/" in name})
-    rows = math.ceil((len(CURVES) + bool(shares)) / 3)
+    known = {name for record in records for name in record}
+    curves = [name for name in CURVES if name in known]
+    rows = math.ceil((len(curves) + bool(shares)) / 3)
     figure = Figure(figsize=(12, 3 * rows))
     # matplotlib's own layouts take longer than the drawing
     figure.subplots_adjust(left=0.06, right=0.98, bottom=0.24 / rows, top=1 - 0.12 / rows, wspace=0.25, hspace=0.4)
-    for number, name in enumerate((*CURVES, "shares") if shares else CURVES, start=1):
+    for number, name in enumerate((*curves, "shares") if shares else curves, start=1):
         axes = figure.add_subplot(rows, 3, number)
         if name != "shares":
             axes.plot(*_series(records, name), linewidth=1)

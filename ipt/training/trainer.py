@@ -1,8 +1,9 @@
 """The training loop: the same steps on any hardware, stopped and continued anywhere.
 
-A step takes its packs from the loader, counts their tokens over all ranks, runs them forward and backward one by one, clips,
-and updates. Every random draw is a pure function of seed, step and sample, and the data order one of the loader's cursor, so a
-checkpoint needs no generator states: weights, optimizer, average, cursor and a few counters continue a run bit by bit.
+A step takes its packs from a source (`ipt.training.source`), counts their tokens over all ranks, runs them forward and backward
+one by one, clips, and updates. Every random draw is a pure function of seed, step and sample, and the data order one of the
+source's state, so a checkpoint needs no generator states: weights, optimizer, average, that state and a few counters continue a
+run bit by bit.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import math
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,13 @@ from ipt.common.seeding import derived_seed
 from ipt.model.flops import peak_flops, step_flops, token_kinds
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
-from ipt.sequence.loader import Loader, merge_states
 from ipt.training.checkpoints import Checkpoints
 from ipt.training.distributed import Fill, World, accumulating, is_sharded, parallelize
-from ipt.training.losses import TERMS, Objective, TokenLosses, mean_losses, noised, sample_losses, token_counts
+from ipt.training.losses import Objective, TokenLosses, mean_losses, noised, sample_losses, token_counts
 from ipt.training.optim import (
     COMPUTE,
     Ema,
+    Kept,
     Weights,
     clip_gradients,
     learning_rate,
@@ -43,7 +45,8 @@ from ipt.training.optim import (
     set_learning_rate,
 )
 from ipt.training.records import StepRecord, score
-from ipt.training.settings import DistributedConfig, TrainerConfig
+from ipt.training.settings import DistributedConfig, TrainerConfig, weighted
+from ipt.training.source import Material, Source
 from ipt.training.stopping import Watchdog, stop_requested
 from ipt.training.tracking import JsonLines, Tracker, draw_curves, trackers
 
@@ -52,7 +55,7 @@ Encode = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 class Trainer:
-    """Trains ``model`` on the packs of ``loader``, and keeps all of the run in ``folder``.
+    """Trains ``model`` on the packs of ``source``, and keeps all of the run in ``folder``.
 
     ``validate``: the figures of the weights of a checkpoint, of which ``checkpoints.best`` chooses the best.
     ``encode`` and ``encode_codes``: the codecs', for batches that come with pictures. ``fill``: gives ``model`` its weights,
@@ -62,7 +65,7 @@ class Trainer:
     def __init__(
         self,
         model: UnifiedModel,
-        loader: Loader,
+        source: Source,
         config: TrainerConfig,
         folder: Path,
         encode: Encode | None = None,
@@ -74,18 +77,19 @@ class Trainer:
         encode_codes: Encode | None = None,
     ) -> None:
         self.encode_codes = encode_codes
-        self.model, self.loader, self.config, self.folder = model, loader, config, folder
+        self.model, self.source, self.config, self.folder = model, source, config, folder
         self.world, self.encode, self._more_trackers = world or World(), encode, more_trackers
         if config.checkpoint_activations:
             model.set_layer_runner(recomputed)
         compute = COMPUTE[config.dtype]
         distributed = distributed or DistributedConfig()
         self.objective = parallelize(
-            Objective(model.train(), config.loss, config.rounds), distributed, self.world, compute, fill
+            Objective(model.train(), config.loss, config.rounds, config.clip), distributed, self.world, compute, fill
         )
         self.weights = Weights(model, torch.float32 if is_sharded(self.objective) else compute)
         self.optimizer = make_optimizer(self.weights, config.optim)
         self.ema = None if config.ema is None else Ema(self.weights.named.items(), config.ema)
+        self.start = Kept(self.weights.named.items()) if source.compares else None
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints, self.world)
         self._validate = validate
         self.step = self.skipped = 0
@@ -97,28 +101,30 @@ class Trainer:
         """Train to the last step. Returns False where a signal (SIGTERM, SIGINT) stopped the run, after saving it."""
         self._receivers = self._trackers()
         meter = Meter("training step", self.config.steps, self.step, quiet=not self.world.is_main)
-        batches = iter(self.loader)
+        steps = self.steps()
         try:
             with stop_requested() as stopping:
-                self._train(batches, meter, stopping)
+                self._train(steps, meter, stopping)
         finally:
             self.checkpoints.settle()
             meter.close()
             for tracker in self._receivers:
                 tracker.close()
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
+            steps.close()
         if self.world.is_main:
             draw_curves(self.folder)
         return self.step == self.config.steps
 
-    def _train(self, batches: Iterator[PackedBatch], meter: Meter, stopping: threading.Event) -> None:
+    def steps(self) -> Generator[Material, None, None]:
+        """What the steps from here on are trained on."""
+        return self.source.steps(self)
+
+    def _train(self, steps: Iterator[Material], meter: Meter, stopping: threading.Event) -> None:
         saved = self.step
         with Watchdog(self.folder / f"hang-{self.world.rank}.txt", self.config.hang_minutes) as watchdog:
             watchdog.alive()
-            while self.step < self.config.steps and not self._any(stopping.is_set()):
-                record = self.train_step(batches)
+            while self.step < self.config.steps and not (self.source.whole and self._any(stopping.is_set())):
+                record = self.train_step(steps)
                 for tracker in self._receivers:
                     tracker.log(record)
                 meter.update(self.step, record.note())
@@ -136,25 +142,26 @@ class Trainer:
                     self._rate()
             self.checkpoints.wait()
 
-    def train_step(self, batches: Iterator[PackedBatch]) -> StepRecord:
+    def train_step(self, steps: Iterator[Material]) -> StepRecord:
         """One update, or none where loss or gradient are not finite: such steps are counted, their samples named.
 
         Raises ``FloatingPointError`` after ``max_skipped`` of them in a row.
         """
         config, started = self.config, time.perf_counter()
         torch.manual_seed(derived_seed(config.seed, "step", self.step, self.world.rank))
-        packs = [next(batches) for _ in self.loader.lanes]
+        packs, figures = next(steps)
         waited = time.perf_counter() - started
         counts = self.world.sum(np.sum([token_counts(pack, config.loss) for pack in packs], axis=0).tolist())
-        sums, hardest = np.zeros(len(TERMS)), []
+        factors = self.source.factors
+        sums, hardest = np.zeros(len(factors)), []
         for number, pack in enumerate(packs, start=1):
             with accumulating(self.objective, last=number == len(packs)):
                 values, worst = self._accumulate(pack, counts)
             sums += values
             hardest += worst
         norm = clip_gradients(self.weights, config.optim.clip).item()
-        losses = dict(zip(TERMS, self.world.sum(sums.tolist()), strict=True))
-        total = config.loss.total(losses.values())
+        losses = dict(zip(factors, self.world.sum(sums.tolist()), strict=True))
+        total = weighted(losses.values(), factors)
         rate = learning_rate(config.optim, self.step, config.steps)
         finite = math.isfinite(total) and math.isfinite(norm)
         if finite:
@@ -172,6 +179,7 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=norm,
             skipped=not finite,
+            figures=dict(figures),
             **summary,
             **self._speed(packs, time.perf_counter() - started, waited),
         )
@@ -192,12 +200,35 @@ class Trainer:
         losses: TokenLosses = self.objective(batch, images, target_FD)
         return mean_losses(losses, batch, counts, config.loss), losses
 
+    @torch.no_grad()
+    def choices(self, pack: PackedBatch) -> Tensor:
+        """What the weights as they are make of the choices of a rollout (`ipt.training.policy.observed`). All ranks call this,
+        each for as many packs."""
+        batch = pack.to(self.world.device)
+        images, target_FD = noised(batch, self.config.seed, self.config.loss.timestep_shift)
+        seen: Tensor = self.objective(batch, images, target_FD, choices=True)["choices"]
+        return seen
+
+    @contextmanager
+    def playing(self, values: Kept | None = None) -> Iterator[None]:
+        """The model as inference needs it while the block runs: in evaluation mode, what no layer owns whole on each rank,
+        with the trained weights as they are, or with other ``values``. All ranks call this together."""
+        training = self.objective.training
+        self.objective.eval()
+        with torch.no_grad(), nullcontext() if values is None else values.swapped_in():
+            self.weights.sync_to_model()
+            yield
+        self.weights.sync_to_model()
+        self.objective.train(training)
+
     def _accumulate(self, pack: PackedBatch, counts: Sequence[float]) -> tuple[np.ndarray, list[tuple[str, float]]]:
         """Add a pack's gradient. Returns its shares of the mean losses, by term, and its samples with their losses."""
         shares, losses = self.losses(pack, counts)
         # wrappers average gradients over the processes, but each loss here is a share of one sum
-        (self.world.size * self.config.loss.total(shares)).backward()
-        by_sample = sample_losses(losses, pack, self.config.loss)  # after it: looking at values waits for the device
+        (self.world.size * weighted(shares, self.source.factors)).backward()
+        by_sample = sample_losses(
+            losses, pack, self.config.loss, self.source.factors
+        )  # after it: looking at values waits for the device
         named = [(origin.sample_id, loss) for origin, loss in zip(pack.origins, by_sample.tolist(), strict=True)]
         return np.array([share.item() for share in shares]), named
 
@@ -262,11 +293,11 @@ class Trainer:
             "model": {name: weight.detach() for name, weight in self.weights.named.items()},
             "optimizer": optimizer_tensors(self.optimizer, self.weights.named),
         }
-        return tensors if self.ema is None else {**tensors, "ema": self.ema.averages}
+        return tensors if self.ema is None else {**tensors, "ema": self.ema.values}
 
     def _save(self) -> int:
         progress = {
-            "loader": merge_states(self.world.gather(self.loader.state_dict())),
+            "loader": self.source.state(self.world),
             "skipped": self.skipped,
             "skipped_in_a_row": self._skipped_in_a_row,
             "ema_updates": 0 if self.ema is None else self.ema.updates,
@@ -292,7 +323,7 @@ class Trainer:
                 f"{self.folder} holds a run already ({latest.name}); continue with resume=auto or choose another folder"
             )
         progress = self.checkpoints.load(latest, self._tensors())
-        self.loader.load_state_dict(progress["loader"])
+        self.source.load(progress["loader"])
         self.step, self.skipped = progress["step"], progress["skipped"]
         self._skipped_in_a_row = progress["skipped_in_a_row"]
         if self.ema is not None:

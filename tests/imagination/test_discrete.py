@@ -142,7 +142,8 @@ def test_a_run_trains_its_codes_and_its_model_writes_pictures_in_them(config: Ma
     trainer, assets = make_trainer(config(tmp_path / "other"), World())
     assert assets.codes is not None
     writer = LatentWriter(tmp_path / "cache" / CODES, assets.codes.digest, "again", "int32")
-    reader, member = trainer.loader.rows.parts[0].samples, trainer.loader.rows.parts[0].segmenter.members[0]  # type: ignore[attr-defined]
+    part = trainer.source.loader.rows.parts[0]  # type: ignore[attr-defined]
+    reader, member = part.samples, part.segmenter.members[0]
     assert write_cache(reader, [member], assets.codes, writer, code_pictures) == (4, [])  # type: ignore[arg-type]
     writer.close()
     run(config(tmp_path / "cached", data={"cache": str(tmp_path / "cache")}))

@@ -10,14 +10,17 @@ import pytest
 from omegaconf import OmegaConf
 
 import train as command
+from ipt.imagination.recipe import Recipe, load_profile
 from ipt.study.run import drawing, make_data
 from ipt.study.settings import Study, make_study, runs
 from ipt.training.config import train_config
 
 ARM = {"modes": ["answer_only"]}
-#: Every study that has arms.
+#: Every study that has arms, but for that of reinforcement, whose runs begin with the recipes of others.
 STUDIES = sorted(
-    path.stem for path in (Path(__file__).parents[2] / "conf/study").glob("*.yaml") if "\n  arms:" in path.read_text()
+    path.stem
+    for path in (Path(__file__).parents[2] / "conf/study").glob("*.yaml")
+    if "\n  arms:" in path.read_text() and path.stem != "grpo"
 )
 
 
@@ -119,3 +122,28 @@ def test_every_run_of_the_studies_is_a_training_that_goes_together(
             assert (config.trainer.seed, config.loader.seed, config.sequence.seed) == (run.seed,) * 3
             assert list(config.task.names) == [run.task] and config.loader.max_samples == 32
     assert {arm for _, arm in seen} == {name for name, arm in study.arms.items() if arm.steps}
+
+
+def test_the_study_of_reinforcement_asks_each_model_as_the_one_before_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command.register()
+    monkeypatch.chdir(tmp_path)
+    composed: Any = OmegaConf.to_container(command.COMMAND.compose(["study=grpo"]), resolve=True)
+    study, found = make_study(composed["plan"]), {}
+    study.dataset("pet", "train").mkdir(parents=True)
+    for run in (run for run in runs(study, Path("out"), ("study=grpo",)) if run.seed == 0):
+        start = [] if run.after is None else [f"model.init={run.after / 'model'}", "model.codec=init"]
+        values: Any = OmegaConf.to_container(command.COMMAND.compose([*run.overrides, *start]), resolve=True)
+        config = found[run.arm] = train_config({key: value for key, value in values.items() if key != "plan"})
+        Recipe(config.imagination, config.full_sequence, load_profile("brief")).save(run.folder / "model")
+    stages = {arm: config.grpo.stage for arm, config in found.items()}
+    assert stages == {
+        "start": None,
+        "readout": "readout",
+        "both": "imagination",
+        "supervised": None,
+        "shuffled": "readout",
+    }
+    assert found["shuffled"].grpo.shuffled and found["both"].tuning.lora.experts == ("generation",)
+    assert found["both"].imagination == found["start"].imagination and found["both"].imagination.trained == ("ipt",)

@@ -49,9 +49,9 @@ def losses() -> str:
         write_shards(data, "train", SAMPLES)
         seal(data, {})
         trainer, _ = make_trainer(tiny(data, Path(name) / "run"), World())
-        batches, lines = iter(trainer.loader), [HEADER]
+        steps, lines = trainer.steps(), [HEADER]
         for _ in range(10):
-            r = trainer.train_step(batches)
+            r = trainer.train_step(steps)
             values = (r.loss, r.losses["ce"], r.losses["flow"], r.gradient_norm)
             lines.append(" ".join([str(r.step), *(f"{value:.6f}" for value in values), r.data]))
     return "\n".join(lines) + "\n"

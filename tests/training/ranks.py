@@ -23,11 +23,11 @@ from ipt.model.parts import TuningSettings
 from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from ipt.samples.sample import SpatialSample
-from ipt.sequence.batch import PackedBatch
 from ipt.sequence.segments import Codes, Kind, Segment, Slots
 from ipt.sequence.spans import Loss, Role
 from ipt.training.distributed import gather_full, start_world
 from ipt.training.settings import DistributedConfig
+from ipt.training.source import Material, Supervised
 from ipt.training.trainer import Trainer
 from tests.sequence.loading import Words, make_loader, stored
 from tests.training.runs import CONFIG, TOY, state, toy_codec
@@ -68,7 +68,7 @@ class Grown(Words):
         return [*before, slots, Segment(Kind.CODES, codes, Role.IMAGINATION, Loss.CE), text]
 
 
-def uneven(data: Path, job: Job, rank: int, world: int) -> Iterator[PackedBatch]:
+def uneven(data: Path, job: Job, rank: int, world: int) -> Iterator[Material]:
     """This process's packs of every step: lane 0 with images, lane 1 without."""
     kinds = ((Grown if job.grown else Words)(latents=True, draws=job.draws), TextOnly())
     lanes = [make_loader(stored(data), kinds[lane], lane, 2, **LOADER) for lane in range(rank, 2, world)]
@@ -76,8 +76,7 @@ def uneven(data: Path, job: Job, rank: int, world: int) -> Iterator[PackedBatch]
         lane.rows = replace(lane.rows, geometry=shape(job).geometry)
     streams = [iter(lane) for lane in lanes]
     while True:
-        for stream in streams:
-            yield next(stream)
+        yield Material([next(stream) for stream in streams])
 
 
 LOADER: dict[str, int] = {"packs_per_step": 2, "budget": 72, "open_packs": 1}
@@ -105,11 +104,12 @@ def main(job: Job) -> None:
     loader = make_loader(stored(data), words, world.rank, world.size, **{**LOADER, "packs_per_step": job.packs})
     model = apply_tuning(build_on_meta(shape(job)), typed(TuningSettings, job.tuning, "tuning"))
     config = replace(CONFIG, steps=job.steps, dtype=job.dtype, rounds=(2, 2) if job.grown else (0, 0))
-    trainer = Trainer(model, loader, config, Path(job.folder), toy_codec().encode, world, settings, fill=fill)
-    batches = uneven(data, job, world.rank, world.size) if job.uneven else iter(loader)
+    source = Supervised(loader, config.loss)
+    trainer = Trainer(model, source, config, Path(job.folder), toy_codec().encode, world, settings, fill=fill)
+    steps = uneven(data, job, world.rank, world.size) if job.uneven else trainer.steps()
     records = []
     while trainer.step < config.steps:
-        records.append(trainer.train_step(batches).columns())
+        records.append(trainer.train_step(steps).columns())
     trainer._save()
     trainer.checkpoints.wait()
     tensors = gather_full(state(trainer), world)

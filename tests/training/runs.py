@@ -18,6 +18,7 @@ from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionCon
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.loader import Loader
 from ipt.training.settings import CheckpointConfig, EmaConfig, OptimConfig, TrainerConfig
+from ipt.training.source import Supervised
 from ipt.training.trainer import Trainer
 from tests.sequence.loading import GEOMETRY, Words, make_loader, stored
 
@@ -62,7 +63,8 @@ class Run:
         return make_loader(stored(self.data), Words(latents=True, draws=self.draws), **dict(self.loader))
 
     def trainer(self) -> Trainer:
-        return Trainer(toy_model(), self.make_loader(), self.config, self.folder, toy_codec().encode)
+        source = Supervised(self.make_loader(), self.config.loss)
+        return Trainer(toy_model(), source, self.config, self.folder, toy_codec().encode)
 
 
 def state(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -71,7 +73,7 @@ def state(trainer: Trainer) -> dict[str, torch.Tensor]:
     for name, entries in trainer._tensors()["optimizer"].items():
         flat |= {f"{key} {name}": tensor.clone() for key, tensor in entries.items()}
     if trainer.ema is not None:
-        flat |= {f"ema {name}": tensor.clone() for name, tensor in trainer.ema.averages.items()}
+        flat |= {f"ema {name}": tensor.clone() for name, tensor in trainer.ema.values.items()}
     return flat
 
 

@@ -90,10 +90,10 @@ def test_the_average_follows_its_formula_and_forgets_the_start_early() -> None:
         plain.update()
         decay = min(0.9, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * value
-    assert list(ema.averages) == ["weight"]
-    assert float(ema.averages["weight"]) == pytest.approx(expected)
-    assert float(plain.averages["weight"]) == pytest.approx(1 * 0.9**3 + 3 * 0.081 + 5 * 0.09 + 9 * 0.1)
-    assert float(ema.averages["weight"]) > float(plain.averages["weight"])
+    assert list(ema.values) == ["weight"]
+    assert float(ema.values["weight"]) == pytest.approx(expected)
+    assert float(plain.values["weight"]) == pytest.approx(1 * 0.9**3 + 3 * 0.081 + 5 * 0.09 + 9 * 0.1)
+    assert float(ema.values["weight"]) > float(plain.values["weight"])
 
 
 def test_the_average_stands_in_for_the_weights_and_steps_back_even_after_an_error() -> None:

@@ -153,8 +153,8 @@ def test_sixteen_samples_are_learnt_by_heart(mode: str, data: Path, tmp_path: Pa
     changes = {"data": {"train": str(data), **preset["data"]}, "trainer": {"steps": steps}}
     given = {**SMALL_PACKS, **preset, **changes, "imagination": {"modes": MODES[mode]}}
     trainer, _ = make_trainer(golden.tiny(data, tmp_path / "run", **given), World())
-    batches = iter(trainer.loader)
-    records = [trainer.train_step(batches) for _ in range(steps)]
+    packs = trainer.steps()
+    records = [trainer.train_step(packs) for _ in range(steps)]
     first, last = (np.mean([list(r.losses.values()) for r in part], axis=0) for part in (records[:5], records[-10:]))
     assert last[0] < 0.02 < 1 < first[0]
     assert last[1] <= 0.04 * first[1]
@@ -168,8 +168,8 @@ def test_every_mode_trains_on_all_tasks_together(mode: str, tmp_path: Path) -> N
     seal(tmp_path / "data", {})
     changes = {"task": {"names": list(tasks)}, "imagination": {"modes": MODES[mode]}, "trainer": {"steps": 20}}
     trainer, _ = make_trainer(golden.tiny(tmp_path / "data", tmp_path / "run", **SMALL_PACKS, **changes), World())
-    batches = iter(trainer.loader)
-    records = [trainer.train_step(batches) for _ in range(20)]
+    packs = trainer.steps()
+    records = [trainer.train_step(packs) for _ in range(20)]
     first, last = (np.mean([r.losses["ce"] for r in part]) for part in (records[:5], records[-5:]))
     assert not trainer.skipped and last < 0.8 * first
     drawn = [r.tokens["noised"] > 0 for r in records]

@@ -28,6 +28,7 @@ from ipt.training.evaluation import Validation
 from ipt.training.losses import noised
 from ipt.training.records import read_records
 from ipt.training.settings import CheckpointConfig
+from ipt.training.source import Material, Supervised
 from ipt.training.trainer import Trainer
 from tests.sequence.loading import Words, make_loader, stored
 from tests.training.runs import CONFIG, Run, assert_same_state, state, toy_codec, toy_model
@@ -66,9 +67,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         assert whole.run()
     divided = replace(changed, folder=tmp_path / "divided")
     first = divided.trainer()
-    batches = iter(first.loader)
+    steps = first.steps()
     for _ in range(4):
-        first.train_step(batches)
+        first.train_step(steps)
         if first.step == 2:
             first._save()
     first.checkpoints.wait()
@@ -81,7 +82,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 
 def test_bfloat16_is_close_to_float32(run: Run, tmp_path: Path) -> None:
     exact, rounded = run.trainer(), replace(run, folder=tmp_path / "rounded").with_(dtype="bfloat16").trainer()
-    expected, found = (trainer.train_step(iter(trainer.loader)) for trainer in (exact, rounded))
+    expected, found = (trainer.train_step(trainer.steps()) for trainer in (exact, rounded))
     assert found.loss == pytest.approx(expected.loss, rel=2e-2) and found.loss != expected.loss
     assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=5e-2)
     assert all(tensor.dtype == torch.float32 for tensor in state(rounded).values())
@@ -121,11 +122,11 @@ def test_records_of_steps_that_are_trained_again_are_dropped(run: Run) -> None:
 def test_accumulation_changes_neither_losses_nor_weights(run: Run, tmp_path: Path) -> None:
     """Four packs of a step, one after the other, against their samples in one pack."""
     divided = replace(run, loader=(("packs_per_step", 4), ("budget", 60), ("open_packs", 1))).trainer()
-    batches = iter(divided.loader)
-    packs = [next(batches) for _ in range(4)]
-    record = divided.train_step(iter(packs))
+    loader = divided.source.loader  # type: ignore[attr-defined]
+    packs = list(itertools.islice(loader, 4))
+    record = divided.train_step(iter([Material(packs)]))
     whole = replace(run, folder=tmp_path / "whole", loader=(("packs_per_step", 1),)).trainer()
-    together = whole.train_step(iter([joined(divided.loader, packs)]))
+    together = whole.train_step(iter([Material([joined(loader, packs)])]))
     assert together.loss == pytest.approx(record.loss, rel=1e-6)
     assert together.gradient_norm == pytest.approx(record.gradient_norm, rel=1e-5)
     expected, found = state(divided), state(whole)
@@ -145,12 +146,12 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_named(run: Run) -> Non
     trainer = run.with_(max_skipped=2).trainer()
     before = {name: weight.detach().clone() for name, weight in trainer.weights.named.items()}
     trainer.encode = lambda images: [torch.full((48, 2, 2), torch.nan) for _ in images]
-    batches = iter(trainer.loader)
-    record = trainer.train_step(batches)
+    steps = trainer.steps()
+    record = trainer.train_step(steps)
     assert record.skipped and trainer.skipped == 1 and trainer.step == 1
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.weights.named.items())
     with pytest.raises(FloatingPointError, match=r"2 steps in a row.*sample-"):
-        trainer.train_step(batches)
+        trainer.train_step(steps)
 
 
 def test_a_step_uses_a_gradient_no_longer_than_the_setting(run: Run) -> None:
@@ -169,7 +170,7 @@ def test_a_step_uses_a_gradient_no_longer_than_the_setting(run: Run) -> None:
             update()
 
         trainer.optimizer.step = measured  # type: ignore[method-assign]
-        record = trainer.train_step(iter(trainer.loader))
+        record = trainer.train_step(trainer.steps())
         assert record.gradient_norm > 1e-2, "the record says what it was before"
     assert lengths[0] == pytest.approx(1e-3, rel=1e-3) and 1e-2 < lengths[1] < 1e3
 
@@ -182,7 +183,7 @@ def test_without_pictures_that_are_drawn_or_encoded_a_frozen_generation_expert_c
     for freeze in ((), ("generation",)):
         model = apply_tuning(toy_model(), TuningSettings(freeze=freeze))
         loader = make_loader(stored(tmp_path / "data"), Words(), packs_per_step=2)
-        trainer = Trainer(model, loader, CONFIG, tmp_path / f"run{len(freeze)}")
+        trainer = Trainer(model, Supervised(loader, CONFIG.loss), CONFIG, tmp_path / f"run{len(freeze)}")
         assert trainer.run()
         ended.append((lasting(trainer.folder), {name: weight.detach() for name, weight in model.named_parameters()}))
     (records, weights), (others, same) = ended
@@ -275,11 +276,11 @@ def test_training_goes_on_while_a_checkpoint_is_written(run: Run, whole: Trainer
         assert written.wait(60)
         return write(*arguments)  # type: ignore[arg-type]
 
-    batches = iter(trainer.loader)
+    steps = trainer.steps()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FileSystemWriter, "write_data", late)
         for _ in range(4):
-            trainer.train_step(batches)
+            trainer.train_step(steps)
             if trainer.step == 2:
                 trainer._save()
         assert trainer.checkpoints.latest() is None
@@ -293,19 +294,19 @@ def test_training_goes_on_while_a_checkpoint_is_written(run: Run, whole: Trainer
 
 def test_training_learns(run: Run) -> None:
     trainer = run.trainer()
-    batches = iter(trainer.loader)
-    losses = [trainer.train_step(batches).loss for _ in range(30)]
+    steps = trainer.steps()
+    losses = [trainer.train_step(steps).loss for _ in range(30)]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 def test_memory_does_not_grow_with_the_steps(run: Run) -> None:
     """Bytes of all living tensors after 4 and after 14 steps; packs that wait in the loader are not equally large."""
     trainer = run.with_(steps=20).trainer()
-    batches = iter(trainer.loader)
+    steps = trainer.steps()
 
-    def living(steps: int) -> int:
-        for _ in range(steps):
-            trainer.train_step(batches)
+    def living(count: int) -> int:
+        for _ in range(count):
+            trainer.train_step(steps)
         gc.collect()
         return sum(
             o.numel() * o.element_size() for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter)

@@ -19,7 +19,7 @@ import numpy as np
 from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import BadImage, encode_image
-from ipt.imagination.base import Context, Imagination, ImaginationSettings, Imagined, Mediator, modes
+from ipt.imagination.base import C, Context, Imagination, ImaginationSettings, Imagined, Mediator, modes
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, answer_text, think
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.views import Permuted
@@ -219,9 +219,11 @@ class Ipt(Imagination):
     def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
         """Without an image, what announces it is followed by its end."""
         texts = [mediator.text for mediator in mediators]
-        said = [self._at_inference([self.renderer.text(text, Role.IMAGINATION)]) for text in texts]
-        imagined = self._look(context.append(said), texts, [mediator.image for mediator in mediators])
+        imagined = self._look(self.announce(context, texts), texts, [mediator.image for mediator in mediators])
         return replace(imagined, leads=(IMAGE_END,) * len(texts))
+
+    def announce(self, context: C, texts: Sequence[str]) -> C:
+        return context.append([self._at_inference([self.renderer.text(text, Role.IMAGINATION)]) for text in texts])
 
     def _look(self, rows: Context, texts: Sequence[str], images: Sequence[SampleImage | None]) -> Imagined:
         seen = [[] if image is None else self.shown(rows.tasks[row], image) for row, image in enumerate(images)]
