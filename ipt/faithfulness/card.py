@@ -247,6 +247,10 @@ def dependence_table(found: Findings) -> Html:
     d = found.dependence
     assert d is not None
     rows: list[list[object]] = [
+        [
+            "cosine of different questions",
+            *(" / ".join(f"{v:.3f}" for v in each) for each in (d.cosine, d.true_cosine)),
+        ],
         ["similarity of different questions, centred", f"{d.similarity:+.3f}", f"{d.true_similarity:+.3f}"],
         ["effective rank", f"{d.rank:.1f}", f"{d.true_rank:.1f}"],
         ["own truth is the most similar of all", f"{d.retrieval:.1%}", f"chance {1 / d.count:.1%}"],
@@ -254,6 +258,8 @@ def dependence_table(found: Findings) -> Html:
         ["diversity, over that of truths (0: collapse)", f"{d.diversity:.2f}", "1"],
         ["questions with an imagination that another one has, too", d.identical, ""],
     ]
+    if d.within is not None:
+        rows.insert(1, ["cosine of the slots of one question", f"{d.within:.3f}", ""])
     if d.seed_diversity is not None:
         rows.append(["distance between seeds, over that between questions", f"{d.seed_diversity:.2f}", ""])
     if found.moved_by_inputs is not None:

@@ -243,8 +243,8 @@ def all_effects(results: Results) -> list[Effect]:
     return adjusted
 
 
-def guards(effects: Sequence[Effect], results: Results) -> list[str]:
-    """What is wrong with the instrument, in sentences; none where it is sound."""
+def guards(effects: Sequence[Effect], results: Results, silent: int = 0) -> list[str]:
+    """What is wrong with the instrument, in sentences; none where it is sound. ``silent``: questions without a mediator."""
     found = []
     production = next((each for each in effects if each.arm == SELF), None)
     if production is not None and (production.gained + production.lost or production.divergence > 1e-4):
@@ -259,15 +259,14 @@ def guards(effects: Sequence[Effect], results: Results) -> list[str]:
             found.append(
                 f"Arm {each.arm}: {each.invalid} answers name no option, {each.errors} failed; they count as wrong."
             )
-    own, kind = list(results.arms[SELF, 0].values()), results.kind
+    own = list(results.arms[SELF, 0].values())
     if len(own) > 1 and len({p.answer for p in own}) == 1:
         found.append(
             "Every answer is the same letter: with such a model nothing that precedes an answer can have an effect on it."
         )
-    silent = sum(not p.images if kind == "picture" else not p.thoughts for p in own)
     if silent:
         found.append(
-            f"For {silent} of {len(own)} questions the model made no {kind}; all arms repeat its answer there."
+            f"For {silent} of {len(own)} questions the model made no {results.kind}; all arms repeat its answer there."
         )
     return found
 
@@ -362,20 +361,20 @@ def doses(results: Results) -> list[Dose]:
     """Every series of arms that differ in a number, weakest first."""
     series: dict[str, list[tuple[float, str]]] = {}
     for name in results.names:
-        what, number = dose_of(parse_arm(name, results.kind))
+        what, number = dose_of(parse_arm(name, results.kind), results.kind)
         if what and results.has(name):
             series.setdefault(what, []).append((number, name))
     found = [dose(results, what, sorted(listed)) for what, listed in series.items() if len(listed) > 1]
     return [each for each in found if each is not None]
 
 
-def dose_of(arm: Arm) -> tuple[str, float]:
+def dose_of(arm: Arm, kind: str) -> tuple[str, float]:
     """The series of an arm, empty for none, and its dose there."""
     prefix = "gt." if arm.is_true else ""
     if arm.name == "render":
         what, _, number = arm.arguments[0].partition("+")
         return (f"render {what}", float(number)) if number else ("", 0.0)
-    if arm.name in ("blur", "size", "drop", "fade"):
+    if INTERVENTIONS[kind][arm.name].family == "dose":
         return prefix + arm.name, float(arm.arguments[0]) - (arm.name == "size")
     return "", 0.0
 

@@ -138,7 +138,7 @@ def investigate(
         questions=len(own),
         scenes=len(set(clusters(own))),
         accuracy=accuracies(results),
-        guards=guards(effects, results),
+        guards=guards(effects, results, sum(pool.made(name, 0) is None for name in pool.about)),
         dependence=depends,
         moved_by_inputs=moved(experiment, pool, kind),
         uncertainty=uncertainty(results, diversity),
@@ -160,7 +160,8 @@ def moved(experiment: Experiment, pool: Pool, kind: str) -> float | None:
         return None
     absent = experiment.pool(ABSENT, 1)
     pairs = [(pool.made(name, 0), absent.made(name, 0)) for name in pool.about]
-    return sensitivity([(own, other) for own, other in pairs if own is not None and other is not None], kind)
+    known = [(own, other) for own, other in pairs if own is not None and other is not None]
+    return sensitivity(known, kind, pool.subject.picture)
 
 
 def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[str]:

@@ -13,6 +13,7 @@ equal.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,11 +25,13 @@ import numpy as np
 
 from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
-from ipt.common.images import RGB, decode_image, encode_image, image_size
+from ipt.common.images import encode_image, image_size
 from ipt.common.progress import Meter
 from ipt.common.seeding import generator
-from ipt.evaluation.quality.pictures import mean_of_other_scenes
-from ipt.faithfulness.interventions import DESTROYED, GREY, Arm, Case, changed, default_arms, parse_arm, stream
+from ipt.common.statistics import Floats
+from ipt.evaluation.quality.pictures import means_of_other_scenes
+from ipt.faithfulness.interventions import DESTROYED, Arm, Case, changed, default_arms, parse_arm, stream
+from ipt.faithfulness.interventions.pictures import GREY
 from ipt.faithfulness.settings import FaithfulnessConfig
 from ipt.faithfulness.subject import ModelSubject, Subject
 from ipt.imagination.base import Mediator
@@ -85,7 +88,7 @@ class Pool:
             self._by_answer.setdefault((p.task, p.choices[p.expected]), []).append(name)
             self._by_scene.setdefault((p.task, p.scene), []).append(name)
         self.made = lru_cache(maxsize=4096)(self._made)
-        self.true = lru_cache(maxsize=1024)(self._true)
+        self.true = lru_cache(maxsize=1024)(lambda name: self.subject.true_mediator(self.data[self.rows[name]]))
         self.means = lru_cache(maxsize=4)(self._means)
 
     @cached_property
@@ -112,38 +115,36 @@ class Pool:
         prediction = self.runs[number].get(name)
         if prediction is None or prediction.error is not None:
             return None
-        images = [SampleImage((self.folders[number] / each).read_bytes(), "imagination") for each in prediction.images]
-        return self.subject.mediator_of(prediction.thoughts, images)
+        folder = self.folders[number]
+        images = [SampleImage((folder / each).read_bytes(), "imagination") for each in prediction.images]
+        kept = numbers_file(folder, name)
+        numbers = [np.load(kept, allow_pickle=False)] if kept.is_file() else []
+        return self.subject.mediator_of(prediction.thoughts, images, numbers)
 
-    def _true(self, name: str) -> Mediator:
-        sample = self.data[self.rows[name]]
-        true = self.subject.true_mediator(sample)
-        return true if true.image is None else replace(true, image=self.sized(true.image, sample.task))
-
-    def _means(self, seed: int | None) -> Mapping[str, RGB]:
-        names, pictures = [], []
-        for name in self.about:
-            mediator = self.true(name) if seed is None else self.made(name, seed)
-            if mediator is not None and mediator.image is not None:
-                names.append(name)
-                pictures.append(decode_image(mediator.image.data))
-        scenes = [self.about[name].scene or name for name in names]
+    def _means(self, seed: int | None, of: Callable[[Mediator], Floats]) -> Mapping[str, Floats]:
+        found = {name: self.true(name) if seed is None else self.made(name, seed) for name in self.about}
+        values = {name: of(mediator) for name, mediator in found.items() if mediator is not None}
+        scenes = [self.about[name].scene or name for name in values]
         if len(set(scenes)) < 2:
-            raise UserError("arm mean takes the mean picture of other scenes: the data has a single scene")
-        return dict(zip(names, mean_of_other_scenes(pictures, scenes), strict=True))
+            raise UserError("this arm takes a mean over other scenes: the data has a single scene")
+        return dict(zip(values, means_of_other_scenes([*values.values()], scenes), strict=True))
 
-    def sized(self, image: SampleImage, task: str) -> SampleImage:
-        return self.subject.sized(image, task)
+    def showing(self, sample: SpatialSample, image: SampleImage) -> Mediator:
+        return self.subject.true_mediator(
+            replace(sample, imagination=replace(image, role=sample.imagination.role))
+        )
+
+    @property
+    def codes(self) -> int:
+        return self.subject.codes
 
     def round_trip(self, image: SampleImage) -> SampleImage:
         return self.subject.round_trip(image)
 
     def truth(self, name: str, seed: int) -> Mediator | None:
         """The true mediator under the words that announce the model's own; None where it made none."""
-        own, true = self.made(name, seed), self.true(name)
-        if own is None or true.image is None:
-            return None if own is None else true
-        return replace(own, image=true.image)
+        own = self.made(name, seed)
+        return None if own is None else own.announcing(self.true(name))
 
     def prepare(self, arm: Arm, seed: int, sample: SpatialSample) -> Mediator | Prediction | None:
         """What an arm puts before the answer. Where the model made nothing, there is nothing to change: its own answer
@@ -155,6 +156,11 @@ class Pool:
         return changed(
             arm, self.subject.kind, Case(sample, base, seed, arm.is_true, self, stream(arm, seed, sample.id))
         )
+
+
+def numbers_file(folder: Path, name: str) -> Path:
+    """Where a run keeps the latents or codes of a question."""
+    return (folder / image_name(name)).with_suffix(".npy")
 
 
 def blank_inputs(sample: SpatialSample) -> SpatialSample:
@@ -365,12 +371,17 @@ class Experiment:
         if job.keeps:
             for name, image in zip(prediction.images, each.images, strict=True):
                 write_bytes(folder / name, image.data)
+            for numbers in each.numbers[:1]:
+                written = io.BytesIO()
+                np.save(written, numbers)
+                write_bytes(numbers_file(folder, prediction.sample_id), written.getvalue())
             return prediction
-        given = mediators.get(prediction.sample_id)
-        if prediction.sample_id not in shown or given is None or given.image is None:
+        given = mediators.get(prediction.sample_id) if prediction.sample_id in shown else None
+        picture = None if given is None else self.subject.picture(given)
+        if picture is None:
             return replace(prediction, images=())
         name = image_name(prediction.sample_id)
-        write_bytes(folder / name, given.image.data)
+        write_bytes(folder / name, picture.data)
         return replace(prediction, images=(name,))
 
     def _about(self, job: Job) -> RunManifest:
