@@ -125,14 +125,11 @@ class Pool:
         found = {name: self.true(name) if seed is None else self.made(name, seed) for name in self.about}
         values = {name: of(mediator) for name, mediator in found.items() if mediator is not None}
         scenes = [self.about[name].scene or name for name in values]
-        if len(set(scenes)) < 2:
-            raise UserError("this arm takes a mean over other scenes: the data has a single scene")
-        return dict(zip(values, means_of_other_scenes([*values.values()], scenes), strict=True))
+        others = scenes if len(set(scenes)) > 1 else list(values)
+        return dict(zip(values, means_of_other_scenes([*values.values()], others), strict=True))
 
     def showing(self, sample: SpatialSample, image: SampleImage) -> Mediator:
-        return self.subject.true_mediator(
-            replace(sample, imagination=replace(image, role=sample.imagination.role))
-        )
+        return self.subject.true_mediator(replace(sample, imagination=replace(image, role=sample.imagination.role)))
 
     @property
     def codes(self) -> int:

@@ -15,15 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from numpy.typing import NDArray
 
 from ipt.common.seeding import generator
 from ipt.faithfulness import __main__ as command
 from ipt.faithfulness.effects import Bootstrap, Results, effect, half_dose
-from ipt.faithfulness.interventions import INTERVENTIONS, default_arms, parse_arm
+from ipt.faithfulness.interventions import INTERVENTIONS, Case, changed, default_arms, parse_arm
 from ipt.faithfulness.report import FIGURES, PAGE, card_of
 from ipt.faithfulness.runs import derived_question, read_arms
 from ipt.faithfulness.settings import PRESETS, FaithfulnessConfig
 from ipt.faithfulness.subject import ModelSubject
+from ipt.imagination.base import Mediator
+from ipt.inference.engine import Engine
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from tests.deadly import forked
 from tests.evaluation.simulated import prediction
@@ -114,6 +117,95 @@ def test_a_model_that_obeys_the_last_word_of_a_text(tmp_path: Path) -> None:
     for arm, truth in truths.items():
         assert within(truth - toys.SKILL, effects(found)[arm]["accuracy"]), arm
     assert within(1 - (1 - last) / 2, found["steering"]["mirror"])
+
+
+def test_a_model_that_reads_its_latents(tmp_path: Path) -> None:
+    """The first of four slots tells: an order without it first, or a constant, tells nothing."""
+    arms = ("constant", "zeros", "empty", "noise", "permute", "repeat", "jitter:0.5", "jitter:16", "drop:0.25", "drop:1", "gt.mirror",
+            "render:mirrored", "swap:other_scene:other_answer", "swap:other_scene:same_answer")  # fmt: skip
+    found = investigated(tmp_path, "latent", toys.reads_latents, arms)
+    lost, moved = 0.5 - toys.SKILL, effects(found)
+    told = {
+        "zeros": lost,
+        "empty": lost,
+        "permute": 0.75 * lost,
+        "drop:0.25": 0.25 * lost,
+        "drop:1": lost,
+        "constant": lost,
+    }
+    for arm, truth in told.items():
+        assert within(truth, moved[arm]["accuracy"]), arm
+    assert moved["repeat"]["exact"] and moved["jitter:0.5"]["moved"] < 0.1 < moved["jitter:16"]["moved"]
+    assert all(moved[arm]["accuracy"]["value"] == -1 for arm in ("gt.mirror", "render:mirrored"))
+    assert moved["gt"]["accuracy"]["value"] == pytest.approx(1 - found["accuracy"]["identity"]["value"])
+    assert moved["noise"]["accuracy"]["value"] < -0.1
+    assert found["steering"]["swap:other_scene:other_answer"]["value"] > 0.5
+    assert {each["name"] for each in found["doses"]} == {"jitter", "drop"}
+    depends = found["dependence"]
+    assert depends["cosine"][0] < 0.5 and len(depends["cosine"]) == 4 and abs(depends["within"]) < 0.2
+    assert depends["similarity"] < 0.1 and depends["diversity"] == pytest.approx(1, abs=0.1)
+
+
+def test_a_model_that_reads_its_codes(tmp_path: Path) -> None:
+    arms = ("constant", "empty", "noise", "shuffle", "mirror", "drop:0.25", "drop:0.9", "swap:other_scene:same_answer")
+    found = investigated(tmp_path, "code", toys.reads_codes, arms)
+    lost, moved = 0.5 - toys.SKILL, effects(found)
+    for arm, truth in {
+        "constant": lost,
+        "empty": lost,
+        "noise": lost,
+        "shuffle": lost,
+        "mirror": 1 - 2 * toys.SKILL,
+    }.items():
+        assert within(truth, moved[arm]["accuracy"]), arm
+    assert moved["drop:0.25"]["accuracy"]["value"] > moved["drop:0.9"]["accuracy"]["value"]
+    assert found["steering"]["mirror"]["value"] > 0.4 and found["guards"] == []
+    assert "The content of the code is read" in found["conclusions"][0] and found["dependence"]["diversity"] > 0.9
+
+
+def test_numbers_are_changed_as_arms_say() -> None:
+    """Latents of a thousand numbers, and codes: what each arm leaves of them."""
+    rng, others = generator(0, "numbers"), Fixed()
+
+    def of(kind: str, numbers: NDArray[Any], text: str) -> NDArray[Any] | None:
+        made = Mediator("<m>", numbers=numbers)
+        case = Case(toys.sample(0), made, 0, False, others, generator(0, text))
+        got = changed(parse_arm(text, kind), kind, case)
+        assert got is None or (got.text, got.image) == ("<m>", None)
+        assert got is None or got.numbers is None or got.numbers.dtype == numbers.dtype
+        return None if got is None else got.numbers
+
+    slots = (rng.normal(3, 2, (4, 1000)) + 10 * np.arange(4)[:, None]).astype(np.float32)
+    noise, jitter, drop = (of("latent", slots, text) for text in ("noise", "jitter:2", "drop:0.5"))
+    assert noise is not None and jitter is not None and drop is not None
+    for added, times in ((noise - others.vector, 1), (jitter - slots, 2)):  # the deviation is 7 in other scenes
+        assert added.std(1) == pytest.approx([7 * times] * 4, rel=0.1) and abs(added.mean()) < times
+        assert abs(np.corrcoef(added[0], slots[0])[0, 1]) < 0.1
+    assert sorted((drop == others.vector).all(1)) == [False, False, True, True]
+    np.testing.assert_array_equal(of("latent", slots, "constant"), np.tile(others.vector, (4, 1)))
+    np.testing.assert_array_equal(of("latent", slots, "repeat"), np.tile(slots[0], (4, 1)))
+    np.testing.assert_array_equal(of("latent", slots, "identity"), slots)
+    assert of("latent", slots, "empty") is None and not np.any(of("latent", slots, "zeros"))
+    order = np.round((np.array([row.mean() for row in of("latent", slots, "permute")]) - 3) / 10).astype(int)  # type: ignore[union-attr]
+    assert sorted(order) == [0, 1, 2, 3] and list(order) != [0, 1, 2, 3]
+    assert of("latent", slots[:1], "permute") is None is of("latent", slots[:1], "repeat")
+    grid = rng.integers(0, 4, (6, 6))
+    np.testing.assert_array_equal(of("code", grid, "mirror"), grid[:, ::-1])
+    np.testing.assert_array_equal(of("code", grid, "constant"), np.full((6, 6), 5))
+    shuffled, noisy, dropped = (of("code", grid, text) for text in ("shuffle", "noise", "drop:0.5"))
+    assert shuffled is not None and noisy is not None and dropped is not None
+    assert (shuffled != grid).any() and sorted(shuffled.ravel()) == sorted(grid.ravel())
+    assert set(noisy.ravel()) == set(range(8)) and (dropped == 5).sum() == 18 and (dropped == grid).sum() == 18
+
+
+class Fixed:
+    """What arms take from other questions: one mean vector and a deviation of 7, and code 5."""
+
+    vector, codes = np.arange(1000, dtype=np.float32), 8
+
+    def means(self, seed: int | None, of: Any) -> Mapping[str, Any]:
+        moments = np.stack([self.vector, self.vector**2 + 49])
+        return {toys.sample(0).id: np.eye(8)[5] if hasattr(of, "codes") else moments}
 
 
 def test_terms_sum_to_the_last_digit(reader: Figures) -> None:
@@ -217,13 +309,14 @@ def test_derived_questions_ask_for_something_else_in_the_same_view() -> None:
 MODE = ModeSettings("imagination", draw=DrawSettings(timesteps=2), text=TextSettings(max_tokens=24))
 
 
-@pytest.mark.parametrize("kind", ["ipt", "caption"])
+@pytest.mark.parametrize("kind", ["ipt", "caption", "latent", "discrete"])
 def test_the_hook_is_neutral_in_a_model(kind: str, tmp_path: Path) -> None:
     """The identity is the model's own answer: bit for bit what every other arm's way gives, and production up to rounding."""
     subject = ModelSubject(toy.checkpoint(kind), MODE, 4)
     made = subject.imagined(toy.SAMPLES, 0)
-    own = {a.prediction.sample_id: subject.mediator_of(a.prediction.thoughts, a.images) for a in made}
-    assert all(own.values()) and subject.kind == {"ipt": "picture", "caption": "text"}[kind]
+    own = {a.prediction.sample_id: subject.mediator_of(a.prediction.thoughts, *a[1:]) for a in made}
+    kinds = {"ipt": "picture", "caption": "text", "latent": "latent", "discrete": "code"}
+    assert all(own.values()) and subject.kind == kinds[kind]
     config = FaithfulnessConfig(("toy",), output_dir=str(tmp_path), imaginations=1, batch_size=4, mode=MODE, treatment="none",
                                 arms=("swap:other_scene:other_answer",), hidden=False)  # fmt: skip
     base = toys.experiment(tmp_path, toys.Toy("", toys.ignores), toy.SAMPLES, config).base
@@ -236,8 +329,15 @@ def test_the_hook_is_neutral_in_a_model(kind: str, tmp_path: Path) -> None:
         production = arms["self", 0][name]
         assert same.probabilities == pytest.approx(production.probabilities, abs=1e-4)
         assert (same.answer, same.text) == (production.answer, production.text)
+    true = {sample.id: subject.true_mediator(sample) for sample in toy.SAMPLES}
+    assert all(each.numbers is not None for each in true.values()) or kind in ("ipt", "caption")
+    shown = subject.placed(toy.SAMPLES, true, 0)
+    wanted = Engine(subject.checkpoint, replace(MODE, name="gt_imagination"), 0, 4).answer(toy.SAMPLES)
+    known = {each.prediction.sample_id: each.prediction.probabilities for each in wanted}
+    assert all(a.prediction.probabilities == pytest.approx(known[a.prediction.sample_id], abs=1e-4) for a in shown)
     swapped = arms["swap:other_scene:other_answer", 0]
-    assert all(swapped[name].probabilities != given[name].probabilities for name in swapped) and len(swapped) == 4
+    others = sum(swapped[name].probabilities != given[name].probabilities for name in swapped)
+    assert len(swapped) == 4 and others == (2 if kind == "discrete" else 4), "two of the pictures have equal codes"
 
 
 def test_killed_twenty_times_the_card_is_the_same(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class Others(Protocol):
 
     def means(self, seed: int | None, of: Callable[[Mediator], Floats]) -> Mapping[str, Floats]:
         """By id of a question, the mean of ``of`` over all questions of other scenes: of what the model made with ``seed``, or
-        (None) of the truth; what is shorter ends in zeros. ``UserError`` where there is a single scene."""
+        (None) of the truth. Where there is a single scene, over all other questions."""
         ...
 
     def showing(self, sample: SpatialSample, image: SampleImage) -> Mediator:

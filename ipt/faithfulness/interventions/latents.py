@@ -16,27 +16,29 @@ from ipt.faithfulness.interventions.base import Case, opposite, register
 from ipt.imagination.base import Mediator
 
 
-def mean_vector(mediator: Mediator) -> Floats:
-    """[D] the mean of the slots."""
+def moments(mediator: Mediator) -> Floats:
+    """[2, D] the mean of the slots, and that of their squares."""
     assert mediator.numbers is not None
-    return mediator.numbers.mean(0, dtype=np.float64)
+    slots = mediator.numbers.astype(np.float64)
+    return np.stack([slots.mean(0), (slots**2).mean(0)])
 
 
-def drawn_noise(case: Case) -> Floats:
-    """[k, D] independent normal numbers with the mean and deviation of each slot."""
-    slots = case.numbers.astype(np.float64)
-    return case.rng.normal(slots.mean(1, keepdims=True), slots.std(1, keepdims=True), slots.shape)
+def spread(case: Case) -> tuple[Floats, Floats]:
+    """Mean and deviation of each number [D] over the slots of other scenes."""
+    mean, square = case.elsewhere(moments)
+    return mean, np.sqrt(np.maximum(square - mean**2, 0))
 
 
 @register("latent", "constant", "destroy")
 def constant(case: Case) -> Mediator:
     """One vector in every slot and for every question: the mean of those of other scenes."""
-    return case.holding(np.broadcast_to(case.elsewhere(mean_vector), case.numbers.shape))
+    return case.holding(np.broadcast_to(spread(case)[0], case.numbers.shape))
 
 
 @register("latent", "noise", "destroy")
 def noise(case: Case) -> Mediator:
-    return case.holding(drawn_noise(case))
+    """Independent normal numbers, each with the mean and deviation that it has in other scenes."""
+    return case.holding(case.rng.normal(*spread(case), case.numbers.shape))
 
 
 @register("latent", "zeros", "destroy")
@@ -64,9 +66,8 @@ def repeated(case: Case) -> Mediator | None:
 
 @register("latent", "jitter", "dose", "0.5", "1", "2", "4")
 def jittered(case: Case, times: str) -> Mediator:
-    """Normal numbers of ``times`` the deviation of each slot added to it."""
-    slots = case.numbers.astype(np.float64)
-    return case.holding(slots + float(times) * (drawn_noise(case) - slots.mean(1, keepdims=True)))
+    """Noise of ``times`` the deviation that each number has in other scenes added to it."""
+    return case.holding(case.numbers + float(times) * case.rng.normal(0, spread(case)[1], case.numbers.shape))
 
 
 @register("latent", "drop", "dose", "0.25", "0.5", "0.75", "1")
@@ -75,7 +76,7 @@ def dropped(case: Case, share: str) -> Mediator:
     count = len(case.numbers)
     lost = case.rng.permutation(count)[: round(float(share) * count)]
     kept = np.array(case.numbers)
-    kept[lost] = case.elsewhere(mean_vector)
+    kept[lost] = spread(case)[0]
     return case.holding(kept)
 
 
