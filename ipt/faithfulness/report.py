@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ipt.common.files import write_bytes, write_json
 from ipt.common.statistics import Estimate
 from ipt.evaluation.metrics import clusters
@@ -47,6 +49,8 @@ from ipt.faithfulness.uncertainty import Uncertainty, uncertainty
 from ipt.inference.prediction import Prediction, about, read_run
 
 PAGE, FIGURES = "card.html", "card.json"
+#: The cosine from which on mediators count as nearly the same.
+SAME = 0.9
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def investigate(
     effects = all_effects(results)
     reader = {} if config.reader is None else {p.sample_id: p for p in read_run(config.reader).predictions}
     depends, diversity = dependence(pool, kind)
-    own = list(arms[SELF, 0].values())
+    own, probes = list(arms[SELF, 0].values()), probed(experiment, pool) if config.hidden else None
     figures: dict[str, Any] = {
         "effects": effects,
         "telescope": telescope(results),
@@ -142,8 +146,11 @@ def investigate(
         dependence=depends,
         moved_by_inputs=moved(experiment, pool, kind),
         uncertainty=uncertainty(results, diversity),
-        probes=probed(experiment, pool) if config.hidden else None,
-        conclusions=conclusions(figures, kind, config.margin),
+        probes=probes,
+        conclusions=[
+            *(capimagine(figures, kind, depends, probes) if config.preset == "capimagine" else ()),
+            *conclusions(figures, kind, config.margin),
+        ],
         **figures,
     ), pool
 
@@ -209,6 +216,42 @@ def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[st
             "The inputs have no effect on accuracy that could be told from chance: no share of it is reported."
         )
     return found
+
+
+def capimagine(figures: Mapping[str, Any], kind: str, depends: Dependence | None, probes: Probes | None) -> list[str]:
+    """The three findings of arXiv 2602.22766, each with what was found here."""
+    alike = f"{kind}s are too few to be compared."
+    if depends is not None:
+        mean, true = float(np.mean(depends.cosine)), float(np.mean(depends.true_cosine))
+        slots = f" (by slot {' / '.join(f'{each:.3f}' for each in depends.cosine)})" if len(depends.cosine) > 1 else ""
+        much = "nearly the same whatever the question" if mean >= max(SAME, true) else "not the same for all questions"
+        alike = (
+            f"{kind}s are {much}: cosine {mean:.3f}{slots} between questions, {true:.3f} between their truths, "
+            f"{depends.similarity:+.3f} once centred (the paper: .9 to 1 for latents, .2 to .4 for captions)."
+        )
+    destroyed = [each for each in figures["effects"] if each.family == "destroy"]
+    verdicts = {each.verdict for each in destroyed}
+    carried = "cannot be said to be read or not"
+    if "lower" in verdicts:
+        carried = "is read"
+    elif verdicts and verdicts <= {"no effect", "bit for bit the same"}:
+        carried = "is decoration"
+    changes = ", ".join(f"{each.arm} {change(each.accuracy)} ({each.verdict})" for each in destroyed)
+    told = "there are no derived questions (they are made of facts of perspective-taking samples, with treatment=blank or other)"
+    if derived := figures["derived"]:
+        shares = {name: f"{percent(each.value)} % {span((each.low, each.high))}" for name, each in derived.items()}
+        told = (
+            f"of {derived['from its own'].count} derived questions, with the inputs hidden, {shares['from its own']} are "
+            f"answered rightly from the {kind}, {shares['without content']} from one without content, "
+            f"{shares['from the truth']} from the truth"
+        )
+    added = [f"{each.target} {change(each.added)}" for each in (probes.probes if probes is not None else ())]
+    linear = f"; linear probes gain from it, over the inputs: {', '.join(added)}" if added else ""
+    return [
+        f"X to Z: {alike}",
+        f"Z to Y: the {kind} {carried}, in points of accuracy: {changes} (the paper: -1.0 to +0.5 for latents).",
+        f"Probing: {told}{linear} (the paper: less than by guessing from latents, 76.7 % from the image).",
+    ]
 
 
 def change(estimate: Estimate) -> str:

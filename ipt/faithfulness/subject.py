@@ -33,6 +33,8 @@ from ipt.sequence.pictures import Picture, normalised
 from ipt.sequence.segments import Segment, SpecialTokens
 from ipt.sequence.spans import Role
 
+COLUMNS = 16
+
 
 class Subject(Protocol):
     """``kind``: of its mediators, empty for a model that answers at once. Answers come for every sample, in any order; a sample
@@ -158,8 +160,10 @@ class ModelSubject:
             return self.checkpoint.model(batch, logits=False).vectors_ZD.float().cpu().numpy()
 
     def picture(self, mediator: Mediator) -> SampleImage | None:
-        if self.checkpoint.codes is None or self.kind != "code" or mediator.numbers is None:
+        if mediator.numbers is None:
             return mediator.image
+        if self.checkpoint.codes is None or self.kind == "latent":
+            return stripes(mediator.numbers)
         (decoded,) = self.checkpoint.codes.decode([torch.from_numpy(mediator.numbers)])
         return shown(decoded)
 
@@ -184,6 +188,16 @@ class ModelSubject:
         answers = [self.renderer.text(lead + ANSWER, Role.ANSWER) for lead in imagined.leads]
         rows = [[*row.segments, answer] for row, answer in zip(imagined.context.closed.rows, answers, strict=True)]
         return pooled_states(self.checkpoint.model, rows, engine.session.special)
+
+
+def stripes(vectors_KD: NDArray[Any]) -> SampleImage:
+    """A row for each latent, in means of its numbers, grey where these are zero: what tells vectors apart by eye."""
+    means = np.stack(
+        [part.mean(1) for part in np.array_split(vectors_KD, min(COLUMNS, vectors_KD.shape[1]), axis=1)], 1
+    )
+    grey = 128 + 64 * means / max(float(means.std()), 1e-9)
+    rows = np.repeat(grey.clip(0, 255).astype(np.uint8), max(1, COLUMNS // len(grey)), axis=0)
+    return SampleImage(encode_image(np.repeat(rows[..., None], 3, axis=-1)), "imagination")
 
 
 def pooled_states(model: UnifiedModel, rows: Sequence[Sequence[Segment]], special: SpecialTokens) -> dict[str, Any]:

@@ -121,8 +121,8 @@ def test_a_model_that_obeys_the_last_word_of_a_text(tmp_path: Path) -> None:
 
 def test_a_model_that_reads_its_latents(tmp_path: Path) -> None:
     """The first of four slots tells: an order without it first, or a constant, tells nothing."""
-    arms = ("constant", "zeros", "empty", "noise", "permute", "repeat", "jitter:0.5", "jitter:16", "drop:0.25", "drop:1", "gt.mirror",
-            "render:mirrored", "swap:other_scene:other_answer", "swap:other_scene:same_answer")  # fmt: skip
+    arms = ("constant", "zeros", "empty", "noise", "permute", "repeat", "jitter:0.5", "jitter:16", "drop:0.25", "drop:1",
+            "gt.mirror", "render:mirrored", "swap:other_scene:other_answer", "swap:other_scene:same_answer")  # fmt: skip
     found = investigated(tmp_path, "latent", toys.reads_latents, arms)
     lost, moved = 0.5 - toys.SKILL, effects(found)
     told = {
