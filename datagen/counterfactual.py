@@ -50,9 +50,9 @@ def counterfactuals(
     asked: Collection[int] = (),
 ) -> Wrong:
     """What was asked for in ``scene.config.counterfactuals``; roles such as ``yaw+30``, ``distance+1.0``, ``mirrored``,
-    ``remove``; of minimal pairs (`minimal_pairs`, where ``asked`` are further objects that the question is about)
-    ``remove/observation``, ``other`` and ``other/observation``. What a scene cannot give (no free place at that distance), or what looks like the truth, is counted in
-    ``yields`` and left out.
+    ``remove``; of minimal pairs (`minimal_pairs`; ``asked``: further objects that the question is about)
+    ``remove/observation``, ``other`` and ``other/observation``. What a scene cannot give (no free place at that distance), or
+    what looks like the truth, is counted in ``yields`` and left out.
     """
     config = scene.config.counterfactuals
     if not config.enabled:

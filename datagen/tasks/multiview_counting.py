@@ -300,6 +300,10 @@ class MultiviewCounting(SpatialTask):
         def decorated(frame: Frame) -> RGB:
             return annotate.draw(frame, scene.info.floor_z, marks, labels)
 
+        def inputs() -> tuple[SampleImage, ...]:
+            pictures: tuple[Modality, ...] = ("rgb",)
+            return encoded(scene, scene.render(cameras, pictures))
+
         imagination = scene.encode(decorated(bev), "bev", top)
         layout = map_layout_of(bev, [item.category for item in scene.objects], sorted(shown[-1] & scene.candidates))
         candidates = []
@@ -325,15 +329,7 @@ class MultiviewCounting(SpatialTask):
             }
             if verify.agrees("mvc", facts, {**named, "bev": bev}, scene.objects, yields):
                 target = scene.objects[min(count.instances)]
-                wrong = counterfactuals(
-                    scene,
-                    top,
-                    target,
-                    yields,
-                    decorated,
-                    lambda: encoded(scene, scene.render(cameras, ("rgb",))),
-                    nouns[count.noun],
-                )
+                wrong = counterfactuals(scene, top, target, yields, decorated, inputs, nouns[count.noun])
                 facts |= wrong.facts
                 candidates.append(Candidate(candidate_key(key, count.noun), facts, images, imagination, wrong.images))
         return candidates
@@ -351,9 +347,7 @@ class MultiviewCounting(SpatialTask):
 
 def encoded(scene: SceneView, frames: Sequence[Frame]) -> tuple[SampleImage, ...]:
     """Frames as the inputs of a question."""
-    return tuple(
-        scene.encode(frame.rgb, f"frame_{number}", frame.camera) for number, frame in enumerate(frames)
-    )
+    return tuple(scene.encode(frame.rgb, f"frame_{number}", frame.camera) for number, frame in enumerate(frames))
 
 
 def countable(scene: SceneView, vocabulary: Vocabulary, groups: bool) -> dict[str, frozenset[int]]:

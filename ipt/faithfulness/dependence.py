@@ -7,17 +7,17 @@ stand beside those of the truths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ipt.common.images import open_image
-from ipt.common.statistics import Floats
-from ipt.faithfulness.runs import Pool
+from ipt.common.statistics import Estimate, Floats
+from ipt.faithfulness.effects import Bootstrap
+from ipt.faithfulness.runs import PAIRS, Pool
 from ipt.imagination.base import Mediator
 from ipt.samples.sample import SampleImage
 
@@ -25,6 +25,7 @@ Seen = Callable[[Mediator], SampleImage | None]
 SIDE = 8
 MOST = 1000  # questions that are compared with each other
 LEAST = 1e-12
+NOTICEABLE = 16  # of 255, as in datagen: what an eye tells apart
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,6 @@ class Dependence:
     diversity: float
     seed_diversity: float | None
     identical: int
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def vectors(kind: str, mediators: Sequence[Mediator], seen: Seen) -> Floats:
@@ -150,9 +148,75 @@ def spread(rows: Floats) -> float:
     return float(distances.sum() / max(1, len(rows) * (len(rows) - 1)))
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """What the model imagines from inputs that differ in one fact: without what is asked about (``remove``), and without
+    something else (``other``). By these: ``moves``, how far the imagination moves over the distance between questions;
+    ``inside``, how much more it changes (a pixel's colour, on average) where the truth does than elsewhere; ``answers``, the
+    share that changes. ``selectivity``: the move for what is asked about over that for something else."""
+
+    moves: Mapping[str, Estimate]
+    inside: Mapping[str, Estimate]
+    answers: Mapping[str, Estimate]
+    selectivity: Estimate | None
+
+
+def minimal_pairs(pool: Pool, kind: str, found: Mapping[str, Pool], replicates: int) -> Pairs | None:
+    """``found``: the pool of each pair (`ipt.faithfulness.runs.PAIRS`); None where there is none."""
+    parts: tuple[dict[str, Estimate], ...] = ({}, {}, {})
+    distances: dict[str, dict[str, float]] = {}
+    for role, other in found.items():
+        names = [n for n in other.about if pool.made(n, 0) is not None and other.made(n, 0) is not None]
+        if len(names) < 2:
+            continue
+        both = [(pool.made(name, 0), other.made(name, 0)) for name in names]
+        moved = moves([(a, b) for a, b in both if a is not None and b is not None], kind, pool.subject.picture)
+        distances[role] = dict(zip(names, moved.tolist(), strict=True))
+        draws = Bootstrap([pool.about[name].scene or name for name in names], replicates, pool.seed)
+        parts[0][role] = draws.estimate(moved)
+        turned = [float(pool.about[name].answer != other.about[name].answer) for name in names]
+        parts[2][role] = draws.estimate(np.array(turned))
+        if kind != "latent":
+            shares = [changes(pool, other, name, role) for name in names]
+            known = [i for i, each in enumerate(shares) if each is not None]
+            if known:
+                draws = Bootstrap([pool.about[names[i]].scene or names[i] for i in known], replicates, pool.seed)
+                inner, outer = np.array([shares[i] for i in known], dtype=np.float64).T
+                ratio = draws.ratio(inner, outer)
+                parts[1].update({} if ratio is None else {role: ratio})
+    common = sorted(set.intersection(*map(set, distances.values()))) if len(distances) == len(PAIRS) else []
+    selectivity = None
+    if len(common) > 1:
+        draws = Bootstrap([pool.about[name].scene or name for name in common], replicates, pool.seed)
+        selectivity = draws.ratio(*(np.array([distances[role][name] for name in common]) for role in PAIRS))
+    return Pairs(parts[0], parts[1], parts[2], selectivity) if parts[0] else None
+
+
+def changes(pool: Pool, other: Pool, name: str, role: str) -> tuple[float, float] | None:
+    """How much the imagination's colours change on average (0 to 255) where the truth changes by more than ``NOTICEABLE``, and
+    elsewhere; None where the data has no other truth, or it changes nowhere or everywhere."""
+    sample = pool.data[pool.rows[name]]
+    unseen = next((image for image in sample.counterfactuals if image.role == role), None)
+    seen = [None if each is None else pool.subject.picture(each) for each in (pool.made(name, 0), other.made(name, 0))]
+    if unseen is None or seen[0] is None or seen[1] is None:
+        return None
+    before, after = (image.pixels().astype(np.float64) for image in seen if image is not None)
+    size = before.shape[1], before.shape[0]
+    true = [
+        np.asarray(open_image(image.data).resize(size, Image.Resampling.BICUBIC), dtype=np.float64)
+        for image in (sample.imagination, unseen)
+    ]
+    mask = np.abs(true[0] - true[1]).max(2) > NOTICEABLE
+    moved = np.abs(before - after).mean(2)
+    return (float(moved[mask].mean()), float(moved[~mask].mean())) if 0 < mask.mean() < 1 else None
+
+
 def sensitivity(pairs: Sequence[tuple[Mediator, Mediator]], kind: str, seen: Seen) -> float | None:
     """How far imaginations move when the inputs do, from two of each question: the mean distance over that between questions."""
-    if len(pairs) < 2:
-        return None
+    return None if len(pairs) < 2 else float(moves(pairs, kind, seen).mean())
+
+
+def moves(pairs: Sequence[tuple[Mediator, Mediator]], kind: str, seen: Seen) -> Floats:
+    """(n,) the distance of the two of each question over the mean one between the first ones of questions."""
     rows = vectors(kind, [each for pair in pairs for each in pair], seen).reshape(2 * len(pairs), -1)
-    return float(np.linalg.norm(rows[::2] - rows[1::2], axis=1).mean() / max(spread(rows[::2]), LEAST))
+    return np.linalg.norm(rows[::2] - rows[1::2], axis=1) / max(spread(rows[::2]), LEAST)

@@ -9,7 +9,7 @@ shows it).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -56,6 +56,15 @@ class Bootstrap:
     def estimate(self, values: Floats) -> Estimate:
         """The mean with its 95% interval."""
         return self.summary(float(values.mean()), self.means(values), len(values))
+
+    def ratio(self, above: Floats, below: Floats) -> Estimate | None:
+        """The ratio of two means, None where the lower one is 0; of an indicator and a condition times it, P(event |
+        condition)."""
+        if not below.any():
+            return None
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = self.means(above) / self.means(below)
+        return self.summary(float(above.sum() / below.sum()), drawn, int(np.count_nonzero(below)))
 
     def summary(self, value: float, drawn: Floats, count: int, confidence: float = 0.95) -> Estimate:
         """A value with the percentile interval of its replicates; of a single scene, there is none: it is the whole line."""
@@ -121,15 +130,6 @@ class Paired(Bootstrap):
 
     def values(self, name: str, readout: Readout = right) -> Floats:
         return np.mean([[readout(run[each]) for each in self.ids] for run in self.runs[name]], axis=0)
-
-    def ratio(self, above: Floats, below: Floats) -> Estimate | None:
-        """The ratio of two means, None where the lower one is 0; of an indicator and a condition times it, P(event |
-        condition)."""
-        if not below.any():
-            return None
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = self.means(above) / self.means(below)
-        return self.summary(float(above.sum() / below.sum()), drawn, int(np.count_nonzero(below)))
 
 
 @dataclass(frozen=True)
@@ -446,9 +446,10 @@ def detectable(count: int, scenes: int, correlation: float = 0.1) -> list[tuple[
 
 
 def to_json(value: Any) -> Any:
-    """Estimates and effects as JSON values; the bounds of an interval that is the whole line as null."""
-    if isinstance(value, Estimate | Effect | Dose):
-        return to_json(asdict(value) | ({"verdict": value.verdict} if isinstance(value, Effect) else {}))
+    """Findings as JSON values; the bounds of an interval that is the whole line as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        values = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+        return to_json(values | ({"verdict": value.verdict} if isinstance(value, Effect) else {}))
     if isinstance(value, Mapping):
         return {str(key): to_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -14,7 +14,7 @@ from ipt.common.statistics import Estimate
 from ipt.evaluation.metrics import clusters
 from ipt.evaluation.tables import aligned, percent, span
 from ipt.faithfulness.card import Shown, render
-from ipt.faithfulness.dependence import Dependence, dependence, sensitivity
+from ipt.faithfulness.dependence import Dependence, Pairs, dependence, minimal_pairs, sensitivity
 from ipt.faithfulness.effects import (
     Dose,
     Effect,
@@ -38,6 +38,8 @@ from ipt.faithfulness.runs import (
     DERIVED,
     MEDIATION,
     NONE,
+    PAIRED,
+    PAIRS,
     SELF,
     Experiment,
     Pool,
@@ -74,15 +76,10 @@ class Findings:
     trust: Mapping[str, Estimate]
     dependence: Dependence | None
     moved_by_inputs: float | None
+    pairs: Pairs | None
     uncertainty: Uncertainty | None
     probes: Probes | None
     conclusions: Sequence[str]
-
-    def to_json(self) -> dict[str, Any]:
-        return to_json(vars(self) | {
-            name: None if (value := getattr(self, name)) is None else value.to_json()
-            for name in ("dependence", "uncertainty", "probes")
-        })  # fmt: skip
 
 
 def write_card(config: FaithfulnessConfig) -> str:
@@ -104,7 +101,7 @@ def card_of(config: FaithfulnessConfig, runs: Sequence[tuple[str, Experiment]], 
     folder = Path(config.output_dir)
     about = {"data": config.data, "preset": config.preset, "treatment": config.treatment, "seeds": config.seeds,
              "replicates": config.replicates, "margin": config.margin}  # fmt: skip
-    write_json(folder / FIGURES, {**about, "checkpoints": [each.to_json() for each in findings]})
+    write_json(folder / FIGURES, {**about, "checkpoints": to_json(findings)})
     write_bytes(folder / PAGE, render(findings, shown, about).encode())
     lines = [line for each in findings for line in (f"{each.label}:", *(f"  {words}" for words in each.conclusions))]
     return "\n".join([*lines, f"{folder / PAGE}, figures in {folder / FIGURES}"])
@@ -114,7 +111,7 @@ def investigate(
     config: FaithfulnessConfig, label: str, experiment: Experiment, names: Sequence[str], baseline: Experiment | None
 ) -> tuple[Findings, Pool]:
     arms: dict[tuple[str, int], dict[str, Prediction]] = read_arms(experiment.root)
-    earlier = {arm for arm, _ in arms} - {SELF, NONE, ABSENT, *MEDIATION, *DERIVED}
+    earlier = {arm for arm, _ in arms} - {SELF, NONE, ABSENT, *MEDIATION, *DERIVED, *PAIRED}
     names = [*names, *sorted(earlier - {*names})]
     if baseline is not None:
         arms[BASELINE, 0] = read_arms(baseline.root)[NONE, 0]
@@ -133,6 +130,12 @@ def investigate(
         "derived": derived(results),
         "doses": doses(results),
         "trust": trust(results, reader),
+        "pairs": minimal_pairs(
+            pool,
+            kind,
+            {role: experiment.pool(PAIRED[PAIRS.index(role)], 1) for role in experiment.paired_roles()},
+            config.replicates,
+        ),
     }
     return Findings(
         label=label,
@@ -206,6 +209,12 @@ def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[st
     if "training" in terms:
         parts = ", ".join(f"{name} {change(terms[name])}" for name in ("training", "presence", "content"))
         found.append(f"Of the gain over the baseline ({change(terms['total'])} points): {parts}.")
+    pairs = figures["pairs"]
+    if pairs is not None and pairs.selectivity is not None:
+        found.append(
+            f"What is missing in the inputs moves the {kind} {pairs.selectivity.value:.2f} "
+            f"[{pairs.selectivity.low:.2f}, {pairs.selectivity.high:.2f}] times as far if it is what is asked about."
+        )
     share = figures["mediation"].get("PM")
     if share is not None:
         found.append(

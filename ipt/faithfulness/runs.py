@@ -7,6 +7,8 @@ equal.
 - ``self``: the model's own imaginations as in production, the pictures that arms change.
 - ``none``: answered without imagination; also of the baseline.
 - ARM, as `ipt.faithfulness.interventions.Arm` is written; ``identity`` is what all arms are compared with.
+- ``pair_remove``, ``pair_other``: the model's own imaginations from inputs without what is asked about, or without something
+  else, which the data holds as counterfactuals.
 - ``present_absent``, ``absent_present``, ``absent_absent``, ``absent_gt``: inputs and mediator of mediation, the question's own
   or those of the treatment (`FaithfulnessConfig.treatment`).
 """
@@ -51,6 +53,8 @@ from ipt.samples.views import First, Samples
 SELF, NONE, IDENTITY, BASELINE = "self", "none", "identity", "baseline none"
 MEDIATION = ("present_absent", "absent_present", "absent_absent", "absent_gt")
 DERIVED = ("derived", "derived_none", "derived_gt")
+PAIRS = ("remove", "other")
+PAIRED = tuple(f"pair_{role}" for role in PAIRS)
 ABSENT = "absent"  # the model's own imaginations from the inputs of the treatment
 View = Callable[[SpatialSample], SpatialSample]
 
@@ -170,6 +174,15 @@ def blank_inputs(sample: SpatialSample) -> SpatialSample:
     return replace(sample, images=tuple(grey(image) for image in sample.images))
 
 
+def other_inputs(sample: SpatialSample, role: str) -> SpatialSample | None:
+    """The sample with the inputs of its minimal pair ``role``; None where it has none."""
+    prefix = f"{role}/"
+    found = [image for image in sample.counterfactuals if image.role.startswith(prefix)]
+    if len(found) != len(sample.images):
+        return None
+    return replace(sample, images=tuple(replace(image, role=image.role.removeprefix(prefix)) for image in found))
+
+
 def derived_question(sample: SpatialSample) -> SpatialSample | None:
     """Another question about the same unseen view, in the words of training: where the object is, for how far it is, and the
     other way round (as in CapImagine, arXiv 2602.22766, which asks for another attribute). None where facts do not tell, or
@@ -230,7 +243,24 @@ class Experiment:
         if self.config.treatment != "none":
             self._mediate(pool)
             self._derive(pool)
+        if paired := self.paired_roles():
+            self._stage("pairs", [self._pairing(role) for role in paired])
         return [str(arm) for arm in arms]
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """Of the counterfactuals that the data has."""
+        return tuple(dict.fromkeys(role for row in self.data.column("counterfactuals_role") for role in row))
+
+    def paired_roles(self) -> tuple[str, ...]:
+        """The minimal pairs of inputs that are asked for. ``UserError`` where the data has none."""
+        found = tuple(role for role in PAIRS if any(each.startswith(f"{role}/") for each in self.roles))
+        if self.config.pairs and not found:
+            raise UserError(
+                f"{self.config.data} has no inputs that differ in one fact, for pairs=true: python -m datagen makes them with "
+                "task.counterfactuals.enabled=true task.counterfactuals.pairs=true"
+            )
+        return () if self.config.pairs is False else found
 
     def folder(self, name: str, seed: int) -> Path:
         """Where the run of an arm lies."""
@@ -243,10 +273,8 @@ class Experiment:
 
     def arms(self) -> list[Arm]:
         """Those that were asked for, and always the identity and the truth."""
-        roles: dict[str, None] = {}
-        for row in self.data.column("counterfactuals_role"):
-            roles |= dict.fromkeys(row)
-        wanted = self.config.arms or default_arms(self.kind, self.config.preset, list(roles))
+        unseen = [role for role in self.roles if "/" not in role]
+        wanted = self.config.arms or default_arms(self.kind, self.config.preset, unseen)
         parsed = [parse_arm(text, self.kind) for text in dict.fromkeys((IDENTITY, "gt", *wanted))]
         single = self.config.imaginations == 1
         return [arm for arm in parsed if not (single and arm.name == "other_seed")]
@@ -254,6 +282,15 @@ class Experiment:
     def _imagining(self, name: str, seed: int, view: View = as_it_is) -> Job:
         seeded = self.config.seed + seed
         return Job(name, seed, lambda samples, _: self.subject.imagined(samples, seeded), None, view, keeps=True)
+
+    def _pairing(self, role: str) -> Job:
+        """The first imaginations from the other inputs of a minimal pair, of the samples that have them."""
+
+        def prepare(sample: SpatialSample) -> Mediator | None:
+            return None if other_inputs(sample, role) is None else Mediator("")
+
+        job = self._imagining(PAIRED[PAIRS.index(role)], 0, lambda sample: other_inputs(sample, role) or sample)
+        return replace(job, prepare=prepare)
 
     def _placing(self, pool: Pool, arm: Arm, seed: int) -> Job:
         return Job(

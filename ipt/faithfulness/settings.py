@@ -24,7 +24,8 @@ class FaithfulnessConfig:
     ``preset``: which arms, ``full``, ``quick`` or ``capimagine`` (arXiv 2602.22766); ``arms``: these instead, such as
     ``[noise,blur:2,gt.mirror]``. ``imaginations``: of the model's own per question (two at least are its own noise floor);
     ``seeds``: how many of them every arm is applied to. ``treatment``: what stands in for the inputs in mediation: ``blank``
-    pictures, those of an ``other`` scene, or ``none`` to leave it out. ``reader``: a run folder in which another model answers
+    pictures, those of an ``other`` scene, or ``none`` to leave it out. ``pairs``: whether the model also imagines from inputs
+    that differ in one fact (default: where the data has them). ``reader``: a run folder in which another model answers
     the same questions from true pictures. ``hidden``: whether hidden states are kept for probes.
 
     ``replicates`` of the bootstrap; ``margin``: differences of accuracy below it count as no effect. ``gallery``: questions
@@ -40,6 +41,7 @@ class FaithfulnessConfig:
     imaginations: int = 4
     seeds: int = 1
     treatment: str = "blank"
+    pairs: bool | None = None
     reader: str | None = None
     hidden: bool = True
     mode: ModeSettings = field(default_factory=lambda: ModeSettings("imagination"))
