@@ -235,6 +235,7 @@ class Experiment:
 
     def run(self) -> list[str]:
         """Everything; the arms that there are now."""
+        paired = self.paired_roles()
         own = [self._imagining(SELF, seed) for seed in range(self.config.imaginations)]
         self.at_once()
         self._stage("self", own)
@@ -243,8 +244,7 @@ class Experiment:
         if self.config.treatment != "none":
             self._mediate(pool)
             self._derive(pool)
-        if paired := self.paired_roles():
-            self._stage("pairs", [self._pairing(role) for role in paired])
+        self._stage("pairs", [self._pairing(role) for role in paired])
         return [str(arm) for arm in arms]
 
     @cached_property

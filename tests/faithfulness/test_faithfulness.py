@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from numpy.typing import NDArray
 
+from ipt.common.errors import UserError
+from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.faithfulness import __main__ as command
+from ipt.faithfulness.dependence import changes
 from ipt.faithfulness.effects import Bootstrap, Results, effect, half_dose
 from ipt.faithfulness.interventions import INTERVENTIONS, Case, changed, default_arms, parse_arm
 from ipt.faithfulness.report import FIGURES, PAGE, card_of
@@ -28,6 +32,7 @@ from ipt.faithfulness.subject import ModelSubject
 from ipt.imagination.base import Mediator
 from ipt.inference.engine import Engine
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
+from ipt.samples.sample import SampleImage
 from tests.deadly import forked
 from tests.evaluation.simulated import prediction
 from tests.faithfulness import toys
@@ -227,6 +232,53 @@ def test_several_imaginations(reader: Figures) -> None:
     assert depends["diversity"] == pytest.approx(1, abs=0.1) and depends["identical"] == QUESTIONS - 2, (
         "there are two pictures"
     )
+
+
+def test_imaginations_follow_the_fact_that_is_asked_about_and_no_other(tmp_path: Path) -> None:
+    """The toy imagines the side that its inputs show: the one input of a pair moves it, the one of another colour does not."""
+    samples = [toys.sample(number, paired=True) for number in range(24)]
+    config = FaithfulnessConfig(
+        ("toy",), output_dir=str(tmp_path), imaginations=1, replicates=100, arms=("noise",), pairs=True
+    )
+    toy_run = toys.experiment(tmp_path, toys.Toy("code", toys.reads_codes), samples, config)
+    card_of(config, [("toy", toy_run)], None)
+    pairs = json.loads((tmp_path / FIGURES).read_text())["checkpoints"][0]["pairs"]
+    assert (
+        pairs["moves"]["remove"]["low"] > 1 and pairs["moves"]["other"]["value"] == 0 and pairs["selectivity"] is None
+    )
+    assert (pairs["answers"]["remove"]["value"], pairs["answers"]["other"]["value"]) == (1, 0)
+    assert "Minimal pairs of inputs" in (tmp_path / PAGE).read_text()
+    assert [str(arm) for arm in toy_run.arms()] == ["identity", "gt", "noise"]
+    without = toys.experiment(
+        tmp_path / "off", toys.Toy("code", toys.reads_codes), samples, replace(config, pairs=False)
+    )
+    assert without.paired_roles() == () and toy_run.paired_roles() == ("remove", "other")
+    plain = toys.experiment(
+        tmp_path / "none", toys.Toy("code", toys.reads_codes), [toys.sample(0), toys.sample(1)], config
+    )
+    with pytest.raises(UserError, match=r"differ in one fact.*task.counterfactuals.pairs=true"):
+        plain.run()
+
+
+def test_what_changes_is_told_by_where_the_truth_does() -> None:
+    """The imagination changes by 30 where the truth changes, by 10 elsewhere."""
+    true, unseen = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
+    unseen[:2] = 200
+    before, after = np.full((4, 4, 3), 50, np.uint8), np.full((4, 4, 3), 60, np.uint8)
+    after[:2] = 80
+    image = {name: SampleImage(encode_image(pixels), "view") for name, pixels in
+             {"true": true, "unseen": unseen, "before": before, "after": after}.items()}  # fmt: skip
+    sample = replace(
+        toys.sample(0), imagination=image["true"], counterfactuals=(replace(image["unseen"], role="remove"),)
+    )
+
+    def pool(shown: SampleImage) -> Any:
+        return SimpleNamespace(
+            data=[sample], rows={"a": 0}, made=lambda *_: Mediator("", shown), subject=toys.Toy("picture", toys.ignores)
+        )
+
+    assert changes(pool(image["before"]), pool(image["after"]), "a", "remove") == (30, 10)
+    assert changes(pool(image["before"]), pool(image["after"]), "a", "other") is None
 
 
 def test_probes_find_what_states_hold(reader: Figures) -> None:

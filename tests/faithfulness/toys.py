@@ -36,8 +36,9 @@ def picture(side: int, colour: int = 0) -> RGB:
     return pixels
 
 
-def sample(number: int, options: Sequence[str] = SIDES) -> SpatialSample:
-    """Its side and, for four options, its colour are the answer; four samples share a scene."""
+def sample(number: int, options: Sequence[str] = SIDES, paired: bool = False) -> SpatialSample:
+    """Its side and, for four options, its colour are the answer; four samples share a scene. ``paired``: with inputs that differ
+    in the side, and in the colour."""
     rng = generator(5, "toy", number)
     side, colour = int(rng.integers(2)), int(rng.integers(2))
     answer = side if len(options) == 2 else 2 * side + colour
@@ -47,7 +48,10 @@ def sample(number: int, options: Sequence[str] = SIDES) -> SpatialSample:
         answer="ABCD"[answer], images=(SampleImage(encode_image(picture(side, colour)), "observation"),), imagination=true,
         rationale=f"it is {SIDES[side].lower()}", caption="c",
         provenance=Provenance("toy", "1", f"scene-{number // PER_SCENE}", 0), facts={"side": side},
-        counterfactuals=(SampleImage(encode_image(picture(1 - side)), "mirrored"),),
+        counterfactuals=tuple(SampleImage(encode_image(pixels), role) for role, pixels in (
+            ("mirrored", picture(1 - side)),
+            *((("remove/observation", picture(1 - side, colour)), ("other/observation", picture(side, 1 - colour))) * paired),
+        )),
     )  # fmt: skip
 
 
