@@ -22,13 +22,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ipt.common.endpoint import BudgetSpent, Endpoint, EndpointDown, concurrently
 from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import encode_image, image_size
-from ipt.common.progress import Meter
+from ipt.common.progress import Meter, tracked
 from ipt.common.seeding import generator
 from ipt.common.statistics import Floats
 from ipt.evaluation.quality.pictures import means_of_other_scenes
@@ -81,8 +83,16 @@ class Pool:
     """What interventions take from other questions (`ipt.faithfulness.interventions.Others`): ``folders[k]`` holds the model's
     own imaginations number k of ``data``."""
 
-    def __init__(self, subject: Callable[[], Subject], data: Samples, folders: Sequence[Path], seed: int) -> None:
+    def __init__(
+        self,
+        subject: Callable[[], Subject],
+        data: Samples,
+        folders: Sequence[Path],
+        seed: int,
+        endpoint: Callable[[], Endpoint],
+    ) -> None:
         self._subject, self.data, self.folders, self.seed = subject, data, list(folders), seed
+        self._endpoint = endpoint
         self.rows = {str(name): row for row, name in enumerate(data.column("id"))}
         self.runs = [{p.sample_id: p for p in read_run(folder).predictions} for folder in folders]
         self.about = {name: p for name, p in sorted(self.runs[0].items()) if p.choices}
@@ -138,6 +148,9 @@ class Pool:
     @property
     def codes(self) -> int:
         return self.subject.codes
+
+    def reply(self, system: str, text: str) -> str:
+        return self._endpoint().ask([text], system=system).text
 
     def round_trip(self, image: SampleImage) -> SampleImage:
         return self.subject.round_trip(image)
@@ -229,17 +242,23 @@ class Experiment:
     def subject(self) -> Subject:
         return self._make()
 
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """The model that rewrites texts."""
+        return self.config.rewriter.open(Path(self.config.output_dir) / "rewrites")
+
     def at_once(self) -> None:
         """Answers without imagination."""
         self._stage("none", [Job(NONE, 0, lambda samples, _: self.subject.at_once(samples, self.config.seed))])
 
     def run(self) -> list[str]:
         """Everything; the arms that there are now."""
-        paired = self.paired_roles()
+        paired, arms = self.paired_roles(), self.arms()
         own = [self._imagining(SELF, seed) for seed in range(self.config.imaginations)]
         self.at_once()
         self._stage("self", own)
-        pool, arms = self.pool(SELF, self.config.imaginations), self.arms()
+        pool = self.pool(SELF, self.config.imaginations)
+        self._rewrite(pool, [arm for arm in arms if arm.name == "rewrite"])
         self._stage("arms", [self._placing(pool, arm, seed) for arm in arms for seed in range(self.config.seeds)])
         if self.config.treatment != "none":
             self._mediate(pool)
@@ -269,13 +288,19 @@ class Experiment:
     def pool(self, name: str, seeds: int) -> Pool:
         """What a finished production run made, with so many seeds."""
         folders = [self.folder(name, seed) for seed in range(seeds)]
-        return Pool(lambda: self.subject, self.data, folders, self.config.seed)
+        return Pool(lambda: self.subject, self.data, folders, self.config.seed, lambda: self.endpoint)
 
     def arms(self) -> list[Arm]:
         """Those that were asked for, and always the identity and the truth."""
         unseen = [role for role in self.roles if "/" not in role]
         wanted = self.config.arms or default_arms(self.kind, self.config.preset, unseen)
+        if self.config.rewriter.model and self.kind == "text" and not self.config.arms:
+            wanted = [*wanted, "rewrite"]
         parsed = [parse_arm(text, self.kind) for text in dict.fromkeys((IDENTITY, "gt", *wanted))]
+        if not self.config.rewriter.model and any(arm.name == "rewrite" for arm in parsed):
+            raise UserError(
+                "arm rewrite asks a model: set rewriter.model=NAME, and rewriter.base_url=URL for one of yours"
+            )
         single = self.config.imaginations == 1
         return [arm for arm in parsed if not (single and arm.name == "other_seed")]
 
@@ -299,6 +324,15 @@ class Experiment:
             lambda samples, mediators: self.subject.placed(samples, mediators, self.config.seed + seed),
             lambda sample: pool.prepare(arm, seed, sample),
         )
+
+    def _rewrite(self, pool: Pool, arms: Sequence[Arm]) -> None:
+        """Have all texts rewritten, several at a time; the arms then find the replies where they are kept."""
+        runs = [(arm, seed) for arm in arms for seed in range(self.config.seeds)]
+        missing = [(arm, seed) for arm, seed in runs if not (self.folder(str(arm), seed) / "done.json").is_file()]
+        tasks = [
+            partial(pool.prepare, arm, seed, self.data[row]) for arm, seed in missing for row in pool.rows.values()
+        ]
+        list(tracked(concurrently(tasks, self.config.rewriter.workers), "rewriting", len(tasks)))
 
     def _mediate(self, pool: Pool) -> None:
         """The four arms of mediation: inputs and mediator each of the question or of the treatment."""
@@ -380,6 +414,8 @@ class Experiment:
             try:
                 found = Mediator("") if job.prepare is None else job.prepare(sample)
                 seen = job.view(sample)
+            except (EndpointDown, BudgetSpent):
+                raise
             except UserError as error:
                 ready.append(Answered(about(sample, job.name, job.seed).failed(error)))
                 continue
@@ -419,7 +455,9 @@ class Experiment:
         return replace(prediction, images=(name,))
 
     def _about(self, job: Job) -> RunManifest:
-        extra = {"arm": job.name, "batch_size": self.config.batch_size}
+        extra: dict[str, Any] = {"arm": job.name, "batch_size": self.config.batch_size}
+        if job.name.removeprefix("gt.") == "rewrite":
+            extra["rewriter"] = {name: getattr(self.config.rewriter, name) for name in ("model", "base_url", "request")}
         if job.name in (ABSENT, *MEDIATION):
             extra["treatment"] = self.config.treatment
         return replace(

@@ -18,6 +18,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from numpy.typing import NDArray
 
+from ipt.common.endpoint import EndpointDown
 from ipt.common.errors import UserError
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
@@ -27,7 +28,7 @@ from ipt.faithfulness.effects import Bootstrap, Results, effect, half_dose
 from ipt.faithfulness.interventions import INTERVENTIONS, Case, changed, default_arms, parse_arm
 from ipt.faithfulness.report import FIGURES, PAGE, card_of
 from ipt.faithfulness.runs import derived_question, read_arms
-from ipt.faithfulness.settings import PRESETS, FaithfulnessConfig
+from ipt.faithfulness.settings import PRESETS, FaithfulnessConfig, Rewriter
 from ipt.faithfulness.subject import ModelSubject
 from ipt.imagination.base import Mediator
 from ipt.inference.engine import Engine
@@ -37,6 +38,7 @@ from tests.deadly import forked
 from tests.evaluation.simulated import prediction
 from tests.faithfulness import toys
 from tests.inference import toy
+from tests.stub_endpoint import Stub, serving
 
 Figures = Mapping[str, Any]
 QUESTIONS = 96
@@ -211,6 +213,40 @@ class Fixed:
     def means(self, seed: int | None, of: Any) -> Mapping[str, Any]:
         moments = np.stack([self.vector, self.vector**2 + 49])
         return {toys.sample(0).id: np.eye(8)[5] if hasattr(of, "codes") else moments}
+
+
+def test_texts_are_rewritten_by_a_model_once(tmp_path: Path) -> None:
+    """To where they lead to a wrong answer: a model that obeys them follows. What was asked is not asked again."""
+    stub = Stub(lambda text, _: f"the block is {text.rpartition(': ')[2]}")
+    samples = [toys.sample(number) for number in range(24)]
+    with serving(stub) as url:
+
+        def run(folder: Path, **changes: Any) -> Figures:
+            settings = Rewriter(
+                model="m", base_url=url, cache=str(tmp_path / "replies"), workers=3, request={"temperature": 0}
+            )
+            config = FaithfulnessConfig(("toy",), output_dir=str(folder), imaginations=1, replicates=100, treatment="none",
+                                        **{"rewriter": settings, "preset": "quick", **changes})  # fmt: skip
+            card_of(config, [("toy", toys.experiment(folder, toys.Toy("text", toys.obeys), samples, config))], None)
+            return json.loads((folder / FIGURES).read_text())["checkpoints"][0]
+
+        found = run(tmp_path / "one")
+        assert effects(found)["rewrite"]["accuracy"]["value"] == pytest.approx(-found["accuracy"]["identity"]["value"])
+        assert found["steering"]["rewrite"]["low"] > 0 and len(stub.requests) == len(
+            {str(r["messages"]) for r in stub.requests}
+        )
+        message = str(stub.requests[0]["messages"])
+        assert (
+            stub.requests[0]["model"] == "m" and stub.requests[0]["temperature"] == 0 and "It must lead to: " in message
+        )
+        asked = len(stub.requests)
+        run(tmp_path / "two", arms=("rewrite", "shuffle"))
+        assert asked == len(stub.requests), "replies are kept"
+        with pytest.raises(UserError, match=r"arm rewrite asks a model: set rewriter.model"):
+            run(tmp_path / "three", arms=("rewrite",), rewriter=Rewriter())
+        stub.status, stub.failures = 401, 10**6
+        with pytest.raises(EndpointDown):
+            run(tmp_path / "four", rewriter=Rewriter(model="m", base_url=url, retries=0))
 
 
 def test_terms_sum_to_the_last_digit(reader: Figures) -> None:

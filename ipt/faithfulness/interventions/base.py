@@ -90,6 +90,10 @@ class Others(Protocol):
         """How many codes the model can write pictures in."""
         ...
 
+    def reply(self, system: str, text: str) -> str:
+        """What the model that rewrites texts says; the same again for the same words."""
+        ...
+
     def round_trip(self, image: SampleImage) -> SampleImage:
         """The picture through the model's codec and back. ``UserError`` for a model without one."""
         ...
@@ -321,7 +325,8 @@ def default_arms(kind: str, preset: str, roles: Sequence[str]) -> list[str]:
         own = written([name for name in CAPIMAGINE if name in table and name not in of_truth], table)
         return [*own, SWAPPED, "gt", *(f"gt.{name}" for name in of_truth if name in CAPIMAGINE)]
     families = ("control", "destroy", "direct") if preset == "quick" else FAMILIES
-    names = [name for name, entry in table.items() if entry.family in families and name not in (*of_truth, "render")]
+    apart = (*of_truth, "render", "rewrite")
+    names = [name for name, entry in table.items() if entry.family in families and name not in apart]
     found = [*written(names, table), "gt"]
     if preset == "full" and kind != "text":
         doses = written([name for name in ("blur", "drop") if name in table], table)

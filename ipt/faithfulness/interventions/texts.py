@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ipt.common.endpoint import RefusedRequest
+from ipt.common.seeding import generator
 from ipt.faithfulness.interventions.base import OPPOSITES, Case, Others, exchanged, opposite, register
 from ipt.imagination.base import Mediator
 from ipt.inference.prediction import Prediction
@@ -60,3 +62,34 @@ def other_number(case: Case, step: str) -> Mediator | None:
     words, count = case.parts[1], case.sample.facts.get("count")
     turned = re.sub(rf"\b{count}\b", str(int(count) + int(step)), words) if isinstance(count, int) else words
     return None if turned == words else case.said(turned)
+
+
+REWRITES = (
+    "You edit descriptions for an experiment on whether answers follow them. You get a question with options, a description that "
+    "was written before the question was answered, and the option that your version must lead to. Rewrite the description so "
+    "that whoever relies on it chooses that option. Keep its style and about its length, change no more than you must, and "
+    "mention neither the options nor that anything was changed. Reply with the description alone."
+)
+
+
+def planted(name: str, count: int, right: int) -> int:
+    """A wrong one of ``count`` options, drawn by the id of the question."""
+    return (right + 1 + int(generator(0, "rewrite", name).integers(count - 1))) % count
+
+
+def planted_answer(prediction: Prediction, others: Others) -> int:
+    return planted(prediction.sample_id, len(prediction.choices), prediction.expected)
+
+
+@register("text", "rewrite", "direct", target=planted_answer)
+def rewritten(case: Case) -> Mediator | None:
+    """Rewritten by another model so that it leads to a wrong answer (CapImagine, arXiv 2602.22766); None where that refuses."""
+    sample, words = case.sample, case.parts[1]
+    wanted = sample.choices[planted(sample.id, len(sample.choices), sample.answer_index)]
+    options = "; ".join(sample.choices)
+    asked = f"Question: {sample.question}\nOptions: {options}\nDescription: {words}\nIt must lead to: {wanted}"
+    try:
+        reply = case.others.reply(REWRITES, asked).strip()
+    except RefusedRequest:
+        return None
+    return case.said(reply) if reply else None
