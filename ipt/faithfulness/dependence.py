@@ -17,7 +17,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from ipt.common.images import open_image
 from ipt.common.statistics import Estimate, Floats
 from ipt.faithfulness.effects import Bootstrap
-from ipt.faithfulness.runs import PAIRS, Pool
+from ipt.faithfulness.pool import Pool
+from ipt.faithfulness.runs import PAIRS
 from ipt.imagination.base import Mediator
 from ipt.samples.sample import SampleImage
 

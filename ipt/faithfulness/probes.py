@@ -26,7 +26,8 @@ from ipt.common.statistics import Estimate, Floats
 from ipt.evaluation.quality.labels import labels_of
 from ipt.evaluation.tables import percent, span
 from ipt.faithfulness.effects import Bootstrap
-from ipt.faithfulness.runs import Experiment, Pool
+from ipt.faithfulness.pool import Pool
+from ipt.faithfulness.runs import Experiment
 from ipt.samples.sample import SpatialSample
 
 ROLES = ("observation", "imagination", "answer")

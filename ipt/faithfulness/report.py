@@ -31,6 +31,7 @@ from ipt.faithfulness.effects import (
     trust,
 )
 from ipt.faithfulness.interventions import DESTROYED
+from ipt.faithfulness.pool import Pool
 from ipt.faithfulness.probes import Probes, probed
 from ipt.faithfulness.runs import (
     ABSENT,
@@ -42,7 +43,6 @@ from ipt.faithfulness.runs import (
     PAIRS,
     SELF,
     Experiment,
-    Pool,
     experiments,
     read_arms,
 )
@@ -151,8 +151,8 @@ def investigate(
         uncertainty=uncertainty(results, diversity),
         probes=probes,
         conclusions=[
-            *(capimagine(figures, kind, depends, probes) if config.preset == "capimagine" else ()),
             *conclusions(figures, kind, config.margin),
+            *(capimagine(figures, kind, depends, probes) if config.preset == "capimagine" else ()),
         ],
         **figures,
     ), pool

@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,12 @@ import numpy as np
 from ipt.common.endpoint import BudgetSpent, Endpoint, EndpointDown, concurrently
 from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
-from ipt.common.images import encode_image, image_size
 from ipt.common.progress import Meter, tracked
-from ipt.common.seeding import generator
-from ipt.common.statistics import Floats
-from ipt.evaluation.quality.pictures import means_of_other_scenes
-from ipt.faithfulness.interventions import DESTROYED, Arm, Case, changed, default_arms, parse_arm, stream
-from ipt.faithfulness.interventions.pictures import GREY
+from ipt.faithfulness.interventions import DESTROYED, Arm, default_arms, parse_arm
+from ipt.faithfulness.pool import Pool, numbers_file
 from ipt.faithfulness.settings import FaithfulnessConfig
 from ipt.faithfulness.subject import ModelSubject, Subject
+from ipt.faithfulness.views import View, as_it_is, blank_inputs, derived_question, other_inputs
 from ipt.imagination.base import Mediator
 from ipt.imagination.modes import modes
 from ipt.imagination.recipe import read_recipe
@@ -47,8 +44,7 @@ from ipt.inference.plans import mediator
 from ipt.inference.prediction import Prediction, PredictionWriter, RunManifest, about, image_name, read_run
 from ipt.inference.run import manifest
 from ipt.inference.settings import InferConfig
-from ipt.samples.questions import word, wordings
-from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 from ipt.samples.views import First, Samples
 
@@ -58,11 +54,6 @@ DERIVED = ("derived", "derived_none", "derived_gt")
 PAIRS = ("remove", "other")
 PAIRED = tuple(f"pair_{role}" for role in PAIRS)
 ABSENT = "absent"  # the model's own imaginations from the inputs of the treatment
-View = Callable[[SpatialSample], SpatialSample]
-
-
-def as_it_is(sample: SpatialSample) -> SpatialSample:
-    return sample
 
 
 @dataclass(frozen=True)
@@ -77,147 +68,6 @@ class Job:
     prepare: Callable[[SpatialSample], Mediator | Prediction | None] | None = None
     view: View = as_it_is
     keeps: bool = False
-
-
-class Pool:
-    """What interventions take from other questions (`ipt.faithfulness.interventions.Others`): ``folders[k]`` holds the model's
-    own imaginations number k of ``data``."""
-
-    def __init__(
-        self,
-        subject: Callable[[], Subject],
-        data: Samples,
-        folders: Sequence[Path],
-        seed: int,
-        endpoint: Callable[[], Endpoint],
-    ) -> None:
-        self._subject, self.data, self.folders, self.seed = subject, data, list(folders), seed
-        self._endpoint = endpoint
-        self.rows = {str(name): row for row, name in enumerate(data.column("id"))}
-        self.runs = [{p.sample_id: p for p in read_run(folder).predictions} for folder in folders]
-        self.about = {name: p for name, p in sorted(self.runs[0].items()) if p.choices}
-        self._by_answer: dict[tuple[str, str], list[str]] = {}
-        self._by_scene: dict[tuple[str, str], list[str]] = {}
-        for name, p in self.about.items():
-            self._by_answer.setdefault((p.task, p.choices[p.expected]), []).append(name)
-            self._by_scene.setdefault((p.task, p.scene), []).append(name)
-        self.made = lru_cache(maxsize=4096)(self._made)
-        self.true = lru_cache(maxsize=1024)(lambda name: self.subject.true_mediator(self.data[self.rows[name]]))
-        self.means = lru_cache(maxsize=4)(self._means)
-
-    @cached_property
-    def subject(self) -> Subject:
-        return self._subject()
-
-    def answer(self, name: str) -> str:
-        return self.about[name].choices[self.about[name].expected]
-
-    def partner(self, name: str, scene: bool, answer: bool) -> str | None:
-        own = self.about[name]
-        wanted = [self.answer(name)] if answer else [each for each in own.choices if each != self.answer(name)]
-        if scene:
-            near = self._by_scene[own.task, own.scene] if own.scene else []
-            found = [other for other in near if self.answer(other) in wanted]
-        else:
-            found = [other for each in wanted for other in self._by_answer.get((own.task, each), [])]
-        start = int(generator(self.seed, "partner", int(scene), int(answer), name).integers(max(1, len(found))))
-        turned = (*found[start:], *found[:start])
-        return next((o for o in turned if o != name and (self.about[o].scene == own.scene) == scene), None)
-
-    def _made(self, name: str, seed: int) -> Mediator | None:
-        number = seed % len(self.runs)
-        prediction = self.runs[number].get(name)
-        if prediction is None or prediction.error is not None:
-            return None
-        folder = self.folders[number]
-        images = [SampleImage((folder / each).read_bytes(), "imagination") for each in prediction.images]
-        kept = numbers_file(folder, name)
-        numbers = [np.load(kept, allow_pickle=False)] if kept.is_file() else []
-        return self.subject.mediator_of(prediction.thoughts, images, numbers)
-
-    def _means(self, seed: int | None, of: Callable[[Mediator], Floats]) -> Mapping[str, Floats]:
-        found = {name: self.true(name) if seed is None else self.made(name, seed) for name in self.about}
-        values = {name: of(mediator) for name, mediator in found.items() if mediator is not None}
-        scenes = [self.about[name].scene or name for name in values]
-        others = scenes if len(set(scenes)) > 1 else list(values)
-        return dict(zip(values, means_of_other_scenes([*values.values()], others), strict=True))
-
-    def showing(self, sample: SpatialSample, image: SampleImage) -> Mediator:
-        return self.subject.true_mediator(replace(sample, imagination=replace(image, role=sample.imagination.role)))
-
-    @property
-    def codes(self) -> int:
-        return self.subject.codes
-
-    def reply(self, system: str, text: str) -> str:
-        return self._endpoint().ask([text], system=system).text
-
-    def round_trip(self, image: SampleImage) -> SampleImage:
-        return self.subject.round_trip(image)
-
-    def truth(self, name: str, seed: int) -> Mediator | None:
-        """The true mediator under the words that announce the model's own; None where it made none."""
-        own = self.made(name, seed)
-        return None if own is None else own.announcing(self.true(name))
-
-    def prepare(self, arm: Arm, seed: int, sample: SpatialSample) -> Mediator | Prediction | None:
-        """What an arm puts before the answer. Where the model made nothing, there is nothing to change: its own answer
-        stands."""
-        own = self.made(sample.id, seed)
-        if own is None:
-            return self.runs[seed][sample.id]
-        base = (self.truth(sample.id, seed) or own) if arm.is_true or arm.name == "render" else own
-        return changed(
-            arm, self.subject.kind, Case(sample, base, seed, arm.is_true, self, stream(arm, seed, sample.id))
-        )
-
-
-def numbers_file(folder: Path, name: str) -> Path:
-    """Where a run keeps the latents or codes of a question."""
-    return (folder / image_name(name)).with_suffix(".npy")
-
-
-def blank_inputs(sample: SpatialSample) -> SpatialSample:
-    """The sample with grey pictures of the same sizes as inputs."""
-
-    def grey(image: SampleImage) -> SampleImage:
-        width, height = image_size(image.data, image.role)
-        return SampleImage(encode_image(np.full((height, width, 3), GREY, np.uint8)), image.role)
-
-    return replace(sample, images=tuple(grey(image) for image in sample.images))
-
-
-def other_inputs(sample: SpatialSample, role: str) -> SpatialSample | None:
-    """The sample with the inputs of its minimal pair ``role``; None where it has none."""
-    prefix = f"{role}/"
-    found = [image for image in sample.counterfactuals if image.role.startswith(prefix)]
-    if len(found) != len(sample.images):
-        return None
-    return replace(sample, images=tuple(replace(image, role=image.role.removeprefix(prefix)) for image in found))
-
-
-def derived_question(sample: SpatialSample) -> SpatialSample | None:
-    """Another question about the same unseen view, in the words of training: where the object is, for how far it is, and the
-    other way round (as in CapImagine, arXiv 2602.22766, which asks for another attribute). None where facts do not tell, or
-    hardly."""
-    facts = sample.facts
-    needed = ("kind", "template", "arrow", "turn", "object", "position_after", "distance_before_m", "distance_after_m")
-    if sample.task != "pet" or any(facts.get(name) is None for name in needed):
-        return None
-    asks_side = facts["kind"] == "distance"
-    shift = facts["position_after"][0] - 0.5 if asks_side else facts["distance_after_m"] - facts["distance_before_m"]
-    choices = ("Left", "Right") if asks_side else ("Closer", "Further")
-    if abs(shift) < (0.1 if asks_side else 0.3):
-        return None
-    name = f"pet_{'position' if asks_side else 'distance'}{'_arrow' if facts['arrow'] else ''}"
-    template = wordings(plain=str(facts["template"]).startswith("plain"))[name][0]
-    return replace(
-        sample,
-        question=word(template, object=facts["object"]["name"], turn=facts["turn"]),
-        question_type="derived",
-        choices=choices,
-        answer="AB"[shift > 0],
-    )
 
 
 class Experiment:

@@ -27,9 +27,10 @@ from ipt.faithfulness.dependence import changes
 from ipt.faithfulness.effects import Bootstrap, Results, effect, half_dose
 from ipt.faithfulness.interventions import INTERVENTIONS, Case, changed, default_arms, parse_arm
 from ipt.faithfulness.report import FIGURES, PAGE, card_of
-from ipt.faithfulness.runs import derived_question, read_arms
+from ipt.faithfulness.runs import read_arms
 from ipt.faithfulness.settings import PRESETS, FaithfulnessConfig, Rewriter
 from ipt.faithfulness.subject import ModelSubject
+from ipt.faithfulness.views import derived_question
 from ipt.imagination.base import Mediator
 from ipt.inference.engine import Engine
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
@@ -45,6 +46,8 @@ QUESTIONS = 96
 SHARES = ((0.5, 0.5), (0.6, 0.4))
 PICTURES = ("noise", "empty", "mirror", "drop:0.25", "drop:0.75", "size:2", "size:16", "swap:other_scene:other_answer",
             "other_seed", "gt.round_trip", "gt.mirror", "render:mirrored")  # fmt: skip
+FACTS = {"kind": "from_left", "template": "plain_pet_position-00", "arrow": False, "turn": "right", "object": {"name": "cone"},
+         "position_after": [0.2, 0.8], "distance_before_m": 3.5, "distance_after_m": 1.6}  # fmt: skip
 FOUR = ("left red", "left blue", "right red", "right blue")
 
 
@@ -382,15 +385,12 @@ def test_interventions_do_what_their_names_say() -> None:
 
 
 def test_derived_questions_ask_for_something_else_in_the_same_view() -> None:
-    facts = {"kind": "from_left", "template": "plain_pet_position-00", "arrow": False, "turn": "right",
-             "object": {"name": "cone"}, "position_after": [0.2, 0.8], "distance_before_m": 3.5,
-             "distance_after_m": 1.6}  # fmt: skip
-    far = derived_question(replace(toys.sample(0), facts=facts))
-    side = derived_question(replace(toys.sample(0), facts={**facts, "kind": "distance"}))
+    far = derived_question(replace(toys.sample(0), facts=FACTS))
+    side = derived_question(replace(toys.sample(0), facts={**FACTS, "kind": "distance"}))
     assert far is not None and side is not None
     assert (far.question, far.answer_text) == ("On the X, turned right: is the cone closer or further?", "Closer")
     assert (side.question, side.answer_text) == ("On the X, turned right: is the cone left or right?", "Left")
-    assert derived_question(replace(toys.sample(0), facts={**facts, "distance_after_m": 3.4})) is None, "hardly further"
+    assert derived_question(replace(toys.sample(0), facts={**FACTS, "distance_after_m": 3.4})) is None, "hardly further"
     assert derived_question(toys.sample(0)) is None
 
 
@@ -473,6 +473,28 @@ def test_the_command_writes_a_card_of_two_models(tmp_path: Path, capsys: pytest.
     found = json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
     assert [each["kind"] for each in found] == ["picture", "text"]
     assert (tmp_path / "out" / PAGE).read_text().count("<img") > 10
+
+
+@pytest.mark.usefixtures("typed")
+def test_capimagine_prints_its_three_findings_on_latents_and_codes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [toy.save_run(tmp_path / name, name, "label_only") for name in ("latent", "discrete")]
+    samples = [replace(toy.sample(n), facts=FACTS) for n in range(4)]
+    data = toy.save_data(tmp_path / "data", samples)
+    command.main([f"checkpoint=[{runs[0]},{runs[1]}]", f"data={data}", f"output_dir={tmp_path / 'out'}", "preset=capimagine",
+                  "mode.text.max_tokens=24", "imaginations=1", "replicates=100"])  # fmt: skip
+    printed, found = capsys.readouterr().out, json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
+    latent, code = found
+    assert (latent["kind"], code["kind"]) == ("latent", "code") and latent["guards"] == []
+    cosines = " / ".join(f"{each:.3f}" for each in latent["dependence"]["cosine"])
+    assert len(latent["dependence"]["cosine"]) == 4 and f"(by slot {cosines}) between questions" in printed
+    moved = effects(latent)["constant"]["accuracy"]["value"]
+    assert f"constant {100 * moved:+.1f} [" in printed and "swap:other_scene:other_answer" in effects(code)
+    share = 100 * latent["derived"]["from its own"]["value"]
+    assert f"of 4 derived questions, with the inputs hidden, {share:.1f} %" in printed
+    assert {arm for arm in effects(latent) if "noise" in arm or "mirror" in arm} == {"noise", "gt.mirror"}
+    assert (tmp_path / "out" / PAGE).read_text().count("X to Z:") == 2
 
 
 @pytest.mark.usefixtures("typed")
