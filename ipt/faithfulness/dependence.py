@@ -7,7 +7,7 @@ stand beside those of the truths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ipt.common.images import open_image
 from ipt.common.statistics import Estimate, Floats
+from ipt.evaluation.quality.pictures import resized
 from ipt.faithfulness.effects import Bootstrap
 from ipt.faithfulness.pool import Pool
 from ipt.faithfulness.runs import PAIRS
 from ipt.imagination.base import Mediator
-from ipt.samples.sample import SampleImage
+from ipt.samples.sample import SampleImage, SpatialSample
 
 Seen = Callable[[Mediator], SampleImage | None]
 SIDE = 8
@@ -164,60 +165,56 @@ class Pairs:
 
 def minimal_pairs(pool: Pool, kind: str, found: Mapping[str, Pool], replicates: int) -> Pairs | None:
     """``found``: the pool of each pair (`ipt.faithfulness.runs.PAIRS`); None where there is none."""
-    parts: tuple[dict[str, Estimate], ...] = ({}, {}, {})
+
+    def draws(names: Iterable[str]) -> Bootstrap:
+        return Bootstrap([pool.about[name].scene or name for name in names], replicates, pool.seed)
+
+    moved, inside, answers = dict[str, Estimate](), dict[str, Estimate](), dict[str, Estimate]()
     distances: dict[str, dict[str, float]] = {}
     for role, other in found.items():
-        names = [n for n in other.about if pool.made(n, 0) is not None and other.made(n, 0) is not None]
-        if len(names) < 2:
+        tried = ((name, pool.made(name, 0), other.made(name, 0)) for name in other.about)
+        both = {name: (before, after) for name, before, after in tried if before is not None and after is not None}
+        if len(both) < 2:
             continue
-        both = [(pool.made(name, 0), other.made(name, 0)) for name in names]
-        moved = moves([(a, b) for a, b in both if a is not None and b is not None], kind, pool.subject.picture)
-        distances[role] = dict(zip(names, moved.tolist(), strict=True))
-        draws = Bootstrap([pool.about[name].scene or name for name in names], replicates, pool.seed)
-        parts[0][role] = draws.estimate(moved)
-        turned = [float(pool.about[name].answer != other.about[name].answer) for name in names]
-        parts[2][role] = draws.estimate(np.array(turned))
-        if kind != "latent":
-            shares = [changes(pool, other, name, role) for name in names]
-            known = [i for i, each in enumerate(shares) if each is not None]
-            if known:
-                draws = Bootstrap([pool.about[names[i]].scene or names[i] for i in known], replicates, pool.seed)
-                inner, outer = np.array([shares[i] for i in known], dtype=np.float64).T
-                ratio = draws.ratio(inner, outer)
-                parts[1].update({} if ratio is None else {role: ratio})
+        far, scale = moves([*both.values()], kind, pool.subject.picture)
+        distances[role] = dict(zip(both, far.tolist(), strict=True))
+        moved[role] = draws(both).estimate(far / scale)
+        turned = [float(pool.about[name].answer != other.about[name].answer) for name in both]
+        answers[role] = draws(both).estimate(np.array(turned))
+        samples = {name: pool.data[pool.rows[name]] for name in both if kind != "latent"}
+        tones = {name: changes(each, role, *map(pool.subject.picture, both[name])) for name, each in samples.items()}
+        known = {name: each for name, each in tones.items() if each is not None}
+        ratio = draws(known).ratio(*np.array([*known.values()]).T) if known else None
+        inside.update({} if ratio is None else {role: ratio})
     common = sorted(set.intersection(*map(set, distances.values()))) if len(distances) == len(PAIRS) else []
-    selectivity = None
-    if len(common) > 1:
-        draws = Bootstrap([pool.about[name].scene or name for name in common], replicates, pool.seed)
-        selectivity = draws.ratio(*(np.array([distances[role][name] for name in common]) for role in PAIRS))
-    return Pairs(parts[0], parts[1], parts[2], selectivity) if parts[0] else None
+    pair = [np.array([distances[role][name] for name in common]) for role in PAIRS if common]
+    return Pairs(moved, inside, answers, draws(common).ratio(*pair) if pair else None) if moved else None
 
 
-def changes(pool: Pool, other: Pool, name: str, role: str) -> tuple[float, float] | None:
+def changes(
+    sample: SpatialSample, role: str, before: SampleImage | None, after: SampleImage | None
+) -> tuple[float, float] | None:
     """How much the imagination's colours change on average (0 to 255) where the truth changes by more than ``NOTICEABLE``, and
     elsewhere; None where the data has no other truth, or it changes nowhere or everywhere."""
-    sample = pool.data[pool.rows[name]]
     unseen = next((image for image in sample.counterfactuals if image.role == role), None)
-    seen = [None if each is None else pool.subject.picture(each) for each in (pool.made(name, 0), other.made(name, 0))]
-    if unseen is None or seen[0] is None or seen[1] is None:
+    if unseen is None or before is None or after is None:
         return None
-    before, after = (image.pixels().astype(np.float64) for image in seen if image is not None)
-    size = before.shape[1], before.shape[0]
-    true = [
-        np.asarray(open_image(image.data).resize(size, Image.Resampling.BICUBIC), dtype=np.float64)
-        for image in (sample.imagination, unseen)
-    ]
-    mask = np.abs(true[0] - true[1]).max(2) > NOTICEABLE
-    moved = np.abs(before - after).mean(2)
+    shown = [image.pixels().astype(np.float64) for image in (before, after)]
+    size = shown[0].shape[1], shown[0].shape[0]
+    true = [resized(image.pixels(), size).astype(np.float64) for image in (sample.imagination, unseen)]
+    mask, moved = np.abs(true[0] - true[1]).max(2) > NOTICEABLE, np.abs(shown[0] - shown[1]).mean(2)
     return (float(moved[mask].mean()), float(moved[~mask].mean())) if 0 < mask.mean() < 1 else None
 
 
 def sensitivity(pairs: Sequence[tuple[Mediator, Mediator]], kind: str, seen: Seen) -> float | None:
     """How far imaginations move when the inputs do, from two of each question: the mean distance over that between questions."""
-    return None if len(pairs) < 2 else float(moves(pairs, kind, seen).mean())
+    if len(pairs) < 2:
+        return None
+    far, scale = moves(pairs, kind, seen)
+    return float(far.mean() / scale)
 
 
-def moves(pairs: Sequence[tuple[Mediator, Mediator]], kind: str, seen: Seen) -> Floats:
-    """(n,) the distance of the two of each question over the mean one between the first ones of questions."""
+def moves(pairs: Sequence[tuple[Mediator, Mediator]], kind: str, seen: Seen) -> tuple[Floats, float]:
+    """(n,) the distances of the two of each question, and the mean one between the first ones of questions."""
     rows = vectors(kind, [each for pair in pairs for each in pair], seen).reshape(2 * len(pairs), -1)
-    return np.linalg.norm(rows[::2] - rows[1::2], axis=1) / max(spread(rows[::2]), LEAST)
+    return np.linalg.norm(rows[::2] - rows[1::2], axis=1), max(spread(rows[::2]), LEAST)

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -310,14 +309,9 @@ def test_what_changes_is_told_by_where_the_truth_does() -> None:
     sample = replace(
         toys.sample(0), imagination=image["true"], counterfactuals=(replace(image["unseen"], role="remove"),)
     )
-
-    def pool(shown: SampleImage) -> Any:
-        return SimpleNamespace(
-            data=[sample], rows={"a": 0}, made=lambda *_: Mediator("", shown), subject=toys.Toy("picture", toys.ignores)
-        )
-
-    assert changes(pool(image["before"]), pool(image["after"]), "a", "remove") == (30, 10)
-    assert changes(pool(image["before"]), pool(image["after"]), "a", "other") is None
+    assert changes(sample, "remove", image["before"], image["after"]) == (30, 10)
+    assert changes(sample, "other", image["before"], image["after"]) is None
+    assert changes(sample, "remove", None, image["after"]) is None
 
 
 def test_probes_find_what_states_hold(reader: Figures) -> None:
