@@ -6,7 +6,7 @@ Each differs from the truth in what it shows, and it is said by how much: the sh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ from ipt.samples.camera import Camera, CameraPose
 from ipt.samples.sample import SampleImage
 
 Decorate = Callable[[Frame], RGB]
+#: The inputs of a question, of the scene as it is when this is called.
+Inputs = Callable[[], Sequence[SampleImage]]
 NOTICEABLE = 16  # of 255: what an eye tells apart
 PLACES = 6  # tried for what is moved or added, until it is seen
 DIRECTIONS = (math.pi, math.pi / 2, -math.pi / 2, 0.0)  # backwards first: it keeps the target in view
@@ -38,10 +40,19 @@ class Wrong:
         return {"counterfactual_changes": dict(self.changes)} if self.images else {}
 
 
-def counterfactuals(scene: SceneView, camera: Camera, target: SceneObject, yields: Yields, decorate: Decorate) -> Wrong:
+def counterfactuals(
+    scene: SceneView,
+    camera: Camera,
+    target: SceneObject,
+    yields: Yields,
+    decorate: Decorate,
+    inputs: Inputs = tuple,
+    asked: Collection[int] = (),
+) -> Wrong:
     """What was asked for in ``scene.config.counterfactuals``; roles such as ``yaw+30``, ``distance+1.0``, ``mirrored``,
-    ``remove``. What a scene cannot give (no free place at that distance), or what looks like the truth, is counted in
-    ``yields`` and left out.
+    ``remove``; of minimal pairs (`minimal_pairs`; ``asked``: further objects that the question is about)
+    ``remove/observation``, ``other`` and ``other/observation``. What a scene cannot give (no free place at that distance), or
+    what looks like the truth, is counted in ``yields`` and left out.
     """
     config = scene.config.counterfactuals
     if not config.enabled:
@@ -68,7 +79,38 @@ def counterfactuals(scene: SceneView, camera: Camera, target: SceneObject, yield
         if yields.check("counterfactual.differs", share >= config.min_changed):
             images.append(SampleImage(scene.encode(pixels, role, camera).data, role, taken))
             changes[role] = round(share, 5)
+    if config.pairs:
+        images += minimal_pairs(scene, camera, {target.index, *asked}, target, yields, decorate, inputs)
     return Wrong(tuple(images), changes)
+
+
+def minimal_pairs(
+    scene: SceneView,
+    camera: Camera,
+    asked: Collection[int],
+    target: SceneObject,
+    yields: Yields,
+    decorate: Decorate,
+    inputs: Inputs,
+) -> list[SampleImage]:
+    """The inputs without the target, and the unseen view (``other``) and the inputs without something that cannot be taken for
+    what is asked about. Only where the inputs, and the other thing's view, look different."""
+    before, unseen = inputs(), decorate(render_alike(scene, [camera])[0])
+    nouns = {scene.names[index] for index in asked}
+    things = [scene.objects[i] for i in sorted(scene.candidates) if nouns.isdisjoint(scene.lookalikes[scene.names[i]])]
+    others = [item for item in things if inside(fractions(camera, item.centre[None]), 0.0)[0]]
+    least, found = scene.config.counterfactuals.min_changed, list[SampleImage]()
+    for role, items in (("remove", [target]), ("other", others[:PLACES])):
+        for item in items:
+            with scene.backend.edited([SceneEdit("remove", item.id)]):
+                view, after = decorate(render_alike(scene, [camera])[0]), inputs()
+            pairs = [(old.pixels(), new.pixels()) for old, new in zip(before, after, strict=False)]
+            if after and changed(unseen, view) >= least and max(changed(*pair) for pair in pairs) >= least:
+                found += [replace(image, role=f"{role}/{image.role}") for image in after]
+                found += [scene.encode(view, role, camera)] if role == "other" else []
+                break
+        yields.check(f"counterfactual.pair_{role}", bool(found) and found[-1].role.startswith(role))
+    return found
 
 
 def edited_picture(

@@ -50,6 +50,8 @@ class CounterfactualConfig:
     """Wrong imaginations rendered for later analysis: wrong headings (degrees), wrong places (metres), mirrored, edited.
 
     ``min_changed``: share of the pixels in which one differs from the truth, at least; one that does not is left out.
+    ``pairs``: also the inputs without the target, and inputs and imagination without something that is not asked about: pairs of
+    questions that differ in one fact.
     """
 
     enabled: bool = False
@@ -59,6 +61,7 @@ class CounterfactualConfig:
     edits: tuple[str, ...] = ("remove", "add", "move")
     edit_distance_m: float = 0.8
     min_changed: float = 0.002
+    pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +270,7 @@ class SpatialTask(ABC):
     def required(self) -> frozenset[str]:
         """Capabilities that these settings ask of a backend."""
         wrong = self.config.counterfactuals
-        return self.needs | ({"edit_scene"} if wrong.enabled and wrong.edits else frozenset())
+        return self.needs | ({"edit_scene"} if wrong.enabled and (wrong.edits or wrong.pairs) else frozenset())
 
     @abstractmethod
     def propose(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Candidate]:

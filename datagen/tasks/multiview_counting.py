@@ -38,7 +38,7 @@ from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.images import RGB
 from ipt.samples.camera import Camera, wrap_angle
-from ipt.samples.sample import Task
+from ipt.samples.sample import SampleImage, Task
 
 MOVEMENTS = ("rotation", "square")
 FRAMES = 4
@@ -287,7 +287,7 @@ class MultiviewCounting(SpatialTask):
                 bev, annotate.seen_on_map(bev, frames, frozenset().union(*shown[:-1]) & scene.candidates)
             )
         named = {f"frame_{number}": frame for number, frame in enumerate(frames)}
-        images = tuple(scene.encode(frame.rgb, role, frame.camera) for role, frame in named.items())
+        images = encoded(scene, frames)
         marks, labels = annotate.camera_marks(
             cameras,
             annotate.legible(self.config.mark_length_m, top, (0, 0, scene.info.floor_z), 0.07),
@@ -299,6 +299,10 @@ class MultiviewCounting(SpatialTask):
 
         def decorated(frame: Frame) -> RGB:
             return annotate.draw(frame, scene.info.floor_z, marks, labels)
+
+        def inputs() -> tuple[SampleImage, ...]:
+            pictures: tuple[Modality, ...] = ("rgb",)
+            return encoded(scene, scene.render(cameras, pictures))
 
         imagination = scene.encode(decorated(bev), "bev", top)
         layout = map_layout_of(bev, [item.category for item in scene.objects], sorted(shown[-1] & scene.candidates))
@@ -325,7 +329,7 @@ class MultiviewCounting(SpatialTask):
             }
             if verify.agrees("mvc", facts, {**named, "bev": bev}, scene.objects, yields):
                 target = scene.objects[min(count.instances)]
-                wrong = counterfactuals(scene, top, target, yields, decorated)
+                wrong = counterfactuals(scene, top, target, yields, decorated, inputs, nouns[count.noun])
                 facts |= wrong.facts
                 candidates.append(Candidate(candidate_key(key, count.noun), facts, images, imagination, wrong.images))
         return candidates
@@ -339,6 +343,11 @@ class MultiviewCounting(SpatialTask):
     def _room(self, scene: SceneView, spot: Spot) -> str:
         place = np.asarray(spot.cameras[0].pose.position[:2])
         return next((room.kind for room in scene.info.rooms if in_polygon(place, room.polygon)), "")
+
+
+def encoded(scene: SceneView, frames: Sequence[Frame]) -> tuple[SampleImage, ...]:
+    """Frames as the inputs of a question."""
+    return tuple(scene.encode(frame.rgb, f"frame_{number}", frame.camera) for number, frame in enumerate(frames))
 
 
 def countable(scene: SceneView, vocabulary: Vocabulary, groups: bool) -> dict[str, frozenset[int]]:

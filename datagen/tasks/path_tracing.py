@@ -128,12 +128,16 @@ class PathTracing(SpatialTask):
                 return None
         if frame.rgb is None or not verify.agrees("pt", facts, {"side_view": frame}, scene.objects, yields):
             return None
-        above = self._map(scene, puzzle.sight.walk, facts)
-        if not yields.check("map.marks_visible", above is not None) or above is None:
+
+        def inputs() -> tuple[SampleImage, ...]:
+            above = self._map(scene, puzzle.sight.walk, facts)
+            return () if above is None else (above, *self._waypoint_views(scene, puzzle.sight, presentation))
+
+        images = inputs()
+        if not yields.check("map.marks_visible", bool(images)):
             return None
-        images = (above, *self._waypoint_views(scene, puzzle.sight, presentation))
         target = scene.objects[puzzle.sight.clear[puzzle.noun]]
-        wrong = counterfactuals(scene, frame.camera, target, yields, lambda shot: shot.rgb)  # type: ignore[arg-type,return-value]
+        wrong = counterfactuals(scene, frame.camera, target, yields, lambda shot: shot.rgb, inputs)  # type: ignore[arg-type,return-value]
         imagination = scene.encode(frame.rgb, "side_view", frame.camera)
         return Candidate(key, {**facts, **wrong.facts}, images, imagination, wrong.images)
 

@@ -42,7 +42,7 @@ from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
 from ipt.samples.questions import word, wordings
-from ipt.samples.sample import Task
+from ipt.samples.sample import SampleImage, Task
 
 SUB_CATEGORIES = (
     "distance_change_closer",
@@ -366,9 +366,19 @@ class PerspectiveTaking(SpatialTask):
         if not yields.check("final.marker_visible", facts["marker_visible"] >= self.config.min_marker_visible):
             return None
         assert first.rgb is not None and second.rgb is not None
-        observation = scene.encode(annotate.draw(first, scene.info.floor_z, marks), "observation", cameras[0])
-        target = scene.objects[move.object]
-        wrong = counterfactuals(scene, cameras[1], target, yields, lambda frame: frame.rgb)  # type: ignore[arg-type,return-value]
+
+        def observed(frame: Frame) -> SampleImage:
+            return scene.encode(annotate.draw(frame, scene.info.floor_z, marks), "observation", cameras[0])
+
+        observation, target = observed(first), scene.objects[move.object]
+        wrong = counterfactuals(
+            scene,
+            cameras[1],
+            target,
+            yields,
+            lambda frame: frame.rgb,  # type: ignore[arg-type,return-value]
+            lambda: [observed(frame) for frame in scene.render(cameras[:1], ("rgb", "depth"))],
+        )
         imagination = scene.encode(second.rgb, "view", cameras[1])
         return Candidate(key, {**facts, **wrong.facts}, (observation,), imagination, wrong.images)
 

@@ -168,6 +168,7 @@ class Endpoint:
             dict(settings or {}),
             retries,
         )
+        self._asking: dict[Path, threading.Lock] = {}
         self._cache, self._pace, self._purse = cache, Pace(per_minute), purse or Purse(0, 0, 0, Usage())
 
     def ask(self, content: Sequence[str | bytes], attempt: int = 0, system: str = "") -> Reply:
@@ -176,8 +177,11 @@ class Endpoint:
         Raises `RefusedRequest` where this request is not accepted, `EndpointDown` where none is answered, `BudgetSpent`.
         """
         path = self._path(content, attempt, system)
-        if path.is_file():
-            return Reply(**read_json(path), cached=True)
+        with self._asking.setdefault(path, threading.Lock()):  # threads that ask the same pay once
+            return Reply(**read_json(path), cached=True) if path.is_file() else self._paid(path, content, system)
+
+    def _paid(self, path: Path, content: Sequence[str | bytes], system: str) -> Reply:
+        """A reply that is not in the cache yet, and from now on is."""
         messages: list[Any] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": [message_part(part) for part in content]})
         for left in reversed(range(self._retries + 1)):

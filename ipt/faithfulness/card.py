@@ -21,6 +21,7 @@ from ipt.inference.prediction import Prediction
 from ipt.samples.sample import SpatialSample
 
 if TYPE_CHECKING:
+    from ipt.faithfulness.dependence import Pairs
     from ipt.faithfulness.probes import Probes
     from ipt.faithfulness.report import Findings
 
@@ -50,6 +51,10 @@ STEERING_NOTE = (
 DERIVED_NOTE = (
     "Questions about something else in the view that was imagined (where the object is, for how far it is), answered from the "
     "mediator of the first question alone. From the truth they can be answered if the model reads its mediator at all."
+)
+PAIRS_NOTE = (
+    "The same question of a scene in which one thing is missing. Moves: distance of the two imaginations over that between "
+    "questions. Inside over outside: how much more the imagination's colours change where those of the true view do."
 )
 MAY_NOT = (
     "Not concluded: that a mediator which is read is right, that one which is not read was useless in training, or anything "
@@ -104,6 +109,8 @@ def section(found: Findings, pictures: Sequence[Shown]) -> list[Html]:
             parts.append(card(title, estimates(values), tag("p", note, class_="soft note")))
     if found.dependence is not None:
         parts.append(card("Dependence and collapse", dependence_table(found)))
+    if found.pairs is not None:
+        parts.append(card("Minimal pairs of inputs", *pair_parts(found.pairs)))
     if found.probes is not None:
         parts.append(card("Probes of hidden states", *probe_parts(found.probes)))
     if found.uncertainty is not None:
@@ -247,6 +254,10 @@ def dependence_table(found: Findings) -> Html:
     d = found.dependence
     assert d is not None
     rows: list[list[object]] = [
+        [
+            "cosine of different questions",
+            *(" / ".join(f"{v:.3f}" for v in each) for each in (d.cosine, d.true_cosine)),
+        ],
         ["similarity of different questions, centred", f"{d.similarity:+.3f}", f"{d.true_similarity:+.3f}"],
         ["effective rank", f"{d.rank:.1f}", f"{d.true_rank:.1f}"],
         ["own truth is the most similar of all", f"{d.retrieval:.1%}", f"chance {1 / d.count:.1%}"],
@@ -254,6 +265,8 @@ def dependence_table(found: Findings) -> Html:
         ["diversity, over that of truths (0: collapse)", f"{d.diversity:.2f}", "1"],
         ["questions with an imagination that another one has, too", d.identical, ""],
     ]
+    if d.within is not None:
+        rows.insert(1, ["cosine of the slots of one question", f"{d.within:.3f}", ""])
     if d.seed_diversity is not None:
         rows.append(["distance between seeds, over that between questions", f"{d.seed_diversity:.2f}", ""])
     if found.moved_by_inputs is not None:
@@ -261,6 +274,29 @@ def dependence_table(found: Findings) -> Html:
             ["distance that it moves without inputs, over that between questions", f"{found.moved_by_inputs:.2f}", ""]
         )
     return table([f"{d.count} questions", "imagined", "truth"], rows)
+
+
+def pair_parts(pairs: Pairs) -> list[Html]:
+    def cell(value: Estimate | None) -> str:
+        return "-" if value is None else f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+    shown = {"remove": "what is asked about", "other": "something else"}
+    rows = [
+        [shown[role], cell(moved), cell(pairs.inside.get(role)), points(pairs.answers[role], False), moved.count]
+        for role, moved in pairs.moves.items()
+    ]
+    header = [
+        "taken out of the inputs",
+        "imagination moves",
+        "changes inside over outside",
+        "answers that change %",
+        "n",
+    ]
+    return [
+        table(header, rows),
+        tag("p", f"Selectivity (asked about over something else): {cell(pairs.selectivity)}."),
+        tag("p", PAIRS_NOTE, class_="soft note"),
+    ]
 
 
 def probe_parts(probes: Probes) -> list[Html]:

@@ -9,7 +9,7 @@ shows it).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -56,6 +56,15 @@ class Bootstrap:
     def estimate(self, values: Floats) -> Estimate:
         """The mean with its 95% interval."""
         return self.summary(float(values.mean()), self.means(values), len(values))
+
+    def ratio(self, above: Floats, below: Floats) -> Estimate | None:
+        """The ratio of two means, None where the lower one is 0; of an indicator and a condition times it, P(event |
+        condition)."""
+        if not below.any():
+            return None
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = self.means(above) / self.means(below)
+        return self.summary(float(above.sum() / below.sum()), drawn, int(np.count_nonzero(below)))
 
     def summary(self, value: float, drawn: Floats, count: int, confidence: float = 0.95) -> Estimate:
         """A value with the percentile interval of its replicates; of a single scene, there is none: it is the whole line."""
@@ -121,15 +130,6 @@ class Paired(Bootstrap):
 
     def values(self, name: str, readout: Readout = right) -> Floats:
         return np.mean([[readout(run[each]) for each in self.ids] for run in self.runs[name]], axis=0)
-
-    def ratio(self, above: Floats, below: Floats) -> Estimate | None:
-        """The ratio of two means, None where the lower one is 0; of an indicator and a condition times it, P(event |
-        condition)."""
-        if not below.any():
-            return None
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = self.means(above) / self.means(below)
-        return self.summary(float(above.sum() / below.sum()), drawn, int(np.count_nonzero(below)))
 
 
 @dataclass(frozen=True)
@@ -243,8 +243,8 @@ def all_effects(results: Results) -> list[Effect]:
     return adjusted
 
 
-def guards(effects: Sequence[Effect], results: Results) -> list[str]:
-    """What is wrong with the instrument, in sentences; none where it is sound."""
+def guards(effects: Sequence[Effect], results: Results, silent: int = 0) -> list[str]:
+    """What is wrong with the instrument, in sentences; none where it is sound. ``silent``: questions without a mediator."""
     found = []
     production = next((each for each in effects if each.arm == SELF), None)
     if production is not None and (production.gained + production.lost or production.divergence > 1e-4):
@@ -259,15 +259,14 @@ def guards(effects: Sequence[Effect], results: Results) -> list[str]:
             found.append(
                 f"Arm {each.arm}: {each.invalid} answers name no option, {each.errors} failed; they count as wrong."
             )
-    own, kind = list(results.arms[SELF, 0].values()), results.kind
+    own = list(results.arms[SELF, 0].values())
     if len(own) > 1 and len({p.answer for p in own}) == 1:
         found.append(
             "Every answer is the same letter: with such a model nothing that precedes an answer can have an effect on it."
         )
-    silent = sum(not p.images if kind == "picture" else not p.thoughts for p in own)
     if silent:
         found.append(
-            f"For {silent} of {len(own)} questions the model made no {kind}; all arms repeat its answer there."
+            f"For {silent} of {len(own)} questions the model made no {results.kind}; all arms repeat its answer there."
         )
     return found
 
@@ -362,20 +361,20 @@ def doses(results: Results) -> list[Dose]:
     """Every series of arms that differ in a number, weakest first."""
     series: dict[str, list[tuple[float, str]]] = {}
     for name in results.names:
-        what, number = dose_of(parse_arm(name, results.kind))
+        what, number = dose_of(parse_arm(name, results.kind), results.kind)
         if what and results.has(name):
             series.setdefault(what, []).append((number, name))
     found = [dose(results, what, sorted(listed)) for what, listed in series.items() if len(listed) > 1]
     return [each for each in found if each is not None]
 
 
-def dose_of(arm: Arm) -> tuple[str, float]:
+def dose_of(arm: Arm, kind: str) -> tuple[str, float]:
     """The series of an arm, empty for none, and its dose there."""
     prefix = "gt." if arm.is_true else ""
     if arm.name == "render":
         what, _, number = arm.arguments[0].partition("+")
         return (f"render {what}", float(number)) if number else ("", 0.0)
-    if arm.name in ("blur", "size", "drop", "fade"):
+    if INTERVENTIONS[kind][arm.name].family == "dose":
         return prefix + arm.name, float(arm.arguments[0]) - (arm.name == "size")
     return "", 0.0
 
@@ -447,9 +446,10 @@ def detectable(count: int, scenes: int, correlation: float = 0.1) -> list[tuple[
 
 
 def to_json(value: Any) -> Any:
-    """Estimates and effects as JSON values; the bounds of an interval that is the whole line as null."""
-    if isinstance(value, Estimate | Effect | Dose):
-        return to_json(asdict(value) | ({"verdict": value.verdict} if isinstance(value, Effect) else {}))
+    """Findings as JSON values; the bounds of an interval that is the whole line as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        values = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+        return to_json(values | ({"verdict": value.verdict} if isinstance(value, Effect) else {}))
     if isinstance(value, Mapping):
         return {str(key): to_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

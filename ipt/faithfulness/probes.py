@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ from ipt.common.seeding import generator
 from ipt.common.statistics import Estimate, Floats
 from ipt.evaluation.quality.labels import labels_of
 from ipt.evaluation.tables import percent, span
-from ipt.faithfulness.effects import Bootstrap, to_json
-from ipt.faithfulness.runs import Experiment, Pool
+from ipt.faithfulness.effects import Bootstrap
+from ipt.faithfulness.pool import Pool
+from ipt.faithfulness.runs import Experiment
 from ipt.samples.sample import SpatialSample
 
 ROLES = ("observation", "imagination", "answer")
@@ -53,9 +54,6 @@ class Probes:
 
     layers: tuple[int, ...]
     probes: tuple[Probe, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return to_json(asdict(self) | {"probes": [vars(probe) for probe in self.probes]})
 
     def table(self) -> tuple[list[str], list[list[object]]]:
         shown = [f"{role}, layer {' / '.join(map(str, self.layers))}" for role in ROLES]

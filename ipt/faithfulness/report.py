@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ipt.common.files import write_bytes, write_json
 from ipt.common.statistics import Estimate
 from ipt.evaluation.metrics import clusters
 from ipt.evaluation.tables import aligned, percent, span
 from ipt.faithfulness.card import Shown, render
-from ipt.faithfulness.dependence import Dependence, dependence, sensitivity
+from ipt.faithfulness.dependence import Dependence, Pairs, dependence, minimal_pairs, sensitivity
 from ipt.faithfulness.effects import (
     Dose,
     Effect,
@@ -29,6 +31,7 @@ from ipt.faithfulness.effects import (
     trust,
 )
 from ipt.faithfulness.interventions import DESTROYED
+from ipt.faithfulness.pool import Pool
 from ipt.faithfulness.probes import Probes, probed
 from ipt.faithfulness.runs import (
     ABSENT,
@@ -36,9 +39,10 @@ from ipt.faithfulness.runs import (
     DERIVED,
     MEDIATION,
     NONE,
+    PAIRED,
+    PAIRS,
     SELF,
     Experiment,
-    Pool,
     experiments,
     read_arms,
 )
@@ -47,6 +51,8 @@ from ipt.faithfulness.uncertainty import Uncertainty, uncertainty
 from ipt.inference.prediction import Prediction, about, read_run
 
 PAGE, FIGURES = "card.html", "card.json"
+#: The cosine from which on mediators count as nearly the same.
+SAME = 0.9
 
 
 @dataclass(frozen=True)
@@ -70,15 +76,10 @@ class Findings:
     trust: Mapping[str, Estimate]
     dependence: Dependence | None
     moved_by_inputs: float | None
+    pairs: Pairs | None
     uncertainty: Uncertainty | None
     probes: Probes | None
     conclusions: Sequence[str]
-
-    def to_json(self) -> dict[str, Any]:
-        return to_json(vars(self) | {
-            name: None if (value := getattr(self, name)) is None else value.to_json()
-            for name in ("dependence", "uncertainty", "probes")
-        })  # fmt: skip
 
 
 def write_card(config: FaithfulnessConfig) -> str:
@@ -100,7 +101,7 @@ def card_of(config: FaithfulnessConfig, runs: Sequence[tuple[str, Experiment]], 
     folder = Path(config.output_dir)
     about = {"data": config.data, "preset": config.preset, "treatment": config.treatment, "seeds": config.seeds,
              "replicates": config.replicates, "margin": config.margin}  # fmt: skip
-    write_json(folder / FIGURES, {**about, "checkpoints": [each.to_json() for each in findings]})
+    write_json(folder / FIGURES, {**about, "checkpoints": to_json(findings)})
     write_bytes(folder / PAGE, render(findings, shown, about).encode())
     lines = [line for each in findings for line in (f"{each.label}:", *(f"  {words}" for words in each.conclusions))]
     return "\n".join([*lines, f"{folder / PAGE}, figures in {folder / FIGURES}"])
@@ -110,7 +111,7 @@ def investigate(
     config: FaithfulnessConfig, label: str, experiment: Experiment, names: Sequence[str], baseline: Experiment | None
 ) -> tuple[Findings, Pool]:
     arms: dict[tuple[str, int], dict[str, Prediction]] = read_arms(experiment.root)
-    earlier = {arm for arm, _ in arms} - {SELF, NONE, ABSENT, *MEDIATION, *DERIVED}
+    earlier = {arm for arm, _ in arms} - {SELF, NONE, ABSENT, *MEDIATION, *DERIVED, *PAIRED}
     names = [*names, *sorted(earlier - {*names})]
     if baseline is not None:
         arms[BASELINE, 0] = read_arms(baseline.root)[NONE, 0]
@@ -120,7 +121,7 @@ def investigate(
     effects = all_effects(results)
     reader = {} if config.reader is None else {p.sample_id: p for p in read_run(config.reader).predictions}
     depends, diversity = dependence(pool, kind)
-    own = list(arms[SELF, 0].values())
+    own, probes = list(arms[SELF, 0].values()), probed(experiment, pool) if config.hidden else None
     figures: dict[str, Any] = {
         "effects": effects,
         "telescope": telescope(results),
@@ -129,6 +130,12 @@ def investigate(
         "derived": derived(results),
         "doses": doses(results),
         "trust": trust(results, reader),
+        "pairs": minimal_pairs(
+            pool,
+            kind,
+            {role: experiment.pool(PAIRED[PAIRS.index(role)], 1) for role in experiment.paired_roles()},
+            config.replicates,
+        ),
     }
     return Findings(
         label=label,
@@ -138,12 +145,15 @@ def investigate(
         questions=len(own),
         scenes=len(set(clusters(own))),
         accuracy=accuracies(results),
-        guards=guards(effects, results),
+        guards=guards(effects, results, sum(pool.made(name, 0) is None for name in pool.about)),
         dependence=depends,
         moved_by_inputs=moved(experiment, pool, kind),
         uncertainty=uncertainty(results, diversity),
-        probes=probed(experiment, pool) if config.hidden else None,
-        conclusions=conclusions(figures, kind, config.margin),
+        probes=probes,
+        conclusions=[
+            *conclusions(figures, kind, config.margin),
+            *(capimagine(figures, kind, depends, probes) if config.preset == "capimagine" else ()),
+        ],
         **figures,
     ), pool
 
@@ -160,7 +170,8 @@ def moved(experiment: Experiment, pool: Pool, kind: str) -> float | None:
         return None
     absent = experiment.pool(ABSENT, 1)
     pairs = [(pool.made(name, 0), absent.made(name, 0)) for name in pool.about]
-    return sensitivity([(own, other) for own, other in pairs if own is not None and other is not None], kind)
+    known = [(own, other) for own, other in pairs if own is not None and other is not None]
+    return sensitivity(known, kind, pool.subject.picture)
 
 
 def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[str]:
@@ -198,6 +209,12 @@ def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[st
     if "training" in terms:
         parts = ", ".join(f"{name} {change(terms[name])}" for name in ("training", "presence", "content"))
         found.append(f"Of the gain over the baseline ({change(terms['total'])} points): {parts}.")
+    pairs = figures["pairs"]
+    if pairs is not None and pairs.selectivity is not None:
+        found.append(
+            f"What is missing in the inputs moves the {kind} {pairs.selectivity.value:.2f} "
+            f"[{pairs.selectivity.low:.2f}, {pairs.selectivity.high:.2f}] times as far if it is what is asked about."
+        )
     share = figures["mediation"].get("PM")
     if share is not None:
         found.append(
@@ -208,6 +225,42 @@ def conclusions(figures: Mapping[str, Any], kind: str, margin: float) -> list[st
             "The inputs have no effect on accuracy that could be told from chance: no share of it is reported."
         )
     return found
+
+
+def capimagine(figures: Mapping[str, Any], kind: str, depends: Dependence | None, probes: Probes | None) -> list[str]:
+    """The three findings of arXiv 2602.22766, each with what was found here."""
+    alike = f"{kind}s are too few to be compared."
+    if depends is not None:
+        mean, true = float(np.mean(depends.cosine)), float(np.mean(depends.true_cosine))
+        slots = f" (by slot {' / '.join(f'{each:.3f}' for each in depends.cosine)})" if len(depends.cosine) > 1 else ""
+        much = "nearly the same whatever the question" if mean >= max(SAME, true) else "not the same for all questions"
+        alike = (
+            f"{kind}s are {much}: cosine {mean:.3f}{slots} between questions, {true:.3f} between their truths, "
+            f"{depends.similarity:+.3f} once centred (the paper: .9 to 1 for latents, .2 to .4 for captions)."
+        )
+    destroyed = [each for each in figures["effects"] if each.family == "destroy"]
+    verdicts = {each.verdict for each in destroyed}
+    carried = "cannot be said to be read or not"
+    if "lower" in verdicts:
+        carried = "is read"
+    elif verdicts and verdicts <= {"no effect", "bit for bit the same"}:
+        carried = "is decoration"
+    changes = ", ".join(f"{each.arm} {change(each.accuracy)} ({each.verdict})" for each in destroyed)
+    told = "there are no derived questions (they are made of facts of perspective-taking samples, with treatment=blank or other)"
+    if derived := figures["derived"]:
+        shares = {name: f"{percent(each.value)} % {span((each.low, each.high))}" for name, each in derived.items()}
+        told = (
+            f"of {derived['from its own'].count} derived questions, with the inputs hidden, {shares['from its own']} are "
+            f"answered rightly from the {kind}, {shares['without content']} from one without content, "
+            f"{shares['from the truth']} from the truth"
+        )
+    added = [f"{each.target} {change(each.added)}" for each in (probes.probes if probes is not None else ())]
+    linear = f"; linear probes gain from it, over the inputs: {', '.join(added)}" if added else ""
+    return [
+        f"X to Z: {alike}",
+        f"Z to Y: the {kind} {carried}, in points of accuracy: {changes} (the paper: -1.0 to +0.5 for latents).",
+        f"Probing: {told}{linear} (the paper: less than by guessing from latents, 76.7 % from the image).",
+    ]
 
 
 def change(estimate: Estimate) -> str:

@@ -7,30 +7,34 @@ equal.
 - ``self``: the model's own imaginations as in production, the pictures that arms change.
 - ``none``: answered without imagination; also of the baseline.
 - ARM, as `ipt.faithfulness.interventions.Arm` is written; ``identity`` is what all arms are compared with.
+- ``pair_remove``, ``pair_other``: the model's own imaginations from inputs without what is asked about, or without something
+  else, which the data holds as counterfactuals.
 - ``present_absent``, ``absent_present``, ``absent_absent``, ``absent_gt``: inputs and mediator of mediation, the question's own
   or those of the treatment (`FaithfulnessConfig.treatment`).
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ipt.common.endpoint import BudgetSpent, Endpoint, EndpointDown, concurrently
 from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
-from ipt.common.images import RGB, decode_image, encode_image, image_size
-from ipt.common.progress import Meter
-from ipt.common.seeding import generator
-from ipt.evaluation.quality.pictures import mean_of_other_scenes
-from ipt.faithfulness.interventions import DESTROYED, GREY, Arm, Case, changed, default_arms, parse_arm, stream
+from ipt.common.progress import Meter, tracked
+from ipt.faithfulness.interventions import DESTROYED, Arm, default_arms, parse_arm
+from ipt.faithfulness.pool import Pool, numbers_file
 from ipt.faithfulness.settings import FaithfulnessConfig
 from ipt.faithfulness.subject import ModelSubject, Subject
+from ipt.faithfulness.views import View, as_it_is, blank_inputs, derived_question, other_inputs
 from ipt.imagination.base import Mediator
 from ipt.imagination.modes import modes
 from ipt.imagination.recipe import read_recipe
@@ -40,20 +44,16 @@ from ipt.inference.plans import mediator
 from ipt.inference.prediction import Prediction, PredictionWriter, RunManifest, about, image_name, read_run
 from ipt.inference.run import manifest
 from ipt.inference.settings import InferConfig
-from ipt.samples.questions import word, wordings
-from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 from ipt.samples.views import First, Samples
 
 SELF, NONE, IDENTITY, BASELINE = "self", "none", "identity", "baseline none"
 MEDIATION = ("present_absent", "absent_present", "absent_absent", "absent_gt")
 DERIVED = ("derived", "derived_none", "derived_gt")
+PAIRS = ("remove", "other")
+PAIRED = tuple(f"pair_{role}" for role in PAIRS)
 ABSENT = "absent"  # the model's own imaginations from the inputs of the treatment
-View = Callable[[SpatialSample], SpatialSample]
-
-
-def as_it_is(sample: SpatialSample) -> SpatialSample:
-    return sample
 
 
 @dataclass(frozen=True)
@@ -68,127 +68,6 @@ class Job:
     prepare: Callable[[SpatialSample], Mediator | Prediction | None] | None = None
     view: View = as_it_is
     keeps: bool = False
-
-
-class Pool:
-    """What interventions take from other questions (`ipt.faithfulness.interventions.Others`): ``folders[k]`` holds the model's
-    own imaginations number k of ``data``."""
-
-    def __init__(self, subject: Callable[[], Subject], data: Samples, folders: Sequence[Path], seed: int) -> None:
-        self._subject, self.data, self.folders, self.seed = subject, data, list(folders), seed
-        self.rows = {str(name): row for row, name in enumerate(data.column("id"))}
-        self.runs = [{p.sample_id: p for p in read_run(folder).predictions} for folder in folders]
-        self.about = {name: p for name, p in sorted(self.runs[0].items()) if p.choices}
-        self._by_answer: dict[tuple[str, str], list[str]] = {}
-        self._by_scene: dict[tuple[str, str], list[str]] = {}
-        for name, p in self.about.items():
-            self._by_answer.setdefault((p.task, p.choices[p.expected]), []).append(name)
-            self._by_scene.setdefault((p.task, p.scene), []).append(name)
-        self.made = lru_cache(maxsize=4096)(self._made)
-        self.true = lru_cache(maxsize=1024)(self._true)
-        self.means = lru_cache(maxsize=4)(self._means)
-
-    @cached_property
-    def subject(self) -> Subject:
-        return self._subject()
-
-    def answer(self, name: str) -> str:
-        return self.about[name].choices[self.about[name].expected]
-
-    def partner(self, name: str, scene: bool, answer: bool) -> str | None:
-        own = self.about[name]
-        wanted = [self.answer(name)] if answer else [each for each in own.choices if each != self.answer(name)]
-        if scene:
-            near = self._by_scene[own.task, own.scene] if own.scene else []
-            found = [other for other in near if self.answer(other) in wanted]
-        else:
-            found = [other for each in wanted for other in self._by_answer.get((own.task, each), [])]
-        start = int(generator(self.seed, "partner", int(scene), int(answer), name).integers(max(1, len(found))))
-        turned = (*found[start:], *found[:start])
-        return next((o for o in turned if o != name and (self.about[o].scene == own.scene) == scene), None)
-
-    def _made(self, name: str, seed: int) -> Mediator | None:
-        number = seed % len(self.runs)
-        prediction = self.runs[number].get(name)
-        if prediction is None or prediction.error is not None:
-            return None
-        images = [SampleImage((self.folders[number] / each).read_bytes(), "imagination") for each in prediction.images]
-        return self.subject.mediator_of(prediction.thoughts, images)
-
-    def _true(self, name: str) -> Mediator:
-        sample = self.data[self.rows[name]]
-        true = self.subject.true_mediator(sample)
-        return true if true.image is None else replace(true, image=self.sized(true.image, sample.task))
-
-    def _means(self, seed: int | None) -> Mapping[str, RGB]:
-        names, pictures = [], []
-        for name in self.about:
-            mediator = self.true(name) if seed is None else self.made(name, seed)
-            if mediator is not None and mediator.image is not None:
-                names.append(name)
-                pictures.append(decode_image(mediator.image.data))
-        scenes = [self.about[name].scene or name for name in names]
-        if len(set(scenes)) < 2:
-            raise UserError("arm mean takes the mean picture of other scenes: the data has a single scene")
-        return dict(zip(names, mean_of_other_scenes(pictures, scenes), strict=True))
-
-    def sized(self, image: SampleImage, task: str) -> SampleImage:
-        return self.subject.sized(image, task)
-
-    def round_trip(self, image: SampleImage) -> SampleImage:
-        return self.subject.round_trip(image)
-
-    def truth(self, name: str, seed: int) -> Mediator | None:
-        """The true mediator under the words that announce the model's own; None where it made none."""
-        own, true = self.made(name, seed), self.true(name)
-        if own is None or true.image is None:
-            return None if own is None else true
-        return replace(own, image=true.image)
-
-    def prepare(self, arm: Arm, seed: int, sample: SpatialSample) -> Mediator | Prediction | None:
-        """What an arm puts before the answer. Where the model made nothing, there is nothing to change: its own answer
-        stands."""
-        own = self.made(sample.id, seed)
-        if own is None:
-            return self.runs[seed][sample.id]
-        base = (self.truth(sample.id, seed) or own) if arm.is_true or arm.name == "render" else own
-        return changed(
-            arm, self.subject.kind, Case(sample, base, seed, arm.is_true, self, stream(arm, seed, sample.id))
-        )
-
-
-def blank_inputs(sample: SpatialSample) -> SpatialSample:
-    """The sample with grey pictures of the same sizes as inputs."""
-
-    def grey(image: SampleImage) -> SampleImage:
-        width, height = image_size(image.data, image.role)
-        return SampleImage(encode_image(np.full((height, width, 3), GREY, np.uint8)), image.role)
-
-    return replace(sample, images=tuple(grey(image) for image in sample.images))
-
-
-def derived_question(sample: SpatialSample) -> SpatialSample | None:
-    """Another question about the same unseen view, in the words of training: where the object is, for how far it is, and the
-    other way round (as in CapImagine, arXiv 2602.22766, which asks for another attribute). None where facts do not tell, or
-    hardly."""
-    facts = sample.facts
-    needed = ("kind", "template", "arrow", "turn", "object", "position_after", "distance_before_m", "distance_after_m")
-    if sample.task != "pet" or any(facts.get(name) is None for name in needed):
-        return None
-    asks_side = facts["kind"] == "distance"
-    shift = facts["position_after"][0] - 0.5 if asks_side else facts["distance_after_m"] - facts["distance_before_m"]
-    choices = ("Left", "Right") if asks_side else ("Closer", "Further")
-    if abs(shift) < (0.1 if asks_side else 0.3):
-        return None
-    name = f"pet_{'position' if asks_side else 'distance'}{'_arrow' if facts['arrow'] else ''}"
-    template = wordings(plain=str(facts["template"]).startswith("plain"))[name][0]
-    return replace(
-        sample,
-        question=word(template, object=facts["object"]["name"], turn=facts["turn"]),
-        question_type="derived",
-        choices=choices,
-        answer="AB"[shift > 0],
-    )
 
 
 class Experiment:
@@ -213,21 +92,44 @@ class Experiment:
     def subject(self) -> Subject:
         return self._make()
 
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """The model that rewrites texts."""
+        return self.config.rewriter.open(Path(self.config.output_dir) / "rewrites")
+
     def at_once(self) -> None:
         """Answers without imagination."""
         self._stage("none", [Job(NONE, 0, lambda samples, _: self.subject.at_once(samples, self.config.seed))])
 
     def run(self) -> list[str]:
         """Everything; the arms that there are now."""
+        paired, arms = self.paired_roles(), self.arms()
         own = [self._imagining(SELF, seed) for seed in range(self.config.imaginations)]
         self.at_once()
         self._stage("self", own)
-        pool, arms = self.pool(SELF, self.config.imaginations), self.arms()
+        pool = self.pool(SELF, self.config.imaginations)
+        self._rewrite(pool, [arm for arm in arms if arm.name == "rewrite"])
         self._stage("arms", [self._placing(pool, arm, seed) for arm in arms for seed in range(self.config.seeds)])
         if self.config.treatment != "none":
             self._mediate(pool)
             self._derive(pool)
+        self._stage("pairs", [self._pairing(role) for role in paired])
         return [str(arm) for arm in arms]
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """Of the counterfactuals that the data has."""
+        return tuple(dict.fromkeys(role for row in self.data.column("counterfactuals_role") for role in row))
+
+    def paired_roles(self) -> tuple[str, ...]:
+        """The minimal pairs of inputs that are asked for. ``UserError`` where the data has none."""
+        found = tuple(role for role in PAIRS if any(each.startswith(f"{role}/") for each in self.roles))
+        if self.config.pairs and not found:
+            raise UserError(
+                f"{self.config.data} has no inputs that differ in one fact, for pairs=true: python -m datagen makes them with "
+                "task.counterfactuals.enabled=true task.counterfactuals.pairs=true"
+            )
+        return () if self.config.pairs is False else found
 
     def folder(self, name: str, seed: int) -> Path:
         """Where the run of an arm lies."""
@@ -236,21 +138,34 @@ class Experiment:
     def pool(self, name: str, seeds: int) -> Pool:
         """What a finished production run made, with so many seeds."""
         folders = [self.folder(name, seed) for seed in range(seeds)]
-        return Pool(lambda: self.subject, self.data, folders, self.config.seed)
+        return Pool(lambda: self.subject, self.data, folders, self.config.seed, lambda: self.endpoint)
 
     def arms(self) -> list[Arm]:
         """Those that were asked for, and always the identity and the truth."""
-        roles: dict[str, None] = {}
-        for row in self.data.column("counterfactuals_role"):
-            roles |= dict.fromkeys(row)
-        wanted = self.config.arms or default_arms(self.kind, self.config.preset, list(roles))
+        unseen = [role for role in self.roles if "/" not in role]
+        wanted = self.config.arms or default_arms(self.kind, self.config.preset, unseen)
+        if self.config.rewriter.model and self.kind == "text" and not self.config.arms:
+            wanted = [*wanted, "rewrite"]
         parsed = [parse_arm(text, self.kind) for text in dict.fromkeys((IDENTITY, "gt", *wanted))]
+        if not self.config.rewriter.model and any(arm.name == "rewrite" for arm in parsed):
+            raise UserError(
+                "arm rewrite asks a model: set rewriter.model=NAME, and rewriter.base_url=URL for one of yours"
+            )
         single = self.config.imaginations == 1
         return [arm for arm in parsed if not (single and arm.name == "other_seed")]
 
     def _imagining(self, name: str, seed: int, view: View = as_it_is) -> Job:
         seeded = self.config.seed + seed
         return Job(name, seed, lambda samples, _: self.subject.imagined(samples, seeded), None, view, keeps=True)
+
+    def _pairing(self, role: str) -> Job:
+        """The first imaginations from the other inputs of a minimal pair, of the samples that have them."""
+
+        def prepare(sample: SpatialSample) -> Mediator | None:
+            return None if other_inputs(sample, role) is None else Mediator("")
+
+        job = self._imagining(PAIRED[PAIRS.index(role)], 0, lambda sample: other_inputs(sample, role) or sample)
+        return replace(job, prepare=prepare)
 
     def _placing(self, pool: Pool, arm: Arm, seed: int) -> Job:
         return Job(
@@ -259,6 +174,15 @@ class Experiment:
             lambda samples, mediators: self.subject.placed(samples, mediators, self.config.seed + seed),
             lambda sample: pool.prepare(arm, seed, sample),
         )
+
+    def _rewrite(self, pool: Pool, arms: Sequence[Arm]) -> None:
+        """Have all texts rewritten, several at a time; the arms then find the replies where they are kept."""
+        runs = [(arm, seed) for arm in arms for seed in range(self.config.seeds)]
+        missing = [(arm, seed) for arm, seed in runs if not (self.folder(str(arm), seed) / "done.json").is_file()]
+        tasks = [
+            partial(pool.prepare, arm, seed, self.data[row]) for arm, seed in missing for row in pool.rows.values()
+        ]
+        list(tracked(concurrently(tasks, self.config.rewriter.workers), "rewriting", len(tasks)))
 
     def _mediate(self, pool: Pool) -> None:
         """The four arms of mediation: inputs and mediator each of the question or of the treatment."""
@@ -340,6 +264,8 @@ class Experiment:
             try:
                 found = Mediator("") if job.prepare is None else job.prepare(sample)
                 seen = job.view(sample)
+            except (EndpointDown, BudgetSpent):
+                raise
             except UserError as error:
                 ready.append(Answered(about(sample, job.name, job.seed).failed(error)))
                 continue
@@ -365,16 +291,23 @@ class Experiment:
         if job.keeps:
             for name, image in zip(prediction.images, each.images, strict=True):
                 write_bytes(folder / name, image.data)
+            for numbers in each.numbers[:1]:
+                written = io.BytesIO()
+                np.save(written, numbers)
+                write_bytes(numbers_file(folder, prediction.sample_id), written.getvalue())
             return prediction
-        given = mediators.get(prediction.sample_id)
-        if prediction.sample_id not in shown or given is None or given.image is None:
+        given = mediators.get(prediction.sample_id) if prediction.sample_id in shown else None
+        picture = None if given is None else self.subject.picture(given)
+        if picture is None:
             return replace(prediction, images=())
         name = image_name(prediction.sample_id)
-        write_bytes(folder / name, given.image.data)
+        write_bytes(folder / name, picture.data)
         return replace(prediction, images=(name,))
 
     def _about(self, job: Job) -> RunManifest:
-        extra = {"arm": job.name, "batch_size": self.config.batch_size}
+        extra: dict[str, Any] = {"arm": job.name, "batch_size": self.config.batch_size}
+        if job.name.removeprefix("gt.") == "rewrite":
+            extra["rewriter"] = {name: getattr(self.config.rewriter, name) for name in ("model", "base_url", "request")}
         if job.name in (ABSENT, *MEDIATION):
             extra["treatment"] = self.config.treatment
         return replace(

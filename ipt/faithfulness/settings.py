@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ipt.common.endpoint import EndpointSettings
 from ipt.common.errors import UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import typed
@@ -14,6 +15,13 @@ from ipt.inference.settings import DTYPES, ModeSettings
 
 PRESETS = ("full", "quick", "capimagine")
 TREATMENTS = ("blank", "other", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewriter(EndpointSettings):
+    """The model that rewrites texts (`ipt.common.endpoint.EndpointSettings`); none where it has no name."""
+
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -24,8 +32,11 @@ class FaithfulnessConfig:
     ``preset``: which arms, ``full``, ``quick`` or ``capimagine`` (arXiv 2602.22766); ``arms``: these instead, such as
     ``[noise,blur:2,gt.mirror]``. ``imaginations``: of the model's own per question (two at least are its own noise floor);
     ``seeds``: how many of them every arm is applied to. ``treatment``: what stands in for the inputs in mediation: ``blank``
-    pictures, those of an ``other`` scene, or ``none`` to leave it out. ``reader``: a run folder in which another model answers
-    the same questions from true pictures. ``hidden``: whether hidden states are kept for probes.
+    pictures, those of an ``other`` scene, or ``none`` to leave it out. ``pairs``: whether the model also imagines from inputs
+    that differ in one fact (default: where the data has them). ``reader``: a run folder in which another model answers the same
+    questions from true pictures. ``rewriter``: a model behind an OpenAI-compatible endpoint that rewrites texts so that they
+    lead to a wrong answer (arm ``rewrite``); its replies are kept in ``output_dir/rewrites``. ``hidden``: whether hidden states
+    are kept for probes.
 
     ``replicates`` of the bootstrap; ``margin``: differences of accuracy below it count as no effect. ``gallery``: questions
     whose pictures are shown. ``dry_run``: print the plan and the smallest effects that it can show.
@@ -40,7 +51,9 @@ class FaithfulnessConfig:
     imaginations: int = 4
     seeds: int = 1
     treatment: str = "blank"
+    pairs: bool | None = None
     reader: str | None = None
+    rewriter: Rewriter = field(default_factory=Rewriter)
     hidden: bool = True
     mode: ModeSettings = field(default_factory=lambda: ModeSettings("imagination"))
     limit: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -17,20 +17,23 @@ from ipt.common.images import encode_image, image_size
 from ipt.faithfulness.settings import FaithfulnessConfig
 from ipt.imagination.base import Imagination, Imagined, Mediator
 from ipt.imagination.mixture import make_mode
-from ipt.inference.answering import Answered
+from ipt.inference.answering import Answered, numbers_of
 from ipt.inference.checkpoint import Checkpoint
-from ipt.inference.context import SessionContext
-from ipt.inference.engine import Engine
+from ipt.inference.context import SessionContext, shown
+from ipt.inference.engine import Engine, make_session
 from ipt.inference.plans import mediator
 from ipt.inference.run import load
+from ipt.inference.session import Session
 from ipt.inference.settings import InferConfig, ModeSettings
 from ipt.model.unified import UnifiedModel
 from ipt.samples.prompts import ANSWER
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import lay_out
-from ipt.sequence.pictures import Picture, normalised, to_image
+from ipt.sequence.pictures import Picture, normalised
 from ipt.sequence.segments import Segment, SpecialTokens
 from ipt.sequence.spans import Role
+
+COLUMNS = 16
 
 
 class Subject(Protocol):
@@ -52,14 +55,23 @@ class Subject(Protocol):
         """Answers from the mediator of each sample's id."""
         ...
 
-    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
-        """The mediator in what was written and drawn; None where there is none."""
+    def mediator_of(
+        self, texts: Sequence[str], images: Sequence[SampleImage], numbers: Sequence[NDArray[Any]]
+    ) -> Mediator | None:
+        """The mediator in what was written, drawn and fed (`Answered`); None where there is none."""
         ...
 
-    def true_mediator(self, sample: SpatialSample) -> Mediator: ...
+    def true_mediator(self, sample: SpatialSample) -> Mediator:
+        """What training shows: a picture at the size at which the model imagines, latents and codes as numbers."""
+        ...
 
-    def sized(self, image: SampleImage, task: str) -> SampleImage:
-        """The picture at the size at which the model imagines."""
+    def picture(self, mediator: Mediator) -> SampleImage | None:
+        """What a mediator looks like; None where there is nothing to see."""
+        ...
+
+    @property
+    def codes(self) -> int:
+        """How many codes there are to write pictures in; 0 for none."""
         ...
 
     def round_trip(self, image: SampleImage) -> SampleImage: ...
@@ -96,6 +108,11 @@ class ModelSubject:
         about = InferConfig(checkpoint=path, data=config.data, device=config.device, dtype=config.dtype)
         return cls(load(about), config.mode, config.batch_size)
 
+    @cached_property
+    def session(self) -> Session:
+        """What turns pictures into numbers."""
+        return make_session(self.checkpoint, self.settings.text, self.settings.draw)
+
     @property
     def kind(self) -> str:
         return self.mode.kind if self.checkpoint.recipe.imagination.mediators else ""
@@ -119,15 +136,40 @@ class ModelSubject:
         plan = Placed(self.mode, mediators)
         return list(Engine(self.checkpoint, self.settings, seed, self.batch_size, plan=plan).answer(samples))
 
-    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
-        return self.mode.mediator_of(texts, images)
+    def mediator_of(
+        self, texts: Sequence[str], images: Sequence[SampleImage], numbers: Sequence[NDArray[Any]]
+    ) -> Mediator | None:
+        return self.mode.mediator_of(texts, images, numbers)
 
     def true_mediator(self, sample: SpatialSample) -> Mediator:
-        return self.mode.true_mediator(sample)
+        true = self.mode.true_mediator(sample)
+        if true.image is None:
+            return true
+        if self.kind == "picture":
+            picture = Picture(true.image.data, (self.renderer.imagination_size(sample.task),), true.image.role)
+            pixels = picture.pixels().permute(1, 2, 0).numpy()
+            return replace(true, image=SampleImage(encode_image(pixels), true.image.role))
+        encoded = self.session.with_latents([self.mode.looked_at(sample.task, true)])
+        (numbers,) = numbers_of(encoded[0]) or (self._vectors(encoded),)
+        return Mediator(true.text, numbers=numbers)
 
-    def sized(self, image: SampleImage, task: str) -> SampleImage:
-        picture = Picture(image.data, (self.renderer.imagination_size(task),), image.role)
-        return SampleImage(encode_image(picture.pixels().permute(1, 2, 0).numpy()), image.role)
+    def _vectors(self, rows: Sequence[Sequence[Segment]]) -> NDArray[Any]:
+        """[k, D] what the slots of pictures hold."""
+        batch = lay_out(rows, self.session.special, self.session.geometry).to(self.session.like.device)
+        with torch.no_grad():
+            return self.checkpoint.model(batch, logits=False).vectors_ZD.float().cpu().numpy()
+
+    def picture(self, mediator: Mediator) -> SampleImage | None:
+        if mediator.numbers is None:
+            return mediator.image
+        if self.checkpoint.codes is None or self.kind == "latent":
+            return stripes(mediator.numbers)
+        (decoded,) = self.checkpoint.codes.decode([torch.from_numpy(mediator.numbers)])
+        return shown(decoded)
+
+    @property
+    def codes(self) -> int:
+        return 0 if self.checkpoint.codes is None else self.checkpoint.codes.shape.count
 
     def round_trip(self, image: SampleImage) -> SampleImage:
         codec = self.checkpoint.codec
@@ -135,7 +177,7 @@ class ModelSubject:
             raise UserError("arm round_trip needs a model with a codec; this one was trained without")
         picture = Picture(image.data, (image_size(image.data),), image.role)
         (decoded,) = codec.decode(codec.encode([normalised(picture.pixels())]))
-        return SampleImage(encode_image(np.asarray(to_image(decoded))), image.role)
+        return shown(decoded)
 
     def hidden(self, samples: Sequence[SpatialSample], mediators: Mapping[str, Mediator]) -> Mapping[str, Any] | None:
         engine = Engine(self.checkpoint, self.settings, 0, self.batch_size, plan=Placed(self.mode, mediators))
@@ -146,6 +188,16 @@ class ModelSubject:
         answers = [self.renderer.text(lead + ANSWER, Role.ANSWER) for lead in imagined.leads]
         rows = [[*row.segments, answer] for row, answer in zip(imagined.context.closed.rows, answers, strict=True)]
         return pooled_states(self.checkpoint.model, rows, engine.session.special)
+
+
+def stripes(vectors_KD: NDArray[Any]) -> SampleImage:
+    """A row for each latent, in means of its numbers, grey where these are zero: what tells vectors apart by eye."""
+    means = np.stack(
+        [part.mean(1) for part in np.array_split(vectors_KD, min(COLUMNS, vectors_KD.shape[1]), axis=1)], 1
+    )
+    grey = 128 + 64 * means / max(float(means.std()), 1e-9)
+    rows = np.repeat(grey.clip(0, 255).astype(np.uint8), max(1, COLUMNS // len(grey)), axis=0)
+    return SampleImage(encode_image(np.repeat(rows[..., None], 3, axis=-1)), "imagination")
 
 
 def pooled_states(model: UnifiedModel, rows: Sequence[Sequence[Segment]], special: SpecialTokens) -> dict[str, Any]:

@@ -8,8 +8,7 @@ unsure of given an imagination, E_k H(pi_k), and what its imaginations disagree 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -45,9 +44,6 @@ class Uncertainty:
     curves: Mapping[str, Curve]
     gate: Curve
     random: Curve
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def entropy(shares: Floats) -> Floats:

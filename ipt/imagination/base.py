@@ -9,7 +9,7 @@ files do not import torch, since the settings in them are checked before anythin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from ipt.sequence.spans import Role
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from ipt.samples.prompts import Profile
     from ipt.samples.store import SampleReader
@@ -86,11 +87,19 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class Mediator:
-    """What stands between the question and the answer of one row: the ``text`` that is said of it, tags included, and the
-    ``image``, if it is one."""
+    """What stands between the question and the answer of one row: the ``text`` that is said of it, tags included, and what it
+    announces, if it does: an ``image``, or the ``numbers`` that the model is fed, vectors of latent slots (float32 [k, D]) or
+    codes (int64 [rows, columns])."""
 
     text: str
     image: SampleImage | None = None
+    numbers: NDArray[Any] | None = None
+
+    def announcing(self, other: Mediator) -> Mediator:
+        """These words before what the ``other`` announces; the other itself where it is words alone."""
+        if other.image is None and other.numbers is None:
+            return other
+        return replace(other, text=self.text)
 
 
 @dataclass(frozen=True)
@@ -192,8 +201,8 @@ class Imagination:
     ``draws``: images are made by flow matching, which takes a codec. ``words``: texts that it alone writes. A mode with such has
     them, and its prompt, in the vocabulary of a tokenizer that is made for a run only where the run trains it: others stay as
     they were.
-    ``kind``: what its mediators are, which decides what can be done to them (`ipt.faithfulness`): ``picture``, ``text``, or
-    nothing.
+    ``kind``: what its mediators are, which decides what can be done to them (`ipt.faithfulness`): ``picture``, ``text``,
+    ``latent``, ``code``, or nothing.
     """
 
     name: ClassVar[str]
@@ -239,14 +248,23 @@ class Imagination:
     def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
         """Mediators that are not made but given, one per row: what training shows as that of ``sources[row]``, announced as
         that of ``samples[row]``."""
-        raise NotImplementedError
+        return self.placed(context, [self.true_mediator(source) for source in sources])
 
-    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
-        """The mediator in a row's ``texts`` and ``images`` (`Imagined`); None where the model made none, or did not finish it."""
+    def mediator_of(
+        self, texts: Sequence[str], images: Sequence[SampleImage], numbers: Sequence[NDArray[Any]] = ()
+    ) -> Mediator | None:
+        """The mediator in a row's ``texts`` and ``images`` (`Imagined`), and in the ``numbers`` of its slots or codes; None where
+        the model made none, or did not finish it."""
         raise NotImplementedError
 
     def true_mediator(self, sample: SpatialSample) -> Mediator:
-        """What training shows as the mediator of the sample. ``BadSample`` where it has none."""
+        """What training shows as the mediator of the sample, by its picture where that is still to be turned into numbers.
+        ``BadSample`` where it has none."""
+        raise NotImplementedError
+
+    def looked_at(self, task: str, mediator: Mediator) -> list[Segment]:
+        """What the model sees of a mediator of numbers, of the words that announce it, too; a picture is still to be turned into
+        numbers."""
         raise NotImplementedError
 
     def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:

@@ -10,7 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ipt.imagination.base import Imagined
 from ipt.inference.context import SessionContext
@@ -20,14 +23,17 @@ from ipt.inference.settings import ModeSettings
 from ipt.samples.answers import parse_answer
 from ipt.samples.prompts import ANSWER, ANSWER_END, IMAGE_START
 from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.sequence.segments import Codes, Segment, Slots
 from ipt.sequence.spans import Role
 
 
 class Answered(NamedTuple):
-    """A prediction and the encoded images that it names."""
+    """A prediction, the encoded images that it names, and the ``numbers`` of its latent slots (float32 [k, D]) or codes (int64
+    [rows, columns])."""
 
     prediction: Prediction
     images: tuple[SampleImage, ...] = ()
+    numbers: tuple[NDArray[Any], ...] = ()
 
 
 def read_answers(
@@ -59,9 +65,21 @@ def read_answers(
                 text_tokens=context.rows[i].text_tokens,
             ),
             imagined.images[i],
+            numbers_of(context.rows[i].segments),
         )
         for i, about in enumerate(asked)
     ]
+
+
+def numbers_of(segments: Sequence[Segment]) -> tuple[NDArray[Any], ...]:
+    """What latent slots and codes hold, of those that hold no picture which is still to be encoded."""
+    held = (s.payload.content if isinstance(s.payload, Slots) else s.payload for s in segments)
+    tensors = (each.values if isinstance(each, Codes) else each for each in held)
+    return tuple(
+        (each.float() if each.is_floating_point() else each).cpu().numpy()
+        for each in tensors
+        if isinstance(each, Tensor)
+    )
 
 
 def option_texts(context: SessionContext, imagined: Imagined, samples: Sequence[SpatialSample]) -> list[list[str]]:
@@ -148,7 +166,10 @@ def combined(rows: Sequence[Answered], combine: str, own: bool) -> Answered:
         text_tokens=sum(each.text_tokens for each in answers),
         votes=tuple(each.answer for each in answers) if len(answers) > 1 else (),
     )
-    return Answered(prediction, tuple(image for row in rows for image in row.images) if own else ())
+    if not own:
+        return Answered(prediction)
+    images, numbers = (image for row in rows for image in row.images), (each for row in rows for each in row.numbers)
+    return Answered(prediction, tuple(images), tuple(numbers))
 
 
 def image_names(sample_id: str, drawn: Sequence[int]) -> tuple[str, ...]:

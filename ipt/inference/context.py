@@ -257,7 +257,7 @@ class SessionContext:
         written = list(codes.unflatten(1, shape))
         for i, made in zip(rows, written, strict=True):
             grown[i] = replace(grown[i], segments=(*grown[i].segments, Segment(Kind.CODES, Codes(made), role)))
-        return SessionContext(session, tuple(grown), cached), [_drawn(each) for each in session.codes.decode(written)]
+        return SessionContext(session, tuple(grown), cached), [shown(each) for each in session.codes.decode(written)]
 
     def generate_image(
         self, rows: Sequence[int], size: Size, seed: int, advance: Advance | None = None
@@ -267,7 +267,7 @@ class SessionContext:
         grid = size[1] // stride, size[0] // stride
         noise_BLD = chosen._noise(grid, seed)
         drawn = self.session.draw(chosen.cached, [row.segments for row in chosen.rows], noise_BLD, grid, advance)
-        return [_drawn(pixels) for pixels in drawn]
+        return [shown(pixels) for pixels in drawn]
 
     def _noise(self, grid: Grid, seed: int) -> Tensor:
         """[B, L, D] each row's own."""
@@ -277,7 +277,7 @@ class SessionContext:
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(own)) for own in seeds])
 
 
-def _drawn(pixels: Tensor) -> SampleImage:
+def shown(pixels: Tensor) -> SampleImage:
     """An image [3, H, W] in [-1, 1] that the model made."""
     return SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination")
 

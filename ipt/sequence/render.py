@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ipt.common.images import image_size
 from ipt.samples.prompts import Profile, PromptPart, render_prompt
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.pictures import SMALL_KEPT, Picture, ResizeRule, Size, shrunk_size
-from ipt.sequence.segments import Kind, RejectedSample, Segment, Slots, TokenIds, num_tokens, with_draws
+from ipt.sequence.segments import Codes, Kind, RejectedSample, Segment, Slots, TokenIds, num_tokens, with_draws
 from ipt.sequence.settings import Geometry, SequenceConfig
 from ipt.sequence.spans import Loss, Role
 from ipt.sequence.tokenizer import Tokenizer
@@ -110,6 +112,14 @@ class Renderer:
         """An imagination as codes that are written."""
         picture = Picture(image.data, (self.imagination_size(task),), what)
         return Segment(Kind.CODES, picture, Role.IMAGINATION, Loss.CE if trained else Loss.NONE)
+
+    def codes_of(self, numbers_hw: NDArray[np.int64]) -> Segment:
+        """Codes of any origin [rows, columns]."""
+        return Segment(Kind.CODES, Codes(torch.from_numpy(numbers_hw)), Role.IMAGINATION)
+
+    def slots_of(self, vectors_KD: NDArray[np.float32]) -> Segment:
+        """Latent slots that hold vectors [k, D] of any origin."""
+        return Segment(Kind.LATENT, Slots(len(vectors_KD), torch.from_numpy(vectors_KD)), Role.IMAGINATION)
 
     def slots(
         self,

@@ -29,6 +29,7 @@ from datagen.visibility import fractions, inside
 from datagen.yields import Yields
 from ipt.common.seeding import generator
 from ipt.samples.camera import wrap_angle
+from ipt.samples.sample import SampleImage
 from tests.datagen.conftest import block_config, candidates_of
 from tests.datagen.made_up import EYE, made_up, thing
 
@@ -292,6 +293,38 @@ def test_counterfactuals_differ_from_the_truth_as_they_say(
     changed = np.abs(images["remove"].pixels().astype(int) - truth).sum(axis=2) > 0
     assert changed[mask].mean() > 0.9 and changed.mean() < 2 * mask.mean() + 0.05
     assert (blocks.render([camera], ("rgb",))[0].rgb == truth).all(), "the scene is as before"  # type: ignore[list-item]
+
+
+def test_minimal_pairs_of_inputs_differ_in_the_target_or_in_something_else(
+    blocks: EmbeddedBackend, request: pytest.FixtureRequest
+) -> None:
+    """Without the option there are none."""
+    seen = Counter[str]()
+    for scene_id, candidate, _ in made("pet", request)[:6]:
+        wrong = CounterfactualConfig(True, (), (), False, (), pairs=True)
+        config = dataclasses.replace(TASK_CONFIGS["pet"](name="pet"), counterfactuals=wrong)
+        view = SceneView(blocks, blocks.load(scene_id), 96, config)
+        camera, unseen = candidate.images[0].camera, candidate.imagination.camera
+        (item,) = [one for one in blocks.objects() if one.id == candidate.facts["object"]["id"]]
+
+        def inputs(view: SceneView = view, camera: Any = camera) -> list[SampleImage]:
+            return [view.encode(frame.rgb, "observation", camera) for frame in view.render([camera], ("rgb",))]
+
+        def given(view: SceneView, item: Any = item, unseen: Any = unseen, inputs: Any = inputs) -> dict[str, Any]:
+            found = counterfactuals(view, unseen, item, Yields(), lambda frame: frame.rgb, inputs)  # type: ignore[arg-type,return-value]
+            return {image.role: image.pixels() for image in found.images}
+
+        before, images = inputs()[0].pixels(), given(view)
+        off = dataclasses.replace(config, counterfactuals=dataclasses.replace(wrong, pairs=False))
+        assert given(dataclasses.replace(view, config=off)) == {}
+        seen.update(list(images))
+        for role, changes in {"remove/observation": True, "other/observation": False}.items():
+            if role in images:
+                mask = blocks.render([camera], ("instance",))[0].instance == item.index
+                there = (np.abs(images[role].astype(int) - before).max(axis=2) > 16) & mask
+                assert changed(before, images[role]) >= 0.002
+                assert (there.sum() > 0.5 * mask.sum()) == changes
+    assert seen["remove/observation"] >= 5 and seen["other"] == seen["other/observation"] >= 3
 
 
 def test_what_an_edit_changes_is_seen_or_there_is_none(blocks: EmbeddedBackend, request: pytest.FixtureRequest) -> None:

@@ -15,26 +15,38 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from numpy.typing import NDArray
 
+from ipt.common.endpoint import EndpointDown
+from ipt.common.errors import UserError
+from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.faithfulness import __main__ as command
+from ipt.faithfulness.dependence import changes
 from ipt.faithfulness.effects import Bootstrap, Results, effect, half_dose
-from ipt.faithfulness.interventions import INTERVENTIONS, default_arms, parse_arm
+from ipt.faithfulness.interventions import INTERVENTIONS, Case, changed, default_arms, parse_arm
 from ipt.faithfulness.report import FIGURES, PAGE, card_of
-from ipt.faithfulness.runs import derived_question, read_arms
-from ipt.faithfulness.settings import PRESETS, FaithfulnessConfig
+from ipt.faithfulness.runs import read_arms
+from ipt.faithfulness.settings import PRESETS, FaithfulnessConfig, Rewriter
 from ipt.faithfulness.subject import ModelSubject
+from ipt.faithfulness.views import derived_question
+from ipt.imagination.base import Mediator
+from ipt.inference.engine import Engine
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
+from ipt.samples.sample import SampleImage
 from tests.deadly import forked
 from tests.evaluation.simulated import prediction
 from tests.faithfulness import toys
 from tests.inference import toy
+from tests.stub_endpoint import Stub, serving
 
 Figures = Mapping[str, Any]
 QUESTIONS = 96
 SHARES = ((0.5, 0.5), (0.6, 0.4))
 PICTURES = ("noise", "empty", "mirror", "drop:0.25", "drop:0.75", "size:2", "size:16", "swap:other_scene:other_answer",
             "other_seed", "gt.round_trip", "gt.mirror", "render:mirrored")  # fmt: skip
+FACTS = {"kind": "from_left", "template": "plain_pet_position-00", "arrow": False, "turn": "right", "object": {"name": "cone"},
+         "position_after": [0.2, 0.8], "distance_before_m": 3.5, "distance_after_m": 1.6}  # fmt: skip
 FOUR = ("left red", "left blue", "right red", "right blue")
 
 
@@ -116,6 +128,129 @@ def test_a_model_that_obeys_the_last_word_of_a_text(tmp_path: Path) -> None:
     assert within(1 - (1 - last) / 2, found["steering"]["mirror"])
 
 
+def test_a_model_that_reads_its_latents(tmp_path: Path) -> None:
+    """The first of four slots tells: an order without it first, or a constant, tells nothing."""
+    arms = ("constant", "zeros", "empty", "noise", "permute", "repeat", "jitter:0.5", "jitter:16", "drop:0.25", "drop:1",
+            "gt.mirror", "render:mirrored", "swap:other_scene:other_answer", "swap:other_scene:same_answer")  # fmt: skip
+    found = investigated(tmp_path, "latent", toys.reads_latents, arms)
+    lost, moved = 0.5 - toys.SKILL, effects(found)
+    told = {
+        "zeros": lost,
+        "empty": lost,
+        "permute": 0.75 * lost,
+        "drop:0.25": 0.25 * lost,
+        "drop:1": lost,
+        "constant": lost,
+    }
+    for arm, truth in told.items():
+        assert within(truth, moved[arm]["accuracy"]), arm
+    assert moved["repeat"]["exact"] and moved["jitter:0.5"]["moved"] < 0.1 < moved["jitter:16"]["moved"]
+    assert all(moved[arm]["accuracy"]["value"] == -1 for arm in ("gt.mirror", "render:mirrored"))
+    assert moved["gt"]["accuracy"]["value"] == pytest.approx(1 - found["accuracy"]["identity"]["value"])
+    assert moved["noise"]["accuracy"]["value"] < -0.1
+    assert found["steering"]["swap:other_scene:other_answer"]["low"] > 0
+    assert {each["name"] for each in found["doses"]} == {"jitter", "drop"}
+    depends = found["dependence"]
+    assert depends["cosine"][0] < 0.5 and len(depends["cosine"]) == 4 and abs(depends["within"]) < 0.2
+    assert depends["similarity"] < 0.1 and depends["diversity"] == pytest.approx(1, abs=0.1)
+
+
+def test_a_model_that_reads_its_codes(tmp_path: Path) -> None:
+    arms = ("constant", "empty", "noise", "shuffle", "mirror", "drop:0.25", "drop:0.9", "swap:other_scene:same_answer")
+    found = investigated(tmp_path, "code", toys.reads_codes, arms)
+    lost, moved = 0.5 - toys.SKILL, effects(found)
+    for arm, truth in {
+        "constant": lost,
+        "empty": lost,
+        "noise": lost,
+        "shuffle": lost,
+        "mirror": 1 - 2 * toys.SKILL,
+    }.items():
+        assert within(truth, moved[arm]["accuracy"]), arm
+    assert moved["drop:0.25"]["accuracy"]["value"] > moved["drop:0.9"]["accuracy"]["value"]
+    assert found["steering"]["mirror"]["value"] > 0.4 and found["guards"] == []
+    assert "The content of the code is read" in found["conclusions"][0] and found["dependence"]["diversity"] > 0.9
+
+
+def test_numbers_are_changed_as_arms_say() -> None:
+    """Latents of a thousand numbers, and codes: what each arm leaves of them."""
+    rng, others = generator(0, "numbers"), Fixed()
+
+    def of(kind: str, numbers: NDArray[Any], text: str) -> NDArray[Any] | None:
+        made = Mediator("<m>", numbers=numbers)
+        case = Case(toys.sample(0), made, 0, False, others, generator(0, text))
+        got = changed(parse_arm(text, kind), kind, case)
+        assert got is None or (got.text, got.image) == ("<m>", None)
+        assert got is None or got.numbers is None or got.numbers.dtype == numbers.dtype
+        return None if got is None else got.numbers
+
+    slots = (rng.normal(3, 2, (4, 1000)) + 10 * np.arange(4)[:, None]).astype(np.float32)
+    noise, jitter, drop = (of("latent", slots, text) for text in ("noise", "jitter:2", "drop:0.5"))
+    assert noise is not None and jitter is not None and drop is not None
+    for added, times in ((noise - others.vector, 1), (jitter - slots, 2)):  # the deviation is 7 in other scenes
+        assert added.std(1) == pytest.approx([7 * times] * 4, rel=0.1) and abs(added.mean()) < times
+        assert abs(np.corrcoef(added[0], slots[0])[0, 1]) < 0.1
+    assert sorted((drop == others.vector).all(1)) == [False, False, True, True]
+    np.testing.assert_array_equal(of("latent", slots, "constant"), np.tile(others.vector, (4, 1)))
+    np.testing.assert_array_equal(of("latent", slots, "repeat"), np.tile(slots[0], (4, 1)))
+    np.testing.assert_array_equal(of("latent", slots, "identity"), slots)
+    assert of("latent", slots, "empty") is None and not np.any(of("latent", slots, "zeros"))
+    order = np.round((np.array([row.mean() for row in of("latent", slots, "permute")]) - 3) / 10).astype(int)  # type: ignore[union-attr]
+    assert sorted(order) == [0, 1, 2, 3] and list(order) != [0, 1, 2, 3]
+    assert of("latent", slots[:1], "permute") is None is of("latent", slots[:1], "repeat")
+    grid = rng.integers(0, 4, (6, 6))
+    np.testing.assert_array_equal(of("code", grid, "mirror"), grid[:, ::-1])
+    np.testing.assert_array_equal(of("code", grid, "constant"), np.full((6, 6), 5))
+    shuffled, noisy, dropped = (of("code", grid, text) for text in ("shuffle", "noise", "drop:0.5"))
+    assert shuffled is not None and noisy is not None and dropped is not None
+    assert (shuffled != grid).any() and sorted(shuffled.ravel()) == sorted(grid.ravel())
+    assert set(noisy.ravel()) == set(range(8)) and (dropped == 5).sum() == 18 and (dropped == grid).sum() == 18
+
+
+class Fixed:
+    """What arms take from other questions: one mean vector and a deviation of 7, and code 5."""
+
+    vector, codes = np.arange(1000, dtype=np.float32), 8
+
+    def means(self, seed: int | None, of: Any) -> Mapping[str, Any]:
+        moments = np.stack([self.vector, self.vector**2 + 49])
+        return {toys.sample(0).id: np.eye(8)[5] if hasattr(of, "codes") else moments}
+
+
+def test_texts_are_rewritten_by_a_model_once(tmp_path: Path) -> None:
+    """To where they lead to a wrong answer: a model that obeys them follows. What was asked is not asked again."""
+    stub = Stub(lambda text, _: f"the block is {text.rpartition(': ')[2]}")
+    samples = [toys.sample(number) for number in range(24)]
+    with serving(stub) as url:
+
+        def run(folder: Path, **changes: Any) -> Figures:
+            settings = Rewriter(
+                model="m", base_url=url, cache=str(tmp_path / "replies"), workers=3, request={"temperature": 0}
+            )
+            config = FaithfulnessConfig(("toy",), output_dir=str(folder), imaginations=1, replicates=100, treatment="none",
+                                        **{"rewriter": settings, "preset": "quick", **changes})  # fmt: skip
+            card_of(config, [("toy", toys.experiment(folder, toys.Toy("text", toys.obeys), samples, config))], None)
+            return json.loads((folder / FIGURES).read_text())["checkpoints"][0]
+
+        found = run(tmp_path / "one")
+        assert effects(found)["rewrite"]["accuracy"]["value"] == pytest.approx(-found["accuracy"]["identity"]["value"])
+        assert found["steering"]["rewrite"]["low"] > 0 and len(stub.requests) == len(
+            {str(r["messages"]) for r in stub.requests}
+        )
+        message = str(stub.requests[0]["messages"])
+        assert (
+            stub.requests[0]["model"] == "m" and stub.requests[0]["temperature"] == 0 and "It must lead to: " in message
+        )
+        asked = len(stub.requests)
+        run(tmp_path / "two", arms=("rewrite", "shuffle"))
+        assert asked == len(stub.requests), "replies are kept"
+        with pytest.raises(UserError, match=r"arm rewrite asks a model: set rewriter.model"):
+            run(tmp_path / "three", arms=("rewrite",), rewriter=Rewriter())
+        stub.status, stub.failures = 401, 10**6
+        with pytest.raises(EndpointDown):
+            run(tmp_path / "four", rewriter=Rewriter(model="m", base_url=url, retries=0))
+
+
 def test_terms_sum_to_the_last_digit(reader: Figures) -> None:
     value = {name: each["value"] for part in ("telescope", "mediation") for name, each in reader[part].items()}
     questions = reader["questions"]
@@ -135,6 +270,48 @@ def test_several_imaginations(reader: Figures) -> None:
     assert depends["diversity"] == pytest.approx(1, abs=0.1) and depends["identical"] == QUESTIONS - 2, (
         "there are two pictures"
     )
+
+
+def test_imaginations_follow_the_fact_that_is_asked_about_and_no_other(tmp_path: Path) -> None:
+    """The toy imagines the side that its inputs show: the one input of a pair moves it, the one of another colour does not."""
+    samples = [toys.sample(number, paired=True) for number in range(24)]
+    config = FaithfulnessConfig(
+        ("toy",), output_dir=str(tmp_path), imaginations=1, replicates=100, arms=("noise",), pairs=True
+    )
+    toy_run = toys.experiment(tmp_path, toys.Toy("code", toys.reads_codes), samples, config)
+    card_of(config, [("toy", toy_run)], None)
+    pairs = json.loads((tmp_path / FIGURES).read_text())["checkpoints"][0]["pairs"]
+    assert (
+        pairs["moves"]["remove"]["low"] > 1 and pairs["moves"]["other"]["value"] == 0 and pairs["selectivity"] is None
+    )
+    assert (pairs["answers"]["remove"]["value"], pairs["answers"]["other"]["value"]) == (1, 0)
+    assert "Minimal pairs of inputs" in (tmp_path / PAGE).read_text()
+    assert [str(arm) for arm in toy_run.arms()] == ["identity", "gt", "noise"]
+    without = toys.experiment(
+        tmp_path / "off", toys.Toy("code", toys.reads_codes), samples, replace(config, pairs=False)
+    )
+    assert without.paired_roles() == () and toy_run.paired_roles() == ("remove", "other")
+    plain = toys.experiment(
+        tmp_path / "none", toys.Toy("code", toys.reads_codes), [toys.sample(0), toys.sample(1)], config
+    )
+    with pytest.raises(UserError, match=r"differ in one fact.*task.counterfactuals.pairs=true"):
+        plain.run()
+
+
+def test_what_changes_is_told_by_where_the_truth_does() -> None:
+    """The imagination changes by 30 where the truth changes, by 10 elsewhere."""
+    true, unseen = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
+    unseen[:2] = 200
+    before, after = np.full((4, 4, 3), 50, np.uint8), np.full((4, 4, 3), 60, np.uint8)
+    after[:2] = 80
+    image = {name: SampleImage(encode_image(pixels), "view") for name, pixels in
+             {"true": true, "unseen": unseen, "before": before, "after": after}.items()}  # fmt: skip
+    sample = replace(
+        toys.sample(0), imagination=image["true"], counterfactuals=(replace(image["unseen"], role="remove"),)
+    )
+    assert changes(sample, "remove", image["before"], image["after"]) == (30, 10)
+    assert changes(sample, "other", image["before"], image["after"]) is None
+    assert changes(sample, "remove", None, image["after"]) is None
 
 
 def test_probes_find_what_states_hold(reader: Figures) -> None:
@@ -202,28 +379,26 @@ def test_interventions_do_what_their_names_say() -> None:
 
 
 def test_derived_questions_ask_for_something_else_in_the_same_view() -> None:
-    facts = {"kind": "from_left", "template": "plain_pet_position-00", "arrow": False, "turn": "right",
-             "object": {"name": "cone"}, "position_after": [0.2, 0.8], "distance_before_m": 3.5,
-             "distance_after_m": 1.6}  # fmt: skip
-    far = derived_question(replace(toys.sample(0), facts=facts))
-    side = derived_question(replace(toys.sample(0), facts={**facts, "kind": "distance"}))
+    far = derived_question(replace(toys.sample(0), facts=FACTS))
+    side = derived_question(replace(toys.sample(0), facts={**FACTS, "kind": "distance"}))
     assert far is not None and side is not None
     assert (far.question, far.answer_text) == ("On the X, turned right: is the cone closer or further?", "Closer")
     assert (side.question, side.answer_text) == ("On the X, turned right: is the cone left or right?", "Left")
-    assert derived_question(replace(toys.sample(0), facts={**facts, "distance_after_m": 3.4})) is None, "hardly further"
+    assert derived_question(replace(toys.sample(0), facts={**FACTS, "distance_after_m": 3.4})) is None, "hardly further"
     assert derived_question(toys.sample(0)) is None
 
 
 MODE = ModeSettings("imagination", draw=DrawSettings(timesteps=2), text=TextSettings(max_tokens=24))
 
 
-@pytest.mark.parametrize("kind", ["ipt", "caption"])
+@pytest.mark.parametrize("kind", ["ipt", "caption", "latent", "discrete"])
 def test_the_hook_is_neutral_in_a_model(kind: str, tmp_path: Path) -> None:
     """The identity is the model's own answer: bit for bit what every other arm's way gives, and production up to rounding."""
     subject = ModelSubject(toy.checkpoint(kind), MODE, 4)
     made = subject.imagined(toy.SAMPLES, 0)
-    own = {a.prediction.sample_id: subject.mediator_of(a.prediction.thoughts, a.images) for a in made}
-    assert all(own.values()) and subject.kind == {"ipt": "picture", "caption": "text"}[kind]
+    own = {a.prediction.sample_id: subject.mediator_of(a.prediction.thoughts, *a[1:]) for a in made}
+    kinds = {"ipt": "picture", "caption": "text", "latent": "latent", "discrete": "code"}
+    assert all(own.values()) and subject.kind == kinds[kind]
     config = FaithfulnessConfig(("toy",), output_dir=str(tmp_path), imaginations=1, batch_size=4, mode=MODE, treatment="none",
                                 arms=("swap:other_scene:other_answer",), hidden=False)  # fmt: skip
     base = toys.experiment(tmp_path, toys.Toy("", toys.ignores), toy.SAMPLES, config).base
@@ -236,8 +411,15 @@ def test_the_hook_is_neutral_in_a_model(kind: str, tmp_path: Path) -> None:
         production = arms["self", 0][name]
         assert same.probabilities == pytest.approx(production.probabilities, abs=1e-4)
         assert (same.answer, same.text) == (production.answer, production.text)
+    true = {sample.id: subject.true_mediator(sample) for sample in toy.SAMPLES}
+    assert all(each.numbers is not None for each in true.values()) or kind in ("ipt", "caption")
+    shown = subject.placed(toy.SAMPLES, true, 0)
+    wanted = Engine(subject.checkpoint, replace(MODE, name="gt_imagination"), 0, 4).answer(toy.SAMPLES)
+    known = {each.prediction.sample_id: each.prediction.probabilities for each in wanted}
+    assert all(a.prediction.probabilities == pytest.approx(known[a.prediction.sample_id], abs=1e-4) for a in shown)
     swapped = arms["swap:other_scene:other_answer", 0]
-    assert all(swapped[name].probabilities != given[name].probabilities for name in swapped) and len(swapped) == 4
+    others = sum(swapped[name].probabilities != given[name].probabilities for name in swapped)
+    assert len(swapped) == 4 and others == (2 if kind == "discrete" else 4), "two of the pictures have equal codes"
 
 
 def test_killed_twenty_times_the_card_is_the_same(tmp_path: Path) -> None:
@@ -285,6 +467,28 @@ def test_the_command_writes_a_card_of_two_models(tmp_path: Path, capsys: pytest.
     found = json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
     assert [each["kind"] for each in found] == ["picture", "text"]
     assert (tmp_path / "out" / PAGE).read_text().count("<img") > 10
+
+
+@pytest.mark.usefixtures("typed")
+def test_capimagine_prints_its_three_findings_on_latents_and_codes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [toy.save_run(tmp_path / name, name, "label_only") for name in ("latent", "discrete")]
+    samples = [replace(toy.sample(n), facts=FACTS) for n in range(4)]
+    data = toy.save_data(tmp_path / "data", samples)
+    command.main([f"checkpoint=[{runs[0]},{runs[1]}]", f"data={data}", f"output_dir={tmp_path / 'out'}", "preset=capimagine",
+                  "mode.text.max_tokens=24", "imaginations=1", "replicates=100"])  # fmt: skip
+    printed, found = capsys.readouterr().out, json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
+    latent, code = found
+    assert (latent["kind"], code["kind"]) == ("latent", "code") and latent["guards"] == []
+    cosines = " / ".join(f"{each:.3f}" for each in latent["dependence"]["cosine"])
+    assert len(latent["dependence"]["cosine"]) == 4 and f"(by slot {cosines}) between questions" in printed
+    moved = effects(latent)["constant"]["accuracy"]["value"]
+    assert f"constant {100 * moved:+.1f} [" in printed and "swap:other_scene:other_answer" in effects(code)
+    share = 100 * latent["derived"]["from its own"]["value"]
+    assert f"of 4 derived questions, with the inputs hidden, {share:.1f} %" in printed
+    assert {arm for arm in effects(latent) if "noise" in arm or "mirror" in arm} == {"noise", "gt.mirror"}
+    assert (tmp_path / "out" / PAGE).read_text().count("X to Z:") == 2
 
 
 @pytest.mark.usefixtures("typed")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ipt.common.images import RGB, encode_image
 from ipt.common.seeding import generator
@@ -35,8 +36,9 @@ def picture(side: int, colour: int = 0) -> RGB:
     return pixels
 
 
-def sample(number: int, options: Sequence[str] = SIDES) -> SpatialSample:
-    """Its side and, for four options, its colour are the answer; four samples share a scene."""
+def sample(number: int, options: Sequence[str] = SIDES, paired: bool = False) -> SpatialSample:
+    """Its side and, for four options, its colour are the answer; four samples share a scene. ``paired``: with inputs that differ
+    in the side, and in the colour."""
     rng = generator(5, "toy", number)
     side, colour = int(rng.integers(2)), int(rng.integers(2))
     answer = side if len(options) == 2 else 2 * side + colour
@@ -46,7 +48,10 @@ def sample(number: int, options: Sequence[str] = SIDES) -> SpatialSample:
         answer="ABCD"[answer], images=(SampleImage(encode_image(picture(side, colour)), "observation"),), imagination=true,
         rationale=f"it is {SIDES[side].lower()}", caption="c",
         provenance=Provenance("toy", "1", f"scene-{number // PER_SCENE}", 0), facts={"side": side},
-        counterfactuals=(SampleImage(encode_image(picture(1 - side)), "mirrored"),),
+        counterfactuals=tuple(SampleImage(encode_image(pixels), role) for role, pixels in (
+            ("mirrored", picture(1 - side)),
+            *((("remove/observation", picture(1 - side, colour)), ("other/observation", picture(side, 1 - colour))) * paired),
+        )),
     )  # fmt: skip
 
 
@@ -95,6 +100,35 @@ def obeys(sample: SpatialSample, mediator: Mediator, rng: np.random.Generator) -
     return options.index(words[-1]) if words and words[-1] in options else int(rng.integers(2))
 
 
+def latents(side: int, noise: np.random.Generator) -> NDArray[np.float32]:
+    """Four slots of three numbers: the first slot says by its sign which side it is, the others say nothing."""
+    made = noise.normal(0, 0.1, (4, 3))
+    made[0] += 2.0 * side - 1
+    return made.astype(np.float32)
+
+
+def reads_latents(sample: SpatialSample, mediator: Mediator, rng: np.random.Generator) -> int:
+    """(a) The side that the first slot says, where it says one."""
+    value = 0.0 if mediator.numbers is None else float(mediator.numbers[0].mean())
+    return int(rng.integers(2)) if value == 0 else int(value > 0)
+
+
+CODES = 8
+
+
+def coded(side: int) -> NDArray[np.int64]:
+    """4 x 4 codes: 7 on the side, else 1."""
+    made = np.ones((4, 4), np.int64)
+    made[1:3, 3 * side] = 7
+    return made
+
+
+def reads_codes(sample: SpatialSample, mediator: Mediator, rng: np.random.Generator) -> int:
+    """(a) The side that has more of code 7."""
+    sevens = np.zeros(2) if mediator.numbers is None else (mediator.numbers == 7).reshape(4, 2, 2).sum((0, 2))
+    return int(rng.integers(2)) if sevens[0] == sevens[1] else int(sevens[1] > sevens[0])
+
+
 class Toy:
     """A `ipt.faithfulness.subject.Subject` that answers by a rule. ``asked`` counts its answers."""
 
@@ -111,9 +145,16 @@ class Toy:
         rng = generator(seed, "imagine", sample.id)
         side = seen_side(sample.images[0].pixels())
         shown = int(rng.integers(2)) if side is None or is_blank(sample) else side if rng.random() < SKILL else 1 - side
+        return self.mediator(shown, rng)
+
+    def mediator(self, side: int, rng: np.random.Generator) -> Mediator:
         if self.kind == "text":
-            return Mediator(think(f"the block is {SIDES[shown].lower()}"))
-        return Mediator("<think>look</think><image_start>", SampleImage(encode_image(picture(shown)), "imagination"))
+            return Mediator(think(f"the block is {SIDES[side].lower()}"))
+        if self.kind == "latent":
+            return Mediator("<latent_start>", numbers=latents(side, rng))
+        if self.kind == "code":
+            return Mediator("<image_start>", numbers=coded(side))
+        return Mediator("<think>look</think><image_start>", SampleImage(encode_image(picture(side)), "imagination"))
 
     def at_once(self, samples: Sequence[SpatialSample], seed: int) -> list[Answered]:
         return [Answered(self._prediction(s, "answer_only", guess(s), seed)) for s in samples]
@@ -125,7 +166,9 @@ class Toy:
             (answer,) = self.placed([each], {each.id: made}, seed)
             images = () if made.image is None else (made.image,)
             names = (image_name(each.id),) * len(images)
-            answers.append(Answered(replace(answer.prediction, thoughts=(made.text,), images=names), images))
+            numbers = () if made.numbers is None else (made.numbers,)
+            prediction = replace(answer.prediction, thoughts=(made.text,), images=names)
+            answers.append(Answered(prediction, images, numbers))
         return answers
 
     def placed(self, samples: Sequence[SpatialSample], mediators: Mapping[str, Mediator], seed: int) -> list[Answered]:
@@ -137,17 +180,22 @@ class Toy:
             )
         return answers
 
-    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
-        return Mediator(texts[0], images[0] if images else None) if texts else None
+    def mediator_of(
+        self, texts: Sequence[str], images: Sequence[SampleImage], numbers: Sequence[NDArray[Any]]
+    ) -> Mediator | None:
+        return Mediator(texts[0], next(iter(images), None), next(iter(numbers), None)) if texts else None
 
     def true_mediator(self, sample: SpatialSample) -> Mediator:
-        side = int(sample.facts["side"])
-        if self.kind == "text":
-            return Mediator(think(f"the block is {SIDES[side].lower()}"))
-        return Mediator("<think>look</think><image_start>", sample.imagination)
+        shown = sample.facts["side"] if self.kind == "text" else seen_side(sample.imagination.pixels())
+        return self.mediator(int(shown or 0), generator(2, "truth", sample.id))
 
-    def sized(self, image: SampleImage, task: str) -> SampleImage:
-        return image
+    def picture(self, mediator: Mediator) -> SampleImage | None:
+        if self.kind == "code" and mediator.numbers is not None:
+            pixels = np.repeat(mediator.numbers[..., None].astype(np.uint8) * 30, 3, axis=-1)
+            return SampleImage(encode_image(pixels), "imagination")
+        return mediator.image
+
+    codes = CODES
 
     def round_trip(self, image: SampleImage) -> SampleImage:
         return image

@@ -17,7 +17,7 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import euler, schedule
-from ipt.imagination.base import Imagination
+from ipt.imagination.base import Imagination, Mediator
 from ipt.imagination.mixture import make_mode
 from ipt.imagination.modes.ipt import Ipt
 from ipt.imagination.modes.latent import Latent, LatentSettings
@@ -159,9 +159,7 @@ def test_latents_that_are_given_go_in_as_pictures_do() -> None:
     other = made.given(waiting, samples, [*samples[1:], samples[0]]).context
     batch = toy.encoded(lay_out([made.segments(sample, 0) for sample in samples], SPECIAL, GEOMETRY))
     vectors = toy.model()(batch).vectors_ZD.split(4)
-    given = made.with_slots(
-        waiting, [Segment(Kind.LATENT, Slots(4, each), Role.IMAGINATION) for each in vectors]
-    ).context
+    given = made.placed(waiting, [Mediator(LATENT_START, numbers=each.numpy()) for each in vectors]).context
     options = [[f"{LATENT_END}<answer>{letter}</answer>" for letter in "AB"]] * 4
     scores = [np.array(each.score_options(options)) for each in (truth, given, other)]  # type: ignore[attr-defined]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)

@@ -58,7 +58,7 @@ class Harness:
         """
         samples = [self.sample(content) for content in questions]
         answers = {}
-        for prediction, _ in self._engine.answer(samples):
+        for prediction, *_ in self._engine.answer(samples):
             answers[prediction.sample_id] = prediction
             if prediction.error is not None:
                 print(f"'{prediction.question:.80}' is not answered: {prediction.error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,13 +106,16 @@ def of_other_scenes(scenes: Sequence[str], count: int, rng: np.random.Generator)
 
 def mean_of_other_scenes(pictures: Sequence[RGB], scenes: Sequence[str]) -> list[RGB]:
     """For each picture, the mean of those of all other scenes, rounded."""
+    return [np.rint(mean).astype(np.uint8) for mean in means_of_other_scenes(pictures, scenes)]
+
+
+def means_of_other_scenes(values: Sequence[NDArray[Any]], scenes: Sequence[str]) -> list[Floats]:
+    """For each of ``values``, the mean of those of all other scenes."""
     sums: dict[str, Floats] = {}
-    for picture, scene in zip(pictures, scenes, strict=True):
-        sums[scene] = sums.get(scene, 0) + picture.astype(np.float64)
+    for value, scene in zip(values, scenes, strict=True):
+        sums[scene] = sums.get(scene, 0) + value.astype(np.float64)
     total, sizes = sum(sums.values()), Counter(scenes)
-    means = {
-        scene: np.rint((total - own) / (len(scenes) - sizes[scene])).astype(np.uint8) for scene, own in sums.items()
-    }
+    means = {scene: (total - own) / (len(scenes) - sizes[scene]) for scene, own in sums.items()}
     return [means[scene] for scene in scenes]
 
 

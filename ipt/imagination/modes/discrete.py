@@ -10,19 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ipt.common.errors import UserError
 from ipt.common.images import BadImage, decode_image, encode_image
-from ipt.imagination.base import Codebook, Context, Imagination, ImaginationSettings, Imagined, modes
+from ipt.imagination.base import Codebook, Context, Imagination, ImaginationSettings, Imagined, Mediator, modes
 from ipt.imagination.modes.ipt import SelfMade
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, answer_text
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.spans import Role
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ipt.sequence.render import Renderer
     from ipt.sequence.segments import Segment
 
@@ -84,7 +86,7 @@ class DiscreteSettings(ImaginationSettings):
 class Discrete(Imagination):
     """``<image_start>``, the picture's codes, ``<image_end><answer>B</answer>``."""
 
-    name = "discrete"
+    name, kind = "discrete", "code"
     words = (IMAGE_START, IMAGE_END)
     Settings = DiscreteSettings
     prompts = {  # noqa: RUF012
@@ -111,10 +113,11 @@ class Discrete(Imagination):
         return [IMAGE_START, sample.imagination, IMAGE_END + answer_text(sample)]
 
     def segments(self, sample: SpatialSample, epoch: int) -> list[Segment]:
+        what = f"sample '{sample.id}', field 'imagination'"
         return [
             *self.prompt(sample),
             self.renderer.text(IMAGE_START, Role.IMAGINATION, trained=True),
-            self._codes(sample.task, sample, trained=True),
+            self.renderer.codes(sample.task, self.settings.picture(sample), what, trained=True),
             self.renderer.text(IMAGE_END + answer_text(sample), Role.ANSWER, trained=True),
         ]
 
@@ -137,16 +140,24 @@ class Discrete(Imagination):
                 images[row] = image
         return Imagined.of(rows, texts, images, leads=["" if image is None else IMAGE_END for image in images])
 
-    def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
-        pairs = list(zip(samples, sources, strict=True))
-        said = self.renderer.text(IMAGE_START, Role.IMAGINATION)
-        grown = context.append([[said, self._codes(sample.task, source)] for sample, source in pairs])
-        pictures = [self.settings.picture(source) for _, source in pairs]
-        return Imagined.of(grown, [IMAGE_START] * len(pairs), pictures, leads=[IMAGE_END] * len(pairs))
+    def mediator_of(
+        self, texts: Sequence[str], images: Sequence[SampleImage], numbers: Sequence[NDArray[Any]] = ()
+    ) -> Mediator | None:
+        return Mediator(texts[0], next(iter(images), None), numbers[0]) if numbers else None
 
-    def _codes(self, task: str, source: SpatialSample, trained: bool = False) -> Segment:
-        what = f"sample '{source.id}', field 'imagination'"
-        return self.renderer.codes(task, self.settings.picture(source), what, trained)
+    def true_mediator(self, sample: SpatialSample) -> Mediator:
+        return Mediator(IMAGE_START, self.settings.picture(sample))
+
+    def looked_at(self, task: str, mediator: Mediator) -> list[Segment]:
+        said = [self.renderer.text(mediator.text, Role.IMAGINATION)]
+        if mediator.numbers is not None:
+            return [*said, self.renderer.codes_of(mediator.numbers)]
+        return said if mediator.image is None else [*said, self.renderer.codes(task, mediator.image)]
+
+    def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
+        seen = [self.looked_at(task, mediator) for task, mediator in zip(context.tasks, mediators, strict=True)]
+        texts, images = [mediator.text for mediator in mediators], [mediator.image for mediator in mediators]
+        return Imagined.of(context.append(seen), texts, images, leads=[IMAGE_END] * len(texts))
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -27,6 +27,8 @@ from ipt.sequence.settings import check_encoders
 from ipt.sequence.spans import Mode, Role
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ipt.samples.store import SampleReader
     from ipt.sequence.render import Renderer
     from ipt.sequence.segments import Segment
@@ -201,7 +203,9 @@ class Ipt(Imagination):
             context, [replace(self.true_mediator(sample), image=source.imagination) for sample, source in pairs]
         )
 
-    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
+    def mediator_of(
+        self, texts: Sequence[str], images: Sequence[SampleImage], numbers: Sequence[NDArray[Any]] = ()
+    ) -> Mediator | None:
         return Mediator(texts[0], images[0]) if images else None
 
     def true_mediator(self, sample: SpatialSample) -> Mediator:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipt.common.errors import UserError
-from ipt.imagination.base import Context, Imagination, ImaginationSettings, Imagined, modes
+from ipt.imagination.base import Context, Imagination, ImaginationSettings, Imagined, Mediator, modes
 from ipt.samples.prompts import LATENT_END, LATENT_START, Profile, answer_text
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.settings import ENCODERS, check_pool
@@ -22,6 +22,7 @@ from ipt.sequence.spans import Loss, Role
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from ipt.sequence.render import Renderer
     from ipt.sequence.segments import Segment
@@ -89,7 +90,7 @@ class LatentSettings(ImaginationSettings):
 class Latent(Imagination):
     """``<latent_start>``, k slots, ``<latent_end><answer>B</answer>``."""
 
-    name = "latent"
+    name, kind = "latent", "latent"
     words = (LATENT_START, LATENT_END)
     Settings = LatentSettings
     prompts = {  # noqa: RUF012
@@ -142,21 +143,24 @@ class Latent(Imagination):
         grown = rows.generate_latents(filled, count, Role.IMAGINATION, end)
         return Imagined.of(grown, texts, leads=[LATENT_END if row in filled else "" for row in range(len(texts))])
 
-    def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
-        pairs = zip(samples, sources, strict=True)
-        return self.with_slots(
-            context,
-            [
-                self._slots(sample.task, source.imagination, f"sample '{source.id}', imagination")
-                for sample, source in pairs
-            ],
-        )
+    def mediator_of(
+        self, texts: Sequence[str], images: Sequence[SampleImage], numbers: Sequence[NDArray[Any]] = ()
+    ) -> Mediator | None:
+        return Mediator(texts[0], numbers=numbers[0]) if numbers else None
 
-    def with_slots(self, context: Context, slots: Sequence[Segment]) -> Imagined:
-        """Latents that the model does not make but is given, one segment per row: pictures, or vectors of any origin."""
-        said = self.renderer.text(LATENT_START, Role.IMAGINATION)
-        grown = context.append([[said, each] for each in slots])
-        return Imagined.of(grown, [LATENT_START] * len(slots), leads=[LATENT_END] * len(slots))
+    def true_mediator(self, sample: SpatialSample) -> Mediator:
+        return Mediator(LATENT_START, sample.imagination)
+
+    def looked_at(self, task: str, mediator: Mediator) -> list[Segment]:
+        said = [self.renderer.text(mediator.text, Role.IMAGINATION)]
+        if mediator.numbers is not None:
+            return [*said, self.renderer.slots_of(mediator.numbers)]
+        return said if mediator.image is None else [*said, self._slots(task, mediator.image, "imagination")]
+
+    def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
+        seen = [self.looked_at(task, mediator) for task, mediator in zip(context.tasks, mediators, strict=True)]
+        texts = [mediator.text for mediator in mediators]
+        return Imagined.of(context.append(seen), texts, leads=[LATENT_END] * len(texts))
 
     def _slots(self, task: str, image: SampleImage, what: str, trained: bool = False) -> Segment:
         (shown,) = self._shown(task, image, what)

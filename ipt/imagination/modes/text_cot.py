@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipt.imagination.base import Context, Imagination, Imagined, Mediator, modes
 from ipt.samples.prompts import ANSWER, THINK_END, Profile, answer_text, think, written
@@ -12,6 +12,7 @@ from ipt.sequence.spans import Role
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 
 @modes.register("text_cot")
@@ -39,10 +40,9 @@ class TextCot(Imagination):
         rows, texts = context.repeat(n).generate_text(Role.ANSWER, seed, until=self.end)
         return Imagined.of(rows, texts)
 
-    def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
-        return self.placed(context, [self.true_mediator(source) for source in sources])
-
-    def mediator_of(self, texts: Sequence[str], images: Sequence[SampleImage]) -> Mediator | None:
+    def mediator_of(
+        self, texts: Sequence[str], images: Sequence[SampleImage], numbers: Sequence[NDArray[Any]] = ()
+    ) -> Mediator | None:
         return Mediator(texts[0]) if texts and texts[0].endswith(self.end) else None
 
     def true_mediator(self, sample: SpatialSample) -> Mediator:
