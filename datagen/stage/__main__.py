@@ -1,6 +1,6 @@
 """``python -m datagen.stage backend=blocks image_size=64``: answer requests about scenes, a line of JSON each, until input ends.
 
-A request is ``{"do": "look", "scene": 3}`` or ``step``, ``walk``, ``around`` with the arguments of `datagen.stage.stage.Stage`. A
+A request is ``{"do": "look", "scene": 3}`` or ``step``, ``walk``, ``around``, ``mark`` with the arguments of `datagen.stage.stage.Stage`. A
 reply has what came of it, pictures in base64, or ``{"error": "..."}`` for what cannot be done there. The first line says that the
 simulator is ready. Settings are those of ``python -m datagen`` with ``task=drawing``.
 """
@@ -70,12 +70,15 @@ def answered(stage: Stage, request: Mapping[str, Any]) -> dict[str, Any]:
         "step": stage.step,
         "walk": stage.walk,
         "around": stage.around,
+        "mark": stage.mark,
     }
     wanted = dict(request)
     name = str(wanted.pop("do", ""))
     if name not in does:
         raise UserError(unknown_name("request", name, does))
     made = does[name](**wanted)
+    if isinstance(made, bytes):
+        return {"marked": text(made)}
     if not isinstance(made, Scenario):
         view, above = made
         return {"view": text(view), "map": text(above)}

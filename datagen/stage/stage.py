@@ -6,6 +6,7 @@ picture, a walk and places to look from of the map. Pictures to look at are ``SH
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,16 +26,17 @@ from datagen.tasks.paths import SIDES, Walk, middle, straight
 from datagen.tasks.side_views import SIGNS
 from datagen.yields import Yields
 from ipt.common.errors import UserError
-from ipt.common.images import RGB, encode_image
+from ipt.common.images import RGB, decode_image, encode_image
 from ipt.common.registry import unknown_name
 from ipt.common.seeding import generator
-from ipt.samples.camera import Camera, wrap_angle
+from ipt.samples.camera import Camera, CameraPose, wrap_angle
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample, Task
 
 SHOWN = 420  # pixels per side
 TRIES = 24  # places among which the first view is chosen
 FLOOR_TOLERANCE_M = 0.1
 MIN_STEP_M, MAX_CLICKS = 0.3, 8
+MAX_FLOOR_M = 20.0  # to a click on the floor of a picture of no scene
 MAP_RADIUS_M, BEYOND_M = 5.0, 0.8  # around cameras on a map that counts are made from, and beyond the scene's bounds
 Place = tuple[float, float]
 
@@ -146,6 +148,20 @@ class Stage:
         large = tuple(room.encoded(view.large.rgb) for view in views)
         questions = about_views(room.view, [view.small for view in views])
         return Scenario(sample, tuple(questions), map_marked, large, room.encoded(truth[1].rgb))
+
+    def mark(self, picture: str, at: Place) -> bytes:
+        """A picture of no scene (base64) with the X on the floor at ``at``, taken to be level before a camera of the run's eye
+        height, pitch and field of view. ``UserError`` above the horizon."""
+        pixels, config = decode_image(base64.b64decode(picture, validate=True), "a picture of your own"), self.task.config
+        pose = CameraPose((0.0, 0.0, config.eye_height_m), 0.0, math.radians(config.pitch_deg))
+        camera = Camera(pose, pixels.shape[1], pixels.shape[0], config.vertical_fov_deg)
+        direction = camera.unproject(np.array(pixel(at, camera)), np.ones(())) - np.asarray(pose.position)
+        away = -config.eye_height_m / direction[2] if direction[2] < 0 else math.inf
+        if away > MAX_FLOOR_M:
+            raise UserError("that is too far or above the horizon; click on the floor, in the lower half of the picture")
+        frame = Frame(camera, pixels, np.full(pixels.shape[:2], camera.far, np.float32))
+        target = np.asarray(pose.position) + away * direction
+        return encode_image(annotate.draw(frame, 0.0, [self.task.target_mark(camera, target, 0.0)]))
 
     def _room(self, scene: int) -> Room:
         """The loaded scene of this number."""

@@ -10,6 +10,7 @@ from ipt.common.seeding import derived_seed
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
 from ipt.inference.engine import make_session
+from ipt.inference.session import Watch
 from ipt.inference.settings import DrawSettings, TextSettings
 from ipt.samples.prompts import IMAGE_START, think
 from ipt.samples.sample import SampleImage, SpatialSample
@@ -24,15 +25,17 @@ def draw_pictures(
     draw: DrawSettings,
     seed: int = 0,
     batch_size: int = 128,
+    watch: Watch | None = None,
 ) -> Iterator[tuple[SpatialSample, SampleImage]]:
     """One picture for each sample, in batches of one task and not in order, in the first mode of the model's training that draws;
     ``UserError`` where there is none. What is drawn depends on the model, the settings, the seed and the sample's id, not on
-    the batch."""
+    the batch. ``watch``: see `ipt.inference.session.Session`."""
     trained = checkpoint.recipe.imagination
     if not trained.drawing:
         raise UserError(f"the model was trained on {', '.join(trained.modes)}, none of which draws")
     renderer, name = checkpoint.renderer(draw.side), trained.drawing[0]
     session = make_session(checkpoint, TextSettings(), draw)
+    session.watch = watch
     drawn_from = derived_seed(seed, "drawing")
     by_task: dict[str, list[SpatialSample]] = defaultdict(list)
     for sample in samples:
