@@ -1,8 +1,8 @@
 """``python -m datagen.stage backend=blocks image_size=64``: answer requests about scenes, a line of JSON each, until input ends.
 
-A request is ``{"do": "look", "scene": 3}`` or ``step``, ``walk``, ``around``, ``mark`` with the arguments of `datagen.stage.stage.Stage`. A
-reply has what came of it, pictures in base64, or ``{"error": "..."}`` for what cannot be done there. The first line says that the
-simulator is ready. Settings are those of ``python -m datagen`` with ``task=drawing``.
+A request is ``{"do": "look", "scene": 3}``, or ``step``, ``walk``, ``around``, ``mark`` with the arguments of
+`datagen.stage.stage.Stage`. A reply has what came of it, pictures in base64, or ``{"error": "..."}`` for what cannot be done
+there. The first line says that the simulator is ready. Settings are those of ``python -m datagen`` with ``task=drawing``.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """One scene at a time, the pictures of which are clicked in.
 
-Places of clicks are (u, v), shares of the picture's width and height from its top left corner. A step is asked of the first-person
-picture, a walk and places to look from of the map. Pictures to look at are ``SHOWN`` pixels wide; those of samples have the size of the run.
+Places of clicks are (u, v), shares of the picture's width and height from its top left corner. A step is asked of the
+first-person picture, a walk and places to look from of the map. Pictures to look at are ``SHOWN`` pixels wide; those of samples
+have the size of the run.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -81,8 +83,8 @@ class Stage:
         return room.encoded(room.first.large.rgb), room.encoded(room.above.rgb)
 
     def step(self, scene: int, at: Place, turn: str) -> Scenario:
-        """Perspective Taking: move to the floor shown at ``at`` of the first picture, turn by 90 degrees. ``UserError`` where that
-        is no floor to stand on."""
+        """Perspective Taking: move to the floor shown at ``at`` of the first picture, turn by 90 degrees. ``UserError`` where
+        that is no floor to stand on."""
         check_side(turn)
         room = self._room(scene)
         target = room.floor_at(at)
@@ -99,13 +101,13 @@ class Stage:
         return Scenario(sample, tuple(questions), large, (large,), room.encoded(after.large.rgb))
 
     def walk(self, scene: int, clicks: Sequence[Place], side: str, asked: bool) -> Scenario:
-        """Path Tracing: walk from the first to the last of ``clicks`` on the map; what is on the ``side`` halfway? ``asked``: with
-        the marks of the task's questions, else those of pictures that are only drawn."""
+        """Path Tracing: walk from the first to the last of ``clicks`` on the map; what is on the ``side`` halfway? ``asked``:
+        with the marks of the task's questions, else those of pictures that are only drawn."""
         check_side(side)
         room = self._room(scene)
         walk = room.path_through(clicks)
         yaw = wrap_angle(walk.heading + SIGNS[side] * math.pi / 2)
-        pitch = math.radians(room.view.config.pitch_deg)  # type: ignore[attr-defined]
+        pitch = math.radians(self.task.config.pitch_deg)
         (beside,) = room.rendered([room.view.camera(walk.midpoint, yaw, pitch)])
         camera = self.task.map_camera(room.view, walk)
         facts = {"variant": "td_path", "heading_deg": degrees(walk.heading), "side": side}
@@ -113,7 +115,7 @@ class Stage:
         def drawn(size: int) -> RGB:
             taken = resized(camera, size)
             if not asked:
-                return self.task.map(room.view, taken, walk_marks(walk, taken))  # type: ignore[no-any-return]
+                return self.task.map(room.view, taken, walk_marks(walk, taken))
             above = room.from_above(taken)
             lines, arrows, labels = map_marks(walk, facts, taken, room.floor_z)
             return annotate.draw(above, room.floor_z, [*lines, *arrows], labels)
@@ -152,13 +154,18 @@ class Stage:
     def mark(self, picture: str, at: Place) -> bytes:
         """A picture of no scene (base64) with the X on the floor at ``at``, taken to be level before a camera of the run's eye
         height, pitch and field of view. ``UserError`` above the horizon."""
-        pixels, config = decode_image(base64.b64decode(picture, validate=True), "a picture of your own"), self.task.config
+        pixels, config = (
+            decode_image(base64.b64decode(picture, validate=True), "a picture of your own"),
+            self.task.config,
+        )
         pose = CameraPose((0.0, 0.0, config.eye_height_m), 0.0, math.radians(config.pitch_deg))
         camera = Camera(pose, pixels.shape[1], pixels.shape[0], config.vertical_fov_deg)
         direction = camera.unproject(np.array(pixel(at, camera)), np.ones(())) - np.asarray(pose.position)
         away = -config.eye_height_m / direction[2] if direction[2] < 0 else math.inf
         if away > MAX_FLOOR_M:
-            raise UserError("that is too far or above the horizon; click on the floor, in the lower half of the picture")
+            raise UserError(
+                "that is too far or above the horizon; click on the floor, in the lower half of the picture"
+            )
         frame = Frame(camera, pixels, np.full(pixels.shape[:2], camera.far, np.float32))
         target = np.asarray(pose.position) + away * direction
         return encode_image(annotate.draw(frame, 0.0, [self.task.target_mark(camera, target, 0.0)]))
@@ -171,7 +178,9 @@ class Stage:
         if self._number != scene:
             self._number = None
             info = self.backend.load(scenes[scene])
-            self._loaded = Room(SceneView(self.backend, info, self.config.image_size, self.config.task), scene, self.task)
+            self._loaded = Room(
+                SceneView(self.backend, info, self.config.image_size, self.config.task), scene, self.task
+            )
             self._number = scene
         return self._loaded
 
@@ -251,12 +260,13 @@ class Room:
             raise UserError(f"nobody can stand there: {clearance} m from walls and things are needed; click beside it")
 
     def path_through(self, clicks: Sequence[Place]) -> Walk:
-        """The walk through clicked places, around things between them. ``UserError`` where there is none, or where it bends halfway."""
+        """The walk through clicked places, around things between them. ``UserError`` where there is none, or where it bends
+        halfway."""
         points = self.on_map(clicks)
         if len(points) < 2:
             raise UserError("a walk needs a start and an end; click on the map where it goes next")
-        legs = []
-        for start, goal in zip(points[:-1], points[1:], strict=True):
+        legs = list[Floats]()
+        for start, goal in itertools.pairwise(points):
             clearance = self.view.config.clearance_m
             leg = straight(self.view, start, goal) or self.view.backend.shortest_path(start, goal, clearance)
             if leg is None:
@@ -266,7 +276,9 @@ class Room:
         length = float(np.linalg.norm(np.diff(corners[:, :2], axis=0), axis=1).sum())
         walk = middle(self.view, Path(corners, length), "") if length >= MIN_STEP_M else None
         if walk is None:
-            raise UserError("the walk is too short, or bends halfway, where one looks to the side; click a straighter one")
+            raise UserError(
+                "the walk is too short, or bends halfway, where one looks to the side; click a straighter one"
+            )
         return walk
 
     def cameras_at(self, clicks: Sequence[Place], task: Drawing) -> list[Camera]:

@@ -28,8 +28,8 @@ class AppConfig:
     """Play with a checkpoint on a page of this machine.
 
     checkpoint: a run of train.py, a model folder, or base, which draws but was never trained to answer. rooms: what one walks in
-    first, blocks or home (default: what a model of its size knows). draw.timesteps=13 and the like: as in infer.py. port: 0 takes a
-    free one. share: ask gradio for a public address; whoever has it can play, too. device, dtype: as in infer.py.
+    first, blocks or home (default: what a model of its size knows). draw.timesteps=13 and the like: as in infer.py. port: 0 takes
+    a free one. share: ask gradio for a public address; whoever has it can play, too. device, dtype: as in infer.py.
     """
 
     checkpoint: str
@@ -61,7 +61,9 @@ def make_game(config: AppConfig) -> Game:
     checkpoint = load_checkpoint(Path(config.checkpoint), device=chosen_device(config.device), dtype=config.dtype)
     trained = checkpoint.recipe.imagination
     if not trained.drawing:
-        raise UserError(f"checkpoint={config.checkpoint} was trained on {', '.join(trained.modes)}, none of which draws")
+        raise UserError(
+            f"checkpoint={config.checkpoint} was trained on {', '.join(trained.modes)}, none of which draws"
+        )
     player = Player(checkpoint, config.draw)
     words = f"task.plain={str(checkpoint.recipe.profile.name == 'brief').lower()}"
     size = f"image_size={min(256, max(32, player.side))}"

@@ -20,7 +20,9 @@ def answer_table(play: Play) -> str:
     known = play.room != "own"
     for way, prediction in play.answers.items():
         name = EDITED if way == EDITED else WAYS[way]
-        cells = [cell(prediction, option, known and option == sample.answer_index) for option in range(len(sample.choices))]
+        cells = [
+            cell(prediction, option, known and option == sample.answer_index) for option in range(len(sample.choices))
+        ]
         rows.append(tag("tr", tag("td", name), *cells))
     head = [tag("th", choice, "  ✓" if known and choice == sample.answer_text else "") for choice in sample.choices]
     header = tag("tr", tag("th", "answers"), *head)

@@ -74,7 +74,7 @@ class Game:
         return Play(task, room, scene, side, picture=picture, message=INVITATIONS[task])
 
     def click(self, play: Play, at: Place) -> Play:
-        """After a click at shares ``at`` of the picture. A step begins anew with each, a walk goes on, and places are collected."""
+        """After a click at shares ``at`` of the picture. A step begins anew with each, a walk goes on, places are collected."""
         finished = play.task == "mvc" and len(play.clicks) >= FRAMES
         before = () if play.task == "pet" or finished else play.clicks
         moved = self._moved(replace(play, clicks=(*before, at)))

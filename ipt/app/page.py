@@ -1,5 +1,5 @@
-"""The page: gradio components around a `Game`. Every task has the same three pictures side by side: what is seen and clicked in, what
-the model imagines, what is really there."""
+"""The page: gradio components around a `Game`. Every task has the same three pictures side by side: what is seen and clicked in,
+what the model imagines, what is really there."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from ipt.common.images import encode_image, image_size, open_image
 
 TITLE = "Imagination playground"
 INTRODUCTION = (
-    "A model sees a picture, is asked about a view that it cannot see, and **draws that view first**. Click in the left picture, let it "
-    "imagine, and compare with what is really there. Then change what it imagined: if its answer comes from the picture, the answer "
-    "changes, too."
+    "A model sees a picture, is asked about a view that it cannot see, and **draws that view first**. Click in the left picture, "
+    "let it imagine, and compare with what is really there. Then change what it imagined: if its answer comes from the picture, "
+    "the answer changes, too."
 )
 NOT_ASKED = (
-    "**This checkpoint draws, but was never trained to answer.** The probabilities below are those of a model that does not know what "
-    "it is asked. A checkpoint that was fine-tuned on questions, such as that of `make demo`, answers, and its imagination can be changed."
+    "**This checkpoint draws, but was never trained to answer.** The probabilities below are those of a model that does not know "
+    "what it is asked. A checkpoint that was fine-tuned on questions, such as that of `make demo`, answers, and its imagination "
+    "can be changed."
 )
 TABS: Mapping[str, str] = {"pet": "Move and turn", "pt": "Walk on a map", "mvc": "Count from four views"}
 SIDES: Mapping[str, tuple[str, str]] = {"pet": ("Turn", "Then turn"), "pt": ("Look", "Halfway, look"), "mvc": ("", "")}
@@ -36,12 +37,17 @@ footer { display: none !important; }
 .answers td, .answers th { text-align: left; padding: .35rem .6rem .35rem 0 !important; border: 0 !important;
                            border-bottom: 1px solid #d9dee6 !important; }
 .answers tr { border: 0 !important; background: none !important; }
-.answers .bar { display: inline-block; height: .7rem; border-radius: 3px; background: #9fb6da; vertical-align: middle; margin-right: .4rem; }
+.answers .bar { display: inline-block; height: .7rem; border-radius: 3px; background: #9fb6da; vertical-align: middle;
+                margin-right: .4rem; }
 .answers .right .bar { background: #3a9a67; }
 .answers .chosen { font-weight: 700; }
-.views { display: flex; gap: .4rem; flex-wrap: wrap; } .views img { width: calc(25% - .4rem); min-width: 96px; border-radius: 6px; }
+@media (max-width: 640px) {
+  .controls, .controls .form, .controls .row { flex-direction: column !important; flex-wrap: wrap !important; }
+  .controls > *, .controls .form > *, .pictures > * { min-width: 100% !important; }
+}
+.views { display: flex; gap: .4rem; } .views img { width: calc(25% - .3rem); border-radius: 6px; }
 """
-PAINTED = 360  # pixels per side of what is painted on
+PAINTED = 384  # pixels per side of what is painted on
 #: All that happens, happens one after another.
 QUEUE = {"concurrency_id": "play", "concurrency_limit": 1, "api_visibility": "private"}
 
@@ -133,13 +139,13 @@ def free_port(host: str) -> int:
 
 def scene_tab(game: Game, task: str, rooms: Mapping[str, str], first: str, page: gr.Blocks) -> None:
     """The tab of a task in simulated scenes."""
-    with gr.Row():
-        room = gr.Radio([(name, key) for key, name in rooms.items()], value=first, label="Room", scale=2)
+    with gr.Row(elem_classes="controls"):
+        room = gr.Radio([(name, key) for key, name in rooms.items()], value=first, label="Room", scale=3)
         scene = gr.Number(0, label="Scene number", precision=0, minimum=0, maximum=999_999, scale=1)
         about, label = SIDES[task]
         side = gr.Radio(["left", "right"], value="left", label=label or about, visible=task != "mvc", scale=2)
-        following = gr.Button("Next scene", scale=1, elem_id=f"next-{task}")
-        clear = gr.Button("Clear", scale=1)
+        following = gr.Button("Next scene", min_width=110, elem_id=f"next-{task}")
+        clear = gr.Button("Clear", min_width=80)
     panel, imagine, seed = pictures(game, task)
 
     def enter(room: str, scene: int, side: str) -> list[Any]:
@@ -147,16 +153,16 @@ def scene_tab(game: Game, task: str, rooms: Mapping[str, str], first: str, page:
 
     def click(play: Play | None, event: gr.SelectData) -> list[Any]:
         if play is None:
-            raise gr.Error("The scene is still being made.", duration=4)
-        shown = opened(play.picture)
-        x, y = event.index
-        return panel.shown(said(lambda: game.click(play, (x / shown.width, y / shown.height))))
+            raise gr.Error("The scene is still being made.", duration=4, print_exception=False)
+        return panel.shown(said(lambda: game.click(play, shares(play.picture, event))))
 
     page.load(enter, [room, scene, side], panel.all, **QUEUE)
     for control in (room, scene):
         control.change(enter, [room, scene, side], panel.all, **QUEUE)
     following.click(lambda scene: int(scene or 0) + 1, scene, scene, **QUEUE)
-    side.change(lambda play, side: panel.shown(said(lambda: game.turn(play, side))), [panel.play, side], panel.all, **QUEUE)
+    side.change(
+        lambda play, side: panel.shown(said(lambda: game.turn(play, side))), [panel.play, side], panel.all, **QUEUE
+    )
     clear.click(lambda play: panel.shown(said(lambda: game.clear(play))), panel.play, panel.all, **QUEUE)
     panel.picture.select(click, panel.play, panel.all, **QUEUE)
     wire(game, panel, imagine, seed)
@@ -164,7 +170,7 @@ def scene_tab(game: Game, task: str, rooms: Mapping[str, str], first: str, page:
 
 def own_tab(game: Game) -> None:
     """The tab of a visitor's own pictures."""
-    with gr.Row():
+    with gr.Row(elem_classes="controls"):
         files = gr.File(
             file_count="multiple",
             file_types=[".png", ".jpg", ".jpeg", ".webp"],
@@ -177,7 +183,7 @@ def own_tab(game: Game) -> None:
             task = gr.Radio(kinds, value=kinds[0][1], label="Ask as in")
             question = gr.Textbox("Is the lamp on the left?", label="Question", max_length=300)
             choices = gr.Textbox("yes\nno", label="Options, one a line", lines=2, max_length=200)
-    gr.Markdown("Click in the picture to put a red X on its floor, as if you stood there. Nobody knows the true view of your own pictures.")
+    gr.Markdown("Click in the picture to put a red X on its floor. Nobody knows the true view of your own pictures.")
     panel, imagine, seed = pictures(game, "own")
     marked = gr.State(None)
 
@@ -188,10 +194,8 @@ def own_tab(game: Game) -> None:
 
     def mark(pictures: list[bytes] | None, task: str, question: str, choices: str, event: gr.SelectData) -> list[Any]:
         if not pictures:
-            raise gr.Error("Choose a picture first.", duration=4)
-        shown = opened(pictures[0])
-        at = event.index[0] / shown.width, event.index[1] / shown.height
-        with_x = said(lambda: game.mark(pictures[0], at))
+            raise gr.Error("Choose a picture first.", duration=4, print_exception=False)
+        with_x = said(lambda: game.mark(pictures[0], shares(pictures[0], event)))
         return panel.shown(said(lambda: game.bring([with_x, *pictures[1:]], task, question, choices.splitlines())))
 
     asked = [files, task, question, choices]
@@ -211,16 +215,18 @@ def pictures(game: Game, name: str) -> tuple[Panel, gr.Button, gr.Number]:
             imagined = gr.Image(label="What the model imagines", interactive=False, elem_id=f"imagined-{name}", **size)
         with gr.Column(min_width=280, visible=name != "own"):
             truth = gr.Image(label="What is really there", interactive=False, elem_id=f"truth-{name}", **size)
-    with gr.Row():
+    with gr.Row(elem_classes="controls"):
         message = gr.Markdown(INVITATIONS.get(name, "Choose pictures."), elem_id=f"message-{name}")
         caption = gr.Markdown("", elem_id=f"caption-{name}")
     views = gr.HTML("")
-    with gr.Row():
+    with gr.Row(elem_classes="controls"):
         question = gr.Dropdown([], label="Question", visible=False, scale=4, elem_id=f"question-{name}")
         seed = gr.Number(0, label="Seed of the drawing", precision=0, minimum=0, maximum=2**31, scale=1)
         imagine = gr.Button("Imagine", variant="primary", scale=1, elem_id=f"imagine-{name}")
     answers = gr.HTML("", elem_classes="answers", elem_id=f"answers-{name}")
-    with gr.Accordion("Change what it imagined", open=False, visible=game.player.answers_from_pictures):
+    with gr.Accordion(
+        "Change what it imagined", open=False, visible=game.player.answers_from_pictures, elem_id=f"change-{name}"
+    ):
         editor = gr.ImageEditor(
             label="Paint on it, or use a button; then ask again",
             sources=[],
@@ -252,7 +258,7 @@ def wire(game: Game, panel: Panel, imagine: gr.Button, seed: gr.Number) -> None:
 
     def draw(play: Play | None, seed: int) -> Iterator[dict[Any, Any]]:
         if play is None:
-            raise gr.Error("There is nothing to imagine yet.", duration=4)
+            raise gr.Error("There is nothing to imagine yet.", duration=4, print_exception=False)
         steps = game.imagine(play, int(seed or 0))
         while True:
             shown = said(lambda: next(steps, None))
@@ -284,7 +290,7 @@ def asking(game: Game) -> Callable[[Play | None, Mapping[str, Any] | None], tupl
     def ask(play: Play | None, edited: Mapping[str, Any] | None) -> tuple[Play, str]:
         composite = None if edited is None else edited["composite"]
         if composite is None:
-            raise gr.Error("There is no picture yet; let the model imagine first.", duration=6)
+            raise gr.Error("There is no picture yet; let the model imagine first.", duration=6, print_exception=False)
         answered = said(lambda: game.ask_again(required(play), encode_image(composite[:, :, :3])))
         return answered, answer_table(answered)
 
@@ -304,12 +310,18 @@ def said(work: Callable[[], Any]) -> Any:
         return work()
     except UserError as error:
         words = str(error)
-        raise gr.Error(f"{words[:1].upper()}{words[1:]}.", duration=8) from error
+        raise gr.Error(f"{words[:1].upper()}{words[1:]}.", duration=8, print_exception=False) from error
 
 
 def opened(data: bytes) -> Image.Image | None:
     """A picture for a component."""
     return open_image(data) if data else None
+
+
+def shares(data: bytes, event: gr.SelectData) -> tuple[float, float]:
+    """Where in a picture was clicked."""
+    width, height = image_size(data)
+    return event.index[0] / width, event.index[1] / height
 
 
 def enlarged(data: bytes) -> Image.Image:
@@ -321,4 +333,3 @@ def drawn_words(data: bytes, seed: int) -> str:
     """What is said of a finished drawing."""
     width, height = image_size(data)
     return f"Drawn with seed {seed}: {width} x {height} pixels, enlarged. Imagining again takes the next seed."
-

@@ -101,7 +101,9 @@ class Player:
             return
 
         def drawn(watch: Watch) -> Imagined:
-            shown = sample.imagination if sample.has_imagination else replace(blank(8, 8), role="view")  # never looked at
+            shown = (
+                sample.imagination if sample.has_imagination else replace(blank(8, 8), role="view")
+            )  # never looked at
             asked = replace(sample, choices=(), answer="", imagination=shown)
             ((_, image),) = draw_pictures(self.checkpoint, [asked], self.draw, seed, 1, watch)
             return Imagined(image.data, (), None)
@@ -114,7 +116,8 @@ class Player:
         if self.answers_from_pictures and sample.has_imagination:
             found["gt_imagination"] = self._answer("gt_imagination", [sample], seed)
             if other is not None and other.provenance.scene_id != sample.provenance.scene_id:
-                pair = [sample, replace(other, id=f"{other.id} (other)")]
+                there = replace(sample, id=other.id, imagination=other.imagination, provenance=other.provenance)
+                pair = [sample, there]
                 found["wrong_imagination"] = self._answer("wrong_imagination", pair, seed)
         return found
 
@@ -180,4 +183,3 @@ def checked(prediction: Prediction) -> Prediction:
     if prediction.error is not None:
         raise UserError(prediction.error)
     return prediction
-

@@ -1,11 +1,12 @@
 """The other side of the wall: ``python -m datagen.stage`` in a process of its own, asked through its pipes.
 
-Nothing of ``ipt`` imports a simulator, and graphics contexts belong to one thread of one process, which page callbacks do not have.
+Nothing of ``ipt`` imports a simulator, and a graphics context belongs to one thread, which the callbacks of a page do not have.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import sys
@@ -25,8 +26,8 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True)
 class Scenario:
-    """What came of a click: ``sample`` asks for the unseen picture and holds it, each of ``questions`` asks something about the same
-    pictures. ``marked``: what was clicked in, with its marks; ``views`` and ``truth``, to look at."""
+    """What came of a click: ``sample`` asks for the unseen picture and holds it, each of ``questions`` asks something about the
+    same pictures. ``marked``: what was clicked in, with its marks; ``views`` and ``truth``, to look at."""
 
     sample: SpatialSample
     questions: tuple[SpatialSample, ...]
@@ -36,8 +37,8 @@ class Scenario:
 
 
 class Simulator:
-    """Scenes made with ``settings``, those of ``python -m datagen.stage``. The process starts when first asked, and again if it died.
-    Threads may share it: one request at a time."""
+    """Scenes made with ``settings``, those of ``python -m datagen.stage``. The process starts when first asked, and again if it
+    died. Threads may share it: one request at a time."""
 
     def __init__(self, settings: Sequence[str]) -> None:
         self._settings, self._lock = tuple(settings), threading.Lock()
@@ -80,10 +81,8 @@ class Simulator:
         with self._lock:
             process = self._started()
             assert process.stdin is not None
-            try:
+            with contextlib.suppress(OSError):  # it died; the reply, which is none, says so
                 print(json.dumps(request), file=process.stdin, flush=True)
-            except OSError:  # it died; the reply, which is none, says so
-                pass
             reply = self._reply(process)
         if "error" in reply:
             raise UserError(str(reply["error"]))

@@ -39,7 +39,6 @@ from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import SEQUENTIAL, Mode, Role
 from ipt.sequence.tokenizer import Tokenizer
 
-
 #: What is shown the pictures of a drawing that goes on.
 Watch = Callable[[int, list[Tensor]], None]
 
