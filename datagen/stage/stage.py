@@ -1,7 +1,7 @@
 """One scene at a time, the pictures of which are clicked in.
 
 Places of clicks are (u, v), shares of the picture's width and height from its top left corner. A step is asked of the
-first-person picture, a walk and places to look from of the map. Pictures to look at are ``SHOWN`` pixels wide; those of samples
+first-person picture, a walk and places to look from of the map. Pictures to look at are larger than those of samples, which
 have the size of the run.
 """
 
@@ -64,12 +64,13 @@ class Rendered:
 
 
 class Stage:
-    """Scenes of a run's backend and ``split``, by number, with the cameras of its task ``drawing``."""
+    """Scenes of a run's backend and ``split``, by number, with the cameras of its task ``drawing``. ``shown``: pixels per side of
+    pictures to look at."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, shown: int = SHOWN) -> None:
         if not isinstance(config.task, DrawingConfig):
             raise UserError(f"a stage takes task=drawing, got task={config.task.name}")
-        self.config, self.task = config, Drawing(config.task)
+        self.config, self.shown, self.task = config, shown, Drawing(config.task)
         self.backend = BACKENDS[config.backend].make(config.backend_config)
         self._number: int | None = None
 
@@ -123,7 +124,7 @@ class Stage:
         images = (SampleImage(encode_image(drawn(room.view.image_size)), "map", camera),)
         words = KINDS["side_view"][1].format(side=side)
         sample = room.sample("pt", words, "side_view", images, "side_view", beside.small)
-        large = room.encoded(drawn(SHOWN))
+        large = room.encoded(drawn(self.shown))
         questions = about_walk(room.view, beside.small, side)
         return Scenario(sample, tuple(questions), large, (large,), room.encoded(beside.large.rgb))
 
@@ -133,14 +134,14 @@ class Stage:
         room = self._room(scene)
         cameras = room.cameras_at(clicks, self.task)
         views = room.rendered(cameras)
-        shown = [resized(one, SHOWN) for one in cameras]
+        shown = [resized(one, self.shown) for one in cameras]
         if asked:
             top = room.map_around(cameras)
-            truth = [room.with_cameras(resized(top, size), cameras) for size in (room.view.image_size, SHOWN)]
+            truth = [room.with_cameras(resized(top, size), cameras) for size in (room.view.image_size, self.shown)]
         else:
             pose = cameras[0].pose
             top = self.task.plan_camera(room.view, np.asarray(pose.position), pose.yaw)
-            truth = [room.from_above(resized(top, size)) for size in (room.view.image_size, SHOWN)]
+            truth = [room.from_above(resized(top, size)) for size in (room.view.image_size, self.shown)]
         images = tuple(
             SampleImage(room.encoded(view.small.rgb), f"frame_{number}", view.small.camera)
             for number, view in enumerate(views)
@@ -178,9 +179,8 @@ class Stage:
         if self._number != scene:
             self._number = None
             info = self.backend.load(scenes[scene])
-            self._loaded = Room(
-                SceneView(self.backend, info, self.config.image_size, self.config.task), scene, self.task
-            )
+            view = SceneView(self.backend, info, self.config.image_size, self.config.task)
+            self._loaded = Room(view, scene, self.task, self.shown)
             self._number = scene
         return self._loaded
 
@@ -192,6 +192,7 @@ class Room:
     view: SceneView
     number: int
     task: Drawing
+    shown: int
 
     @property
     def floor_z(self) -> float:
@@ -217,11 +218,11 @@ class Room:
     def above(self) -> Frame:
         """The map of the whole scene, to look at and to click on."""
         low, high = np.asarray(self.view.info.bounds_min[:2]) - 0.2, np.asarray(self.view.info.bounds_max[:2]) + 0.2
-        return self.from_above(top_down_camera((*low.tolist(), *high.tolist()), SHOWN, self.floor_z))
+        return self.from_above(top_down_camera((*low.tolist(), *high.tolist()), self.shown, self.floor_z))
 
     def rendered(self, cameras: Sequence[Camera]) -> list[Rendered]:
         """What first-person cameras see, at both sizes."""
-        sizes = self.view.image_size, SHOWN
+        sizes = self.view.image_size, self.shown
         both = [[resized(camera, size) for camera in cameras] for size in sizes]
         frames = [self.view.render(listed, ("rgb", "depth", "instance")) for listed in both]
         return [Rendered(*pair) for pair in zip(*frames, strict=True)]
