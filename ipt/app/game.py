@@ -54,11 +54,6 @@ class Play:
         questions = self.scenario.questions
         return questions[min(self.question, len(questions) - 1)] if questions else self.scenario.sample
 
-    @property
-    def is_question(self) -> bool:
-        """Whether more than a picture is asked for."""
-        return self.scenario is not None and bool(self.scenario.questions)
-
 
 class Game:
     """A model, and simulators by the kind of their rooms."""
@@ -119,13 +114,13 @@ class Game:
         """The picture as it is drawn with ``seed``, and at last the visitor with it and with all answers."""
         sample = play.sample
         made: Imagined | None = None
-        for shown in self.player.imagine(sample, play.is_question, seed):
+        for shown in self.player.imagine(sample, seed):
             if isinstance(shown, Drawn):
                 yield shown
             else:
                 made = shown
         assert made is not None
-        answers = self.player.answers(sample, self._other(play), seed) if play.is_question else {}
+        answers = self.player.answers(sample, self._other(play), seed) if sample.choices else {}
         if made.prediction is not None:
             answers["imagination"] = made.prediction
         ordered = {way: answers[way] for way in WAYS if way in answers}
@@ -170,7 +165,7 @@ class Game:
 
     def ask_again(self, play: Play, picture: bytes) -> Play:
         """With the answer from a changed picture."""
-        if play.imagined is None or not play.is_question:
+        if play.imagined is None or not play.sample.choices:
             raise UserError("there is no question, or no picture yet; let the model imagine first")
         prediction = self.player.answer_from(play.sample, play.imagined.thoughts, picture, play.seed)
         return replace(play, answers={**play.answers, EDITED: prediction})
@@ -183,7 +178,7 @@ class Game:
             raise UserError(f"a question is needed, of at most {MAX_TEXT} letters with its options")
         if len(options) == 1:
             raise UserError("give at least two options, one a line, or none to have a picture drawn only")
-        asked = own_question(self.player.checkpoint, pictures, question.strip(), options or ("yes", "no"), task)
+        asked = own_question(self.player.checkpoint, pictures, question.strip(), options, task)
         questions = (asked,) if options else ()
         scenario = Scenario(asked, questions, pictures[0], tuple(pictures), b"")
         return Play(task, "own", 0, picture=pictures[0], message=READY, scenario=scenario)

@@ -17,10 +17,10 @@ from ipt.common.images import encode_image
 from ipt.faithfulness.interventions import Case, changed, parse_arm, stream
 from ipt.faithfulness.subject import ModelSubject
 from ipt.imagination.base import Mediator
-from ipt.imagination.modes.ipt import blank
+from ipt.imagination.recipe import Sampling
 from ipt.inference.answering import Answered
 from ipt.inference.checkpoint import Checkpoint
-from ipt.inference.drawing import draw_pictures
+from ipt.inference.drawing import draw_pictures, only_drawn
 from ipt.inference.engine import Engine
 from ipt.inference.prediction import Prediction
 from ipt.inference.settings import DrawSettings, ModeSettings
@@ -86,10 +86,10 @@ class Player:
         """Pixels of the pictures that it is shown."""
         return max(each.vit_side for each in self.checkpoint.recipe.sequence.resolutions.values())
 
-    def imagine(self, sample: SpatialSample, is_question: bool, seed: int) -> Iterator[Drawn | Imagined]:
+    def imagine(self, sample: SpatialSample, seed: int) -> Iterator[Drawn | Imagined]:
         """The picture after each step of its drawing, and then the finished one, with the answer if ``sample`` is a question and
         the model was trained to answer from a picture. ``UserError`` where it cannot be drawn."""
-        if is_question and self.answers_from_pictures:
+        if sample.choices and self.answers_from_pictures:
             engine = Engine(self.checkpoint, self.mode, seed, 1)
 
             def answered(watch: Watch) -> Imagined:
@@ -101,14 +101,11 @@ class Player:
             return
 
         def drawn(watch: Watch) -> Imagined:
-            shown = (
-                sample.imagination if sample.has_imagination else replace(blank(8, 8), role="view")
-            )  # never looked at
-            asked = replace(sample, choices=(), answer="", imagination=shown)
-            ((_, image),) = draw_pictures(self.checkpoint, [asked], self.draw, seed, 1, watch)
+            ((_, image),) = draw_pictures(self.checkpoint, [only_drawn(sample)], self.draw, seed, 1, watch)
             return Imagined(image.data, (), None)
 
-        yield from watched(drawn, (self.draw.timesteps or 25) - 1)
+        sampling = (self.checkpoint.recipe.sampling or Sampling()).but(self.draw)
+        yield from watched(drawn, sampling.timesteps - 1)
 
     def answers(self, sample: SpatialSample, other: SpatialSample | None, seed: int) -> dict[str, Prediction]:
         """Answers by ways (`WAYS`) but the model's own: those that it was trained for, and that have what they need."""

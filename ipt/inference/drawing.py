@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ipt.common.errors import UserError
 from ipt.common.seeding import derived_seed
+from ipt.imagination.modes.ipt import blank
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
 from ipt.inference.engine import make_session
@@ -47,6 +49,12 @@ def draw_pictures(
             empty = SessionContext.start(session, [(sample.id,) for sample in batch], [task] * len(batch))
             drawn = empty.append(asked).generate_image(range(len(batch)), renderer.imagination_size(task), drawn_from)
             yield from zip(batch, drawn, strict=True)
+
+
+def only_drawn(sample: SpatialSample) -> SpatialSample:
+    """The sample without its question: its words say what to draw, and there is nothing to answer."""
+    truth = sample.imagination if sample.has_imagination else replace(blank(8, 8), role="view")  # nothing looks at it
+    return replace(sample, choices=(), answer="", imagination=truth)
 
 
 def announcement(renderer: Renderer, sample: SpatialSample) -> Segment:

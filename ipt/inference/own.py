@@ -11,6 +11,7 @@ from ipt.common.files import write_bytes
 from ipt.common.images import image_size
 from ipt.inference.answering import Answered
 from ipt.inference.checkpoint import Checkpoint
+from ipt.inference.drawing import only_drawn
 from ipt.inference.engine import Engine
 from ipt.inference.run import load
 from ipt.inference.settings import InferConfig
@@ -46,17 +47,18 @@ def own_question(
     task: str | None = None,
 ) -> SpatialSample:
     """A question of unknown answer about encoded pictures, put as those of ``task`` (default: the first that was trained). Its id
-    is a hash of what is asked: whoever asks the same, wherever, gets the same draws."""
+    is a hash of what is asked: whoever asks the same, wherever, gets the same draws. Without ``choices``, ``question`` says what
+    picture to draw."""
     digest = hashlib.sha256("\n".join([question, *choices]).encode())
     for picture in pictures:
         digest.update(hashlib.sha256(picture).digest())
-    return SpatialSample(
+    sample = SpatialSample(
         id=digest.hexdigest(),
         task=task or next(iter(checkpoint.recipe.sequence.resolutions), "pet"),  # type: ignore[arg-type]
         split="test",
         question=question,
         question_type="own",
-        choices=tuple(choices),
+        choices=tuple(choices) or ("yes", "no"),
         answer="A",  # unknown; nothing looks at it
         images=tuple(SampleImage(data, "observation") for data in pictures),
         imagination=SampleImage(b"", "view"),
@@ -64,6 +66,7 @@ def own_question(
         caption="",
         provenance=Provenance("own", "", "own", 0),
     )
+    return sample if choices else only_drawn(sample)
 
 
 def _read(path: Path) -> bytes:
