@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,11 @@ from datagen.backends.base import (
     SceneObject,
     SimulatorDied,
 )
+from datagen.backends.registry import BACKENDS
 from datagen.yields import Yields
+from ipt.common.errors import UserError
+from ipt.common.files import read_manifest
+from ipt.common.settings import typed
 from ipt.samples.camera import Camera
 from ipt.samples.sample import SpatialSample
 
@@ -149,6 +154,24 @@ class Mismatch:
     stored: str
     recomputed: str | None
     error: str = ""
+
+
+def maker(folder: Path) -> tuple[str, Mapping[str, Any]]:
+    """The simulator that made ``folder``, by its manifest, and its settings. ``UserError`` for a single shard, and for a folder
+    that no simulator made."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a single shard, without the manifest that says how it was made")
+    config = read_manifest(folder).get("config", {})
+    if "backend_config" not in config:
+        raise UserError(f"{folder} was not made by a simulator of ours")
+    return config["backend"], config["backend_config"]
+
+
+def maker_of(folder: Path) -> SceneBackend:
+    """`maker`, ready to make the scenes again. ``UserError``, too, where it is not installed."""
+    name, values = maker(folder)
+    entry = BACKENDS[name]
+    return entry.make(typed(entry.config_class(), values, f"backend {name}"))
 
 
 def recheck(

@@ -55,6 +55,17 @@ ALLOWED = {
         "ipt.training",
         "ipt.evaluation",
     },
+    "ipt.serve": {"ipt.common", "ipt.samples", "ipt.model", "ipt.inference", "ipt.evaluation"},
+    "ipt.app": {
+        "ipt.common",
+        "ipt.samples",
+        "ipt.sequence",
+        "ipt.imagination",
+        "ipt.model",
+        "ipt.inference",
+        "ipt.faithfulness",
+        "ipt.study",
+    },
     "datagen": {"ipt.common", "ipt.samples"},
 }
 TORCH_FREE = ("ipt.common", "ipt.samples", "datagen")

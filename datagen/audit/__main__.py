@@ -9,14 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.audit import Recheck, audit
-from datagen.backends.base import BackendUnavailable
-from datagen.backends.registry import BACKENDS
-from datagen.verify import Mismatch, recheck
+from datagen.verify import Mismatch, maker, maker_of, recheck
 from ipt.common import cli
 from ipt.common.errors import UserError
-from ipt.common.files import read_manifest
 from ipt.common.progress import tracked
-from ipt.common.settings import typed
 from ipt.samples.sample import SpatialSample
 
 
@@ -41,23 +37,10 @@ def recomputation(folders: list[Path], stack: ExitStack) -> Recheck:
     ``ValueError`` says why that cannot be done: a single shard, a folder that no simulator made, several simulators, or
     one that is not installed.
     """
-    made = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"{folder} is a single shard, without the manifest that says how it was made")
-        config = read_manifest(folder).get("config", {})
-        if "backend_config" not in config:
-            raise ValueError(f"{folder} was not made by a simulator of ours")
-        made.append((config["backend"], config["backend_config"]))
+    made = [maker(folder) for folder in folders]
     if any(entry != made[0] for entry in made):
         raise ValueError("the folders were made with different simulators or settings; audit them one by one")
-    name, values = made[0]
-    try:
-        backend = stack.enter_context(
-            BACKENDS[name].make(typed(BACKENDS[name].config_class(), values, f"backend {name}"))
-        )
-    except BackendUnavailable as error:
-        raise ValueError(str(error)) from error
+    backend = stack.enter_context(maker_of(folders[0]))
 
     def again(samples: Iterable[SpatialSample]) -> Iterator[Mismatch]:
         return recheck(samples, backend, lambda stored: tracked(stored, "recomputing answers", len(stored)))

@@ -139,7 +139,7 @@ class Drawing(SpatialTask):
     def _move_turn(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> Made | None:
         """A first view with an X on its floor; the view from there, heading 90 degrees to the left or right."""
         config, pitch = self.config, math.radians(self.config.pitch_deg)
-        place, yaw = self._standing(scene, rng)
+        place, yaw = self.standing(scene, rng)
         targets = scene.backend.sample_navigable(TARGETS, rng, config.clearance_m)
         steps = np.linalg.norm(targets[:, :2] - place[:2], axis=1)
         camera = scene.camera(place, yaw, pitch)
@@ -158,14 +158,12 @@ class Drawing(SpatialTask):
         if not self._knowable(scene, first, second, yields, "move_turn"):
             return None
         floor_z = scene.info.floor_z
-        at = np.array([target[0], target[1], floor_z])
-        size = annotate.legible(config.marker_size_m, camera, at, config.min_marker_share)
-        mark = annotate.cross(at, yaw, size)
+        mark = self.target_mark(camera, target, floor_z)
         visible = annotate.visible_share(first, floor_z, mark)
         if not yields.check("move_turn.marker_visible", visible >= config.min_marker_visible):
             return None
         picture = annotate.draw(first, floor_z, [mark])
-        return [("observation", picture, camera)], second, {"turn": side, "target": rounded(at)}
+        return [("observation", picture, camera)], second, {"turn": side, "target": rounded([*target[:2], floor_z])}
 
     def _side_view(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> Made | None:
         """A straight walk on a map, with an arrow along the heading halfway; the view there to the left or right."""
@@ -178,23 +176,15 @@ class Drawing(SpatialTask):
         target = self._seen(scene, walk.midpoint, walk.heading + SIGNS[side] * math.pi / 2, "side_view", yields)
         if target is None:
             return None
-        camera = self._map_camera(scene, walk)
-        line = annotate.polyline(walk.path.points, annotate.legible(0.06, camera, (0, 0, 0), 0.009))
-        pointer = annotate.arrow(
-            walk.midpoint, walk.heading, annotate.legible(0.7, camera, (0, 0, 0), 0.12), annotate.ORANGE
-        )
+        camera = self.map_camera(scene, walk)
         facts = {"side": side, "heading_deg": degrees(walk.heading), "midpoint": rounded(walk.midpoint)}
-        return [("map", self._map(scene, camera, [line, pointer]), camera)], target, facts
+        return [("map", self.map(scene, camera, walk_marks(walk, camera)), camera)], target, facts
 
     def _plan(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> Made | None:
         """Four views that turn left by 90 degrees at one place; the plan around it, the first view's heading up."""
-        place, yaw = self._standing(scene, rng)
-        pitch, fov = math.radians(self.config.pitch_deg), self.config.wide_fov_deg
-        cameras = [
-            replace(scene.camera(place, wrap_angle(yaw + turn * math.pi / 2), pitch), vertical_fov_deg=fov)
-            for turn in range(FRAMES)
-        ]
-        top = self._plan_camera(scene, place, yaw)
+        place, yaw = self.standing(scene, rng)
+        cameras = self.views_around(scene, place, yaw)
+        top = self.plan_camera(scene, place, yaw)
         above = scene.backend.render([top], ("rgb", "depth", "instance"), TOP_DOWN_HIDES)[0]
         if not yields.check("plan.shows_object", self._shows(scene, scene.stats(above))):
             return None
@@ -205,19 +195,34 @@ class Drawing(SpatialTask):
 
     def _view_from_plan(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> Made | None:
         """A plan, turned anyhow, with an arrow on it; the view along the arrow."""
-        place, yaw = self._standing(scene, rng)
+        place, yaw = self.standing(scene, rng)
         target = self._seen(scene, place, yaw, "view_from_plan", yields)
         if target is None:
             return None
         radius = self.config.plan_radius_m
-        camera = self._plan_camera(
+        camera = self.plan_camera(
             scene, place[:2] + rng.uniform(-0.4, 0.4, 2) * radius, float(rng.uniform(-math.pi, math.pi))
         )
         pointer = annotate.arrow(place, yaw, annotate.legible(0.7, camera, (0, 0, 0), 0.12))
         facts = {"heading_deg": degrees(yaw), "position": rounded(place)}
-        return [("map", self._map(scene, camera, [pointer]), camera)], target, facts
+        return [("map", self.map(scene, camera, [pointer]), camera)], target, facts
 
-    def _standing(self, scene: SceneView, rng: np.random.Generator) -> tuple[Floats, float]:
+    def target_mark(self, camera: Camera, target: Floats, floor_z: float) -> annotate.Mark:
+        """The X at a floor point (>=2,) in the picture of ``camera``."""
+        at = np.array([target[0], target[1], floor_z])
+        size = annotate.legible(self.config.marker_size_m, camera, at, self.config.min_marker_share)
+        return annotate.cross(at, camera.pose.yaw, size)
+
+    def views_around(self, scene: SceneView, place: Floats, yaw: float) -> list[Camera]:
+        """Four cameras at a floor point (>=2,) that turn left by 90 degrees, the first with heading ``yaw``."""
+        return [self.wide_camera(scene, place, yaw + turn * math.pi / 2) for turn in range(FRAMES)]
+
+    def wide_camera(self, scene: SceneView, place: Floats, yaw: float) -> Camera:
+        """One of several views that a plan is drawn from."""
+        camera = scene.camera(place, wrap_angle(yaw), math.radians(self.config.pitch_deg))
+        return replace(camera, vertical_fov_deg=self.config.wide_fov_deg)
+
+    def standing(self, scene: SceneView, rng: np.random.Generator) -> tuple[Floats, float]:
         """A place (3,) and a heading with some object of the neighbourhood in view, where there is one."""
         places = scene.backend.sample_navigable(1, rng, self.config.clearance_m)
         spread = math.radians(self.config.vertical_fov_deg) / 3
@@ -273,7 +278,7 @@ class Drawing(SpatialTask):
     def _shows(self, scene: SceneView, stats: InstanceStats) -> bool:
         return any(stats.area[index] >= self.config.min_area for index in scene.candidates)
 
-    def _map_camera(self, scene: SceneView, walk: Walk) -> Camera:
+    def map_camera(self, scene: SceneView, walk: Walk) -> Camera:
         """From above, north up: the walk and its surroundings, no further than the scene reaches."""
         margin, points = self.config.map_margin_m, walk.path.points[:, :2]
         low = np.maximum(points.min(axis=0) - margin, np.asarray(scene.info.bounds_min[:2]) - 0.2)
@@ -282,15 +287,23 @@ class Drawing(SpatialTask):
             (float(low[0]), float(low[1]), float(high[0]), float(high[1])), scene.image_size, scene.info.floor_z
         )
 
-    def _plan_camera(self, scene: SceneView, centre: Floats, yaw: float) -> Camera:
+    def plan_camera(self, scene: SceneView, centre: Floats, yaw: float) -> Camera:
         """From above, heading ``yaw`` up: a square around ``centre``."""
         (x, y), radius = centre[:2], self.config.plan_radius_m
         camera = top_down_camera((x - radius, y - radius, x + radius, y + radius), scene.image_size, scene.info.floor_z)
         return replace(camera, pose=replace(camera.pose, yaw=yaw))
 
-    def _map(self, scene: SceneView, camera: Camera, marks: Sequence[annotate.Mark]) -> Any:
+    def map(self, scene: SceneView, camera: Camera, marks: Sequence[annotate.Mark]) -> Any:
+        """What a camera from above shows without ceilings, (h, w, 3) uint8, with marks that stand above the furniture."""
         above = scene.backend.render([camera], ("rgb", "depth"), TOP_DOWN_HIDES)[0]
         return annotate.draw(above, scene.info.floor_z, [replace(mark, height=MARK_HEIGHT_M) for mark in marks])
+
+
+def walk_marks(walk: Walk, camera: Camera) -> list[annotate.Mark]:
+    """The line of a walk on a map, and the arrow along its heading halfway."""
+    line = annotate.polyline(walk.path.points, annotate.legible(0.06, camera, (0, 0, 0), 0.009))
+    length = annotate.legible(0.7, camera, (0, 0, 0), 0.12)
+    return [line, annotate.arrow(walk.midpoint, walk.heading, length, annotate.ORANGE)]
 
 
 class DrawingSelector:

@@ -11,13 +11,15 @@ from ipt.common.errors import UserError
 class QualityConfig:
     """``limit``: imaginations judged per task and run, drawn by seed; 0 judges none. ``probe``: whether what they show is read.
     ``probe_data``: a dataset to fit the probe on, instead of the other scenes of the run's data, of which ``probe_limit`` samples
-    per task are used. ``lpips``: a folder with the weights of LPIPS (`ipt.evaluation.quality.lpips`)."""
+    per task are used. ``lpips``: a folder with the weights of LPIPS (`ipt.evaluation.quality.lpips`). ``shifted``: the same
+    dataset's views from shifted cameras (``python -m datagen.shifted``), among which an imagined view finds its place."""
 
     limit: int = 500
     probe: bool = True
     probe_data: str | None = None
     probe_limit: int = 4000
     lpips: str | None = None
+    shifted: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit < 0 or self.probe_limit < 1:

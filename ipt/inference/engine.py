@@ -77,11 +77,15 @@ class Engine:
         self.plan, self.failures = plan, (SHARED_FAILURES if sharded else FAILURES)
         self.renderer = checkpoint.renderer(mode.draw.side)
         self.session = make_session(checkpoint, mode.text, mode.draw)
-        if plan is None:
-            make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
+        checked = plan or make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
+        self.asks: Imagination = checked.mode
         self.at_once: Plan | None = None
         if mode.name == "selective":
             self.at_once = make_plan(replace(mode, name="answer_only", n=1, fit=()), checkpoint.recipe, self.renderer)
+
+    def prompt_tokens(self, sample: SpatialSample) -> int:
+        """Tokens of the prompt that asks for an answer from an imagination, or at once. ``UserError`` for a broken sample."""
+        return num_tokens(self.asks.prompt(sample), self.session.geometry)
 
     def answer(self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()) -> Iterator[Answered]:
         """Answer every sample but those whose ids are in ``skip``, in batches of similar length, not in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ipt.common.files import write_bytes
 from ipt.common.images import image_size
 from ipt.inference.answering import Answered
 from ipt.inference.checkpoint import Checkpoint
+from ipt.inference.drawing import only_drawn
 from ipt.inference.engine import Engine
 from ipt.inference.run import load
 from ipt.inference.settings import InferConfig
@@ -28,9 +30,7 @@ def answer_pictures(config: InferConfig) -> None:
         raise UserError(f"mode={config.mode.name} needs true imaginations, which pictures of your own do not have")
     pictures = [_read(Path(name)) for name in config.image]
     checkpoint = load(config)
-    sample = own_question(
-        checkpoint, Path(config.image[0]).name, pictures, str(config.question), config.choices, config.task
-    )
+    sample = own_question(checkpoint, pictures, str(config.question), config.choices, config.task)
     (answered,) = Engine(checkpoint, config.mode, config.seed, 1).answer([sample])
     if answered.prediction.error is not None:
         raise UserError(answered.prediction.error)
@@ -41,20 +41,24 @@ def answer_pictures(config: InferConfig) -> None:
 
 def own_question(
     checkpoint: Checkpoint,
-    name: str,
     pictures: Sequence[bytes],
     question: str,
     choices: Sequence[str],
     task: str | None = None,
 ) -> SpatialSample:
-    """A question of unknown answer about encoded pictures, put as those of ``task`` (default: the first that was trained)."""
-    return SpatialSample(
-        id=name,
+    """A question of unknown answer about encoded pictures, put as those of ``task`` (default: the first that was trained). Its id
+    is a hash of what is asked: whoever asks the same, wherever, gets the same draws. Without ``choices``, ``question`` says what
+    picture to draw."""
+    digest = hashlib.sha256("\n".join([question, *choices]).encode())
+    for picture in pictures:
+        digest.update(hashlib.sha256(picture).digest())
+    sample = SpatialSample(
+        id=digest.hexdigest(),
         task=task or next(iter(checkpoint.recipe.sequence.resolutions), "pet"),  # type: ignore[arg-type]
         split="test",
         question=question,
         question_type="own",
-        choices=tuple(choices),
+        choices=tuple(choices) or ("yes", "no"),
         answer="A",  # unknown; nothing looks at it
         images=tuple(SampleImage(data, "observation") for data in pictures),
         imagination=SampleImage(b"", "view"),
@@ -62,6 +66,7 @@ def own_question(
         caption="",
         provenance=Provenance("own", "", "own", 0),
     )
+    return sample if choices else only_drawn(sample)
 
 
 def _read(path: Path) -> bytes:

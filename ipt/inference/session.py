@@ -14,6 +14,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,9 @@ from ipt.sequence.segments import Kind, Segment, TokenIds, images, num_tokens, w
 from ipt.sequence.settings import Geometry
 from ipt.sequence.spans import SEQUENTIAL, Mode, Role
 from ipt.sequence.tokenizer import Tokenizer
+
+#: What is shown the pictures of a drawing that goes on.
+Watch = Callable[[int, list[Tensor]], None]
 
 
 class TimeLimit(RuntimeError):
@@ -118,7 +122,8 @@ class Session:
     """A model with its codec and tokenizer (and the codec of its ``codes``), the cache that it fills, how it writes and which
     contexts guidance compares with (``sampling``), and how it draws: ``guidance``, its branches ``together`` in one pass or not,
     ``times``, and steps to ``skip`` (`ipt.flow.path`).
-    ``deadline`` is checked at every step of both.
+    ``deadline`` is checked at every step of both. ``watch`` is shown the pictures [3, H, W] of all rows after every step of
+    drawing, with the step's number from 0 on.
     """
 
     def __init__(
@@ -140,6 +145,7 @@ class Session:
         self.like = model.decoder.embed_tokens.weight.detach()[:0]
         self.cache = KVCache(model.config.decoder, self.like)
         self.deadline = Deadline()
+        self.watch: Watch | None = None
 
     def prefill(self, context: Context, samples: Sequence[Sequence[Segment]]) -> Context:
         """Append ``samples[i]`` to row i, where it has any token."""
@@ -238,13 +244,21 @@ class Session:
             guidance,
             without_text,
             without_images,
-            observe=lambda step, v, x: self.deadline.check(),
+            observe=partial(self._observe, grid),
             together=self.together,
             skip=self.skip if advance is None else 0,
             advance=advance,
         )
-        latents = unpatchify(tokens_BLD, grid, self.geometry.latent_patch)
-        return self.codec.decode(list(latents.cpu()))
+        return self._decoded(tokens_BLD, grid)
+
+    def _observe(self, grid: Grid, step: int, velocity: Tensor, tokens_BLD: Tensor) -> None:
+        self.deadline.check()
+        if self.watch is not None:
+            self.watch(step, self._decoded(tokens_BLD, grid))
+
+    def _decoded(self, tokens_BLD: Tensor, grid: Grid) -> list[Tensor]:
+        assert self.codec is not None
+        return self.codec.decode(list(unpatchify(tokens_BLD, grid, self.geometry.latent_patch).cpu()))
 
     def _before_last_text(self, context: Context, rows: Sequence[Sequence[Segment]]) -> Context:
         """The rows as they were before the last text of their prompts, or at the end of these where an image is last."""

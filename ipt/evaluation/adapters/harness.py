@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Sequence
@@ -66,13 +65,10 @@ class Harness:
         return [found.text if found.answer is None else sample.letters[found.answer] for sample, found in chosen]
 
     def sample(self, content: Content) -> SpatialSample:
-        """The question as a sample. Its id is a hash of its content, so that its random draws are its own."""
+        """The question as a sample (`ipt.inference.own.own_question`)."""
         text, pictures = joined(content)
         question, choices = options_of(text)
-        digest = hashlib.sha256(text.encode())
-        for picture in pictures:
-            digest.update(hashlib.sha256(picture).digest())
-        return own_question(self._checkpoint, digest.hexdigest(), pictures, question, choices, self._task)
+        return own_question(self._checkpoint, pictures, question, choices, self._task)
 
 
 def joined(content: Content) -> tuple[str, list[bytes]]:

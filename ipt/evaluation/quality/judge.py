@@ -26,6 +26,7 @@ from ipt.evaluation.quality.pictures import Pictures, Size, judged_pictures, res
 from ipt.evaluation.quality.probe import Probe, fit_probe, pixels
 from ipt.evaluation.quality.reading import READ_METRICS, ReadMetric
 from ipt.evaluation.quality.similarity import RADIUS, psnr, ssim
+from ipt.evaluation.quality.viewpoints import MEASURES, viewpoint_errors
 from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
 from ipt.samples.store import SampleReader
@@ -93,6 +94,11 @@ def _judge_task(
 ) -> Quality:
     pictures = judged_pictures(run, reader, task, config.limit, seed)
     rows, notes = likeness(pictures, perceptual), []
+    if config.shifted is not None:
+        try:
+            rows += viewpoints(pictures, SampleReader(config.shifted))
+        except UserError as error:
+            notes.append(f"Where pictures seem to be taken from was not judged: {error}.")
     if config.probe:
         source = reader if config.probe_data is None else SampleReader(config.probe_data)
         try:
@@ -127,6 +133,12 @@ def likeness(pictures: Pictures, perceptual: Lpips | None) -> list[QualityRow]:
         }
         rows.append(row_of(pictures, name, meaning, higher, values))
     return rows
+
+
+def viewpoints(pictures: Pictures, shifted: SampleReader) -> list[QualityRow]:
+    """How far from the true camera pictures seem to be taken. ``UserError`` where there are no shifted views of them."""
+    errors = viewpoint_errors(pictures, shifted)
+    return [row_of(pictures, name, MEASURES[name], False, values) for name, values in errors.items()]
 
 
 def contents(pictures: Pictures, source: SampleReader, config: QualityConfig, seed: int) -> list[QualityRow]:

@@ -25,7 +25,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Pictures:
-    """``n`` samples of one task, with the ``imagined`` pictures of each, all of one ``size`` (width, height).
+    """``n`` samples of one task, by their ``ids``, with the ``imagined`` pictures of each, all of one ``size`` (width, height).
 
     ``permuted``: what the run imagined for a sample of another scene. ``mean``: the mean of the true pictures of all other
     scenes. ``drawn_from``: how many samples had imaginations. ``unlabelled``: why there are no ``labels``, if so.
@@ -33,6 +33,7 @@ class Pictures:
 
     task: str
     size: Size
+    ids: list[str]
     scenes: list[str]
     labels: list[Labels]
     imagined: list[list[RGB]]
@@ -70,7 +71,8 @@ def judged_pictures(run: Run, reader: SampleReader, task: str, limit: int, seed:
     (others,) = of_other_scenes(scenes, 1, generator(seed, "permuted", task))
     permuted = [imagined[other][0] for other in others]
     mean = mean_of_other_scenes(truths, scenes)
-    return Pictures(task, size, scenes, labels, imagined, truths, permuted, mean, len(found), unlabelled)
+    ids = [prediction.sample_id for prediction in chosen]
+    return Pictures(task, size, ids, scenes, labels, imagined, truths, permuted, mean, len(found), unlabelled)
 
 
 def rows_of(predictions: Sequence[Prediction], reader: SampleReader) -> list[int]:

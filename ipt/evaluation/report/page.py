@@ -43,7 +43,8 @@ QUALITY_NOTE = (
     "all other scenes. Gains are paired, positive where the imagination is better, with 95% intervals over scenes. What "
     "pictures show is read by a small probe that never saw the scene; beside it, what the same probe reads from the true "
     "pictures of the same questions (its held-out accuracy) and the best constant guess. A figure that the probe cannot read "
-    "from the truth, better than that guess and than from the mean picture, is withheld."
+    "from the truth, better than that guess and than from the mean picture, is withheld. Heading and position errors (with "
+    "quality.shifted) are those of the camera whose true view the imagination is nearest to."
 )
 
 

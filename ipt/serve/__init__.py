@@ -1,0 +1,1 @@
+"""A checkpoint behind an OpenAI-compatible endpoint, so that other programs use it as their imagination."""
