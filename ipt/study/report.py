@@ -32,7 +32,6 @@ from ipt.inference.prediction import Run as Answers
 from ipt.inference.prediction import read_run
 from ipt.samples.sample import SampleImage
 from ipt.samples.store import SampleReader
-from ipt.study.run import PLAN, results
 from ipt.study.settings import Study, make_study
 
 MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination")
@@ -63,6 +62,8 @@ class Findings:
     """The answers of a study by task, arm, mode and seed, read once. With a single seed, intervals are over scenes alone."""
 
     def __init__(self, folder: Path, data: str = "") -> None:
+        from ipt.study.run import PLAN, results  # torch takes seconds to import
+
         about = read_json(folder / PLAN)
         study = make_study(about["plan"])
         order = dict.fromkeys(name.split("-")[1] for name in about["runs"])  # JSON has sorted the plan
@@ -118,6 +119,8 @@ class Findings:
 
 def report(config: ReportConfig) -> Path:
     """Write the Markdown and the JSON; the Markdown's path."""
+    from ipt.study.run import PLAN
+
     findings, output = (
         Findings(Path(config.study), config.data),
         Path(config.output_dir) / f"{Path(config.study).resolve().name}.md",
