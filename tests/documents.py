@@ -18,6 +18,7 @@ PAGES = (
             "train",
             "reinforce",
             "evaluate",
+            "play",
             "faithfulness",
             "extend",
             "simulators",
@@ -106,6 +107,8 @@ RULES = (
     Rule(r"--help"),
     Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),
     Rule(r"messytable|scannetpp|photos|iphone", skipped="needs the user's pictures; tests have them made up"),
+    Rule(r"-m ipt\.(app|serve) ", skipped="serves until it is interrupted; tests/app and tests/serve ask it"),
+    Rule(r"base_url=http://127", skipped="needs the server; tests/serve has one"),
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing
     # 1: so few questions are not balanced; blocks, because blind baselines want five scenes
     Rule(r"-m datagen\.audit data=\[data/pet,", {"data": "[data/pet,data/pet-blocks]"}, ends=(0, 1)),

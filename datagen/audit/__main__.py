@@ -7,13 +7,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from datagen.audit import Recheck, audit
 from datagen.verify import Mismatch, maker, maker_of, recheck
 from ipt.common import cli
 from ipt.common.errors import UserError
 from ipt.common.progress import tracked
 from ipt.samples.sample import SpatialSample
+
+if TYPE_CHECKING:
+    from datagen.audit import Recheck
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ def main(config: AuditConfig) -> None:
     """Write the audit and print every bar."""
     if not config.data:
         raise UserError("data=[DIR,DIR] names no folder")
+    from datagen.audit import audit  # scikit-learn and matplotlib take seconds to import
+
     folders = [Path(folder) for folder in config.data]
     output = Path(config.output_dir) if config.output_dir else beside(folders[0])
     with ExitStack() as stack:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 MAX_CELLS = 2**22  # of a table of resampled clusters: 32 MiB
@@ -46,6 +45,8 @@ def wilson_interval(successes: float, total: float, confidence: float = 0.95) ->
     """
     if not 0 <= successes <= total or total == 0:
         raise ValueError(f"a proportion needs 0 <= successes <= total and total > 0, got {successes} of {total}")
+    from scipy import stats  # takes a second to import
+
     z = float(stats.norm.ppf((1 + confidence) / 2))
     centre = (successes + z * z / 2) / (total + z * z)
     half = z / (total + z * z) * math.sqrt(successes * (total - successes) / total + z * z / 4)
@@ -58,6 +59,8 @@ def clustered_mean(values: ArrayLike, clusters: Sequence[Hashable], confidence: 
     The linearised variance of a ratio of sums, G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2, with G - 1 degrees of
     freedom (Cochran, Sampling Techniques, ch. 9A). Needs at least two clusters.
     """
+    from scipy import stats
+
     data, index, groups = cluster_indices(values, clusters)
     mean = float(data.mean())
     residuals = np.bincount(index, weights=data - mean, minlength=groups)
@@ -126,6 +129,8 @@ def seed_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 def mcnemar_exact(gained: int, lost: int) -> float:
     """Two-sided exact p-value that ``gained`` and ``lost`` discordant pairs are equally probable (McNemar 1947)."""
+    from scipy import stats
+
     return float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 

@@ -11,13 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ipt.common import cli
 from ipt.common.files import read_json, read_manifest, write_bytes
 from ipt.evaluation.quality.similarity import PictureScores
-from ipt.inference.checkpoint import load_checkpoint, model_folder
-from ipt.model.checkpoint import save_pretrained
 from ipt.model.config import BASE_FOLDER
 from ipt.study.demo import run
 from ipt.training.records import METRICS, SETTINGS, read_records
@@ -119,6 +115,11 @@ def generate(folder: Path, count: int, seed: int, split: str, *more: str) -> Non
 
 def package(folder: Path, target: Path) -> None:
     """Write a finished run's model as it ships, in bfloat16."""
+    import torch  # takes seconds to import
+
+    from ipt.inference.checkpoint import load_checkpoint, model_folder
+    from ipt.model.checkpoint import save_pretrained
+
     made = load_checkpoint(folder)
     save_pretrained(
         made.model, target, dtype=torch.bfloat16, codec=made.codec, codes=made.codes, tokenizer=model_folder(folder)
@@ -128,6 +129,8 @@ def package(folder: Path, target: Path) -> None:
 
 def card(folder: Path, data: Sequence[Path], drawn: Path, target: Path) -> None:
     """Write the model card: what it was made of and what was measured."""
+    from ipt.inference.checkpoint import load_checkpoint
+
     settings, records = read_json(folder / SETTINGS), read_records(folder / METRICS)
     manifests = [read_manifest(one) for one in data]
     model = load_checkpoint(target).model

@@ -14,9 +14,7 @@ from ipt.evaluation.metrics import evaluate
 from ipt.evaluation.quality.similarity import sheet
 from ipt.evaluation.tables import percent, span
 from ipt.inference.prediction import Prediction
-from ipt.model.checkpoint import read_config
 from ipt.model.config import EXPORT
-from ipt.model.weights import headers
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 from ipt.study.report import MODES, Findings
@@ -62,6 +60,9 @@ def demo_page(findings: Findings, checks: Sequence[Check]) -> str:
 
 def size(findings: Findings) -> int:
     """How many numbers the imagining model has."""
+    from ipt.model.checkpoint import read_config  # torch takes seconds to import
+    from ipt.model.weights import headers
+
     run = findings.of("pet", "imagining")[0]
     folder = findings.folder / f"pet-imagining-{run['seed']}" / EXPORT
     return sum(math.prod(shape) for shape, _ in headers(read_config(folder)[2]).values())

@@ -32,8 +32,7 @@ from ipt.inference.prediction import Run as Answers
 from ipt.inference.prediction import read_run
 from ipt.samples.sample import SampleImage
 from ipt.samples.store import SampleReader
-from ipt.study.run import PLAN, results
-from ipt.study.settings import TRANSFER, Study, make_study
+from ipt.study.settings import PLAN, TRANSFER, Study, make_study, results
 
 MODES = ("answer_only", "imagination", "gt_imagination", "wrong_imagination")
 DRAWING = "imagination"

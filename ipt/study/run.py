@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ipt.common.files import read_json, write_json
+from ipt.common.files import write_json
 from ipt.common.locking import held
 from ipt.common.progress import Meter
 from ipt.common.revision import code_revision
@@ -28,13 +28,12 @@ from ipt.inference.run import answer_dataset
 from ipt.inference.settings import DrawSettings, InferConfig, ModeSettings, TextSettings
 from ipt.samples.views import in_memory
 from ipt.study.jobs import Jobs
-from ipt.study.settings import TRANSFER, Run, Study, make_study, runs
+from ipt.study.settings import PLAN, RESULT, TRANSFER, Run, Study, make_study, runs
 from ipt.training.build import run as train
 from ipt.training.config import train_config
 from ipt.training.records import read_records
 from ipt.training.settings import LOSS_TERMS
 
-RESULT, PLAN = "result.json", "study.json"
 WINDOW = 50
 WORDS = TextSettings(max_tokens=320)
 Compose = Callable[[Sequence[str]], Mapping[str, Any]]
@@ -201,9 +200,3 @@ def answer(study: Study, run: Run, mode: str, device: str, of: str) -> dict[str,
         device=device,
     )
     return answer_dataset(config)
-
-
-def results(folder: Path) -> list[dict[str, Any]]:
-    """The results of the runs that are done, in the order of the plan."""
-    names = read_json(folder / PLAN)["runs"]
-    return [read_json(folder / name / RESULT) for name in names if (folder / name / RESULT).is_file()]

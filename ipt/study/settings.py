@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ipt.common.errors import UserError
+from ipt.common.files import read_json
 from ipt.common.settings import typed
 from ipt.inference.prediction import MODES
 
 SPLITS = ("train", "val", "test")
+RESULT, PLAN = "result.json", "study.json"
 TRANSFER = "transfer"  # rooms of another preset, in place of a split
 
 
@@ -176,3 +178,9 @@ def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: st
     after = study.arms[arm].after
     steps = study.tasks[task].steps.get(arm, study.arms[arm].steps)
     return Run(task, arm, seed, own, overrides, steps, folder / f"{task}-{after}-{seed}" if after else None)
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """The results of the runs that are done, in the order of the plan."""
+    names = read_json(folder / PLAN)["runs"]
+    return [read_json(folder / name / RESULT) for name in names if (folder / name / RESULT).is_file()]

@@ -6,16 +6,15 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from ipt.common import cli
 from ipt.common.errors import MissingFile, UserError
 from ipt.common.registry import UnknownName, unknown_name
 from ipt.imagination.recipe import RECIPE
-from ipt.inference.checkpoint import DTYPES, model_folder
-from ipt.model.checkpoint import Layout, from_pretrained, save_pretrained
-from ipt.model.codec import AutoencoderCodec, LatentCodec, load_codec
-from ipt.model.codes import load_codes
+
+if TYPE_CHECKING:
+    from ipt.model.codec import LatentCodec
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,11 @@ class ExportConfig:
 
 def export(config: ExportConfig) -> None:
     """Write the folder; say what BAGEL's tools would miss."""
+    from ipt.inference.checkpoint import DTYPES, model_folder  # torch takes seconds to import
+    from ipt.model.checkpoint import Layout, from_pretrained, save_pretrained
+    from ipt.model.codec import AutoencoderCodec, load_codec
+    from ipt.model.codes import load_codes
+
     for what, value, valid in (("layout", config.layout, get_args(Layout)), ("dtype", config.dtype, tuple(DTYPES))):
         if value is not None and value not in valid:
             raise UnknownName(unknown_name(what, value, valid))

@@ -17,7 +17,8 @@ from ipt.common.files import read_json
 from ipt.samples.store import seal, write_shards
 from ipt.study.collect import CollectConfig, collect, unpack
 from ipt.study.report import ReportConfig, report
-from ipt.study.run import results, run_study
+from ipt.study.run import run_study
+from ipt.study.settings import results
 from tests.sequence.loading import SAMPLES
 
 COMMON = ("model=micro", "resolution=micro", "data.profile=brief", "trainer.steps=2", "loader.max_samples=4")

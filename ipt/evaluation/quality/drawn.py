@@ -22,8 +22,6 @@ from ipt.common.seeding import generator
 from ipt.evaluation.quality.pictures import mean_of_other_scenes, resized
 from ipt.evaluation.quality.similarity import PictureScores, scored, sheet
 from ipt.evaluation.tables import aligned
-from ipt.inference.checkpoint import load_checkpoint
-from ipt.inference.drawing import draw_pictures
 from ipt.inference.settings import DrawSettings
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader
@@ -51,6 +49,9 @@ class DrawnConfig:
 
 def measure(config: DrawnConfig) -> dict[str, PictureScores]:
     """Draw, write the pictures, the sheet and the scores, and return the scores by kind."""
+    from ipt.inference.checkpoint import load_checkpoint  # torch takes seconds to import
+    from ipt.inference.drawing import draw_pictures
+
     checkpoint = load_checkpoint(Path(config.checkpoint))
     samples = chosen(SampleReader(Path(config.data)), config.limit)
     made = draw_pictures(checkpoint, samples, config.draw, config.seed, config.batch_size)
