@@ -296,7 +296,7 @@ def plan(config: FaithfulnessConfig) -> str:
         scenes = len(set(clusters(samples)))
         arms = experiment.arms()
         mediated = 0 if config.treatment == "none" else 1 + len(MEDIATION)
-        runs = 1 + config.imaginations + config.seeds * (len(arms) + mediated)
+        runs = 1 + config.imaginations + config.seeds * (len(arms) + mediated) + len(experiment.paired_roles())
         lines += [
             f"{label}: {len(data)} questions in {scenes} scenes, {experiment.kind} as mediator",
             f"  {config.imaginations} imaginations each, {len(arms)} arms on {config.seeds} of them: "

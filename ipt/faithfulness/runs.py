@@ -179,10 +179,21 @@ class Experiment:
         """Have all texts rewritten, several at a time; the arms then find the replies where they are kept."""
         runs = [(arm, seed) for arm in arms for seed in range(self.config.seeds)]
         missing = [(arm, seed) for arm, seed in runs if not (self.folder(str(arm), seed) / "done.json").is_file()]
-        tasks = [
-            partial(pool.prepare, arm, seed, self.data[row]) for arm, seed in missing for row in pool.rows.values()
-        ]
-        list(tracked(concurrently(tasks, self.config.rewriter.workers), "rewriting", len(tasks)))
+        if not missing:
+            return
+        _ = pool.subject, self.endpoint  # made once, before threads ask for them
+
+        def ask(arm: Arm, seed: int, sample: SpatialSample) -> None:
+            try:
+                pool.prepare(arm, seed, sample)
+            except (EndpointDown, BudgetSpent):
+                raise
+            except UserError:
+                return  # the arm itself says so of the sample
+
+        tasks = (partial(ask, arm, seed, self.data[row]) for arm, seed in missing for row in pool.rows.values())
+        total = len(missing) * len(pool.rows)
+        list(tracked(concurrently(tasks, self.config.rewriter.workers), "rewriting", total))
 
     def _mediate(self, pool: Pool) -> None:
         """The four arms of mediation: inputs and mediator each of the question or of the treatment."""
