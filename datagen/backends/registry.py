@@ -43,3 +43,4 @@ BACKENDS.register("messytable")(
 BACKENDS.register("scannetpp")(
     BackendEntry("datagen.real.scannetpp", "ScanNetConfig", "ScanNetBackend", {"mvc": "ScanNetCounting"})
 )
+BACKENDS.register("vst")(BackendEntry("datagen.real.vst", "VstConfig", "VstBackend", {"pet": "VstMotion"}))
