@@ -18,7 +18,8 @@ from datagen import run
 from datagen.backends.base import SceneError
 from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.config import RunConfig, run_config
-from datagen.real.scannetpp import ScanNetBackend, ScanNetConfig, owners, walk
+from datagen.real.scan import owners
+from datagen.real.scannetpp import ScanNetBackend, ScanNetConfig, walk
 from datagen.verify import recheck
 from ipt.common.errors import UserError
 from ipt.samples.camera import wrap_angle
