@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -125,7 +125,7 @@ class MatterportBackend(RecordedBackend):
                 f"{house}-level{level}"
                 for house in names
                 if low <= fraction(house) < high
-                for level in sorted(read_house(self, house).levels)
+                for level in levels(self, house)
             ]
         return self._levels[split]
 
@@ -197,6 +197,14 @@ def house_file(house: str, ending: str = "house") -> str:
     return f"{house}/house_segmentations/{house}.{ending}"
 
 
+def levels(backend: RecordedBackend, house: str) -> list[int]:
+    """The levels of a house; of one that cannot be read, the first, so that loading it says what is wrong and the run goes on."""
+    try:
+        return sorted(read_house(backend, house).levels)
+    except SceneError:
+        return [0]
+
+
 def read_house(backend: RecordedBackend, house: str) -> House:
     """Levels and rooms; ``SceneError`` names the line that is wrong."""
     name = house_file(house)
@@ -250,18 +258,41 @@ def level_of_faces(scan: Scan, levels: dict[int, tuple[float, float]]) -> NDArra
 
 
 def open_floor(renderer: RayRenderer, scene: Scene, config: MatterportConfig) -> GridSpace:
-    """Where one can stand: seen from the height of a person, straight down, there is nothing but floor."""
+    """Where one can stand: from the height of a person down there is nothing but floor, and no surface passes upright."""
     low, high = np.array(scene.bounds_min[:2]), np.array(scene.bounds_max[:2])
-    middle, span = (low + high) / 2, float((high - low).max())
-    count = max(1, math.ceil(span / config.cell_m))
-    half = count * config.cell_m / 2
-    x0, y0 = (middle - half).tolist()
+    count = max(1, math.ceil(float((high - low).max()) / config.cell_m))
+    origin = (low + high - count * config.cell_m) / 2
     height = config.body_height_m + NEAR_M
-    camera = top_down_camera((x0, y0, x0 + 2 * half, y0 + 2 * half), count, scene.floor_z, height)
-    frame = renderer.render([camera], ("depth",), ())[0]
-    assert frame.depth is not None
-    lift = height - frame.depth[::-1].astype(np.float64)
-    level = (frame.depth[::-1] > 0) & (np.abs(lift) <= config.floor_tolerance_m)
-    away = ndimage.distance_transform_edt(np.pad(level, 1))[1:-1, 1:-1]
-    clearance = (away - 0.5) * config.cell_m
-    return GridSpace(scene.scene_id, clearance, (x0, y0), config.cell_m, scene.floor_z)
+    camera = top_down_camera((*origin, *(origin + count * config.cell_m)), count, scene.floor_z, height)
+    depth = renderer.render([camera], ("depth",), ())[0].depth
+    assert depth is not None
+    above_floor = height - depth[::-1].astype(np.float64)
+    floor = (depth[::-1] > 0) & (np.abs(above_floor) <= config.floor_tolerance_m)
+    columns, rows = np.floor((upright(scene, config) - origin) / config.cell_m).astype(int).clip(0, count - 1).T
+    floor[rows, columns] = False
+    away = ndimage.distance_transform_edt(np.pad(floor, 1))[1:-1, 1:-1]
+    x0, y0 = origin.tolist()
+    return GridSpace(scene.scene_id, (away - 0.5) * config.cell_m, (x0, y0), config.cell_m, scene.floor_z)
+
+
+def upright(scene: Scene, config: MatterportConfig) -> Floats:
+    """Points (n, 2), half a cell apart, of all surface between the floor and the height of a person."""
+    least, most = scene.floor_z + config.floor_tolerance_m, scene.floor_z + config.body_height_m
+    found = [np.zeros((0, 2))]
+    for part in scene.parts:
+        vertices, faces = part.world_vertices().astype(np.float64), part.mesh.faces
+        heights = vertices[faces, 2]
+        corners = vertices[faces[(heights.max(axis=1) > least) & (heights.min(axis=1) < most)]]
+        for points in sampled(corners, config.cell_m / 2):
+            found.append(points[(points[:, 2] > least) & (points[:, 2] < most), :2])
+    return np.concatenate(found)
+
+
+def sampled(corners: Floats, step: float) -> Iterator[Floats]:
+    """Points (n, 3) of triangles (f, 3, 3), at most ``step`` apart along their edges; triangles of one size at a time."""
+    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1, initial=0.0)
+    counts = np.maximum(np.ceil(edges / step), 1).astype(int)
+    for count in np.unique(counts).tolist():
+        first, second = np.indices((count + 1, count + 1)).reshape(2, -1)
+        weights = np.stack([first, second, count - first - second], axis=1)[first + second <= count] / count
+        yield np.einsum("wk,fkc->fwc", weights, corners[counts == count]).reshape(-1, 3)

@@ -113,7 +113,7 @@ def owners(groups: Any, segment_of: NDArray[np.int64], where: str) -> tuple[list
             raise SceneError(f"{here}: field 'label' must be a text, got {group['label']!r}")
         segments = np.asarray(group["segments"], np.int64)
         if segments.size and (segments.min() < 0 or segments.max() >= len(sizes) or not sizes[segments].all()):
-            raise SceneError(f"{here}: field 'segments' names a segment that no vertex has")
+            raise SceneError(f"{here}: field 'segments' names a segment that no face or vertex has")
         labels.append(group["label"])
         members.append(segments)
     for place in sorted(range(len(labels)), key=lambda place: -int(sizes[members[place]].sum())):

@@ -14,7 +14,7 @@ from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.splits import fraction
 
 STOREY_M = 3.4
-#: Names that hashing puts into the split train, but for the last, which is in test.
+#: Names that hashing puts into the split train.
 HOUSES = ("house0", "house1", "house3")
 
 
@@ -33,11 +33,12 @@ def write_house(folder: Path, name: str, number: int, backend: EmbeddedBackend) 
     for level in range(2):
         backend.load(scene_name(backend, number, level))
         scene = backend.scene
-        low, high = (np.array(edge) + [0, 0, STOREY_M * level] for edge in (scene.bounds_min, scene.bounds_max))
+        up = np.array([0, 0, STOREY_M * level])
+        low, high = np.array(scene.bounds_min) + up, np.array(scene.bounds_max) + up
         levels.append((low, high))
         members: dict[int, list[int]] = {}
         for part in (part for part in scene.parts if part.visible):
-            vertices = part.world_vertices() + np.array([0, 0, STOREY_M * level], np.float32)
+            vertices = part.world_vertices() + up
             paint = np.rint(255 * np.multiply(scene.materials[part.material].rgb, part.tint)).astype(np.uint8)
             colours = np.tile(paint, (len(vertices), 1))
             pieces.append(trimesh.Trimesh(vertices, part.mesh.faces, vertex_colors=colours, process=False))

@@ -133,7 +133,7 @@ def cut(path: Path, keep: float = 0.5) -> None:
         ),
         (
             lambda f: edit(f / "scans/segments_anno.json", lambda r: r["segGroups"][2]["segments"].append(10**6)),
-            r"segments_anno\.json, segGroups\[2\]: field 'segments' names a segment that no vertex has",
+            r"segments_anno\.json, segGroups\[2\]: field 'segments' names a segment that no face or vertex has",
         ),
         (
             lambda f: edit(f / "scans/segments_anno.json", lambda r: r["segGroups"][2].update(label="")),
