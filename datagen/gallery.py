@@ -90,8 +90,9 @@ FILTERS: Mapping[str, Callable[[SpatialSample], str]] = {
 }
 
 
-def card(sample: SpatialSample) -> Html:
-    """One sample: pictures, question and options, and a closed part with everything else."""
+def card(sample: SpatialSample, *more: Html, opened: bool = False, **data: str) -> Html:
+    """One sample: pictures, question and options, and a part with everything else, closed unless ``opened``; then ``more``.
+    ``data``: more attributes of the card."""
     options = [
         tag("button", f"{letter}. {choice}", value=letter, type="button")
         for letter, choice in zip(sample.letters, sample.choices, strict=True)
@@ -105,11 +106,13 @@ def card(sample: SpatialSample) -> Html:
             tag("div", tag("p", sample.question, class_="question"), tag("div", *options, class_="options")),
             class_="single" if len(sample.images) == 1 else "several",
         ),
-        tag("details", tag("summary", "Answer, imagination and facts"), *truth(sample)),
+        tag("details", tag("summary", "Answer, imagination and facts"), *truth(sample), open=opened),
+        *more,
         class_="card",
         data_task=sample.task,
         data_type=sample.question_type,
         data_answer=sample.answer,
+        **data,
     )
 
 

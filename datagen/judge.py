@@ -73,9 +73,13 @@ class Model(Protocol):
 
 
 def probes(sample: SpatialSample, blind: bool = False) -> Iterator[Probe]:
-    """The questions that a good sample of its task passes. ``blind``: one more, which it passes if it cannot be answered without
-    the imagination; a judge that guesses is right by chance, and such samples are lost as well, as in the paper."""
+    """The questions that a good sample of its task passes; of one without choices, whether its picture can be told to be right.
+    ``blind``: one more, which it passes if it cannot be answered without the imagination; a judge that guesses is right by
+    chance, and such samples are lost as well, as in the paper."""
     seen = (sample.imagination,)
+    if not sample.choices:
+        yield Probe("drawn_as_told", as_told(sample.question), (*sample.images, *seen), YES_NO, "yes")
+        return
     if sample.task == "pt":
         yield Probe("answer_visible", visible(sample.answer_text), seen, YES_NO, "yes")
         for choice in sample.choices:
@@ -93,6 +97,15 @@ def probes(sample: SpatialSample, blind: bool = False) -> Iterator[Probe]:
     yield Probe("answerable", f"{told}\n{question}", (*sample.images, *seen), replies, sample.answer.lower())
     if blind:
         yield Probe("blind", question, sample.images, replies, sample.answer.lower(), wanted=False)
+
+
+def as_told(instruction: str) -> str:
+    """The question whether a picture is what was to be drawn, and can be seen to be."""
+    told = "The last picture was made for this task, the others are what one is given."
+    return (
+        f'{told} Task: "{instruction}" Do the pictures show that it was done right? Reply yes or no; no if that cannot be '
+        "determined from them."
+    )
 
 
 def visible(thing: str) -> str:

@@ -136,7 +136,7 @@ def agrees(task: str, facts: Facts, frames: Frames, objects: Sequence[SceneObjec
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What has to be recomputed of a sample, without its pictures; cameras by role."""
+    """What has to be recomputed of a sample, without its pictures; cameras by role. ``answer_text`` is empty without choices."""
 
     sample_id: str
     scene_id: str
@@ -189,7 +189,8 @@ def recheck(
     for sample in samples:
         scene_id = sample.provenance.scene_id
         cameras = {image.role: image.camera for image in (*sample.images, sample.imagination)}
-        stored = Stored(sample.id, scene_id, sample.task, sample.facts, sample.answer_text, cameras)
+        told = sample.answer_text if sample.choices else ""
+        stored = Stored(sample.id, scene_id, sample.task, sample.facts, told, cameras)
         by_scene.setdefault(scene_id, []).append(stored)
     for scene_id, group in groupby(watch(list(chain(*by_scene.values()))), key=lambda stored: stored.scene_id):
         waiting = list(group)
@@ -198,7 +199,7 @@ def recheck(
             for stored in list(waiting):
                 answer = recomputed(stored, backend)
                 waiting.remove(stored)
-                if answer != stored.facts["answer"] or stored.facts["answer_text"] != stored.answer_text:
+                if answer != stored.facts["answer"] or stored.facts.get("answer_text", "") != stored.answer_text:
                     yield Mismatch(stored.sample_id, stored.answer_text, answer)
         except (SceneError, SimulatorDied) as error:
             reason = f"scene {scene_id}: {str(error).splitlines()[0]}"

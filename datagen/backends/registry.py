@@ -43,3 +43,7 @@ BACKENDS.register("messytable")(
 BACKENDS.register("scannetpp")(
     BackendEntry("datagen.real.scannetpp", "ScanNetConfig", "ScanNetBackend", {"mvc": "ScanNetCounting"})
 )
+BACKENDS.register("vst")(BackendEntry("datagen.real.vst", "VstConfig", "VstBackend", {"pet": "VstMotion"}))
+BACKENDS.register("matterport3d")(
+    BackendEntry("datagen.real.matterport3d", "MatterportConfig", "MatterportBackend", {"pt": "PathTracing"})
+)

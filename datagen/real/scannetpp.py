@@ -15,10 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -34,9 +33,9 @@ from datagen.backends.base import (
 )
 from datagen.backends.embedded.backend import package_version
 from datagen.backends.embedded.ray_caster import RayRenderer
-from datagen.backends.embedded.scene import Material, Mesh, Part, Scene, object_from_parts
-from datagen.backends.habitat.categories import clean, furniture_category, is_structure
+from datagen.backends.embedded.scene import Scene
 from datagen.real.recorded import RecordedBackend, named, required_fields
+from datagen.real.scan import floor_height, read_groups, read_mesh, read_segments, scene_of
 from datagen.tasks.base import SceneView
 from datagen.tasks.multiview_counting import FAINT, MultiviewCounting, Spot
 from datagen.yields import Yields
@@ -46,7 +45,6 @@ from ipt.common.images import RGB, image_size
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
 
 LICENCE = "ScanNet++ Terms of Use: no sharing of its data or of samples made of them; everyone downloads it themselves"
-SCAN = "scan"  # the one material: colours are the vertices' own, already lit
 VAL_EVERY = 10  # of the training scenes, for val: the set has two labelled splits
 
 
@@ -228,86 +226,13 @@ def read_scan(backend: ScanNetBackend, folder: str, scene_id: str) -> Scene:
     mesh_file, segments_file, groups_file = (
         f"{folder}/scans/{name}" for name in ("mesh_aligned_0.05.ply", "segments.json", "segments_anno.json")
     )
-    path = backend.existing(mesh_file)
-    with named(mesh_file):
-        scan: Any = trimesh.load(path, process=False)
-        vertices, faces = np.asarray(scan.vertices, np.float32), np.asarray(scan.faces, np.int64)
-        colours = (np.asarray(scan.visual.vertex_colors)[:, :3] / 255).astype(np.float32)
-        if not len(faces) or faces.max() >= len(vertices):
-            raise SceneError(f"{mesh_file}: there are no triangles; the file is cut short or a point cloud")
-    with named(segments_file):
-        record = required_fields(read_json(backend.existing(segments_file)), segments_file, "segIndices")
-        segment_of = np.asarray(record["segIndices"], np.int64)
-        if len(segment_of) != len(vertices):
-            raise SceneError(
-                f"{segments_file}: {len(segment_of)} segIndices, but the mesh has {len(vertices)} vertices"
-            )
-    with named(groups_file):
-        record = required_fields(read_json(backend.existing(groups_file)), groups_file, "segGroups")
-        labels, owner_of_vertex = owners(record["segGroups"], segment_of, groups_file)
-    corners = owner_of_vertex[faces]
+    scan = read_mesh(backend, mesh_file)
+    segment_of = read_segments(backend, segments_file, len(scan.vertices), "vertices")
+    labels, owner_of_vertex = read_groups(backend, groups_file, segment_of)
+    corners = owner_of_vertex[scan.faces]
     owner = np.where(corners[:, 1] == corners[:, 2], corners[:, 1], corners[:, 0])
-    floor_z = floor_height(
-        vertices, faces[np.isin(owner, [n for n, label in enumerate(labels) if clean(label) == "floor"])]
-    )
-    high = vertices[faces, 2].mean(axis=1) > floor_z + backend.config.cut_height_m
-    pieces = split_faces(np.where((owner < 0) & high, -2, owner))
-    kept = [index for index in sorted(pieces) if index >= 0]
-    parts = []
-    for index, mine in sorted(pieces.items()):
-        ceiling = index == -2 or (index >= 0 and clean(labels[index]).startswith("ceiling"))
-        used, inverse = np.unique(faces[mine], return_inverse=True)
-        flat = np.zeros((len(used), 3), np.float32)
-        mesh = Mesh(vertices[used], flat, flat[:, :2], inverse.reshape(-1, 3).astype(np.int32), colours[used])
-        parts.append(Part(mesh, SCAN, kept.index(index) if index >= 0 else -1, "ceiling" if ceiling else None))
-    objects = []
-    for part in parts[len(parts) - len(kept) :]:
-        label = labels[kept[part.instance]]
-        category = furniture_category(label) or clean(label)
-        objects.append(
-            object_from_parts(part.instance, category, [part], raw_category=label, is_structure=is_structure(label))
-        )
-    low, top = (tuple(float(value) for value in edge) for edge in (vertices.min(axis=0), vertices.max(axis=0)))
-    materials = {SCAN: Material(SCAN, emission=1.0)}
-    bounds: Any = {"bounds_min": low, "bounds_max": top}
-    return Scene(
-        scene_id, None, tuple(parts), materials, tuple(objects), (), (), (), floor_z=floor_z, licence=LICENCE, **bounds
-    )
-
-
-def owners(groups: Any, segment_of: NDArray[np.int64], where: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Labels of the annotated groups, and the place of each vertex's group, -1 where it has none; the smallest of several
-    groups, as in the set's own tools."""
-    sizes = np.bincount(segment_of, minlength=1)
-    owner_of_segment = np.full(len(sizes), -1, np.int64)
-    labels, members = [], []
-    for place, group in enumerate(groups):
-        here = f"{where}, segGroups[{place}]"
-        required_fields(group, here, "objectId", "label", "segments")
-        if not isinstance(group["label"], str) or not group["label"].strip():
-            raise SceneError(f"{here}: field 'label' must be a text, got {group['label']!r}")
-        segments = np.asarray(group["segments"], np.int64)
-        if segments.size and (segments.min() < 0 or segments.max() >= len(sizes) or not sizes[segments].all()):
-            raise SceneError(f"{here}: field 'segments' names a segment that no vertex has")
-        labels.append(group["label"])
-        members.append(segments)
-    for place in sorted(range(len(labels)), key=lambda place: -int(sizes[members[place]].sum())):
-        owner_of_segment[members[place]] = place
-    return labels, owner_of_segment[segment_of]
-
-
-def floor_height(vertices: NDArray[np.float32], floor: NDArray[np.int64]) -> float:
-    """Median height of the floor's upward triangles; the lowest point of all where no floor is labelled."""
-    corners = vertices[floor].astype(np.float64)
-    up = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0
-    return float(np.median(corners[up][..., 2]) if up.any() else vertices[:, 2].min())
-
-
-def split_faces(owner: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    """Face numbers by owner."""
-    order = np.argsort(owner, kind="stable")
-    names, starts = np.unique(owner[order], return_index=True)
-    return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
+    floor_z = floor_height(scan, labels, owner)
+    return scene_of(scene_id, scan, labels, owner, floor_z, backend.config.cut_height_m, LICENCE)
 
 
 def read_photos(backend: ScanNetBackend, folder: str) -> list[Photo]:

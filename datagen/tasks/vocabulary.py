@@ -144,7 +144,7 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
 }
 NONE = Vocabulary()
 #: Backends whose annotators' words become the categories of another one.
-SPOKEN_AS: Mapping[str, str] = {"scannetpp": "habitat"}
+SPOKEN_AS: Mapping[str, str] = {"scannetpp": "habitat", "matterport3d": "habitat"}
 
 
 #: Adjectives that tell two things of a kind apart: a red cube is no blue cube, but a wall cabinet may be taken for a cabinet.

@@ -67,10 +67,12 @@ def tag(name: str, /, *children: object, **attributes: str | bool) -> Html:
     return Html(opening if name in VOID_TAGS else f"{opening}{join(children)}</{name}>")
 
 
-def page(title: str, body: Iterable[object], style: str = "", script: str = "") -> str:
-    """A complete document; ``style`` and ``script`` are code of ours, never data."""
+def page(title: str, body: Iterable[object], style: str = "", script: str = "", talks: bool = False) -> str:
+    """A complete document; ``style`` and ``script`` are code of ours, never data. ``talks``: its script may send requests to the
+    server that the page came from."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy += "; connect-src 'self'" if talks else ""
     head = [
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),

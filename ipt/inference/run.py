@@ -33,8 +33,9 @@ def load(config: InferConfig) -> Checkpoint:
     return load_checkpoint(folder, recipe, config.weights, device, config.dtype, config.latent_side)
 
 
-def answer_dataset(config: InferConfig) -> dict[str, Any]:
-    """Answer ``config.data`` into ``config.output_dir``; the counts of ``done.json``.
+def answer_dataset(config: InferConfig, loaded: Checkpoint | None = None) -> dict[str, Any]:
+    """Answer ``config.data`` into ``config.output_dir``; the counts of ``done.json``. ``loaded``: the checkpoint, where it has
+    been loaded for other datasets already.
 
     Raises ``ValueError`` for an empty dataset and for a folder that holds another run, ``OSError`` that says what is kept
     where the disk is full.
@@ -45,7 +46,7 @@ def answer_dataset(config: InferConfig) -> dict[str, Any]:
         raise UserError(f"{config.data} holds no samples")
     if doubles := [name for name, count in Counter(data.column("id")).items() if count > 1]:
         raise UserError(f"{config.data} holds {len(doubles)} ids more than once, for example '{doubles[0]}'")
-    engine = Engine(load(config), config.mode, config.seed, config.batch_size)
+    engine = Engine(loaded or load(config), config.mode, config.seed, config.batch_size)
     about = manifest(config, reader)
     try:
         with PredictionWriter(folder, about) as writer:

@@ -141,6 +141,22 @@ MVC_COUNT = templates(
     (3, "The frames show one area from several viewpoints. What is the number of distinct {objects} in it?"),
 )  # fmt: skip
 
+PET_VIEW = templates(
+    "pet_view",
+    (1, "This is what I see. I {motion}. Show me what I see then."),
+    (1, "From here I {motion}. Generate the view that I have afterwards."),
+    (1, "Suppose I {motion}, starting from this picture. Draw what is in front of me at the end."),
+    (1, "I am about to {motion}. Picture my next view of this place."),
+    (2, "You {motion} from where this picture was taken. Generate the view that you then have."),
+    (2, "Imagine that you {motion}. Draw what you see from there."),
+    (2, "Starting with this view, {motion}. Generate the picture that shows what you see at the end."),
+    (2, "What do you see after you {motion}? Generate that view."),
+    (3, "The camera is about to {motion}. Generate the picture that it takes there."),
+    (3, "Let the viewer {motion}, and draw what comes into view."),
+    (3, "A robot sees this and is told to {motion}. Generate what it sees when it has done so."),
+    (3, "Have the photographer {motion}; then generate the second picture of this place."),
+)  # fmt: skip
+
 TEMPLATES: Mapping[str, tuple[Template, ...]] = {
     entries[0].id.rpartition("-")[0]: entries
     for entries in (
@@ -151,6 +167,7 @@ TEMPLATES: Mapping[str, tuple[Template, ...]] = {
         PT_PATH,
         PT_MIDPOINT,
         MVC_COUNT,
+        PET_VIEW,
     )
 }
 
@@ -167,6 +184,7 @@ PLAIN: Mapping[str, tuple[Template, ...]] = {
     "pt_path": templates("plain_pt_path", (2, "From {start} to {end} on the {map}: what is {side} of M1?")),
     "pt_midpoint": templates("plain_pt_midpoint", (2, "At M1 on the {map}: what is {side}?")),
     "mvc_count": templates("plain_mvc_count", (2, "How many {objects}?")),
+    "pet_view": templates("plain_pet_view", (2, "Draw: {motion}.")),
 }
 
 

@@ -18,12 +18,13 @@ from hydra.core.global_hydra import GlobalHydra
 
 import infer as command
 from ipt.common.images import decode_image
+from ipt.common.local_server import HOST
 from ipt.evaluation.comparison import compare
 from ipt.evaluation.metrics import evaluate
 from ipt.evaluation.report import write_report
 from ipt.evaluation.report.choice import choose, flip, outcome, without_imagination
 from ipt.evaluation.report.figures import MAX_POINTS, compute, training_curves
-from ipt.evaluation.report.serve import HOST, make_server
+from ipt.evaluation.report.serve import make_server
 from ipt.evaluation.settings import QualityConfig
 from ipt.inference.prediction import Run
 from tests.evaluation.simulated import prediction, write_run

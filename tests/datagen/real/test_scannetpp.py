@@ -18,7 +18,8 @@ from datagen import run
 from datagen.backends.base import SceneError
 from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.config import RunConfig, run_config
-from datagen.real.scannetpp import ScanNetBackend, ScanNetConfig, owners, walk
+from datagen.real.scan import owners
+from datagen.real.scannetpp import ScanNetBackend, ScanNetConfig, walk
 from datagen.verify import recheck
 from ipt.common.errors import UserError
 from ipt.samples.camera import wrap_angle
@@ -132,7 +133,7 @@ def cut(path: Path, keep: float = 0.5) -> None:
         ),
         (
             lambda f: edit(f / "scans/segments_anno.json", lambda r: r["segGroups"][2]["segments"].append(10**6)),
-            r"segments_anno\.json, segGroups\[2\]: field 'segments' names a segment that no vertex has",
+            r"segments_anno\.json, segGroups\[2\]: field 'segments' names a segment that no face or vertex has",
         ),
         (
             lambda f: edit(f / "scans/segments_anno.json", lambda r: r["segGroups"][2].update(label="")),
