@@ -154,8 +154,10 @@ def test_every_key_of_a_reinforced_run_is_refused_or_reaches_it(
         values: Any = OmegaConf.to_container(composed, resolve=True)
         before, ignored, accepted = parts(train_config(values)), [], set()
         for key, value in leaves(values):
+            if (other := another(key, value)) == value:
+                continue
             try:
-                after = parts(train_config(changed(values, key, another(key, value))))
+                after = parts(train_config(changed(values, key, other)))
             except UserError:
                 continue
             accepted.add(key)

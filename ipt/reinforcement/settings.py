@@ -175,10 +175,12 @@ def samples_texts(settings: GrpoSettings, mode: type[Imagination]) -> bool:
 
 
 def unread(settings: GrpoSettings, imagination: ImaginationConfig) -> list[str]:
-    """Keys that are set and that the run would not read, with what would make them count."""
+    """Keys that are set and that the run would not read, with what would make them count. ``UserError`` for a mode that cannot be
+    trained."""
+    mode = modes[trained_mode(settings, imagination)]
     if settings.stage != "readout":
         return []
-    mode = modes[trained_mode(settings, imagination)]
+    idle: tuple[str, ...]
     if mode.kind == "text":
         idle, why = ("closed",), f"in mode {mode.name}, whose texts are sampled anyway"
     elif settings.closed:

@@ -44,7 +44,8 @@ def closed_unit(
 
     Options that differ in their last token alone share one sequence; others have a sequence for each beginning.
     """
-    begun, role = (), Role.ANSWER
+    begun: tuple[int, ...] = ()
+    role = Role.ANSWER
     if row.text is not None:
         begun, role, blocked = row.text.ids, row.text.role, row.text.blocked
     same = next((n for n in range(len(options[0]) + 1) if len({tuple(ids[: n + 1]) for ids in options}) > 1), 0)

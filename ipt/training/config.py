@@ -194,7 +194,7 @@ class TrainConfig:
             optim=self.optim,
             ema=self.ema if self.ema.decay else None,
             checkpoints=self.checkpoints,
-            rounds=(0, 0) if self.reinforced else self.imagination.free_rounds,
+            rounds=self.imagination.free_rounds,
             clip=(self.grpo.clip, self.grpo.upper),
         )
 

@@ -45,6 +45,8 @@ class Objective(nn.Module):
     """The model together with its token losses: the unit that wrappers of distributed training wrap, so that the vocabulary
     projection happens inside of it."""
 
+    clip: tuple[float, float]
+
     def __init__(
         self,
         model: UnifiedModel,
@@ -62,7 +64,9 @@ class Objective(nn.Module):
     ) -> TokenLosses:
         """Losses of an encoded batch whose images are noised, with velocity targets. Every term is computed, also where it has
         no rows: all parameters get gradients. ``choices``: instead what the weights make of the choices of a rollout."""
-        output = self.model(batch, noised, logits=False, rounds=self.rounds)
+        # the slots of a rollout hold what they held then
+        rounds = self.rounds if batch.replay is None else (0, 0)
+        output = self.model(batch, noised, logits=False, rounds=rounds)
         if batch.replay is not None:
             target_FD = observed(self, output, batch)
         if choices:

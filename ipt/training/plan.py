@@ -27,6 +27,8 @@ TRAINED_BYTES, FROZEN_BYTES = 16, 4
 def plan(config: TrainConfig) -> str:
     """The plan as text. Reads a few packs of the dataset where there is one; builds the model without memory."""
     shape = model_shape(config)
+    if config.reinforced:
+        config = replace(config, imagination=config.imagination.at_inference)
     model = build_on_meta(shape)
     counts = parameters(model)
     apply_tuning(model, config.full_tuning)

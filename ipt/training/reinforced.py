@@ -26,8 +26,11 @@ def as_trained(config: TrainConfig) -> TrainConfig:
     recipe = read_recipe(model_path(str(config.model.init)))
     known = recipe.inference_sequence
     sizes = {task: known.resolution(task) for task in config.task.names}
-    most = min(known.max_sample_tokens, config.loader.budget)
-    sequence = replace(known, resolutions=sizes, max_sample_tokens=most, seed=config.sequence.seed)
+    most = {"max_sample_tokens": min(known.max_sample_tokens, config.loader.budget)}
+    for key in ("max_prompt_tokens", "max_sample_tokens"):
+        if (given := getattr(config.sequence, key)) != getattr(SequenceConfig(), key):
+            most[key] = given
+    sequence = replace(known, resolutions=sizes, seed=config.sequence.seed, **most)
     found = _said_otherwise("imagination", config.imagination, ImaginationConfig({}), recipe.imagination)
     found += _said_otherwise("sequence", config.sequence, SequenceConfig(), replace(known, seed=config.sequence.seed))
     for size in sizes.values():

@@ -132,7 +132,9 @@ def test_the_guards_of_a_readout_are_in_its_records(folder: Path) -> None:
 
 def effect(folder: Path, stage: str, **grpo: Any) -> Any:
     """The second step's loss and gradient, and what was written of the rollouts, with these settings."""
-    trainer = toys.trainer(folder, stage, f"effect-{len(list(folder.iterdir()))}", grpo={"questions": 2, **grpo})
+    steps: dict[str, Any] = {"trainer": {"steps": 4}, "checkpoints": {"every": 4}}
+    output = f"effect-{len(list(folder.iterdir()))}"
+    trainer = toys.trainer(folder, stage, output, grpo={"questions": 2, **grpo}, **steps)
     packs = trainer.steps()
     first, second = trainer.train_step(packs), trainer.train_step(packs)
     lines = sorted(trainer.folder.glob("rollouts/*/rollouts.jsonl"))
@@ -152,7 +154,7 @@ EFFECTS: dict[str, list[dict[str, Any]]] = {
         {"rewards": {"correct": 1.0}},
         {"shuffled": True},
         {"kl": 5.0},
-        {"closed": False},
+        {"closed": False, "text": {"max_tokens": 12}},
         {"draw": {"timesteps": 4, "shift": 1.0}},
         {"control_every": 0},
         {"write_every": 0},
