@@ -41,7 +41,7 @@ footer { display: none !important; }
                 margin-right: .4rem; }
 .answers .right .bar { background: #3a9a67; }
 .answers .chosen { font-weight: 700; }
-.tab-wrapper, .tab-container { max-width: 100%; overflow-x: auto !important; }
+.tab-wrapper, .tab-container { flex-wrap: wrap !important; height: auto !important; }
 @media (max-width: 640px) {
   .controls, .controls .form, .controls .row { flex-direction: column !important; flex-wrap: wrap !important; }
   .controls > *, .controls .form > *, .pictures > * { min-width: 100% !important; }
