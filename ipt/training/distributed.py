@@ -164,6 +164,12 @@ def root_released(module: nn.Module) -> Iterator[None]:
         module.unshard()
 
 
+def divide_again(module: nn.Module) -> None:
+    """Give back what a pass without a backward one has left whole: the next pass would compute with it, whatever the weights are."""
+    if isinstance(module, FSDPModule):
+        module.reshard()
+
+
 def is_sharded(module: nn.Module) -> bool:
     """Whether no process can compute with the module alone."""
     return isinstance(module, FSDPModule)

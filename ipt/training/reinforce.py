@@ -40,7 +40,7 @@ from ipt.sequence.replay import Closed, Replay
 from ipt.sequence.segments import RejectedSample
 from ipt.sequence.settings import LoaderConfig
 from ipt.training.config import TrainConfig
-from ipt.training.distributed import World, root_gathered, root_released
+from ipt.training.distributed import World, is_sharded, root_gathered, root_released
 from ipt.training.policy import TABLES
 from ipt.training.source import Material
 
@@ -85,6 +85,9 @@ class Reinforced:
         return self._left == 0
 
     def steps(self, trainer: Trainer) -> Generator[Material, None, None]:
+        if is_sharded(trainer.objective):  # whose parts compute alone only after the whole has once
+            with trainer.playing():
+                trainer.choices(self._empty(trainer))
         while True:
             assert trainer.step % self.settings.updates == 0, "runs are saved between rounds"
             material = self._round(trainer, trainer.step // self.settings.updates)
@@ -139,9 +142,15 @@ class Reinforced:
     def _packs(self, trainer: Trainer, units_of_lanes: Sequence[Sequence[Unit]]) -> list[PackedBatch]:
         """As many packs as every other rank has; those of a lane hold nothing of another."""
         special, geometry = self.checkpoint(trainer.model).tokenizer.special, trainer.model.config.geometry
-        given = self.kind, special, geometry
-        own = [pack for units in units_of_lanes for pack in packs(units, *given, self.config.budget)]
-        return [*own, *[packed([], *given)] * (max(trainer.world.gather(len(own))) - len(own))]
+        own = [
+            pack for units in units_of_lanes for pack in packs(units, self.kind, special, geometry, self.config.budget)
+        ]
+        return [*own, *[self._empty(trainer)] * (max(trainer.world.gather(len(own))) - len(own))]
+
+    def _empty(self, trainer: Trainer) -> PackedBatch:
+        """A pack of no choices, which all parts of the model compute nevertheless."""
+        special, geometry = self.checkpoint(trainer.model).tokenizer.special, trainer.model.config.geometry
+        return packed([], self.kind, special, geometry)
 
     def _play(self, trainer: Trainer, number: int, lane: int) -> Rollout:
         settings, every = self.settings, self.settings.control_every

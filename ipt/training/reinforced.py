@@ -26,7 +26,7 @@ def as_trained(config: TrainConfig) -> TrainConfig:
     recipe = read_recipe(model_path(str(config.model.init)))
     known = recipe.inference_sequence
     sizes = {task: known.resolution(task) for task in config.task.names}
-    most = {"max_sample_tokens": min(known.max_sample_tokens, config.loader.budget)}
+    most: dict[str, Any] = {"max_sample_tokens": min(known.max_sample_tokens, config.loader.budget)}
     for key in ("max_prompt_tokens", "max_sample_tokens"):
         if (given := getattr(config.sequence, key)) != getattr(SequenceConfig(), key):
             most[key] = given

@@ -31,7 +31,7 @@ from ipt.model.flops import peak_flops, step_flops, token_kinds
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.training.checkpoints import Checkpoints
-from ipt.training.distributed import Fill, World, accumulating, is_sharded, parallelize
+from ipt.training.distributed import Fill, World, accumulating, divide_again, is_sharded, parallelize
 from ipt.training.losses import Objective, TokenLosses, mean_losses, noised, sample_losses, token_counts
 from ipt.training.optim import (
     COMPUTE,
@@ -218,6 +218,7 @@ class Trainer:
         with torch.no_grad(), nullcontext() if values is None else values.swapped_in():
             self.weights.sync_to_model()
             yield
+            divide_again(self.objective)
         self.weights.sync_to_model()
         self.objective.train(training)
 

@@ -10,7 +10,10 @@ import torch
 
 from ipt.inference.answering import normalised
 from ipt.reinforcement.rollouts import Rollout
+from ipt.reinforcement.units import closed_unit, packed, packs
 from ipt.sequence.replay import Closed, Drawn, Sampled
+from ipt.training.losses import Objective, mean_losses, noised, token_counts
+from ipt.training.settings import LossConfig
 from tests.inference import toy
 from tests.reinforcement import toys
 
@@ -76,8 +79,6 @@ def test_a_ratio_shows_weights_that_have_moved() -> None:
 
 def test_options_of_several_tokens_are_weighed_as_in_the_session() -> None:
     """Options that differ in more than their last token have a sequence each; the session reads them as well."""
-    from ipt.reinforcement.units import closed_unit, packed
-
     player = toys.player("closed", toy.checkpoint("label_only"), mode="label_only")
     context = player.prompted([("a", 0)], [toy.sample(0)])
     options = [["<answer>A", "<answer>Bold", "so", "<answer>Bo"]]
@@ -111,8 +112,6 @@ def test_steps_of_a_picture_share_a_context_as_far_as_a_pack_has_room() -> None:
     split = player.play(questions, 0, narrow, player.read, False)
     assert sequences(split) > 2
     special, geometry = player.session.special, player.session.geometry
-    from ipt.reinforcement.units import packs
-
     one, several = (packs(each.units, Drawn, special, geometry, narrow + 1) for each in (whole, split))
     first, second = (torch.cat([toys.losses(pack)["picture"].detach() for pack in each]) for each in (one, several))
     torch.testing.assert_close(first, second)
@@ -136,3 +135,23 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [rounded(each) for each in value]
     return round(value, 3) + 0.0 if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("stage", toys.STAGES)
+def test_a_pack_of_no_choices_computes_and_trains_nothing(stage: str) -> None:
+    """For processes whose lanes need fewer packs than those of others: all parameters get gradients, which are 0."""
+    player = toys.player(stage)
+    empty = packed([], player.kind, player.session.special, player.session.geometry)
+    objective = Objective(toy.model(), LossConfig())
+    counts = token_counts(empty, LossConfig())
+    assert not counts.any()
+    named = dict(objective.named_parameters())
+    try:
+        objective.requires_grad_(True)
+        shares = mean_losses(objective(empty, *noised(empty, 0, 1.0)), empty, counts.tolist(), LossConfig())
+        sum(shares).backward()  # type: ignore[union-attr]
+        assert all(share == 0 for share in shares)
+        assert [name for name, weight in named.items() if weight.grad is None or weight.grad.any()] == []
+    finally:
+        objective.requires_grad_(False)
+        objective.zero_grad(set_to_none=True)

@@ -90,7 +90,11 @@ def test_the_permuted_control_reads_the_mediator_of_another_scene() -> None:
         ("closed", {"grpo": {"clip": 0.1}}, "grpo.clip has no effect while options are weighed"),
         ("sampled", {"grpo": {"closed": False}}, "grpo.closed has no effect in mode text_cot"),
         ("sampled", {"grpo": {"answers": 3}}, "must be a multiple of grpo.imaginations=2"),
-        ("sampled", {"grpo": {"mode": "caption"}}, "grpo.mode=caption: the model can be trained in ipt, label_only, text_cot"),
+        (
+            "sampled",
+            {"grpo": {"mode": "caption"}},
+            "grpo.mode=caption: the model can be trained in ipt, label_only, text_cot",
+        ),
         ("closed", {"grpo": {"noise": 0.3}}, "grpo.noise have no effect without grpo.stage=imagination"),
         ("drawn", {"grpo": {"kl": 0.3}}, "grpo.kl have no effect without grpo.stage=readout"),
         ("drawn", {"grpo": {"mode": "text_cot"}}, "grpo.mode=text_cot: the model can be trained in ipt"),

@@ -253,13 +253,16 @@ def test_one_process_equals_two(stage: str, folder: Path) -> None:
     alone = lasting(folder / f"single-{stage}")
     for kind in ("ddp", "fsdp2"):
         together(2, rank, str(folder), stage, kind, f"{kind}-{stage}", changes)
-        for ours, theirs in zip(lasting(folder / f"{kind}-{stage}"), alone, strict=True):
-            for name in theirs.keys() - {"hardest", "mismatch", "gradient_norm"}:
-                assert ours[name] == (
-                    pytest.approx(theirs[name], abs=2e-5) if isinstance(theirs[name], float) else theirs[name]
-                ), (kind, name)
-        tensors, expected = (load_file(folder / f"{name}-{stage}.safetensors") for name in (kind, "single"))
-        assert tensors.keys() == expected.keys()
-        for name, tensor in expected.items():
-            if name.startswith("exp_avg "):
-                torch.testing.assert_close(tensors[name], tensor, atol=1e-5, rtol=1e-2, msg=f"{kind} {name}")
+        # pictures are rounded to eight bits: after a step the last digits of weights show as single ones of pixels
+        for ours, theirs, close in zip(lasting(folder / f"{kind}-{stage}"), alone, (2e-6, 2e-3), strict=True):
+            for name in theirs.keys() - {"hardest", "mismatch"}:
+                exact = not isinstance(theirs[name], float)
+                expected = theirs[name] if exact else pytest.approx(theirs[name], abs=close, rel=close)
+                assert ours[name] == expected, (kind, name)
+        tensors, single = (load_file(folder / f"{name}-{stage}.safetensors") for name in (kind, "single"))
+        assert tensors.keys() == single.keys()
+        moments = [name for name in single if name.startswith("exp_avg ")]
+        largest = max(float(single[name].abs().max()) for name in moments)
+        assert moments and largest > 0
+        for name in moments:
+            torch.testing.assert_close(tensors[name], single[name], atol=5e-3 * largest, rtol=0, msg=f"{kind} {name}")
