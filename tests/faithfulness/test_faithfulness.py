@@ -489,6 +489,11 @@ def test_capimagine_prints_its_three_findings_on_latents_and_codes(
     assert f"of 4 derived questions, with the inputs hidden, {share:.1f} %" in printed
     assert {arm for arm in effects(latent) if "noise" in arm or "mirror" in arm} == {"noise", "gt.mirror"}
     assert (tmp_path / "out" / PAGE).read_text().count("X to Z:") == 2
+    for name in ("latent", "discrete"):  # what an arm put there is shown
+        seen = [
+            sorted((tmp_path / "out" / name / arm / "s0" / "images").glob("*.png")) for arm in ("identity", "constant")
+        ]
+        assert len(seen[0]) == len(seen[1]) == 4 and seen[0][0].read_bytes() != seen[1][0].read_bytes()
 
 
 @pytest.mark.usefixtures("typed")
