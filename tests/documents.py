@@ -96,7 +96,10 @@ RULES = (
     Rule(r"-m pytest", skipped="it is part of this suite"),
     Rule(r"--help"),
     Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),
-    Rule(r"messytable|scannetpp|matterport|vst|photos|iphone", skipped="needs the user's pictures; tests have them made up"),
+    Rule(
+        r"messytable|scannetpp|matterport|vst|photos|iphone",
+        skipped="needs the user's pictures; tests have them made up",
+    ),
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing
     # 1: so few questions are not balanced; blocks, because blind baselines want five scenes
     Rule(r"-m datagen\.audit data=\[data/pet,", {"data": "[data/pet,data/pet-blocks]"}, ends=(0, 1)),
