@@ -97,7 +97,7 @@ RULES = (
     Rule(r"--help"),
     Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),
     Rule(
-        r"messytable|scannetpp|matterport|vst|photos|iphone",
+        r"messytable|scannetpp|matterport|vst|photos|my-plans|iphone",
         skipped="needs the user's pictures; tests have them made up",
     ),
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing
