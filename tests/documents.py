@@ -106,7 +106,10 @@ RULES = (
     Rule(r"-m pytest", skipped="it is part of this suite"),
     Rule(r"--help"),
     Rule(r"habitat_python|backend=(ai2thor|procthor|hm3d)", skipped="needs a simulator; tests/datagen has stand-ins"),
-    Rule(r"messytable|scannetpp|matterport|vst|photos|iphone", skipped="needs the user's pictures; tests have them made up"),
+    Rule(
+        r"messytable|scannetpp|matterport|vst|photos|my-plans|iphone",
+        skipped="needs the user's pictures; tests have them made up",
+    ),
     Rule(r"-m ipt\.(app|serve) ", skipped="serves until it is interrupted; tests/app and tests/serve ask it"),
     Rule(r"base_url=http://127", skipped="needs the server; tests/serve has one"),
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing

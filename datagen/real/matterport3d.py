@@ -264,7 +264,8 @@ def open_floor(renderer: RayRenderer, scene: Scene, config: MatterportConfig) ->
     origin = (low + high - count * config.cell_m) / 2
     height = config.body_height_m + NEAR_M
     camera = top_down_camera((*origin, *(origin + count * config.cell_m)), count, scene.floor_z, height)
-    depth = renderer.render([camera], ("depth",), ())[0].depth
+    wanted: tuple[Modality, ...] = ("depth",)
+    depth = renderer.render([camera], wanted, ())[0].depth
     assert depth is not None
     above_floor = height - depth[::-1].astype(np.float64)
     floor = (depth[::-1] > 0) & (np.abs(above_floor) <= config.floor_tolerance_m)
