@@ -165,7 +165,8 @@ def root_released(module: nn.Module) -> Iterator[None]:
 
 
 def divide_again(module: nn.Module) -> None:
-    """Give back what a pass without a backward one has left whole: the next would compute with it, whatever the weights are."""
+    """Give back what a pass without a backward one has left whole: the next pass would compute with it, whatever the weights
+    are then."""
     if isinstance(module, FSDPModule):
         module.reshard()
 

@@ -52,8 +52,6 @@ def observed(objective: Objective, output: ModelOutput, batch: PackedBatch) -> T
         return unused - objective.cross_entropy(output.ce_hidden_CD, batch.labels_C, replay.temperature, words)
     assert isinstance(replay, Closed)
     told_E = -objective.cross_entropy(output.ce_hidden_CD[replay.positions_E], replay.tokens_E)
-    if not len(replay.exists_QA):
-        return told_E.sum() + unused + told_E.new_zeros(replay.exists_QA.shape)
     width = replay.exists_QA.shape[1]
     flat = told_E.new_zeros(replay.exists_QA.numel())
     scores_QA = flat.index_add(0, replay.questions_E * width + replay.options_E, told_E).unflatten(0, (-1, width))

@@ -146,6 +146,7 @@ def test_a_pack_of_no_choices_computes_and_trains_nothing(stage: str) -> None:
     counts = token_counts(empty, LossConfig())
     assert not counts.any()
     named = dict(objective.named_parameters())
+    objective.zero_grad(set_to_none=True)
     try:
         objective.requires_grad_(True)
         shares = mean_losses(objective(empty, *noised(empty, 0, 1.0)), empty, counts.tolist(), LossConfig())
