@@ -341,9 +341,8 @@ def main(config: PlansConfig) -> None:
         raise NoYield(f"no path of {len(paths)} pictures is left: {yields.worst()}")
     write_shards(output, "plans", samples)
     print(f"{output}: {len(samples)} questions from {len(paths)} pictures")
-    usage = config.bill(model)
-    about = {"model": config.model, "yields": yields.to_json(), "picture_errors": yields.errors, "usage": usage}
-    seal(output, about)
+    about = {"model": config.model, "yields": yields.to_json(), "picture_errors": yields.errors}
+    seal(output, {**about, "usage": config.bill(model)})
 
 
 if __name__ == "__main__":
