@@ -146,12 +146,15 @@ class ModelSubject:
         if true.image is None:
             return true
         if self.kind == "picture":
-            picture = Picture(true.image.data, (self.renderer.imagination_size(sample.task),), true.image.role)
-            pixels = picture.pixels().permute(1, 2, 0).numpy()
-            return replace(true, image=SampleImage(encode_image(pixels), true.image.role))
+            return replace(true, image=self.sized(true.image, sample.task))
         encoded = self.session.with_latents([self.mode.looked_at(sample.task, true)])
         (numbers,) = numbers_of(encoded[0]) or (self._vectors(encoded),)
         return Mediator(true.text, numbers=numbers)
+
+    def sized(self, image: SampleImage, task: str) -> SampleImage:
+        """The picture at the size at which the model imagines."""
+        picture = Picture(image.data, (self.renderer.imagination_size(task),), image.role)
+        return SampleImage(encode_image(picture.pixels().permute(1, 2, 0).numpy()), image.role)
 
     def _vectors(self, rows: Sequence[Sequence[Segment]]) -> NDArray[Any]:
         """[k, D] what the slots of pictures hold."""
