@@ -156,7 +156,11 @@ def readout(player: Player, asked: Sequence[Asked], seed: int, control: bool) ->
         rollout.numbers["diversity"] += diversity(pictures)
     if control and mode.kind:
         firsts = range(0, len(rows), each)
-        made = [mode.mediator_of(imagined.texts[row], imagined.images[row]) for row in firsts]
+        held = [numbers_of(imagined.context.rows[row].segments) for row in firsts]
+        made = [
+            mode.mediator_of(imagined.texts[row], imagined.images[row], numbers)
+            for row, numbers in zip(firsts, held, strict=True)
+        ]
         rollout.numbers["permuted"] += permuted(player.read, asked, made)
     return rollout
 

@@ -92,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected() -> list[str]:
     """The letters of our own engine for the samples that the toy knows."""
     engine = Engine(checkpoint(), ModeSettings("answer_only"))
-    answers = {prediction.sample_id: prediction for prediction, _ in engine.answer(SAMPLES)}
+    answers = {prediction.sample_id: prediction for prediction, *_ in engine.answer(SAMPLES)}
     letters = ["AB"[answers[sample.id].answer or 0] for sample in SAMPLES]
     assert letters == [sample.answer for sample in SAMPLES]
     return letters

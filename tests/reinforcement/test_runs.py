@@ -131,16 +131,16 @@ def test_the_guards_of_a_readout_are_in_its_records(folder: Path) -> None:
 
 
 def effect(folder: Path, stage: str, **grpo: Any) -> Any:
-    """The second step's loss and gradient, and what was written of the rollouts, with these settings."""
+    """The losses and the gradient of two steps, their figures, and what was written of the rollouts, with these settings."""
     steps: dict[str, Any] = {"trainer": {"steps": 4}, "checkpoints": {"every": 4}}
     output = f"effect-{len(list(folder.iterdir()))}"
-    trainer = toys.trainer(folder, stage, output, grpo={"questions": 2, **grpo}, **steps)
+    trainer = toys.trainer(folder, stage, output, grpo=grpo, **steps)
     packs = trainer.steps()
     first, second = trainer.train_step(packs), trainer.train_step(packs)
     lines = sorted(trainer.folder.glob("rollouts/*/rollouts.jsonl"))
     return [
         (first.loss, second.loss, second.gradient_norm),
-        sorted(second.figures),
+        sorted({*first.figures, *second.figures}),
         [path.read_text() for path in lines],
     ]
 
@@ -148,7 +148,7 @@ def effect(folder: Path, stage: str, **grpo: Any) -> Any:
 EFFECTS: dict[str, list[dict[str, Any]]] = {
     "closed": [
         {"mode": "label_only"},
-        {"questions": 4},
+        {"questions": 2},
         {"imaginations": 1},
         {"updates": 2},
         {"rewards": {"correct": 1.0}},

@@ -84,7 +84,7 @@ def expected(sample: SpatialSample, mode: str) -> Any:
 @pytest.mark.parametrize("mode", ["answer_only", "imagination"])
 def test_answers_and_pictures_are_those_of_inference(served: Served, mode: str) -> None:
     for sample in toy.SAMPLES[:2]:
-        reply, (prediction, images) = served.ask(sample, mode=mode), expected(sample, mode)
+        reply, (prediction, images, *_) = served.ask(sample, mode=mode), expected(sample, mode)
         choice = reply.choices[0]
         assert prediction.text in choice.message.content and choice.finish_reason == "stop"
         assert reply.ipt["answer"] == sample.choices[prediction.answer]
