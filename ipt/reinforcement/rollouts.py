@@ -19,7 +19,7 @@ import numpy as np
 from ipt.imagination.base import Imagination, Imagined, Mediator
 from ipt.imagination.mixture import make_mode
 from ipt.imagination.modes import modes
-from ipt.inference.answering import Answered, best, combined, normalised, option_texts, written
+from ipt.inference.answering import Answered, best, combined, normalised, numbers_of, option_texts, written
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
 from ipt.inference.engine import make_session
@@ -156,6 +156,7 @@ def readout(player: Player, asked: Sequence[Asked], seed: int, control: bool) ->
         rollout.numbers["diversity"] += diversity(pictures)
     if control and mode.kind:
         firsts = range(0, len(rows), each)
+        assert isinstance(imagined.context, SessionContext)
         held = [numbers_of(imagined.context.rows[row].segments) for row in firsts]
         made = [
             mode.mediator_of(imagined.texts[row], imagined.images[row], numbers)

@@ -43,6 +43,14 @@ def test_the_ratio_is_1_at_replay(stage: str, mode: str) -> None:
     assert len(found) and float(found.max()) < EXACT
 
 
+@pytest.mark.parametrize(("mode", "controlled"), [("ipt", 3), ("latent", 3), ("discrete", 3), ("label_only", 0)])
+def test_the_control_reads_the_mediators_of_others_whatever_they_are(mode: str, controlled: int) -> None:
+    player = toys.player("closed", toy.checkpoint(mode), mode=mode)
+    rollout = toys.played(player, toys.asked(0, 1, 7))
+    assert len(rollout.numbers["permuted"]) == controlled
+    assert all(0 <= chance <= 1 for chance in rollout.numbers["permuted"])
+
+
 @pytest.mark.parametrize("mode", ["ipt", "label_only"])
 def test_texts_are_sampled_and_replayed_where_options_could_be_weighed(mode: str) -> None:
     """Of ``ipt`` the announcement, too, and the end that the model sets to it; nothing of the prompt or of the picture."""

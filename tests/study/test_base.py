@@ -29,7 +29,12 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_run_is_packed_in_bfloat16_with_all_that_it_needs_and_a_card(tmp_path: Path) -> None:
     run = toy.save_run(tmp_path / "run", "ipt")
-    settings = {"loader": {"max_samples": 16, "packs_per_step": 2}, "loss": {"noise_draws": 4}, "optim": {"lr": 3e-3}, "ema": {"decay": 0.9}}
+    settings = {
+        "loader": {"max_samples": 16, "packs_per_step": 2},
+        "loss": {"noise_draws": 4},
+        "optim": {"lr": 3e-3},
+        "ema": {"decay": 0.9},
+    }
     (run / "config.json").write_text(json.dumps(settings))
     record = {"flow": 0.5, "ce": 0.25, "tokens": {"all": 500_000}}
     (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for _ in range(4)))
