@@ -25,6 +25,7 @@ PAGES = (
             "small_scale",
             "painter",
             "benchmarks",
+            "scale",
         )
     ),
 )
