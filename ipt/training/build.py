@@ -109,12 +109,11 @@ def readers(config: TrainConfig) -> dict[str, SampleReader]:
 
 def make_assets(config: TrainConfig, datasets: Sequence[SampleReader], folder: Path | None) -> Assets:
     """Tokenizer and codec: those of ``model.init``, else made from the datasets once and kept in ``folder``."""
-    prompts = config.data.prompts
     init, codec, shape = config.model.init, config.model.codec, model_shape(config)
     if config.reinforced and init is not None:
         profile = read_recipe(model_path(init)).profile
     else:
-        profile = load_profile(config.data.profile, None if prompts is None else Path(prompts))
+        profile = load_profile(config.data.profile, None if config.data.prompts is None else Path(config.data.prompts))
     tokenizer = _kept_tokenizer(config, datasets, profile, folder) if init is None else load_tokenizer(model_path(init))
     codes = _codes(config, datasets, shape, folder)
     if codec == "none":

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from numpy.typing import NDArray
 
 from ipt.common.endpoint import EndpointDown
 from ipt.common.errors import UserError
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
-from ipt.faithfulness import __main__ as command
 from ipt.faithfulness.dependence import changes
 from ipt.faithfulness.effects import Bootstrap, Results, effect, half_dose
 from ipt.faithfulness.interventions import INTERVENTIONS, Case, changed, default_arms, parse_arm
@@ -45,8 +42,6 @@ QUESTIONS = 96
 SHARES = ((0.5, 0.5), (0.6, 0.4))
 PICTURES = ("noise", "empty", "mirror", "drop:0.25", "drop:0.75", "size:2", "size:16", "swap:other_scene:other_answer",
             "other_seed", "gt.round_trip", "gt.mirror", "render:mirrored")  # fmt: skip
-FACTS = {"kind": "from_left", "template": "plain_pet_position-00", "arrow": False, "turn": "right", "object": {"name": "cone"},
-         "position_after": [0.2, 0.8], "distance_before_m": 3.5, "distance_after_m": 1.6}  # fmt: skip
 FOUR = ("left red", "left blue", "right red", "right blue")
 
 
@@ -68,16 +63,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     return investigated(tmp_path_factory.mktemp("a"), "picture", toys.reads_picture, PICTURES)
 
 
-def effects(figures: Figures) -> dict[str, Figures]:
-    return {each["arm"]: each for each in figures["effects"]}
-
-
 def within(truth: float, estimate: Figures) -> bool:
     return bool(estimate["low"] - 1e-9 <= truth <= estimate["high"] + 1e-9)
 
 
 def test_a_model_that_reads_only_the_picture(reader: Figures) -> None:
-    found, lost = effects(reader), 0.5 - toys.SKILL
+    found, lost = toys.effects(reader), 0.5 - toys.SKILL
     for arm, truth in {
         "noise": lost,
         "empty": lost,
@@ -115,7 +106,7 @@ def test_a_model_that_reads_half_of_the_bits_from_the_picture(tmp_path: Path) ->
     for name, truth in truths.items():
         assert within(truth, found["mediation"][name]), name
     assert within(truths["TNIE"] / truths["TE"], found["mediation"]["PM"])
-    assert within(0.5 - toys.SKILL, effects(found)["noise"]["accuracy"])
+    assert within(0.5 - toys.SKILL, toys.effects(found)["noise"]["accuracy"])
 
 
 def test_a_model_that_obeys_the_last_word_of_a_text(tmp_path: Path) -> None:
@@ -124,7 +115,7 @@ def test_a_model_that_obeys_the_last_word_of_a_text(tmp_path: Path) -> None:
     last = 1 / 5  # the word that counts stays the last of five
     truths = {"shuffle": last * toys.SKILL + (1 - last) / 2, "empty": 0.5, "repeat": 0.5, "mirror": 1 - toys.SKILL}
     for arm, truth in truths.items():
-        assert within(truth - toys.SKILL, effects(found)[arm]["accuracy"]), arm
+        assert within(truth - toys.SKILL, toys.effects(found)[arm]["accuracy"]), arm
     assert within(1 - (1 - last) / 2, found["steering"]["mirror"])
 
 
@@ -133,7 +124,7 @@ def test_a_model_that_reads_its_latents(tmp_path: Path) -> None:
     arms = ("constant", "zeros", "empty", "noise", "permute", "repeat", "jitter:0.5", "jitter:16", "drop:0.25", "drop:1",
             "gt.mirror", "render:mirrored", "swap:other_scene:other_answer", "swap:other_scene:same_answer")  # fmt: skip
     found = investigated(tmp_path, "latent", toys.reads_latents, arms)
-    lost, moved = 0.5 - toys.SKILL, effects(found)
+    lost, moved = 0.5 - toys.SKILL, toys.effects(found)
     told = {
         "zeros": lost,
         "empty": lost,
@@ -158,7 +149,7 @@ def test_a_model_that_reads_its_latents(tmp_path: Path) -> None:
 def test_a_model_that_reads_its_codes(tmp_path: Path) -> None:
     arms = ("constant", "empty", "noise", "shuffle", "mirror", "drop:0.25", "drop:0.9", "swap:other_scene:same_answer")
     found = investigated(tmp_path, "code", toys.reads_codes, arms)
-    lost, moved = 0.5 - toys.SKILL, effects(found)
+    lost, moved = 0.5 - toys.SKILL, toys.effects(found)
     for arm, truth in {
         "constant": lost,
         "empty": lost,
@@ -233,7 +224,9 @@ def test_texts_are_rewritten_by_a_model_once(tmp_path: Path) -> None:
             return json.loads((folder / FIGURES).read_text())["checkpoints"][0]
 
         found = run(tmp_path / "one")
-        assert effects(found)["rewrite"]["accuracy"]["value"] == pytest.approx(-found["accuracy"]["identity"]["value"])
+        assert toys.effects(found)["rewrite"]["accuracy"]["value"] == pytest.approx(
+            -found["accuracy"]["identity"]["value"]
+        )
         assert found["steering"]["rewrite"]["low"] > 0 and len(stub.requests) == len(
             {str(r["messages"]) for r in stub.requests}
         )
@@ -379,12 +372,14 @@ def test_interventions_do_what_their_names_say() -> None:
 
 
 def test_derived_questions_ask_for_something_else_in_the_same_view() -> None:
-    far = derived_question(replace(toys.sample(0), facts=FACTS))
-    side = derived_question(replace(toys.sample(0), facts={**FACTS, "kind": "distance"}))
+    far = derived_question(replace(toys.sample(0), facts=toys.FACTS))
+    side = derived_question(replace(toys.sample(0), facts={**toys.FACTS, "kind": "distance"}))
     assert far is not None and side is not None
     assert (far.question, far.answer_text) == ("On the X, turned right: is the cone closer or further?", "Closer")
     assert (side.question, side.answer_text) == ("On the X, turned right: is the cone left or right?", "Left")
-    assert derived_question(replace(toys.sample(0), facts={**FACTS, "distance_after_m": 3.4})) is None, "hardly further"
+    assert derived_question(replace(toys.sample(0), facts={**toys.FACTS, "distance_after_m": 3.4})) is None, (
+        "hardly further"
+    )
     assert derived_question(toys.sample(0)) is None
 
 
@@ -444,70 +439,3 @@ def test_killed_twenty_times_the_card_is_the_same(tmp_path: Path) -> None:
                                 batch_size=8, arms=("noise", "zeros"), gallery=2)  # fmt: skip
     toys.experiment(tmp_path / "whole", asked, samples, config).run()
     assert asked.asked == 24, "a further arm asks nothing but its own questions"
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["faithfulness"])
-    GlobalHydra.instance().clear()
-
-
-@pytest.mark.usefixtures("typed")
-def test_the_command_writes_a_card_of_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [toy.save_run(tmp_path / name, *modes) for name, modes in (("drawing", ()), ("telling", ("caption",)))]
-    data = toy.save_data(tmp_path / "data", [replace(toy.sample(n), caption=f"left {n}") for n in range(4)])
-    arguments = [f"checkpoint=[{runs[0]},{runs[1]}]", f"data={data}", f"output_dir={tmp_path / 'out'}", "preset=quick",
-                 "mode.draw.timesteps=2", "mode.text.max_tokens=24", "imaginations=2", "replicates=100"]  # fmt: skip
-    command.main([*arguments, "dry_run=true"])
-    printed = capsys.readouterr().out
-    assert "4 questions in 4 scenes, picture as mediator" in printed and "points" in printed
-    assert not (tmp_path / "out").exists()
-    command.main([*arguments, f"baseline={runs[0]}"][:-1])
-    assert "drawing:" in capsys.readouterr().out
-    found = json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
-    assert [each["kind"] for each in found] == ["picture", "text"]
-    assert (tmp_path / "out" / PAGE).read_text().count("<img") > 10
-
-
-@pytest.mark.usefixtures("typed")
-def test_capimagine_prints_its_three_findings_on_latents_and_codes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = [toy.save_run(tmp_path / name, name, "label_only") for name in ("latent", "discrete")]
-    samples = [replace(toy.sample(n), facts=FACTS) for n in range(4)]
-    data = toy.save_data(tmp_path / "data", samples)
-    command.main([f"checkpoint=[{runs[0]},{runs[1]}]", f"data={data}", f"output_dir={tmp_path / 'out'}", "preset=capimagine",
-                  "mode.text.max_tokens=24", "imaginations=1", "replicates=100"])  # fmt: skip
-    printed, found = capsys.readouterr().out, json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
-    latent, code = found
-    assert (latent["kind"], code["kind"]) == ("latent", "code") and latent["guards"] == []
-    cosines = " / ".join(f"{each:.3f}" for each in latent["dependence"]["cosine"])
-    assert len(latent["dependence"]["cosine"]) == 4 and f"(by slot {cosines}) between questions" in printed
-    moved = effects(latent)["constant"]["accuracy"]["value"]
-    assert f"constant {100 * moved:+.1f} [" in printed and "swap:other_scene:other_answer" in effects(code)
-    share = 100 * latent["derived"]["from its own"]["value"]
-    assert f"of 4 derived questions, with the inputs hidden, {share:.1f} %" in printed
-    assert {arm for arm in effects(latent) if "noise" in arm or "mirror" in arm} == {"noise", "gt.mirror"}
-    assert (tmp_path / "out" / PAGE).read_text().count("X to Z:") == 2
-    for name in ("latent", "discrete"):  # what an arm put there is shown
-        seen = [
-            sorted((tmp_path / "out" / name / arm / "s0" / "images").glob("*.png")) for arm in ("identity", "constant")
-        ]
-        assert len(seen[0]) == len(seen[1]) == 4 and seen[0][0].read_bytes() != seen[1][0].read_bytes()
-
-
-@pytest.mark.usefixtures("typed")
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["data=."], "there is no model: set checkpoint=FOLDER"),
-        (["checkpoint=x", "data=/nowhere"], "dataset /nowhere does not exist"),
-        (["checkpoint=x", "data=.", "preset=all"], "unknown preset 'all'"),
-        (["checkpoint=x", "data=.", "seeds=9"], "seeds must be 1 to imaginations=4"),
-        (["checkpoint=x", "data=.", "mode.n=3"], "set imaginations"),
-    ],
-)
-def test_mistakes_end_with_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        command.main(arguments)
-    assert end.value.code == 2 and message in capsys.readouterr().err

@@ -217,3 +217,11 @@ class Toy:
 def experiment(folder: Path, toy: Toy, samples: Sequence[SpatialSample], config: FaithfulnessConfig) -> Experiment:
     base = RunManifest("toy", "", "world", "", "", {}, 0)
     return Experiment(folder / "toy", toy.kind, Listed(samples), lambda: toy, config, base)
+
+
+FACTS = {"kind": "from_left", "template": "plain_pet_position-00", "arrow": False, "turn": "right", "object": {"name": "cone"},
+         "position_after": [0.2, 0.8], "distance_before_m": 3.5, "distance_after_m": 1.6}  # fmt: skip
+
+
+def effects(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {each["arm"]: each for each in figures["effects"]}

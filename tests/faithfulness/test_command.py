@@ -1,0 +1,83 @@
+"""The command of the causal suite: cards, printed findings, and mistakes that end with one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from ipt.faithfulness import __main__ as command
+from ipt.faithfulness.report import FIGURES, PAGE
+from tests.faithfulness import toys
+from tests.inference import toy
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["faithfulness"])
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.usefixtures("typed")
+def test_the_command_writes_a_card_of_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [toy.save_run(tmp_path / name, *modes) for name, modes in (("drawing", ()), ("telling", ("caption",)))]
+    data = toy.save_data(tmp_path / "data", [replace(toy.sample(n), caption=f"left {n}") for n in range(4)])
+    arguments = [f"checkpoint=[{runs[0]},{runs[1]}]", f"data={data}", f"output_dir={tmp_path / 'out'}", "preset=quick",
+                 "mode.draw.timesteps=2", "mode.text.max_tokens=24", "imaginations=2", "replicates=100"]  # fmt: skip
+    command.main([*arguments, "dry_run=true"])
+    printed = capsys.readouterr().out
+    assert "4 questions in 4 scenes, picture as mediator" in printed and "points" in printed
+    assert not (tmp_path / "out").exists()
+    command.main([*arguments, f"baseline={runs[0]}"][:-1])
+    assert "drawing:" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
+    assert [each["kind"] for each in found] == ["picture", "text"]
+    assert (tmp_path / "out" / PAGE).read_text().count("<img") > 10
+
+
+@pytest.mark.usefixtures("typed")
+def test_capimagine_prints_its_three_findings_on_latents_and_codes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [toy.save_run(tmp_path / name, name, "label_only") for name in ("latent", "discrete")]
+    samples = [replace(toy.sample(n), facts=toys.FACTS) for n in range(4)]
+    data = toy.save_data(tmp_path / "data", samples)
+    command.main([f"checkpoint=[{runs[0]},{runs[1]}]", f"data={data}", f"output_dir={tmp_path / 'out'}", "preset=capimagine",
+                  "mode.text.max_tokens=24", "imaginations=1", "replicates=100"])  # fmt: skip
+    printed, found = capsys.readouterr().out, json.loads((tmp_path / "out" / FIGURES).read_text())["checkpoints"]
+    latent, code = found
+    assert (latent["kind"], code["kind"]) == ("latent", "code") and latent["guards"] == []
+    cosines = " / ".join(f"{each:.3f}" for each in latent["dependence"]["cosine"])
+    assert len(latent["dependence"]["cosine"]) == 4 and f"(by slot {cosines}) between questions" in printed
+    moved = toys.effects(latent)["constant"]["accuracy"]["value"]
+    assert f"constant {100 * moved:+.1f} [" in printed and "swap:other_scene:other_answer" in toys.effects(code)
+    share = 100 * latent["derived"]["from its own"]["value"]
+    assert f"of 4 derived questions, with the inputs hidden, {share:.1f} %" in printed
+    assert {arm for arm in toys.effects(latent) if "noise" in arm or "mirror" in arm} == {"noise", "gt.mirror"}
+    assert (tmp_path / "out" / PAGE).read_text().count("X to Z:") == 2
+    for name in ("latent", "discrete"):  # what an arm put there is shown
+        seen = [
+            sorted((tmp_path / "out" / name / arm / "s0" / "images").glob("*.png")) for arm in ("identity", "constant")
+        ]
+        assert len(seen[0]) == len(seen[1]) == 4 and seen[0][0].read_bytes() != seen[1][0].read_bytes()
+
+
+@pytest.mark.usefixtures("typed")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data=."], "there is no model: set checkpoint=FOLDER"),
+        (["checkpoint=x", "data=/nowhere"], "dataset /nowhere does not exist"),
+        (["checkpoint=x", "data=.", "preset=all"], "unknown preset 'all'"),
+        (["checkpoint=x", "data=.", "seeds=9"], "seeds must be 1 to imaginations=4"),
+        (["checkpoint=x", "data=.", "mode.n=3"], "set imaginations"),
+    ],
+)
+def test_mistakes_end_with_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main(arguments)
+    assert end.value.code == 2 and message in capsys.readouterr().err
