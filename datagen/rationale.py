@@ -243,6 +243,7 @@ def mvc_caption(facts: Facts) -> str:
 
 
 def drawing_caption(facts: Facts) -> str:
-    """What a picture that is to be drawn shows, in words."""
+    """What a picture that is to be drawn shows, in words; of a view from an arrow on a map, first where it looks."""
     layout = map_layout if facts["kind"] == "plan" else view_layout
-    return prose(layout(facts["layout"]))
+    towards = [f"Towards {facts['towards']} o'clock."] if "towards" in facts else []
+    return prose([*towards, *layout(facts["layout"])])

@@ -6,6 +6,9 @@ view from a camera on a plan. Nothing is searched for: cameras are drawn, and a 
 that what is to be drawn can be known and is worth it. Two frames and a small test per pair make a room's pairs in milliseconds.
 
 A plan has the heading of the first view up, so that the views determine it; with north up they would not.
+
+Reading a heading off an arrow of a few pixels and drawing what is seen that way are two lessons: the caption of a pair with an
+arrow names the hour towards which its view looks (the map's top is 12), and ``told`` of the requests do, too.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ KINDS: Mapping[str, tuple[Task, str]] = {
     "plan": ("mvc", "Draw the plan, view 1 up."),
     "view_from_plan": ("pt", "Look along the arrow."),
 }
+TOLD = " {towards} o'clock."
 FRAMES = 4
 TARGETS = 24  # places drawn at once for an X
 MARK_HEIGHT_M = 1.5  # of the marks on a map: above the furniture
@@ -59,7 +63,8 @@ class DrawingConfig(TaskConfig):
     """``kinds``: which of `KINDS` to make, in equal numbers. ``tries``: for each pair of a scene.
 
     ``min_area``: of a picture, for an object to count as shown. ``min_marker_visible``: of the X. ``min_walk_m``: metres walked
-    on a map. ``map_margin_m``: around the walk. ``plan_radius_m``: half the side of a plan.
+    on a map. ``map_margin_m``: around the walk. ``plan_radius_m``: half the side of a plan. ``told``: probability that a request
+    with an arrow says where its view looks. ``plan_turn_deg``: how far a plan with an arrow is turned off its view's heading.
     """
 
     name: str = "drawing"
@@ -79,6 +84,8 @@ class DrawingConfig(TaskConfig):
     min_walk_m: float = 1.0
     map_margin_m: float = 3.0
     plan_radius_m: float = 3.0
+    told: float = 0.0
+    plan_turn_deg: float = 180.0
     view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.8, min_instances=2))
 
     def __post_init__(self) -> None:
@@ -88,6 +95,10 @@ class DrawingConfig(TaskConfig):
         if not self.kinds or self.counterfactuals.enabled:
             wrong = "has no counterfactuals" if self.kinds else f"needs kinds, of {', '.join(KINDS)}"
             raise SceneError(f"task 'drawing' {wrong}")
+        if not (0 <= self.told <= 1 and 0 <= self.plan_turn_deg <= 180):
+            raise SceneError(
+                f"task 'drawing': told is a probability and plan_turn_deg 0 to 180, got {self.told} and {self.plan_turn_deg}"
+            )
 
 
 @TASKS.register("drawing")
@@ -177,7 +188,13 @@ class Drawing(SpatialTask):
         if target is None:
             return None
         camera = self.map_camera(scene, walk)
-        facts = {"side": side, "heading_deg": degrees(walk.heading), "midpoint": rounded(walk.midpoint)}
+        assert target.camera is not None
+        facts = {
+            "side": side,
+            "heading_deg": degrees(walk.heading),
+            "midpoint": rounded(walk.midpoint),
+            **self._towards(target.camera, camera, rng),
+        }
         return [("map", self.map(scene, camera, walk_marks(walk, camera)), camera)], target, facts
 
     def _plan(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> Made | None:
@@ -200,12 +217,21 @@ class Drawing(SpatialTask):
         if target is None:
             return None
         radius = self.config.plan_radius_m
-        camera = self.plan_camera(
-            scene, place[:2] + rng.uniform(-0.4, 0.4, 2) * radius, float(rng.uniform(-math.pi, math.pi))
-        )
+        turned = yaw + math.radians(self.config.plan_turn_deg) * float(rng.uniform(-1, 1))
+        camera = self.plan_camera(scene, place[:2] + rng.uniform(-0.4, 0.4, 2) * radius, wrap_angle(turned))
         pointer = annotate.arrow(place, yaw, annotate.legible(0.7, camera, (0, 0, 0), 0.12))
-        facts = {"heading_deg": degrees(yaw), "position": rounded(place)}
+        assert target.camera is not None
+        facts = {
+            "heading_deg": degrees(yaw),
+            "position": rounded(place),
+            **self._towards(target.camera, camera, rng),
+        }
         return [("map", self.map(scene, camera, [pointer]), camera)], target, facts
+
+    def _towards(self, view: Camera, above: Camera, rng: np.random.Generator) -> dict[str, Any]:
+        """The hour towards which a view looks on a map whose top is 12, and whether the request says it."""
+        hour = round(math.degrees(above.pose.yaw - view.pose.yaw) / 30) % 12
+        return {"towards": hour or 12, "told": bool(rng.random() < self.config.told)}
 
     def target_mark(self, camera: Camera, target: Floats, floor_z: float) -> annotate.Mark:
         """The X at a floor point (>=2,) in the picture of ``camera``."""
@@ -325,6 +351,8 @@ class DrawingSelector:
             return []
         self._open[kind] -= 1
         task, words = KINDS[kind]
+        if facts.get("told"):
+            words += TOLD
         return [
             Question(
                 candidate_id=candidate_id,

@@ -109,6 +109,41 @@ def test_the_arrow_on_a_plan_stands_where_the_view_was_taken(pairs: list[Candida
         assert near(picture, plan.project(np.array(tip))[0], BLUE, 4)
 
 
+def test_the_hour_of_a_view_is_where_it_looks_on_its_map(pairs: list[Candidate]) -> None:
+    """The map's top is 12: a step of the view's camera ahead, seen on the map, goes that way."""
+    for pair in (*of_kind(pairs, "side_view"), *of_kind(pairs, "view_from_plan")):
+        view, above = pair.imagination.camera, pair.images[0].camera
+        assert view is not None and above is not None
+        x, y, _ = view.pose.position
+        step = [x + math.cos(view.pose.yaw), y + math.sin(view.pose.yaw), 0.0]
+        (u, v), (u_ahead, v_ahead) = above.project(np.array([[x, y, 0.0], step]))[0]
+        clockwise = math.degrees(math.atan2(u_ahead - u, v - v_ahead))
+        assert abs(wrap_angle(math.radians(clockwise - 30 * pair.facts["towards"]))) <= math.radians(15.01)
+        assert not pair.facts["told"]
+
+
+def test_as_many_requests_as_wanted_say_the_hour(blocks: EmbeddedBackend) -> None:
+    kinds = ("side_view", "view_from_plan")
+    found = [pair for _, pair, _ in candidates_of(Drawing(DrawingConfig(kinds=kinds, told=0.5)), blocks, range(3))]
+    selector = Drawing(DrawingConfig(kinds=kinds)).selector(len(found) * 2, np.random.default_rng(0))
+    told = [pair.facts["told"] for pair in found]
+    for pair in found:
+        (question,) = selector.offer("x", pair.facts)
+        hour = f"{pair.facts['towards']} o'clock."
+        assert question.question.endswith(f" {hour}") == pair.facts["told"]
+        assert question.caption.startswith(f"Towards {hour} ")
+    assert 0.2 < sum(told) / len(told) < 0.8
+
+
+def test_a_plan_is_turned_no_further_than_wanted(blocks: EmbeddedBackend) -> None:
+    def turns(limit: float) -> list[float]:
+        task = Drawing(DrawingConfig(kinds=("view_from_plan",), plan_turn_deg=limit))
+        cameras = [(p.imagination.camera, p.images[0].camera) for _, p, _ in candidates_of(task, blocks, range(2))]
+        return [abs(math.degrees(wrap_angle(a.pose.yaw - b.pose.yaw))) for a, b in cameras if a and b]
+
+    assert max(turns(20.0)) <= 20 and max(turns(20.0)) > 4 and max(turns(180.0)) > 90
+
+
 def test_the_facts_name_what_the_picture_shows(blocks: EmbeddedBackend) -> None:
     """Its camera, rendered again with masks; objects by name and place."""
     for scene_id, pair, _ in candidates_of(Drawing(DrawingConfig()), blocks, range(2)):
@@ -161,5 +196,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         DrawingConfig(kinds=("plam",))
     with pytest.raises(SceneError, match="needs kinds"):
         DrawingConfig(kinds=())
+    with pytest.raises(SceneError, match="told is a probability"):
+        DrawingConfig(told=1.5)
     with pytest.raises(SceneError, match="no counterfactuals"):
         DrawingConfig(counterfactuals=CounterfactualConfig(enabled=True))
