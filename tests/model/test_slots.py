@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from transformers import Qwen3Config, Qwen3Model
 
 from ipt.common.errors import UserError
 from ipt.model.cache import KVCache, extend
 from ipt.model.checkpoint import StoredModel, from_pretrained, save_pretrained
+from ipt.model.keys import bagel_name
 from ipt.model.mot import Rope
 from ipt.model.slots import SlotInput, pooled
 from ipt.model.unified import ModelOutput, UnifiedModel
@@ -23,7 +26,7 @@ from ipt.sequence.spans import Loss, Mode, Role
 from ipt.sequence.visibility import dense_mask
 from ipt.training.losses import Objective, mean_losses, noised, token_counts
 from ipt.training.settings import LossConfig
-from tests.model.toy import CONFIG, TOKENS, Maker, random_model
+from tests.model.toy import AS_BAGEL, CONFIG, TOKENS, Maker, random_model
 
 K = 3
 ROUNDED = {"atol": 1e-8, "rtol": 1e-6}
@@ -199,6 +202,64 @@ def test_the_cosine_loss_is_that_of_the_state_before_each_slot_and_spares_the_ta
     Objective(model, config)(only, *noised(only, 0, 1.0))["cosine"].sum().backward()
     assert model.connector.fc1.weight.grad is not None and not model.connector.fc1.weight.grad.any()
     assert model.decoder.embed_tokens.weight.grad is not None and model.decoder.embed_tokens.weight.grad.any()
+
+
+def reference_stack(model: UnifiedModel) -> Qwen3Model:
+    """The understanding expert as a model of transformers: Qwen2.5's biases, with BAGEL's QK-norm, is Qwen3 with biases."""
+    shape = model.config.decoder
+    reference = Qwen3Model(
+        Qwen3Config(
+            vocab_size=shape.vocab,
+            hidden_size=shape.hidden,
+            intermediate_size=shape.intermediate,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            rms_norm_eps=shape.norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+            attention_bias=True,
+            attn_implementation="eager",
+        )
+    ).double()
+    weights = {}
+    for name, weight in model.state_dict().items():
+        their_name = bagel_name(name) if name.startswith("decoder.") else ""
+        if their_name and "_moe_gen" not in their_name:
+            weights[their_name.removeprefix("language_model.model.")] = weight
+    missing, unexpected = reference.load_state_dict(weights, strict=False)
+    assert not unexpected and [name for name in missing if not name.endswith("o_proj.bias")] == []
+    for layer in reference.layers:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.bias)
+    return reference
+
+
+def test_the_loss_of_stage_ground_is_mirage_s_on_a_stack_of_transformers() -> None:
+    """Targets are fed where the slots are; 1 - cos of the state before each slot, and 0.1 of the text loss over everything that
+    the assistant says, the tokens around the slots included."""
+    model, make = random_model(3, AS_BAGEL).double(), Maker(9)
+    image = make.vit(5, 3)  # 15 features in 4 runs: three are dropped
+    prompt, announced, answer = make.text(6), make.text(2, loss=Loss.CE), make.text(4, loss=Loss.CE)
+    batch = packed([[prompt, announced, make.slots(4, image, loss=Loss.COSINE), answer]])
+    config = LossConfig(ce_weight=0.1)
+    found = config.total(
+        mean_losses(Objective(model, config)(batch, *noised(batch, 0, 1.0)), batch, token_counts(batch, config), config)
+    )
+
+    with torch.no_grad():
+        seen = packed([[image]])
+        features = model.connector(model.vision(seen.patches_VD, seen.patch_grids, "sdpa"))
+    targets = torch.tensor(mirage(features.tolist(), 4), dtype=torch.float64)
+    said = [[TOKENS.bos, *text.payload.ids.tolist(), TOKENS.eos] for text in (prompt, announced, answer)]  # type: ignore[union-attr]
+    reference = reference_stack(model)
+    embedded = [reference.embed_tokens(torch.tensor(ids)) for ids in said]
+    states = reference(inputs_embeds=torch.cat([*embedded[:2], targets, embedded[2]])[None]).last_hidden_state[0]
+    first = len(said[0]) + len(said[1])
+    cosine = 1 - F.cosine_similarity(states[first - 1 : first + 3], targets, dim=-1).mean()
+    speaking = {len(said[0]): said[1], first + 4: said[2]}
+    logits = torch.cat([states[at : at + len(ids) - 1] for at, ids in speaking.items()]) @ model.lm_head.weight.T
+    labels = torch.tensor([token for ids in speaking.values() for token in ids[1:]])
+    assert found.item() == pytest.approx((cosine + 0.1 * F.cross_entropy(logits, labels)).item(), abs=1e-6)
 
 
 def test_logits_after_free_slots_know_nothing_of_a_target_and_after_filled_ones_they_do() -> None:
