@@ -2,35 +2,30 @@
 
 Every sample comes out with a grid of wrong views as its counterfactuals, each with its camera: what a report needs to say where
 an imagined view seems to be taken from (`ipt.evaluation.quality.viewpoints`). Scenes are made again by the simulator that made
-the dataset. A scene that it does not make, or makes differently, and a picture that is no view from somewhere (a map) are left
-out, and counted by reason.
+the dataset; what cannot be rendered again (`datagen.again`), or is a map, is left out, and counted by reason.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from datagen.backends.base import Frame, Modality, SceneBackend, SceneError, SimulatorDied
+from datagen.again import Again
+from datagen.backends.base import Modality, SceneBackend
 from datagen.tasks.base import resized
-from datagen.verify import maker_of
 from ipt.common import cli
 from ipt.common.errors import UserError
 from ipt.common.images import RGB, encode_image
-from ipt.common.progress import tracked
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.samples.store import SampleReader, seal, write_shards
 
 CLEARANCE_M = 0.1  # of a shifted camera from walls and things
-SAME = 3.0  # of 255: the mean difference up to which a scene counts as made again
 PREFIX = "shifted"
 
 
@@ -58,53 +53,15 @@ class ShiftedConfig:
 
 def main(config: ShiftedConfig) -> None:
     """Write the folder and say how many samples are in it, and why others are not."""
-    left_out: Counter[str] = Counter()
     source, folder = Path(config.data), Path(config.output_dir)
     if folder.exists() and any(folder.glob("*.parquet")):
         raise UserError(f"{folder} holds samples already; set another output_dir")
-    with ExitStack() as stack:
-        backend = stack.enter_context(maker_of(source))
-        reader = SampleReader(source)
-        rows = range(min(config.limit or len(reader), len(reader)))
-        scenes = [provenance["scene_id"] for provenance in reader.column("provenance")]
-        samples = (reader[row] for row in sorted(rows, key=scenes.__getitem__))  # each scene is loaded once
-        made = shifted(iter(tracked(samples, "rendering shifted views", len(rows))), backend, config, left_out)
-        kept = list(write_shards(folder, PREFIX, made))
-    told = "; ".join(f"{count} left out: {reason}" for reason, count in left_out.most_common())
-    if not kept:
-        raise UserError(f"no view of {source} could be rendered again ({told or 'it holds no samples'})")
-    seal(folder, {"shifted": {"of": reader.digest(), "left_out": dict(left_out)}})
-    print(f"{folder}: {len(SampleReader(folder))} samples{f'; {told}' if told else ''}")
-
-
-def shifted(
-    samples: Iterator[SpatialSample], backend: SceneBackend, config: ShiftedConfig, left_out: Counter[str]
-) -> Iterator[SpatialSample]:
-    """The samples, in scenes, with shifted views; why others are left out is counted in ``left_out``."""
-    for scene_id, group in groupby(samples, key=lambda sample: sample.provenance.scene_id):
-        loaded = ""
-        try:
-            backend.load(scene_id)
-        except (SceneError, SimulatorDied) as error:
-            loaded = f"the scene is not made again: {str(error).splitlines()[0]}"
-        for sample in group:
-            why = loaded or problem(sample, backend)
-            if why:
-                left_out[why] += 1
-            else:
-                yield with_shifts(sample, backend, config)
-
-
-def problem(sample: SpatialSample, backend: SceneBackend) -> str:
-    """Why there are no shifted views of a sample; empty where there are."""
-    camera = sample.imagination.camera
-    if camera is None:
-        return "the camera of the true picture is not known"
-    if camera.ortho_height_m is not None:
-        return "the true picture is a map, not a view from somewhere"
-    stored, (again,) = sample.imagination.pixels(), colours(backend, [camera])
-    difference = float(np.abs(stored.astype(int) - again).mean()) if stored.shape == again.shape else math.inf
-    return "" if difference <= SAME else "the scene that is made again differs from the dataset's"
+    again = Again(source, maps=False, limit=config.limit)
+    made = (with_shifts(sample, backend, config) for sample, backend, _ in again.samples("rendering shifted views"))
+    for _ in write_shards(folder, PREFIX, made):
+        pass
+    seal(folder, {"shifted": {"of": SampleReader(source).digest(), "left_out": dict(again.left_out)}})
+    print(f"{folder}: {len(SampleReader(folder))} samples{f'; {again.told}' if again.told else ''}")
 
 
 def with_shifts(sample: SpatialSample, backend: SceneBackend, config: ShiftedConfig) -> SpatialSample:
@@ -139,16 +96,12 @@ def around(
     return found
 
 
-def colours(backend: SceneBackend, cameras: Sequence[Camera]) -> list[RGB]:
+def colours(backend: SceneBackend, cameras: Sequence[Camera]) -> Iterator[RGB]:
     """What cameras see."""
     wanted: tuple[Modality, ...] = ("rgb",)
-    return [pixels_of(frame) for frame in backend.render(cameras, wanted)]
-
-
-def pixels_of(frame: Frame) -> RGB:
-    """The picture of a frame."""
-    assert frame.rgb is not None
-    return frame.rgb
+    for frame in backend.render(cameras, wanted):
+        assert frame.rgb is not None
+        yield frame.rgb
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import json
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import quote
 
 from ipt.common.errors import UserError
 from ipt.common.images import RGB, decode_image
@@ -43,6 +45,11 @@ class SampleImage:
     def pixels(self) -> RGB:
         """Decoded pixels, (height, width, 3) uint8; a broken image is a ``BadImage`` error."""
         return decode_image(self.data, self.role)
+
+
+def picture_path(folder: Path, sample_id: str) -> Path:
+    """Where a folder of pictures, one per sample, holds that of a sample."""
+    return folder / f"{quote(sample_id, safe='')}.png"
 
 
 @dataclass(frozen=True, slots=True)

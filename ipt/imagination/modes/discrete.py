@@ -17,9 +17,8 @@ import numpy as np
 from ipt.common.errors import UserError
 from ipt.common.images import BadImage, decode_image, encode_image
 from ipt.imagination.base import Codebook, Context, Imagination, ImaginationSettings, Imagined, Mediator, modes
-from ipt.imagination.modes.ipt import SelfMade
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, answer_text
-from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.sample import SampleImage, SpatialSample, picture_path
 from ipt.sequence.spans import Role
 
 if TYPE_CHECKING:
@@ -74,10 +73,11 @@ class DiscreteSettings(ImaginationSettings):
             return replace(
                 sample.imagination, data=_grey(sample.imagination.data, f"sample '{sample.id}', imagination")
             )
-        path = SelfMade(self.depth_maps).path(sample.id)
+        path = picture_path(self.depth_maps, sample.id)
         if not path.is_file():
             raise BadImage(
-                f"sample '{sample.id}': no depth map at {path}, which imagination.discrete.depth_maps should hold"
+                f"sample '{sample.id}': no depth map at {path}, which imagination.discrete.depth_maps should hold "
+                "(python -m datagen.depth)"
             )
         return replace(sample.imagination, data=path.read_bytes())
 

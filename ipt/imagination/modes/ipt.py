@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from ipt.common.files import write_bytes
 from ipt.common.images import BadImage, encode_image
 from ipt.imagination.base import C, Context, Imagination, ImaginationSettings, Imagined, Mediator, modes
 from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, answer_text, think
-from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.sample import SampleImage, SpatialSample, picture_path
 from ipt.samples.views import Permuted
 from ipt.sequence.settings import check_encoders
 from ipt.sequence.spans import Mode, Role
@@ -49,7 +48,7 @@ class SelfMade:
     folder: Path
 
     def path(self, sample_id: str) -> Path:
-        return self.folder / f"{quote(sample_id, safe='')}.png"
+        return picture_path(self.folder, sample_id)
 
     def write(self, sample_id: str, image: SampleImage) -> None:
         """Keep an imagination for training, atomically."""
