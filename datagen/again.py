@@ -82,5 +82,5 @@ class Again:
 
 def render(backend: SceneBackend, camera: Camera, modality: Modality) -> Frame:
     """What a camera of a sample sees, a map's without ceilings."""
-    hide = TOP_DOWN_HIDES if camera.ortho_height_m is not None else frozenset[str]()
+    hide = TOP_DOWN_HIDES if camera.ortho_height_m is not None else frozenset()
     return backend.render([camera], (modality,), hide)[0]

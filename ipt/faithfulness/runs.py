@@ -72,7 +72,7 @@ class Job:
 
 class Experiment:
     """All runs of one checkpoint in ``root``, with mediators of ``kind``. ``subject`` is made once something has to be
-    asked."""
+    asked. ``renders``: whether it can be shown the counterfactual pictures of the dataset."""
 
     def __init__(
         self,
@@ -82,8 +82,10 @@ class Experiment:
         subject: Callable[[], Subject],
         config: FaithfulnessConfig,
         base: RunManifest,
+        renders: bool = True,
     ) -> None:
         self.root, self.kind, self.data, self.config, self.base = root, kind, data, config, base
+        self.renders = renders
         self._make = subject
         size = config.batch_size
         self.chunks = [range(start, min(start + size, len(data))) for start in range(0, len(data), size)]
@@ -142,7 +144,7 @@ class Experiment:
 
     def arms(self) -> list[Arm]:
         """Those that were asked for, and always the identity and the truth."""
-        unseen = [role for role in self.roles if "/" not in role]
+        unseen = [role for role in self.roles if "/" not in role] if self.renders else []
         wanted = self.config.arms or default_arms(self.kind, self.config.preset, unseen)
         if self.config.rewriter.model and self.kind == "text" and not self.config.arms:
             wanted = [*wanted, "rewrite"]
@@ -150,6 +152,11 @@ class Experiment:
         if not self.config.rewriter.model and any(arm.name == "rewrite" for arm in parsed):
             raise UserError(
                 "arm rewrite asks a model: set rewriter.model=NAME, and rewriter.base_url=URL for one of yours"
+            )
+        if not self.renders and any(arm.name == "render" for arm in parsed):
+            raise UserError(
+                "arms render: show other pictures of a scene, but this model imagines depth (imagination.discrete.target=depth), "
+                "and there are depth maps of true pictures alone; leave them out"
             )
         single = self.config.imaginations == 1
         return [arm for arm in parsed if not (single and arm.name == "other_seed")]
@@ -348,14 +355,18 @@ def experiments(config: FaithfulnessConfig) -> Iterator[tuple[str, Experiment]]:
             seed=config.seed,
             dtype=config.dtype,
         )
-        kind, base = "" if path == config.baseline else kind_of(Path(path), config), manifest(asked, reader)
+        kind, renders = ("", True) if path == config.baseline else mediators_of(Path(path), config)
         make = partial(ModelSubject.load, path, config)
-        yield label, Experiment(Path(config.output_dir) / label, kind, data, make, config, base)
+        folder, base = Path(config.output_dir) / label, manifest(asked, reader)
+        yield label, Experiment(folder, kind, data, make, config, base, renders)
 
 
-def kind_of(checkpoint: Path, config: FaithfulnessConfig) -> str:
-    """What the mediators of a checkpoint are. ``UserError`` where it was not trained to imagine."""
-    return modes[mediator(config.mode, read_recipe(model_folder(checkpoint)))].kind
+def mediators_of(checkpoint: Path, config: FaithfulnessConfig) -> tuple[str, bool]:
+    """What the mediators of a checkpoint are, and whether counterfactual pictures can be. ``UserError`` where it was not trained
+    to imagine."""
+    recipe = read_recipe(model_folder(checkpoint))
+    name = mediator(config.mode, recipe)
+    return modes[name].kind, not recipe.imagination.of(name).true_only
 
 
 def read_arms(root: Path) -> dict[tuple[str, int], dict[str, Prediction]]:

@@ -188,6 +188,11 @@ class ImaginationSettings:
         return sample.imagination
 
     @property
+    def true_only(self) -> bool:
+        """Whether `picture` knows nothing but the samples' true pictures, so that a counterfactual one cannot be shown."""
+        return False
+
+    @property
     def encodes(self) -> bool:
         """Whether the mode shows pictures through the codec, also where it draws none."""
         return False

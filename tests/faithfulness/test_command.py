@@ -6,12 +6,17 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from ipt.common.errors import UserError
 from ipt.faithfulness import __main__ as command
 from ipt.faithfulness.report import FIGURES, PAGE
+from ipt.faithfulness.runs import experiments
+from ipt.faithfulness.settings import FaithfulnessConfig
+from ipt.imagination.modes.discrete import DiscreteSettings
 from tests.faithfulness import toys
 from tests.inference import toy
 
@@ -64,6 +69,27 @@ def test_capimagine_prints_its_three_findings_on_latents_and_codes(
             sorted((tmp_path / "out" / name / arm / "s0" / "images").glob("*.png")) for arm in ("identity", "constant")
         ]
         assert len(seen[0]) == len(seen[1]) == 4 and seen[0][0].read_bytes() != seen[1][0].read_bytes()
+
+
+def test_a_model_that_imagines_depth_is_shown_no_pictures_of_other_scenes(tmp_path: Path) -> None:
+    """There are depth maps of true pictures alone, so that an arm render: would quietly show the truth."""
+    data = toy.save_data(tmp_path / "data", [toys.sample(n) for n in range(4)])
+    depth = {"target": "depth", "depth_maps": tmp_path}
+    for name, settings in (("colours", {}), ("deep", depth)):
+        run = toy.save_run(tmp_path / name, "discrete")
+        recipe = toy.recipe("discrete")
+        replace(recipe, imagination=replace(recipe.imagination, discrete=DiscreteSettings(**settings))).save(
+            run / "model"
+        )
+
+    def arms(name: str, **changes: Any) -> list[str]:
+        config = FaithfulnessConfig(checkpoint=(str(tmp_path / name),), data=str(data), **changes)
+        ((_, experiment),) = experiments(config)
+        return [str(arm) for arm in experiment.arms()]
+
+    assert set(arms("colours")) - set(arms("deep")) == {"render:mirrored"}
+    with pytest.raises(UserError, match="arms render: show other pictures of a scene, but this model imagines depth"):
+        arms("deep", arms=("render:mirrored",))
 
 
 @pytest.mark.usefixtures("typed")

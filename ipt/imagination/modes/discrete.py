@@ -65,6 +65,10 @@ class DiscreteSettings(ImaginationSettings):
     def at_inference(self) -> DiscreteSettings:
         return self
 
+    @property
+    def true_only(self) -> bool:
+        return self.target == "depth"
+
     def picture(self, sample: SpatialSample) -> SampleImage:
         """What is written as codes. Raises ``BadImage`` naming a sample whose depth is missing."""
         if self.target == "rgb":
