@@ -27,6 +27,7 @@ RED, BLUE, GREEN, ORANGE, WHITE = (222, 22, 28), (30, 90, 235), (16, 140, 62), (
 Colour = tuple[int, int, int]
 
 FLOOR_TOLERANCE_M = 0.06  # a rug is floor, a book lying on it is not
+ARROW_SHARE = 0.12  # of a map's width: the shortest arrow
 MIN_HALF_WIDTH_PX = 0.8
 LABEL_RADIUS = 0.026  # of the image's longer side
 MIN_LABEL_RADIUS_PX = 4.0

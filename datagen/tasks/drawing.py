@@ -65,6 +65,7 @@ class DrawingConfig(TaskConfig):
     ``min_area``: of a picture, for an object to count as shown. ``min_marker_visible``: of the X. ``min_walk_m``: metres walked
     on a map. ``map_margin_m``: around the walk. ``plan_radius_m``: half the side of a plan. ``told``: probability that a request
     with an arrow says where its view looks. ``plan_turn_deg``: how far a plan with an arrow is turned off its view's heading.
+    ``min_arrow_share``: length of an arrow, of the map's width.
     """
 
     name: str = "drawing"
@@ -86,6 +87,7 @@ class DrawingConfig(TaskConfig):
     plan_radius_m: float = 3.0
     told: float = 0.0
     plan_turn_deg: float = 180.0
+    min_arrow_share: float = annotate.ARROW_SHARE
     view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.8, min_instances=2))
 
     def __post_init__(self) -> None:
@@ -195,7 +197,11 @@ class Drawing(SpatialTask):
             "midpoint": rounded(walk.midpoint),
             **self._towards(target.camera, camera, rng),
         }
-        return [("map", self.map(scene, camera, walk_marks(walk, camera)), camera)], target, facts
+        return (
+            [("map", self.map(scene, camera, walk_marks(walk, camera, self.config.min_arrow_share)), camera)],
+            target,
+            facts,
+        )
 
     def _plan(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> Made | None:
         """Four views that turn left by 90 degrees at one place; the plan around it, the first view's heading up."""
@@ -219,7 +225,7 @@ class Drawing(SpatialTask):
         radius = self.config.plan_radius_m
         turned = yaw + math.radians(self.config.plan_turn_deg) * float(rng.uniform(-1, 1))
         camera = self.plan_camera(scene, place[:2] + rng.uniform(-0.4, 0.4, 2) * radius, wrap_angle(turned))
-        pointer = annotate.arrow(place, yaw, annotate.legible(0.7, camera, (0, 0, 0), 0.12))
+        pointer = annotate.arrow(place, yaw, annotate.legible(0.7, camera, (0, 0, 0), self.config.min_arrow_share))
         assert target.camera is not None
         facts = {
             "heading_deg": degrees(yaw),
@@ -325,10 +331,10 @@ class Drawing(SpatialTask):
         return annotate.draw(above, scene.info.floor_z, [replace(mark, height=MARK_HEIGHT_M) for mark in marks])
 
 
-def walk_marks(walk: Walk, camera: Camera) -> list[annotate.Mark]:
-    """The line of a walk on a map, and the arrow along its heading halfway."""
+def walk_marks(walk: Walk, camera: Camera, arrow_share: float = annotate.ARROW_SHARE) -> list[annotate.Mark]:
+    """The line of a walk on a map, and the arrow along its heading halfway, at least so long as a share of the map's width."""
     line = annotate.polyline(walk.path.points, annotate.legible(0.06, camera, (0, 0, 0), 0.009))
-    length = annotate.legible(0.7, camera, (0, 0, 0), 0.12)
+    length = annotate.legible(0.7, camera, (0, 0, 0), arrow_share)
     return [line, annotate.arrow(walk.midpoint, walk.heading, length, annotate.ORANGE)]
 
 

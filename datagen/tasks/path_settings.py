@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from datagen.annotate import ARROW_SHARE
 from datagen.tasks.base import TaskConfig, ViewFilter
 from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
@@ -32,7 +33,8 @@ class PathTracingConfig(TaskConfig):
     ``min_map_area_m2``: of the object asked for, seen from above: a curtain cannot be found on a map.
     ``min_map_width_m``: of the narrower side of its footprint: of a mirror on a wall, a map shows a line.
     ``min_coverage``: of the side view by the object asked for. ``map_margin_m``: around the path on the map.
-    ``min_mark_visible``: of the path, of arrows and of their heads, in the map or dollhouse view.
+    ``min_mark_visible``: of the path, of arrows and of their heads, in the map or dollhouse view. ``min_arrow_share``: length of
+    an arrow, of the map's width.
     """
 
     name: str = "pt"
@@ -59,6 +61,7 @@ class PathTracingConfig(TaskConfig):
     min_ego_depth_m: float = 0.6
     map_margin_m: float = 3.0
     min_mark_visible: float = 0.9
+    min_arrow_share: float = ARROW_SHARE
 
     def __post_init__(self) -> None:
         for variant in self.variants:

@@ -203,7 +203,7 @@ class PathTracing(SpatialTask):
             cameras = [self._map_camera(scene, walk)]
         for camera in cameras:
             above = scene.backend.render([camera], ("rgb", "depth"), TOP_DOWN_HIDES)[0]
-            lines, arrows, labels = map_marks(walk, facts, camera, scene.info.floor_z)
+            lines, arrows, labels = map_marks(walk, facts, camera, scene.info.floor_z, self.config.min_arrow_share)
             if annotate.all_shown(above, scene.info.floor_z, lines, arrows) >= self.config.min_mark_visible:
                 picture = annotate.draw(above, scene.info.floor_z, [*lines, *arrows], labels)
                 return scene.encode(picture, "map", camera)
@@ -242,12 +242,16 @@ def dollhouse_camera(scene: SceneView, walk: Walk, pitch: float) -> Camera:
 
 
 def map_marks(
-    walk: Walk, facts: Mapping[str, Any], camera: Camera, floor_z: float
+    walk: Walk,
+    facts: Mapping[str, Any],
+    camera: Camera,
+    floor_z: float,
+    arrow_share: float = annotate.ARROW_SHARE,
 ) -> tuple[list[annotate.Mark], list[annotate.Mark], list[annotate.Label]]:
     """The path with its waypoints; arrows: the heading at M1 where there is no path, and the queried side; and labels."""
     variant, heading = facts["variant"], math.radians(facts["heading_deg"])
     middle = np.array([*walk.midpoint, floor_z])
-    length = annotate.legible(0.7, camera, middle, 0.12)
+    length = annotate.legible(0.7, camera, middle, arrow_share)
     lines, arrows, labels = [], [], []
     if variant.endswith("midpoint"):
         arrows.append(annotate.arrow(walk.midpoint, heading, length, annotate.ORANGE))

@@ -135,6 +135,15 @@ def test_as_many_requests_as_wanted_say_the_hour(blocks: EmbeddedBackend) -> Non
     assert 0.2 < sum(told) / len(told) < 0.8
 
 
+def test_arrows_are_as_long_as_wanted(blocks: EmbeddedBackend) -> None:
+    def blue_and_orange(share: float) -> float:
+        task = Drawing(DrawingConfig(kinds=("side_view", "view_from_plan"), min_arrow_share=share))
+        maps = [pair.images[0].pixels().astype(int) for _, pair, _ in candidates_of(task, blocks, range(2))]
+        return float(np.mean([[np.abs(each - mark).sum(-1) < 90 for mark in (BLUE, ORANGE)] for each in maps]))
+
+    assert blue_and_orange(0.4) > 2 * blue_and_orange(0.12) > 0
+
+
 def test_a_plan_is_turned_no_further_than_wanted(blocks: EmbeddedBackend) -> None:
     def turns(limit: float) -> list[float]:
         task = Drawing(DrawingConfig(kinds=("view_from_plan",), plan_turn_deg=limit))

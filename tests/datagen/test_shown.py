@@ -16,6 +16,7 @@ from datagen import annotate
 from datagen.backends.base import Frame, Path, top_down_camera
 from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.tasks import TASKS
+from datagen.tasks.drawing import walk_marks
 from datagen.tasks.path_questions import view_sentence
 from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.path_tracing import PathTracing, compass, map_marks
@@ -251,6 +252,26 @@ def test_arrows_on_a_map_point_where_the_facts_say(variant: str, side: str, degr
         assert [label.text for label in labels] == ["1", "2", "M1"]
         ends = [on_picture(camera, *label.at) - middle for label in labels[:2]]
         assert ends[0] @ step < -70 and ends[1] @ step > 70, "1 is where the path begins"
+
+
+def test_arrows_are_as_long_as_wanted() -> None:
+    camera, walk = top_down_camera((-3, -3, 3, 3), 240, 0.0), a_walk(0)
+    facts = {"variant": "td_midpoint", "heading_deg": 0.0, "side": "left"}
+    for share in (0.2, 0.4):
+        marks = (map_marks(walk, facts, camera, 0.0, share)[1], walk_marks(walk, camera, share)[1:])
+        for (mark,) in marks:
+            foot, tip = mark.segments[0]
+            assert np.linalg.norm(tip - foot) == pytest.approx(6 * share)
+
+
+def test_the_task_s_arrows_are_as_long_as_wanted(blocks: EmbeddedBackend) -> None:
+    config = block_config("pt", variants=("td_midpoint",), samples_per_scene=2, walks_per_bin=6, min_arrow_share=0.4)
+    found = [one for _, one, _ in candidates_of(TASKS["pt"](config), blocks, range(2), size=SIZE)]
+    longer, plain = (
+        np.mean([len(of_colour(one.images[0].pixels(), annotate.ORANGE)) for one in those])
+        for those in (found, shown("td_midpoint", blocks))
+    )
+    assert longer > 2 * plain > 0
 
 
 def test_the_arrow_of_a_question_is_that_of_its_facts(blocks: EmbeddedBackend) -> None:
