@@ -29,8 +29,8 @@ from ipt.common.seeding import generator
 from ipt.evaluation.tables import aligned
 from ipt.model.checkpoint import build_on_meta
 from ipt.model.config import presets
+from ipt.model.costs import activation_bytes, imagining_layout, parameters, sample
 from ipt.model.flops import PEAK_TFLOPS, forward_flops
-from ipt.model.summary import activation_bytes, imagining_layout, parameters, sample
 
 HOURS_A_WEEK = 168
 #: GPUs, processes that share a model: one node by FSDP2, 32 nodes by HSDP.
