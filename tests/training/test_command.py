@@ -151,7 +151,7 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
     [
         (["optim.lrr=1"], r"unknown key 'optim.lrr'; valid: .*lr.*warmup_steps"),
         (["lr=1"], r"unknown key 'lr'; valid: .*optim"),
-        (["task=pett"], r"task/pett.*all mvc pet pt"),
+        (["task=pett"], r"unknown task 'pett' .*; valid: all, mvc, pet, pt$"),
         (["optim.lr=fast"], r"optim.lr takes a number, got 'fast'"),
         (["model.preset=huge"], r"unknown model preset 'huge'; valid: bagel_7b_mot, base, micro, small, tiny"),
         (["+imagination.modes.ipd=1"], r"unknown imagination mode 'ipd' \(did you mean 'ipt'\?\)"),
