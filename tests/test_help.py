@@ -35,7 +35,12 @@ def commands() -> list[str]:
     """Scripts and modules that are run by their name."""
     files = [path for folder in ("datagen", "ipt") for path in (ROOT / folder).rglob("*.py")]
     run = sorted(path for path in files if '\nif __name__ == "__main__":' in path.read_text() and path != NOT_OURS)
-    return ["train.py", "infer.py", *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in run)]
+    return [
+        "train.py",
+        "infer.py",
+        "benchmarks.scale",
+        *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in run),
+    ]
 
 
 def test_help_is_quick() -> None:
