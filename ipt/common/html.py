@@ -33,6 +33,12 @@ th { color: var(--soft); font-weight: 600; }
 button, select { font: inherit; padding: .25rem .7rem; border: 1px solid var(--line); border-radius: 6px;
                  background: var(--card); color: inherit; cursor: pointer; }
 summary { cursor: pointer; color: var(--accent); } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem; }
+@media (max-width: 640px) {
+  header, main { padding: .7rem .8rem; } .card { padding: .8rem; }
+  table { font-size: .87rem; } th, td { padding-right: .5rem; }
+  .wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: var(--card);
+                                               box-shadow: inset 0 -1px var(--line); }
+}
 """
 #: Share of its size at which the letters of a plot can still be read.
 LEGIBLE = 0.7
@@ -128,6 +134,7 @@ def card(title: str, *children: object) -> Html:
 MENU_STYLE = """
 nav { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: center;
       padding: .6rem 0; background: var(--back); border-bottom: 1px solid var(--line); }
+@media (max-width: 640px) { nav { position: static; } }
 """
 MENU_SCRIPT = """
 const cards = [...document.querySelectorAll("article")];
