@@ -223,7 +223,7 @@ def test_missing_parts_columns_and_wrong_cells_are_named(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "file", "content", "told"),
     [
-        ("mvc_scannet", "train.parquet", b"text", "train.parquet is not a whole parquet file"),
+        ("mvc_scannet", "train.parquet", b"text", "is not a whole parquet file"),
         ("all_angles", "egohumans_only.json", b"{}", "expected a JSON list, got {}"),
         ("all_angles", "egohumans_only.json", b"[3]", "row 0: expected named fields, got 3"),
         ("mindcube", "MindCube_tinybench.jsonl", b"[1]\n", "row 0: expected named fields, got"),
