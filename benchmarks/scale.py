@@ -19,18 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datagen.backends.registry import BACKENDS
-from datagen.config import RunConfig
-from datagen.run import generate
-from datagen.tasks import TASK_CONFIGS
-from datagen.units import UnitRef, close_backends, make_unit, read_unit
 from ipt.common.cli import run
 from ipt.common.seeding import generator
 from ipt.evaluation.tables import aligned
-from ipt.model.checkpoint import build_on_meta
-from ipt.model.config import presets
-from ipt.model.flops import PEAK_TFLOPS, forward_flops
-from ipt.model.summary import activation_bytes, imagining_layout, parameters, sample
 
 HOURS_A_WEEK = 168
 #: GPUs, processes that share a model: one node by FSDP2, 32 nodes by HSDP.
@@ -72,6 +63,11 @@ class ScaleConfig:
 
 def training(config: ScaleConfig) -> str:
     """Memory, traffic, time and failures of `RUNS`."""
+    from ipt.model.checkpoint import build_on_meta  # torch takes seconds to import
+    from ipt.model.config import presets
+    from ipt.model.costs import activation_bytes, imagining_layout, parameters, sample
+    from ipt.model.flops import PEAK_TFLOPS, forward_flops
+
     shape = presets["bagel_7b_mot"]
     weights = sum(parameters(build_on_meta(shape)).values())
     once = sample(shape, imagining_layout(shape))
@@ -139,6 +135,12 @@ class Measured:
 
 def measured(task: str, config: ScaleConfig) -> Measured:
     """Scenes of the embedded simulator, one by one, and as runs."""
+    from datagen.backends.registry import BACKENDS
+    from datagen.config import RunConfig
+    from datagen.run import generate
+    from datagen.tasks import TASK_CONFIGS
+    from datagen.units import UnitRef, close_backends, make_unit, read_unit
+
     backend = BACKENDS["embedded"].config_class()()
     settings = RunConfig(TASK_CONFIGS[task](), "embedded", backend, "", image_size=config.image_size, seed=1)
     with tempfile.TemporaryDirectory() as folder:

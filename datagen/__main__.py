@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from datagen.backends.registry import BACKENDS
 from datagen.config import RunConfig, run_config
-from datagen.run import generate
 from datagen.tasks import TASK_CONFIGS
 from ipt.common.errors import UserError
 from ipt.common.hydra_command import CONF, Command, stop
@@ -56,6 +55,8 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
 def work(composed: DictConfig) -> None:
     """Generate, print where it went and what was turned away."""
+    from datagen.run import generate  # joblib and parquet take a second to import
+
     values: Any = OmegaConf.to_container(composed, resolve=True)
     try:
         config = run_config(values)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import runpy
+import shlex
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -78,6 +80,19 @@ def test_printed_commands_run(block: Block) -> None:
     if reason := rule(block).skipped:
         pytest.skip(reason)
     run(block)
+
+
+def test_printed_commands_make_a_dataset_only_one_way() -> None:
+    """Who types all of them meets no folder that holds another dataset: the cuts of `RULES` would hide that."""
+    made: dict[str, dict[frozenset[str], Block]] = defaultdict(dict)
+    for block in BLOCKS:
+        words = shlex.split(block.text, comments=True) if block.language == "shell" else []
+        given = dict(word.partition("=")[::2] for word in words if "=" in word)
+        if words[:3] == ["python", "-m", "datagen"] and "output_dir" in given:
+            what = {f"{key}={value}" for key, value in given.items() if key not in ("workers", "shard")}
+            made[given["output_dir"]][frozenset(what - {"split=train"})] = block
+    assert len(made) > 10
+    assert {folder: [*map(str, ways.values())] for folder, ways in made.items() if len(ways) > 1} == {}
 
 
 def test_every_rule_is_about_a_printed_command() -> None:

@@ -16,7 +16,7 @@ from ipt.common.progress import tracked
 from ipt.samples.sample import SpatialSample
 
 if TYPE_CHECKING:
-    from datagen.audit import Recheck
+    from datagen.audit.report import Recheck
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def main(config: AuditConfig) -> None:
     """Write the audit and print every bar."""
     if not config.data:
         raise UserError("data=[DIR,DIR] names no folder")
-    from datagen.audit import audit  # scikit-learn and matplotlib take seconds to import
+    from datagen.audit.report import audit  # scikit-learn and matplotlib take seconds to import
 
     folders = [Path(folder) for folder in config.data]
     output = Path(config.output_dir) if config.output_dir else beside(folders[0])

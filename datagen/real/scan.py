@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
 from datagen.backends.base import SceneError
@@ -29,6 +28,8 @@ class Scan:
 
 def read_mesh(backend: RecordedBackend, name: str) -> Scan:
     """The mesh of a PLY file below the root; ``SceneError`` where it is cut short or has no colours."""
+    import trimesh  # it takes a second
+
     path = backend.existing(name)
     with named(name):
         mesh: Any = trimesh.load(path, process=False)

@@ -40,7 +40,7 @@ from datagen.tasks.base import SceneView
 from datagen.tasks.multiview_counting import FAINT, MultiviewCounting, Spot
 from datagen.yields import Yields
 from ipt.common.errors import UserError
-from ipt.common.files import read_json
+from ipt.common.files import opened_text, read_json
 from ipt.common.images import RGB, image_size
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
 
@@ -121,7 +121,8 @@ class ScanNetBackend(RecordedBackend):
 
     def _listed(self, split: str) -> Sequence[str]:
         """train and val: the published training scenes, every tenth of them for val; test: the published validation scenes."""
-        lines = self.existing(f"splits/nvs_sem_{'val' if split == 'test' else 'train'}.txt").read_text().split()
+        with opened_text(self.existing(f"splits/nvs_sem_{'val' if split == 'test' else 'train'}.txt")) as stream:
+            lines = stream.read().split()
         if split == "test":
             return lines
         return [scene for place, scene in enumerate(lines) if (place % VAL_EVERY == VAL_EVERY - 1) == (split == "val")]

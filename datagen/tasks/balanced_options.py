@@ -18,7 +18,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.sparse import csr_array, vstack
 
 Floats = NDArray[np.float64]
@@ -100,6 +99,8 @@ class SetBalancer:
 
     def _fitted(self) -> Floats:
         """The weights of all features, (features,)."""
+        from scipy.optimize import minimize  # it takes half a second
+
         size = len(self._numbers)
         for matrix, _, _ in self._history:
             matrix.resize((matrix.shape[0], size))

@@ -19,7 +19,7 @@ from ipt.common.images import encode_image, image_size, open_image
 
 TITLE = "Imagination playground"
 INTRODUCTION = (
-    "A model sees a picture, is asked about a view that it cannot see, and **draws that view first**. Click in the left picture, "
+    "A model sees a picture, is asked about a view it cannot see, and **draws that view first**. Click in the first picture, "
     "let it imagine, and compare with what is really there. Then change what it imagined: if its answer comes from the picture, "
     "the answer changes, too."
 )

@@ -5,6 +5,7 @@ A reader trusts a folder only if its manifest is there; the manifest lists every
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 from ipt.common.errors import MissingFile, UnwritableFile, UserError
 from ipt.common.settings import typed
@@ -94,6 +95,16 @@ def read_typed(kind: type[T], path: Path) -> T:
     """The fields of dataclass ``kind`` in a JSON file that others have written; what else it holds is passed over."""
     names = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
     return typed(kind, {name: value for name, value in read_json(path).items() if name in names}, str(path))
+
+
+@contextmanager
+def opened_text(path: Path) -> Iterator[TextIO]:
+    """A text or a table for ``csv`` that others have written, opened. ``CorruptFile`` where it turns out to be no such thing."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            yield stream
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CorruptFile(f"{path} is no text in UTF-8 ({error})") from error
 
 
 @contextmanager

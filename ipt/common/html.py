@@ -25,7 +25,7 @@ h3 { font-size: 1rem; margin: 0 0 .4rem; }
 p { margin: .4rem 0; } .soft { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem 1.1rem; margin: 1rem 0; }
 .row { display: flex; flex-wrap: wrap; gap: .8rem; }
-figure { margin: 0; } figcaption { color: var(--soft); font-size: .82rem; }
+figure { margin: 0; max-width: 100%; } figcaption { color: var(--soft); font-size: .82rem; }
 img, svg { max-width: 100%; height: auto; border-radius: 6px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; } .wide { overflow-x: auto; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -33,7 +33,15 @@ th { color: var(--soft); font-weight: 600; }
 button, select { font: inherit; padding: .25rem .7rem; border: 1px solid var(--line); border-radius: 6px;
                  background: var(--card); color: inherit; cursor: pointer; }
 summary { cursor: pointer; color: var(--accent); } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem; }
+@media (max-width: 640px) {
+  header, main { padding: .7rem .8rem; } .card { padding: .8rem; }
+  table { font-size: .87rem; } th, td { padding-right: .5rem; }
+  .wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: var(--card);
+                                               box-shadow: inset 0 -1px var(--line); }
+}
 """
+#: Share of its size at which the letters of a plot can still be read.
+LEGIBLE = 0.7
 VOID_TAGS = frozenset({"img", "meta", "br", "input"})
 MEDIA_TYPES = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"RIFF", "image/webp"))
 
@@ -100,11 +108,13 @@ def picture(data: bytes, caption: str, **attributes: str | bool) -> Html:
 
 
 def plot(figure: Any, caption: str) -> Html:
-    """A matplotlib figure as inline SVG."""
+    """A matplotlib figure as inline SVG, which shrinks to `LEGIBLE` of its size on narrow screens and then scrolls sideways."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    drawing = buffer.getvalue()
-    return tag("figure", Html(drawing[drawing.index("<svg") :]), tag("figcaption", caption))
+    _, _, drawing = buffer.getvalue().partition("<svg ")
+    least = LEGIBLE * float(drawing.partition('width="')[2].partition("pt")[0])
+    drawn = Html(f'<svg style="min-width: {least:.0f}pt" {drawing}')
+    return tag("figure", tag("div", drawn, class_="wide"), tag("figcaption", caption))
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
@@ -124,6 +134,7 @@ def card(title: str, *children: object) -> Html:
 MENU_STYLE = """
 nav { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: center;
       padding: .6rem 0; background: var(--back); border-bottom: 1px solid var(--line); }
+@media (max-width: 640px) { nav { position: static; } }
 """
 MENU_SCRIPT = """
 const cards = [...document.querySelectorAll("article")];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ipt.common.errors import UserError
+from ipt.common.registry import UnknownName, unknown_name
 from ipt.common.settings import as_written
 
 #: The YAML files: beside the packages in the repository, inside of ipt where that is installed.
@@ -68,16 +71,30 @@ class Command:
                     return f"unknown key '{key}'; valid: {', '.join(sorted(str(name) for name in parent))}"
         return " ".join(str(error).split())
 
+    def check_groups(self, arguments: Sequence[str]) -> None:
+        """``UserError`` for a group without a name, or with one that it does not have: of the former Hydra does not say which
+        it is, and it passes over the latter where the group is optional. Where files may lie elsewhere, names are left to it."""
+        flags, groups = ("-m", "--multirun", "-h", "--help"), self.groups
+        elsewhere = any(item.startswith(("-", "hydra.searchpath")) and item not in flags for item in arguments)
+        for argument in arguments:
+            name, _, value = argument.lstrip("+").partition("=")
+            if name not in groups:
+                continue
+            if value in ("", "null"):
+                raise UserError(
+                    f"{argument}: the group {name} needs a name; leave it out, or choose one that --help lists"
+                )
+            for option in () if elsewhere else re.findall(r"[\w-]+(?=,|$)", value):
+                if option not in (options := self.options(name)):
+                    raise UnknownName(unknown_name(name, option, options))
+
     def quoted(self, arguments: Sequence[str], texts: Mapping[str, bool]) -> list[str]:
         """The arguments, where texts are read exactly as written: Hydra takes much in them for its own grammar. Those of a sweep
-        may be several, divided by commas, or a function that gives several. A group without a name, of which Hydra does not say
-        which one it is, ends the command."""
+        may be several, divided by commas, or a function that gives several."""
         sweeps, groups, found = bool({"-m", "--multirun"} & {*arguments}), self.groups, list[str]()
         for argument in arguments:
             key, _, value = argument.partition("=")
             several = texts.get(name := key.lstrip("+"))
-            if name in groups and value in ("", "null"):
-                stop(f"{argument}: the group {name} needs a name; leave it out, or choose one that --help lists")
             swept = sweeps and ("," in value or value.endswith(")")) and not (several and value.startswith("["))
             if several is None or name in groups or swept or "=" not in argument:
                 found.append(argument)
@@ -85,14 +102,29 @@ class Command:
                 found.append(f"{key}={as_written(value, several, quoted)}")
         return found
 
+    def options(self, group: str) -> list[str]:
+        """The names that a group can have: its files, and what the code has filed."""
+        files = {path.stem for path in (self.folder / group).glob("*.yaml")}
+        filed = (name.removesuffix(".yaml") for name in ConfigStore.instance().repo.get(group, {}))
+        return sorted(files.union(filed))
+
+    def help(self, overrides: Sequence[str]) -> str:
+        """What the head of the file says, the groups with their names, and every key with its value after ``overrides``."""
+        lines = (CONF / f"{self.name}.yaml").read_text().splitlines()
+        head = [line[2:] for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+        groups = [f"{group}: {', '.join(self.options(group))}" for group in dict.fromkeys(self.groups)]
+        titled = ["", "Groups (group=name):", *groups] if groups else []
+        return "\n".join([*head, *titled, "", "Keys (key=value):", OmegaConf.to_yaml(self.compose(overrides)).rstrip()])
+
     def run(
         self,
         work: Callable[[DictConfig], Any],
         arguments: Sequence[str] | None = None,
         texts: Mapping[str, bool] | None = None,
     ) -> None:
-        """Run the command line. Hydra is left to do it where it is asked for something of its own, such as ``--help`` or
-        ``--multirun``: it would compose a single run three times. ``texts``: the keys of texts and paths (`text_fields`)."""
+        """Run the command line. Hydra is left to do it where it is asked for something of its own, such as ``--multirun``: it
+        would compose a single run three times, and copies every setting hundreds of times for its ``--help``. ``texts``: the keys
+        of texts and paths (`text_fields`)."""
         given = list(sys.argv[1:] if arguments is None else arguments)
         given = self.quoted(given, texts or {})
         sys.argv = [sys.argv[0], *given]
@@ -100,10 +132,18 @@ class Command:
             for pattern, now in self.former:
                 if found := re.match(pattern, argument):
                     stop(f"'{argument}' is not valid any more; write {found.expand(now) + argument[found.end() :]}")
-        if any(argument.lstrip("+~").startswith(("-", "hydra")) for argument in given):
+        try:
+            self.check_groups(given)
+        except UserError as error:
+            stop(str(error))
+        asked = bool({"-h", "--help"} & {*given})
+        if not asked and any(argument.lstrip("+~").startswith(("-", "hydra")) for argument in given):
             hydra.main(version_base="1.3", config_path=str(self.folder), config_name=self.name)(work)()
             return
         try:
+            if asked:
+                print(self.help([argument for argument in given if not argument.startswith("-")]))
+                return
             config = self.compose(given)
         except (HydraException, OmegaConfBaseException) as error:
             stop(self.explain(error, given))

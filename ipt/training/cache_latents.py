@@ -8,8 +8,7 @@ the codec. The same command continues an interrupted run, and adds what is new.
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ipt.common.errors import UserError
 from ipt.common.locking import held
-from ipt.common.progress import tracked
 from ipt.common.registry import UnknownName, unknown_name
-from ipt.imagination.base import Imagination
-from ipt.imagination.mixture import make_segmenter
-from ipt.model.codec import LatentCodec, codec_digest
-from ipt.model.codes import CodeCodec
-from ipt.model.devices import chosen_device
-from ipt.samples.store import SampleReader
-from ipt.sequence.latent_cache import CODES, DTYPES, LatentWriter, code_pictures, codec_pictures
-from ipt.sequence.pictures import Picture
-from ipt.sequence.render import Renderer
-from ipt.sequence.segments import RejectedSample, Segment
-from ipt.training.build import ASSETS, make_assets, readers
 from ipt.training.command import run
 from ipt.training.config import TrainConfig, missing_weights
 
@@ -41,75 +28,26 @@ class CacheSettings:
     dtype: str = "float32"
     device: str = "auto"
 
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UnknownName(unknown_name("dtype", self.dtype, DTYPES))
-
-
-#: A codec, where its latents or codes go, and which pictures it sees of a sample.
-Job = tuple[LatentCodec | CodeCodec, LatentWriter, Callable[[Iterable[Segment]], list[Picture]]]
-
-
-def write_cache(
-    reader: SampleReader,
-    modes: Sequence[Imagination],
-    codec: LatentCodec | CodeCodec,
-    writer: LatentWriter,
-    pictures_of: Callable[[Iterable[Segment]], list[Picture]] = codec_pictures,
-) -> tuple[int, list[str]]:
-    """Encode what ``modes`` show of all samples to this codec. Returns the number of new ones and why samples were left out."""
-    encoded, rejected = 0, []
-    for row, sample in enumerate(tracked(reader, "encoding samples", len(reader))):
-        try:
-            pictures = [picture for mode in modes for picture in pictures_of(mode.segments(sample, 0))]
-            encoded += writer.add(pictures, codec.encode)
-        except RejectedSample as rejection:
-            rejected.append(f"{reader.where(row)}: {rejection}")
-        except UserError as error:
-            raise UserError(f"{reader.where(row)}: {error}") from error
-    return encoded, rejected
-
 
 def cache_latents(config: TrainConfig, chosen: CacheSettings) -> str:
     """Encode all datasets of the run, the validation's included; returns what was done."""
+    from ipt.model.devices import chosen_device  # torch takes seconds to import
+    from ipt.sequence.latent_cache import DTYPES
+    from ipt.training.encoding import encode_datasets
+
+    if chosen.dtype not in DTYPES:
+        raise UnknownName(unknown_name("dtype", chosen.dtype, DTYPES))
     if config.data.cache is None:
         raise UserError("set data.cache=FOLDER: where the latents are kept")
     if not config.data.weights:
         raise UserError("there is no dataset: set data.train=FOLDER (python -m datagen makes one)")
     if missing := missing_weights(config):
         raise UserError("; ".join(missing))
-    device = chosen_device(chosen.device)
-    with held(Path(config.data.cache)), held(Path(config.output_dir)):
-        return _cache_latents(config, chosen, device, config.data.cache)
-
-
-def _cache_latents(config: TrainConfig, chosen: CacheSettings, device: str, cache: str) -> str:
-    datasets = readers(config)
-    assets = make_assets(config, list(datasets.values()), Path(config.output_dir) / ASSETS)
-    renderer = Renderer(assets.tokenizer, assets.shape.geometry, assets.profile, config.full_sequence)
+    device, cache = chosen_device(chosen.device), Path(config.data.cache)
     command = shlex.join(["python", "-m", "ipt.training.cache_latents", *HydraConfig.get().overrides.task])
-    folder, jobs = Path(cache), list[Job]()
-    if assets.codec is not None and (assets.codes is None or config.encodes):
-        writer = LatentWriter(folder, codec_digest(assets.codec), command, chosen.dtype)  # type: ignore[arg-type]
-        jobs.append((assets.codec.to(device), writer, codec_pictures))
-    if assets.codes is not None and config.imagination.coded is not None:
-        writer = LatentWriter(folder / CODES, assets.codes.digest, command, "int32")
-        jobs.append((assets.codes.to(device), writer, code_pictures))
-    extra = [] if config.data.validation is None else [SampleReader(config.data.validation)]
-    encoded, rejected = 0, list[str]()
-    for codec, writer, pictures_of in jobs:
-        rejected = []  # each codec leaves out the same samples
-        try:
-            for reader in (*datasets.values(), *extra):
-                modes = make_segmenter(config.imagination, renderer, reader).members
-                new, left_out = write_cache(reader, modes, codec, writer, pictures_of)
-                encoded, rejected = encoded + new, rejected + left_out
-        finally:
-            writer.flush()
-        writer.close()
-    for reason in rejected:
-        print(f"left out: {reason}", file=sys.stderr)
-    return f"{encoded} images encoded, {len(rejected)} samples left out, into {cache}"
+    with held(cache), held(Path(config.output_dir)):
+        encoded, rejected = encode_datasets(config, cache, command, chosen.dtype, device)
+    return f"{encoded} images encoded, {rejected} samples left out, into {cache}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
-from ipt.common.errors import UnwritableFile, UserError
+from ipt.common import cli
+from ipt.common.errors import UnwritableFile
 from ipt.common.files import read_json, write_json
-from ipt.common.hydra_command import stop
 from ipt.common.locking import HELD, held
 from ipt.training.config import LaunchSettings, TrainConfig, as_values, train_config
 from ipt.training.records import METRICS, check_length, last_record, outcome
@@ -62,7 +62,7 @@ def _launch(config: TrainConfig, folder: Path) -> float | None:
     try:
         with signals_handled(hand_on) as received:
             # a session of its own: Ctrl+C reaches this process alone, which asks the others to stop
-            started = [*command(config.launch.gpus), str(path)]
+            started = [*command(config.launch.gpus), f"settings={path}"]
             environment = {**PATIENCE, **os.environ, HELD: str(folder.resolve())}
             process = subprocess.Popen(started, start_new_session=True, env=environment)
             if received:
@@ -99,10 +99,22 @@ def end(pid: int) -> None:
         process.kill()
 
 
-if __name__ == "__main__":
-    from ipt.training.build import run
+@dataclass(frozen=True)
+class Launched:
+    """One of the processes of a run, which `train.py launch.gpus=N` starts.
 
-    try:
-        run(train_config(read_json(Path(sys.argv[1]))))
-    except UserError as error:
-        stop(str(error))
+    settings: the run's own, resolved, in a JSON file.
+    """
+
+    settings: str
+
+
+def take_part(launched: Launched) -> None:
+    """Train in this process, together with the others."""
+    from ipt.training.build import run  # torch takes seconds to import
+
+    run(train_config(read_json(Path(launched.settings))))
+
+
+if __name__ == "__main__":
+    cli.run(Launched, take_part)

@@ -9,9 +9,9 @@ import numpy as np
 
 from ipt.model.checkpoint import build_on_meta
 from ipt.model.config import ModelConfig
+from ipt.model.costs import activation_bytes, imagining_layout, parameters, sample
 from ipt.model.flops import forward_flops
 from ipt.model.parts import PARTS
-from ipt.model.summary import activation_bytes, imagining_layout, parameters, sample
 from ipt.model.tuning import apply_tuning
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch

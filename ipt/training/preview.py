@@ -9,9 +9,6 @@ from pathlib import Path
 
 from ipt.common.errors import UserError
 from ipt.imagination.mixture import make_segmenter
-from ipt.sequence.describe import describe, draw_mask
-from ipt.sequence.render import Renderer
-from ipt.training.build import ASSETS, make_assets, readers
 from ipt.training.command import run
 from ipt.training.config import TrainConfig
 
@@ -31,6 +28,10 @@ def preview(config: TrainConfig, chosen: PreviewSettings) -> str:
 
     Raises ``UserError`` for a row that there is not, or a sample that cannot be rendered.
     """
+    from ipt.sequence.describe import describe, draw_mask  # torch takes seconds to import
+    from ipt.sequence.render import Renderer
+    from ipt.training.build import ASSETS, make_assets, readers
+
     datasets, folder = readers(config), Path(config.output_dir)
     if not datasets:
         raise UserError("there is no dataset: set data.train=FOLDER (python -m datagen makes one)")

@@ -63,6 +63,16 @@ def test_a_page_runs_its_own_script_and_fetches_nothing() -> None:
     assert not re.search(r"url\((?!#)", document)
 
 
+def test_a_plot_stays_legible_on_narrow_screens() -> None:
+    figure = Figure(figsize=(8, 2))
+    figure.subplots().plot([1, 2])
+    drawn = plot(figure, "two points")
+    width, least = (
+        float(re.findall(rf'<svg [^>]*{name}[":= ]+([\d.]+)pt', drawn)[0]) for name in ("width=", "min-width")
+    )
+    assert 0.65 < least / width < 0.75 and '<figure><div class="wide"><svg ' in drawn
+
+
 def test_bare_attributes_and_markup() -> None:
     assert tag("option", Html("<i>x</i>"), selected=True, hidden=False, data_kind="a") == (
         '<option selected data-kind="a"><i>x</i></option>'

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datagen.audit import audit, audit_items, bars
 from datagen.audit.__main__ import AuditConfig, main
 from datagen.audit.balance import elimination, fact_counts, letter_shares, near_duplicates, scenes_in_two_splits
 from datagen.audit.baselines import BASELINES, borrow, evaluate, project
 from datagen.audit.folds import FOLDS, assign_folds, validations
 from datagen.audit.items import Item, Picture, perceptual_hash, to_item
+from datagen.audit.report import audit, audit_items, bars
 from datagen.verify import Mismatch
 from ipt.common import cli
 from ipt.common.images import encode_image

@@ -47,7 +47,7 @@ def test_overrides_reach_nested_settings() -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("task=pett", "Available options in 'task': drawing mvc pet pet_habitat pt"),
+        ("task=pett", "unknown task 'pett' (did you mean 'pet'?); valid: drawing, mvc, pet, pet_habitat, pt"),
         ("nun_samples=3", "valid: backend, cluster"),
         ("task.min_arae=0.1", "valid: arrow, cameras_per_scene"),
         ("task.min_area=wide", "'wide'"),

@@ -22,6 +22,7 @@ from datagen.units import UnitRef, read_unit, scene_of
 from datagen.yields import NoYield, Yields
 from ipt.common.errors import UserError
 from ipt.common.files import CorruptFile
+from ipt.common.locking import held
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 from tests.datagen.conftest import generate, run_settings, shards
@@ -120,6 +121,15 @@ def test_runtime_settings_do_not_change_the_digest(tmp_path: Path) -> None:
     for change in ({"seed": 8}, {"image_size": 65}, {"split": "val"}, {"num_samples": 25}):
         assert config.sha256 != run_settings(tmp_path, **change).sha256
     assert config.sha256 != replace(config, task=PerspectiveTakingConfig(min_area=0.005)).sha256
+
+
+def test_two_processes_do_not_make_one_part(tmp_path: Path) -> None:
+    config = run_settings(tmp_path, num_samples=4)
+    with held(tmp_path, f".work/{config.prefix}.lock"):
+        with pytest.raises(UserError, match=rf"{tmp_path} is being written by process \d+ .* since"):
+            generate(config)
+        assert not list(tmp_path.glob("*.parquet"))
+    assert generate(config)["complete"]
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:

@@ -220,6 +220,27 @@ def test_missing_parts_columns_and_wrong_cells_are_named(tmp_path: Path) -> None
         read("mvc_scannet", tmp_path / "c")
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "content", "told"),
+    [
+        ("mvc_scannet", "train.parquet", b"text", "is not a whole parquet file"),
+        ("all_angles", "egohumans_only.json", b"{}", "expected a JSON list, got {}"),
+        ("all_angles", "egohumans_only.json", b"[3]", "row 0: expected named fields, got 3"),
+        ("mindcube", "MindCube_tinybench.jsonl", b"[1]\n", "row 0: expected named fields, got"),
+        ("mindcube", "MindCube_tinybench.jsonl", b"PAR1\xff", "is no text in UTF-8"),
+        ("pet_sat", "SAT_circular.tsv", b"PAR1\xff", "is no text in UTF-8"),
+        ("pet_sat", "SAT_circular.tsv", b"a,b\n1,2\n", "lacks the columns image, question"),
+        ("photos", "questions.csv", b"PAR1\xff", "is no text in UTF-8"),
+        ("photos", "questions.csv", b'images,question\n"a\rb,c\n', "field 'question' is missing"),
+        ("photos", "questions.jsonl", b"[1]\n", "row 1: unknown field ''"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(name: str, file: str, content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(CorruptFile, match=rf"{file}.*{told}"):
+        read(name, tmp_path)
+
+
 def test_draws_do_not_repeat_and_take_everything_where_there_is_too_little() -> None:
     assert sorted(drawn(30, 50)) == list(range(30)) and len(set(drawn(400, 200))) == 200
     assert sorted(drawn_by_stratum(["a"] * 5 + ["b"] * 3, 200)) == list(range(8))

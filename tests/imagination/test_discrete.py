@@ -26,9 +26,9 @@ from ipt.samples.store import seal, write_shard
 from ipt.sequence.latent_cache import CODES, LatentWriter, code_pictures
 from ipt.sequence.segments import Kind
 from ipt.training.build import check_settings, make_trainer, run
-from ipt.training.cache_latents import write_cache
 from ipt.training.config import TrainConfig, train_config
 from ipt.training.distributed import World
+from ipt.training.encoding import write_cache
 from ipt.training.plan import plan
 from ipt.training.records import read_records
 from tests.imagination.examples import GEOMETRY, example, noise_picture, renderer

@@ -152,6 +152,10 @@ def test_an_answer_whose_picture_cannot_be_kept_is_printed_first(
         (["checkpoint=RUN", "data=DATA", "mode=imagine"], "imagine.*answer_only"),
         (["checkpoint=RUN", "data=DATA", "mode.steps=3"], "unknown key 'mode.steps'; valid: .*draw.*max_seconds"),
         (["checkpoint=RUN", "data=DATA", "mode.mediator=caption", "mode=imagination"], "was trained on ipt"),
+        (
+            ["checkpoint=RUN", "data=DATA", "mode=imagination", "mode.draw.side=5"],
+            "side=5 is beyond the model's table of 4 x 4",
+        ),
         (["checkpoint=RUN", "data=DATA", "mode.n=3"], "mode.n=3 imaginations are for modes that imagine"),
         (["checkpoint=RUN", "image=PICTURE"], 'needs question="..." and at least two choices'),
         (["checkpoint=RUN", "image=/nowhere.jpg", *QUESTION], "/nowhere.jpg: no such file"),

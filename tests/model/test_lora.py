@@ -10,8 +10,8 @@ import torch
 
 from ipt.model.checkpoint import from_pretrained, save_pretrained
 from ipt.model.config import ModelConfig
+from ipt.model.costs import lora_parameters
 from ipt.model.parts import LoraSettings, TuningSettings
-from ipt.model.summary import lora_parameters
 from ipt.model.tuning import apply_tuning, initialise_adapters, merged_state
 from ipt.model.unified import UnifiedModel
 from tests.model.toy import AS_BAGEL, CONFIG, Maker, random_model

@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ipt.common import cli
 from ipt.model.checkpoint import build_on_meta
 from ipt.model.config import presets
+from ipt.model.costs import parameters, sample, state_bytes
 from ipt.model.flops import forward_flops
-from ipt.model.summary import Options, main, parameters, report, sample, state_bytes
+from ipt.model.summary import Options, main, report
 from tests.model.toy import CONFIG, Maker, model
 
 

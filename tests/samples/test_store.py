@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ipt.common.files import MANIFEST, CorruptFile
+from ipt.common.files import MANIFEST, CorruptFile, read_json, write_json
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.samples import store
@@ -137,6 +137,15 @@ def test_an_unsealed_folder_is_refused(tmp_path: Path) -> None:
         SampleReader(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such folder or shard"):
         SampleReader(tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize("rows", [None, ["train.parquet"], {"a.parquet": "2"}, {"a.parquet": -1}, {"b.parquet": 2}])
+def test_a_manifest_without_numbers_of_rows_is_named(rows: object, tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.parquet", SAMPLES[:2])
+    seal(tmp_path, {})
+    write_json(tmp_path / MANIFEST, {**read_json(tmp_path / MANIFEST), "rows": rows})
+    with pytest.raises(CorruptFile, match=rf"{tmp_path}.*(lists no rows|'rows\..*expected the number of rows)"):
+        SampleReader(tmp_path)
 
 
 def test_seal_wants_shards_and_distinct_ids(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
     [
         (["optim.lrr=1"], r"unknown key 'optim.lrr'; valid: .*lr.*warmup_steps"),
         (["lr=1"], r"unknown key 'lr'; valid: .*optim"),
-        (["task=pett"], r"task/pett.*all mvc pet pt"),
+        (["task=pett"], r"unknown task 'pett' .*; valid: all, mvc, pet, pt$"),
         (["optim.lr=fast"], r"optim.lr takes a number, got 'fast'"),
         (["model.preset=huge"], r"unknown model preset 'huge'; valid: bagel_7b_mot, base, micro, small, tiny"),
         (["+imagination.modes.ipd=1"], r"unknown imagination mode 'ipd' \(did you mean 'ipt'\?\)"),
@@ -179,6 +179,8 @@ def test_settings_are_checked_before_torch_is_imported() -> None:
             ["model.attention=flash", "trainer.dtype=bfloat16"],
             r"needs flash-attn, which is not installed \(pip install",
         ),
+        (["experiment=bagl"], r"unknown experiment 'bagl' \(did you mean 'bagel'\?\); valid: bagel, base"),
+        (["-m", "task=pet,pett"], r"unknown task 'pett' \(did you mean 'pet'\?\)"),
         (["trainer=null"], r"trainer=null: the group trainer needs a name"),
         (["model.latent_side=7"], r"tables of tiny have 7 x 7"),
         (["model.preset=null"], r"takes the shape of model.init, which is not set"),
@@ -198,6 +200,15 @@ def test_mistakes_end_with_one_line(overrides: list[str], message: str, capsys: 
     assert line.startswith("error: ")
 
     assert re.search(message, line), line
+
+
+def test_help_lists_groups_and_the_keys_that_the_command_line_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["experiment=bagel", "optim.lr=0.5", "--help"])
+    head, _, rest = capsys.readouterr().out.partition("\nGroups (group=name):\n")
+    groups, _, keys = rest.partition("\nKeys (key=value):\n")
+    assert head.startswith("python train.py task=pet") and "\nexperiment: bagel, base, grpo, mirage\n" in groups
+    listed = OmegaConf.create(keys)
+    assert listed.optim.lr == 0.5 and listed.model.preset == "bagel_7b_mot"
 
 
 def test_an_unknown_key_in_a_file_is_named_with_the_valid_ones() -> None:

@@ -20,9 +20,9 @@ from ipt.samples.store import seal, write_shards
 from ipt.sequence.latent_cache import LatentWriter
 from ipt.sequence.render import Renderer
 from ipt.training.build import check_settings, make_assets, make_trainer, readers, run
-from ipt.training.cache_latents import write_cache
 from ipt.training.config import DataSettings, TrainConfig
 from ipt.training.distributed import World, start_world
+from ipt.training.encoding import write_cache
 from ipt.training.evaluation import GRID_HEADER, GRID_MARGIN, GRID_SIDE, tally
 from ipt.training.records import outcome, read_records
 from ipt.training.settings import CheckpointConfig

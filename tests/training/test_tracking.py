@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ipt.common.files import write_json
+from ipt.model.costs import sample
 from ipt.model.flops import forward_flops, peak_flops, step_flops, token_kinds
-from ipt.model.summary import sample
 from ipt.training.records import StepRecord, read_records, scalars
 from ipt.training.stopping import Watchdog
 from ipt.training.tracking import JsonLines, draw_curves, trackers

@@ -32,7 +32,6 @@ from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
 from datagen.backends.embedded.free_space import FreeSpace
 from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
 from datagen.backends.embedded.house import HouseConfig, make_house
-from datagen.backends.embedded.import_scene import import_scene
 from datagen.backends.embedded.mujoco_renderer import MujocoRenderer
 from datagen.backends.embedded.ray_caster import RayRenderer
 from datagen.backends.embedded.scene import Scene
@@ -164,6 +163,8 @@ class EmbeddedBackend(SceneBackend):
         )
 
     def _make(self, scene_id: str) -> Scene:
+        from datagen.backends.embedded.import_scene import import_scene  # trimesh takes a second to import
+
         if self.config.scene_file is not None:
             return import_scene(FilePath(self.config.scene_file), self.config.scene_up)
         if self.config.scene_folder is not None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 
 from datagen.backends.embedded.gl import INSTRUCTION, NO_PLATFORM, PROBED, prepare_gl, probe
+from ipt.common import cli
 
 PACKAGE = "libosmesa6"
 
@@ -27,7 +29,13 @@ def install_osmesa() -> bool:
     return updated and subprocess.run(install, env=environment, capture_output=True).returncode == 0
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class SetupConfig:
+    """Make sure that scenes can be drawn on this machine: where no OpenGL works, libosmesa6 is installed with apt if possible."""
+
+
+def main(config: SetupConfig) -> None:
+    """Say how scenes will be drawn, after an installation where one is needed and possible."""
     platform = prepare_gl()
     if platform is None and install_osmesa():
         probe.cache_clear()
@@ -40,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(SetupConfig, main)

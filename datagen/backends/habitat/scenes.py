@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datagen.backends.base import SceneError
 from datagen.backends.splits import SHARES, fraction
-from ipt.common.files import read_json
+from ipt.common.files import opened_text, read_json
 from ipt.common.registry import unknown_name
 from ipt.samples.sample import SPLITS
 
@@ -149,7 +149,8 @@ def listed_scenes(scenes: dict[str, SceneFile], path: Path) -> list[str]:
     """Ids in a text file, one a line; ``#`` starts a comment."""
     if not path.is_file():
         raise SceneError(f"{path} does not exist; a scene list has one scene id a line")
-    ids = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    with opened_text(path) as stream:
+        ids = [line.partition("#")[0].strip() for line in stream]
     for number, scene_id in enumerate(ids, 1):
         if scene_id and scene_id not in scenes:
             raise SceneError(f"{path}:{number}: {unknown_name('scene', scene_id, list(scenes))[:300]}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ipt.common.errors import MissingFile, UserError
-from ipt.common.files import CorruptFile
+from ipt.common.files import CorruptFile, opened_text
 from ipt.common.images import open_image
 from ipt.samples.sample import TASKS, Provenance, SampleImage, SpatialSample
 
@@ -42,7 +42,7 @@ def read(folder: Path, name: str) -> Iterator[SpatialSample]:
 
 def rows(path: Path) -> Iterator[Mapping[str, Any]]:
     """Rows of a CSV file with a head, or objects of a JSON-lines file."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    with opened_text(path) as stream:
         if path.suffix == ".csv":
             for row in csv.DictReader(stream):
                 yield {key: value for key, value in row.items() if value not in (None, "")}

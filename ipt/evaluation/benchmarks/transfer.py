@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ipt.common.errors import MissingFile
-from ipt.common.files import CorruptFile, read_json
+from ipt.common.files import CorruptFile, opened_text, read_json
 from ipt.evaluation.benchmarks.published import drawn_by_stratum, with_roles
 from ipt.samples.answers import split_options
 from ipt.samples.official.rows import Row
@@ -34,7 +34,7 @@ def sat(source: Path, name: str) -> Iterator[SpatialSample]:
     """The perspective questions of SAT_circular.tsv (the folder's only TSV file, or the file): VLMEvalKit's format."""
     path = only_file(source, "*.tsv")
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(newline="", encoding="utf-8") as stream:
+    with opened_text(path) as stream:
         table = csv.DictReader(stream, delimiter="\t")
         found = table.fieldnames or ()
         if missing := [
@@ -73,11 +73,12 @@ def mindcube(source: Path, name: str) -> Iterator[SpatialSample]:
     """200 questions of MindCube's tiny benchmark, drawn by their setting; ``source`` is the folder of its images."""
     path = only_file(source, f"**/{MINDCUBE_FILE}")
     rows = []
-    for number, line in enumerate(path.read_text().splitlines()):
-        try:
-            rows.append(Row(path, number, json.loads(line)))
-        except json.JSONDecodeError as error:
-            raise CorruptFile(f"{path}, line {number + 1}: {error}") from error
+    with opened_text(path) as stream:
+        for number, line in enumerate(stream):
+            try:
+                rows.append(Row(path, number, json.loads(line)))
+            except json.JSONDecodeError as error:
+                raise CorruptFile(f"{path}, line {number + 1}: {error}") from error
     settings = [row.text("id").partition("_")[0] for row in rows]
     for number in drawn_by_stratum(settings, MINDCUBE_SUBSET):
         row = rows[number]

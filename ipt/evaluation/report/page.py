@@ -21,7 +21,7 @@ from ipt.inference.selective import Point, best
 
 STYLE = """
 td .soft, th .soft { display: block; font-size: .8rem; font-weight: 400; white-space: nowrap; }
-.figures td:first-child .soft { white-space: normal; min-width: 15rem; }
+.figures td:first-child .soft { white-space: normal; min-width: min(15rem, 30vw); }
 .note { max-width: 62rem; }
 """
 ACCURACY_NOTE = (

@@ -33,6 +33,10 @@ class Row:
     cells: Mapping[str, Any]
     decode: bool = True
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.cells, Mapping):
+            raise CorruptFile(f"{self.path}, row {self.number}: expected named fields, got {self.cells!r:.80}")
+
     def fail(self, field: str, what: str) -> NoReturn:
         raise CorruptFile(f"{self.path}, row {self.number}, field '{field}': {what}")
 
