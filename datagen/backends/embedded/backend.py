@@ -71,7 +71,8 @@ class EmbeddedConfig:
     """``preset`` is the kind of scenes; ``scene_file`` (MJCF or GLB) replaces them by one scene of the user's own.
 
     ``renderer=auto`` takes MuJoCo where OpenGL works and the ray caster elsewhere. ``scene_folder``: many such files, as
-    scenes with splits. ``scene_up``: the axis of a GLB file that points up, y or z; auto guesses.
+    scenes with splits. ``scene_up``: the axis of a GLB file that points up, y or z; auto guesses. ``shadows``: whether each
+    room of a home has a lamp that casts them.
     """
 
     preset: str = "home"
@@ -79,6 +80,7 @@ class EmbeddedConfig:
     scene_file: str | None = None
     scene_folder: str | None = None
     scene_up: str = "auto"
+    shadows: bool = True
     house: HouseConfig = field(default_factory=HouseConfig)
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
 
@@ -145,6 +147,8 @@ class EmbeddedBackend(SceneBackend):
             self._shown = self._scene
             return self.info
         scene = self._make(scene_id)
+        if not self.config.shadows:
+            scene = replace(scene, lamps=())
         self._scene, self._shown, self._space = scene, scene, None
         return self.info
 
