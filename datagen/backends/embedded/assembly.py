@@ -20,6 +20,7 @@ from datagen.backends.embedded.style import WHITE, Kit, Look, Rgb, Style, shade
 
 _TOO_HIGH = 1.3  # metres; what hangs higher does not block a walker
 _TOO_FLAT = 0.03
+LENT = "generated, with models under CC0 and CC BY; see credits"
 _LAMP_DROP = 0.12  # metres below the ceiling: just under the lamps that hang in the middle of a room
 _WOODEN = ("planks", "wide planks", "parquet")
 _FLOORS: dict[str, tuple[str, ...]] = {
@@ -210,6 +211,7 @@ def assemble(
         if item.parent is not None and id(item.parent) in index_of
     ]
     low, high = bounds(layout)
+    lent = sorted({item.furniture.credit for _, item in placed if item.furniture.credit})
     return Scene(
         scene_id=scene_id,
         seed=seed,
@@ -222,6 +224,7 @@ def assemble(
         bounds_min=low,
         bounds_max=high,
         closed=True,
+        **({"licence": LENT, "credits": tuple(lent)} if lent else {}),  # type: ignore[arg-type]
         lamps=tuple(_lamp(room, layout.height) for room in layout.rooms),
         notes={"relations": tuple(relations), "yaw": {objects[index_of[id(item)]].id: item.yaw for _, item in placed}},
     )
@@ -230,12 +233,15 @@ def assemble(
 def _materials(parts: Sequence[Part], finishes: Finishes, spaces: Sequence[RoomSpace]) -> dict[str, Material]:
     """Library materials in use, and one shaded floor per room."""
     floors = {f"floor:{space.room.id}": space for space in spaces}
+    brought = {one.name: one for space in spaces for item in space.placed for one in item.furniture.materials}
     result: dict[str, Material] = {}
     for name in dict.fromkeys(part.material for part in parts):
         if name in floors:
             space = floors[name]
             look = finishes.rooms[space.room.index]
             result[name] = shaded_floor(name, look.floor, space.room.inner, _shadows(space), _lights(space.room))
+        elif name in brought:
+            result[name] = brought[name]
         else:
             result[name] = wall_material(name[5:]) if name.startswith("wall:") else material(name)
     return result

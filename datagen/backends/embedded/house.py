@@ -25,6 +25,7 @@ from datagen.backends.embedded.free_space import FreeSpace
 from datagen.backends.embedded.furnishing import furnish
 from datagen.backends.embedded.furniture import FURNITURE
 from datagen.backends.embedded.layout import ROOM_KINDS, Layout, draw_kinds, draw_layout
+from datagen.backends.embedded.models.shop import Shop
 from datagen.backends.embedded.placement import Placed, RoomSpace
 from datagen.backends.embedded.scene import Scene
 from datagen.backends.embedded.structure import StructurePiece
@@ -106,8 +107,8 @@ class HouseConfig:
             raise SceneError(f"need 0 <= density <= 1 and area_scale > 0, got {self.density} and {self.area_scale}")
 
 
-def make_house(scene_id: str, seed: int, config: HouseConfig | None = None) -> Scene:
-    """The furnished house of ``seed``; the same in every process.
+def make_house(scene_id: str, seed: int, config: HouseConfig | None = None, shop: Shop | None = None) -> Scene:
+    """The furnished house of ``seed``; the same in every process. ``shop``: models that stand beside ours.
 
     ``SceneError`` if no plan satisfied the configuration in TRIES tries.
     """
@@ -121,7 +122,7 @@ def make_house(scene_id: str, seed: int, config: HouseConfig | None = None) -> S
             missing = {f"rooms {', '.join(kinds)} at area_scale {config.area_scale}"}
             continue
         style = STYLES[int(rng.integers(len(STYLES)))]
-        spaces = _furnished(seed, attempt, layout, style, config)
+        spaces = _furnished(seed, attempt, layout, style, config, shop)
         finishes = choose_finishes(layout, style, generator(seed, "finishes", attempt))
         shell = build_shell(layout, finishes)
         if not _open_up(layout, shell, spaces, _ESSENTIAL.union(config.include)):
@@ -152,14 +153,16 @@ def lacking(spaces: Sequence[RoomSpace]) -> list[tuple[str, str]]:
     ]
 
 
-def _furnished(seed: int, attempt: int, layout: Layout, style: Style, config: HouseConfig) -> list[RoomSpace]:
+def _furnished(
+    seed: int, attempt: int, layout: Layout, style: Style, config: HouseConfig, shop: Shop | None
+) -> list[RoomSpace]:
     dining_apart = any(room.kind == "dining room" for room in layout.rooms)
     spaces: list[RoomSpace] = []
     # Kitchens first: where one has a table, the living room does without.
     for room in sorted(layout.rooms, key=lambda room: (room.kind != "kitchen", room.index)):
         rng = generator(seed, "furniture", attempt, room.index)
         space = RoomSpace(
-            room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude)
+            room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude), shop
         )
         space.collections = config.collections == "on"
         space.dines = not (dining_apart or any(other.of("dining table") for other in spaces))
