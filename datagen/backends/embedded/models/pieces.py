@@ -73,6 +73,8 @@ def load_piece(entry: Entry, most_faces: int = MOST_FACES) -> Furniture:
         pieces.setdefault(material.name, ([], material))[0].append(mesh)
     if not pieces:
         raise UnfitModel("holds no triangles with an area")
+    if doubly_covered({name: merge_meshes(found) for name, (found, _) in pieces.items()}):
+        raise UnfitModel("has two materials on the same triangles, which would flicker")
     points = surface_points([mesh for found, _ in pieces.values() for mesh in found])
     return Furniture(
         entry.category,
@@ -149,6 +151,19 @@ def sound(mesh: Mesh) -> Mesh:
     normals = np.where((np.einsum("nk,nk->n", normals, faced) < 0)[:, None], -normals, normals)
     faces = np.arange(len(rows), dtype=np.int32).reshape(-1, 3)
     return Mesh(mesh.vertices[rows], normals.astype(np.float32), mesh.uv[rows], faces)
+
+
+def doubly_covered(meshes: dict[str, Mesh]) -> bool:
+    """Whether more than a hundredth of the area belongs to two materials at once (z-fighting)."""
+    corners = np.concatenate([mesh.vertices[mesh.faces] for mesh in meshes.values()]).astype(np.float64)
+    owner = np.repeat(np.arange(len(meshes)), [len(mesh.faces) for mesh in meshes.values()])
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    _, place = np.unique(np.rint(corners.mean(axis=1) * 1e4), axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    first, last = np.full(place.max() + 1, len(meshes)), np.full(place.max() + 1, -1)
+    np.minimum.at(first, place, owner)
+    np.maximum.at(last, place, owner)
+    return bool(area[(first < last)[place]].sum() > 0.01 * area.sum())
 
 
 def both_sided(mesh: Mesh) -> Mesh:
