@@ -26,7 +26,8 @@ from ipt.common.images import flatten
 Floats = NDArray[np.float64]
 MOST_FACES = 30_000
 MOST_BYTES = 8_000_000  # of an OBJ file; one of 30,000 faces has 4 to 6 million
-PROPORTION = 0.1  # share by which a mesh may differ from the catalogue's proportions
+PROPORTION = 0.1  # share by which a side of a mesh may differ from the catalogue's proportions,
+SLACK = 0.01  # or metres, whichever is more
 TEXTURE_SIDE = 256
 SPACING = 0.016  # metres between the points that stand for the surface
 COLUMNS = 8  # boxes across and along, at most
@@ -118,10 +119,8 @@ def fitted(vertices: Floats, entry: Entry) -> tuple[Floats, Floats]:
     low, high = placed.min(axis=0), placed.max(axis=0)
     extent = np.maximum(high - low, 1e-9)
     scale = np.asarray(entry.size) / extent
-    if (
-        scale.max() > scale.min() * (1 + PROPORTION)
-        and np.ptp(np.asarray(entry.size)[scale != np.median(scale)]) > 0.02
-    ):
+    wrong = np.abs(extent * np.median(scale) - entry.size)
+    if (wrong > np.maximum(PROPORTION * np.asarray(entry.size), SLACK)).any():
         raise UnfitModel(
             f"has other proportions than the catalogue says (scales {', '.join(f'{s:.3g}' for s in scale)})"
         )
