@@ -23,7 +23,7 @@ Outline = NDArray[np.float64]
 _SUNK = 0.004  # how deep a piece reaches into the one that carries it
 _FRAME = 0.03
 _LIT = 0.7  # metres between the vertices of walls and floors, where the lamp's light is computed
-WINDOW_VIEWS = ("trees", "city", "hills")
+WINDOW_VIEWS = ("trees", "city", "hills", "evening", "dusk", "overcast")
 
 
 @dataclass
