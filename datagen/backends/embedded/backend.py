@@ -87,7 +87,7 @@ class EmbeddedConfig:
     scene_file: str | None = None
     scene_folder: str | None = None
     scene_up: str = "auto"
-    shadows: bool = True
+    shadows: bool = False
     furniture: str = "ours"
     furniture_root: str | None = None
     furniture_weight: float = 0.7

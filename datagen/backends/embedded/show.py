@@ -48,7 +48,7 @@ class ShowConfig:
     scene_file: str | None = None
     furniture: str = "ours"
     furniture_root: str | None = None
-    shadows: bool = True
+    shadows: bool = False
     output_dir: str = "outputs/show"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -317,7 +317,7 @@ def entry_of(library: Path, values: dict[str, str], category: str, licence: str)
     return Entry(library, model, key, values["name"], category, (depth, width, height), lift, turn, creator, licence)
 
 
-def fitting(entries: Sequence[Entry], options: dict[str, object]) -> list[Entry]:
+def fitting(entries: Sequence[Entry], options: Mapping[str, object]) -> list[Entry]:
     """The entries that are what a builder's ``options`` ask for; none where an option asks for what a model cannot vary.
 
     ``width`` and ``diagonal`` in metres: not wider, and not much narrower; ``seats``: tables that seat as many;

@@ -27,9 +27,11 @@ class Model:
 def table(key: str = "table1", name: str = "Table", width: float = 150.0) -> Model:
     """Four legs under a top, 75 cm high, 80 cm deep."""
     x, z = width / 2, 40.0
-    legs = [(((sx * x - 4, 0, sz * z - 4), (sx * x + 4, 70, sz * z + 4)), "steel") for sx in (-1, 1) for sz in (-1, 1)]
-    legs = [((tuple(np.clip(c, (-x, 0, -z), (x, 75, z))) for c in box), material) for box, material in legs]
-    return Model(key, name, (width, 80, 75), [(((-x, 70, -z), (x, 75, z)), "oak"), *((tuple(b), m) for b, m in legs)])
+    boxes: list[tuple[Box, str]] = [(((-x, 70, -z), (x, 75, z)), "oak")]
+    for left in (-x, x - 4):
+        for back in (-z, z - 4):
+            boxes.append((((left, 0, back), (left + 4, 70, back + 4)), "steel"))
+    return Model(key, name, (width, 80, 75), boxes)
 
 
 def sofa(key: str = "sofa1", width: float = 200.0) -> Model:
