@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from datagen.__main__ import compose, register
 from datagen.backends import doctor
 from datagen.backends.base import BackendUnavailable, SceneError
+from datagen.backends.embedded import show
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.embedded.house import HouseConfig, make_house
 from datagen.backends.embedded.models.shop import open_shop
@@ -113,3 +114,13 @@ def test_the_doctor_finds_them(folder: Path) -> None:
     found, missing = doctor.examine_furniture(str(folder)), doctor.examine_furniture(str(folder / "none"))
     assert found.ok and "4 models of 2 categories (Scopia 1.8)" in found.detail
     assert not missing.ok and missing.fix == "apt-get install -y sweethome3d-furniture"
+
+
+def test_the_contact_sheet_takes_the_same_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(config: EmbeddedConfig) -> EmbeddedBackend:
+        assert (config.furniture, config.furniture_root, config.shadows) == ("sweethome3d", str(folder), True)
+        raise SceneError("as asked for")
+
+    monkeypatch.setattr(show, "EmbeddedBackend", made)
+    with pytest.raises(SceneError, match="as asked for"):
+        show.show(show.ShowConfig(furniture="sweethome3d", furniture_root=str(folder), shadows=True))
