@@ -197,8 +197,8 @@ def window_view(rng: Rng, size: int = 256, kind: str = "trees", sky: str = "day"
     """What is seen through a window: a sky of ``SKIES`` over "trees", "city" or "hills"."""
     top, horizon, light = SKIES[sky]
     row, _ = coordinates(size)
-    picture = np.asarray(top) * (1 - row[..., None]) + np.asarray(horizon) * row[..., None]
-    picture = mix(picture, light, np.clip(cloud(rng, size, 3, 4) * 3 - 1.5, 0, 0.85))
+    shade: Picture = np.asarray(top) * (1 - row[..., None]) + np.asarray(horizon) * row[..., None]
+    picture = mix(shade, light, np.clip(cloud(rng, size, 3, 4) * 3 - 1.5, 0, 0.85))
     return _below_the_sky(rng, size, kind, picture, np.asarray(light, np.float32))
 
 
