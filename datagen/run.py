@@ -115,7 +115,7 @@ class Part:
         self.shards += 1
         self.samples += len(self.picks)
         self.licences |= {pick.stored.header["licence"] for pick in self.picks}
-        self.credits |= {credit for pick in self.picks for credit in pick.stored.header["credits"]}
+        self.credits |= {credit for pick in self.picks for credit in pick.stored.header.get("credits", ())}
         self.picks.clear()
 
     def release(self, number: int, waiting: Mapping[str, Stored]) -> None:
