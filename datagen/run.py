@@ -82,6 +82,7 @@ class Part:
     samples: int = 0
     yields: Yields = field(default_factory=Yields)
     licences: set[str] = field(default_factory=set)
+    credits: set[str] = field(default_factory=set)
     kept: dict[int, UnitRef] = field(default_factory=dict)
 
     @property
@@ -114,6 +115,7 @@ class Part:
         self.shards += 1
         self.samples += len(self.picks)
         self.licences |= {pick.stored.header["licence"] for pick in self.picks}
+        self.credits |= {credit for pick in self.picks for credit in pick.stored.header.get("credits", ())}
         self.picks.clear()
 
     def release(self, number: int, waiting: Mapping[str, Stored]) -> None:
@@ -130,6 +132,7 @@ class Part:
             "yields": self.yields.to_json(),
             "scene_errors": self.yields.errors,
             "licences": sorted(self.licences),
+            **({"credits": sorted(self.credits)} if self.credits else {}),
         }
 
     def sample(self, pick: Pick) -> SpatialSample:
@@ -333,6 +336,7 @@ def seal_if_complete(part: Part) -> dict[str, Any]:
         for done in map(read_json, reports):
             whole.samples += done["samples"]
             whole.licences |= set(done["licences"])
+            whole.credits |= set(done.get("credits", ()))
             whole.yields.add(Yields.from_json(done["yields"], done["scene_errors"]))
     except FileNotFoundError:  # another part finished last and has just sealed the folder
         return read_manifest(part.folder)

@@ -132,13 +132,13 @@ def make_unit(config: RunConfig, unit: UnitRef) -> None:
     backend = open_backend(config)
     scene_id, turn = scene_of(config, backend.scenes(config.split), unit.number)
     task = task_of(config)
-    licence, deaths = "", 0
+    licence, credits, deaths = "", list[str](), 0
     yields, candidates = Yields(), list[Candidate]()
     while deaths < ATTEMPTS:
         yields, candidates = Yields(), []
         try:
             info = backend.load(scene_id)
-            licence = info.source_licence
+            licence, credits = info.source_licence, list(info.credits)
             view = SceneView(backend, info, config.image_size, config.task)
             candidates = task.propose(view, generator(config.seed, config.task.name, scene_id, turn), yields)
             yields.check(OUTCOME, bool(candidates))
@@ -159,6 +159,7 @@ def make_unit(config: RunConfig, unit: UnitRef) -> None:
         "turn": turn,
         "backend_version": backend.version,
         "licence": licence,
+        "credits": credits,
         "yields": yields.to_json(),
         "errors": yields.errors,
         "cpu_s": round(time.process_time() - started, 4),

@@ -111,6 +111,7 @@ RULES = (
         r"messytable|scannetpp|matterport|vst|photos|my-plans|iphone",
         skipped="needs the user's pictures; tests have them made up",
     ),
+    Rule(r"furniture=sweethome3d", skipped="needs Debian's package; tests/datagen/embedded/models makes libraries"),
     Rule(r"-m ipt\.(app|serve) ", skipped="serves until it is interrupted; tests/app and tests/serve ask it"),
     Rule(r"base_url=http://127", skipped="needs the server; tests/serve has one"),
     Rule(r"doctor", ends=(0, 1)),  # 1: a simulator is missing

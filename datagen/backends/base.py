@@ -113,7 +113,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class SceneInfo:
-    """What is known of a loaded scene; bounds are (min, max) corners in metres."""
+    """What is known of a loaded scene; bounds are (min, max) corners in metres; ``credits`` name the makers of models."""
 
     scene_id: str
     backend: str
@@ -124,6 +124,7 @@ class SceneInfo:
     seed: int | None = None
     floor_z: float = 0.0
     source_licence: str = ""
+    credits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

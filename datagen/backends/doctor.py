@@ -22,6 +22,7 @@ from datagen.backends.base import BackendUnavailable, Frame, Modality, SceneBack
 from datagen.backends.diagnosis import Finding
 from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
+from datagen.backends.embedded.models.catalogue import PACKAGE, read_catalogue
 from datagen.backends.habitat.backend import HabitatBackend, HabitatConfig
 from datagen.backends.habitat.setup import diagnose as diagnose_habitat
 from ipt.common import cli
@@ -44,7 +45,7 @@ class DoctorConfig:
 
     simulators: which; habitat_python, habitat_dataset, habitat_data, habitat_gpu: as backend.python,
     backend.dataset, backend.data and backend.gpu of backend=habitat; ai2thor_executable: backend.local_executable of
-    backend=ai2thor; output_dir: folder of the frames.
+    backend=ai2thor; furniture_root: backend.furniture_root of backend=embedded; output_dir: folder of the frames.
     """
 
     simulators: list[str] = field(default_factory=lambda: list(SIMULATORS))
@@ -53,6 +54,7 @@ class DoctorConfig:
     habitat_data: str = "data/scene_datasets/hm3d"
     habitat_gpu: int = 0
     ai2thor_executable: str | None = None
+    furniture_root: str | None = None
     output_dir: str = "outputs/doctor"
 
     def habitat(self) -> HabitatConfig:
@@ -70,8 +72,8 @@ class Simulator:
     make: Callable[[DoctorConfig], SceneBackend]
 
 
-def examine_embedded(_: DoctorConfig) -> list[Finding]:
-    """The renderers of the embedded simulator."""
+def examine_embedded(config: DoctorConfig) -> list[Finding]:
+    """The renderers of the embedded simulator, and the furniture libraries that it can use."""
     platform = prepare_gl()
     embree = importlib.util.find_spec("embreex") is not None
     return [
@@ -79,7 +81,18 @@ def examine_embedded(_: DoctorConfig) -> list[Finding]:
             "MuJoCo renderer", platform is not None, f"through {platform}" if platform else "no OpenGL", INSTRUCTION
         ),
         Finding("ray caster (embreex)", embree, "installed" if embree else "missing", "pip install embreex"),
+        examine_furniture(config.furniture_root),
     ]
+
+
+def examine_furniture(root: str | None) -> Finding:
+    """What backend.furniture=sweethome3d would find."""
+    name = "furniture libraries, for backend.furniture=sweethome3d"
+    try:
+        found = read_catalogue(root)
+    except (BackendUnavailable, SceneError) as error:
+        return Finding(name, False, str(error).splitlines()[0], f"apt-get install -y {PACKAGE}")
+    return Finding(name, True, f"{found.count} models of {len(found.entries)} categories ({', '.join(found.versions)})")
 
 
 SIMULATORS: dict[str, Simulator] = {

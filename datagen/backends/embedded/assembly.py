@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from datagen.backends.base import Layer, Room, SceneObject
 from datagen.backends.embedded import structure
 from datagen.backends.embedded.layout import SIDES, WALL, Layout, Leaf, Opening, PlannedRoom
+from datagen.backends.embedded.lighting import Lamp
 from datagen.backends.embedded.materials import material, shaded_floor, wall_material
 from datagen.backends.embedded.placement import Placed, RoomSpace
 from datagen.backends.embedded.scene import Material, Part, Scene, object_from_parts
@@ -19,6 +20,8 @@ from datagen.backends.embedded.style import WHITE, Kit, Look, Rgb, Style, shade
 
 _TOO_HIGH = 1.3  # metres; what hangs higher does not block a walker
 _TOO_FLAT = 0.03
+LENT = "generated, with models under CC0 and CC BY; see credits"
+_LAMP_DROP = 0.12  # metres below the ceiling: just under the lamps that hang in the middle of a room
 _WOODEN = ("planks", "wide planks", "parquet")
 _FLOORS: dict[str, tuple[str, ...]] = {
     "bathroom": ("small tiles", "tiles", "checker", "marble tiles"),
@@ -163,6 +166,12 @@ def _shadows(space: RoomSpace) -> list[tuple[float, float, float, float, float]]
     return result
 
 
+def _lamp(room: PlannedRoom, height: float) -> Lamp:
+    """The lamp in the middle of a room's ceiling, whether a fitting hangs there or not."""
+    x0, y0, x1, y1 = room.inner
+    return Lamp(((x0 + x1) / 2, (y0 + y1) / 2, height - _LAMP_DROP), room.inner)
+
+
 def _lights(room: PlannedRoom) -> list[tuple[float, float]]:
     return [room.point(o.side, o.middle, 1.1) for o in room.openings if o.kind == "window"]
 
@@ -202,6 +211,7 @@ def assemble(
         if item.parent is not None and id(item.parent) in index_of
     ]
     low, high = bounds(layout)
+    lent = sorted({item.furniture.credit for _, item in placed if item.furniture.credit})
     return Scene(
         scene_id=scene_id,
         seed=seed,
@@ -214,6 +224,8 @@ def assemble(
         bounds_min=low,
         bounds_max=high,
         closed=True,
+        **({"licence": LENT, "credits": tuple(lent)} if lent else {}),  # type: ignore[arg-type]
+        lamps=tuple(_lamp(room, layout.height) for room in layout.rooms),
         notes={"relations": tuple(relations), "yaw": {objects[index_of[id(item)]].id: item.yaw for _, item in placed}},
     )
 
@@ -221,12 +233,15 @@ def assemble(
 def _materials(parts: Sequence[Part], finishes: Finishes, spaces: Sequence[RoomSpace]) -> dict[str, Material]:
     """Library materials in use, and one shaded floor per room."""
     floors = {f"floor:{space.room.id}": space for space in spaces}
+    brought = {one.name: one for space in spaces for item in space.placed for one in item.furniture.materials}
     result: dict[str, Material] = {}
     for name in dict.fromkeys(part.material for part in parts):
         if name in floors:
             space = floors[name]
             look = finishes.rooms[space.room.index]
             result[name] = shaded_floor(name, look.floor, space.room.inner, _shadows(space), _lights(space.room))
+        elif name in brought:
+            result[name] = brought[name]
         else:
             result[name] = wall_material(name[5:]) if name.startswith("wall:") else material(name)
     return result

@@ -32,6 +32,8 @@ from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
 from datagen.backends.embedded.free_space import FreeSpace
 from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
 from datagen.backends.embedded.house import HouseConfig, make_house
+from datagen.backends.embedded.models.pieces import MOST_FACES
+from datagen.backends.embedded.models.shop import Shop, open_shop
 from datagen.backends.embedded.mujoco_renderer import MujocoRenderer
 from datagen.backends.embedded.ray_caster import RayRenderer
 from datagen.backends.embedded.scene import Scene
@@ -44,6 +46,7 @@ from ipt.samples.sample import SPLITS
 Floats = NDArray[np.float64]
 UP = ("auto", "y", "z")
 PRESETS = ("home", "blocks")
+FURNITURE_SOURCES = ("ours", "sweethome3d")
 SCENES_PER_SPLIT = 10_000_000
 
 
@@ -70,7 +73,12 @@ class EmbeddedConfig:
     """``preset`` is the kind of scenes; ``scene_file`` (MJCF or GLB) replaces them by one scene of the user's own.
 
     ``renderer=auto`` takes MuJoCo where OpenGL works and the ray caster elsewhere. ``scene_folder``: many such files, as
-    scenes with splits. ``scene_up``: the axis of a GLB file that points up, y or z; auto guesses.
+    scenes with splits. ``scene_up``: the axis of a GLB file that points up, y or z; auto guesses. ``shadows``: whether each
+    room of a home has a lamp that casts them.
+
+    ``furniture=sweethome3d`` puts models of that program's libraries beside our own furniture in homes: with probability
+    ``furniture_weight`` where one fits, of at most ``furniture_faces`` triangles, from the installed package or from
+    ``furniture_root``.
     """
 
     preset: str = "home"
@@ -78,6 +86,11 @@ class EmbeddedConfig:
     scene_file: str | None = None
     scene_folder: str | None = None
     scene_up: str = "auto"
+    shadows: bool = False
+    furniture: str = "ours"
+    furniture_root: str | None = None
+    furniture_weight: float = 0.7
+    furniture_faces: int = 12_000
     house: HouseConfig = field(default_factory=HouseConfig)
     blocks: BlocksConfig = field(default_factory=BlocksConfig)
 
@@ -88,8 +101,20 @@ class EmbeddedConfig:
             raise SceneError("backend.scene_file and backend.scene_folder are both set; one scene or a folder of them")
         if self.scene_up not in UP:
             raise SceneError(unknown_name("scene_up", self.scene_up, UP))
+        if self.furniture not in FURNITURE_SOURCES:
+            raise SceneError(unknown_name("backend.furniture", self.furniture, FURNITURE_SOURCES))
+        if not 0 <= self.furniture_weight <= 1:
+            raise SceneError(f"backend.furniture_weight is a probability, 0 to 1, got {self.furniture_weight}")
+        if not 0 < self.furniture_faces <= MOST_FACES:
+            raise SceneError(f"backend.furniture_faces must lie in 1..{MOST_FACES}, got {self.furniture_faces}")
         if self.renderer not in ("auto", *RENDERERS):
             raise SceneError(unknown_name("renderer", self.renderer, ("auto", *RENDERERS)))
+
+    def shop(self) -> Shop | None:
+        """Where models come from; None where all furniture is ours. ``BackendUnavailable`` where they are not installed."""
+        if self.furniture == "ours" or self.preset != "home":
+            return None
+        return open_shop(self.furniture_root, self.furniture_weight, self.furniture_faces)
 
     def for_task(self, task: str) -> EmbeddedConfig:
         """These settings with what ``auto`` means for a task: homes hold several of a thing where they are counted."""
@@ -106,6 +131,7 @@ class EmbeddedBackend(SceneBackend):
 
     def __init__(self, config: EmbeddedConfig | None = None) -> None:
         self.config = config or EmbeddedConfig()
+        self._shop = self.config.shop()
         self._renderer = make_renderer(self.config.renderer)
         self._scene: Scene | None = None
         self._shown: Scene | None = None  # what the renderer should draw: the scene, or an edited copy
@@ -114,7 +140,8 @@ class EmbeddedBackend(SceneBackend):
 
     @property
     def version(self) -> str:
-        return f"embedded-{package_version()}+{self._renderer.version}"
+        models = f"+{', '.join(self._shop.catalogue.versions)}" if self._shop else ""
+        return f"embedded-{package_version()}+{self._renderer.version}{models}"
 
     @property
     def scene(self) -> Scene:
@@ -144,6 +171,8 @@ class EmbeddedBackend(SceneBackend):
             self._shown = self._scene
             return self.info
         scene = self._make(scene_id)
+        if not self.config.shadows:
+            scene = replace(scene, lamps=())
         self._scene, self._shown, self._space = scene, scene, None
         return self.info
 
@@ -160,6 +189,7 @@ class EmbeddedBackend(SceneBackend):
             seed=scene.seed,
             floor_z=scene.floor_z,
             source_licence=scene.licence,
+            credits=scene.credits,
         )
 
     def _make(self, scene_id: str) -> Scene:
@@ -181,7 +211,7 @@ class EmbeddedBackend(SceneBackend):
         seed = derived_seed(index, "scene", preset, split)
         if preset == "blocks":
             return make_blocks(scene_id, seed, self.config.blocks)
-        return make_house(scene_id, seed, self.config.house)
+        return make_house(scene_id, seed, self.config.house, self._shop)
 
     def close(self) -> None:
         self._renderer.close()

@@ -24,7 +24,8 @@ from datagen.backends.embedded.assembly import (
 from datagen.backends.embedded.free_space import FreeSpace
 from datagen.backends.embedded.furnishing import furnish
 from datagen.backends.embedded.furniture import FURNITURE
-from datagen.backends.embedded.layout import ROOM_KINDS, Layout, draw_kinds, draw_layout
+from datagen.backends.embedded.layout import ROOM_KINDS, Layout, draw_kinds, draw_layout, open_up
+from datagen.backends.embedded.models.shop import Shop
 from datagen.backends.embedded.placement import Placed, RoomSpace
 from datagen.backends.embedded.scene import Scene
 from datagen.backends.embedded.structure import StructurePiece
@@ -74,8 +75,9 @@ class HouseConfig:
 
     ``min_rooms``..``max_rooms`` of 1..5; ``require_rooms`` are kinds that must exist; ``density`` in 0..1 scales how
     often optional furniture stands there; ``include`` and ``exclude`` are object categories that must or must not occur;
-    ``area_scale`` multiplies floor areas. ``collections``: whether rooms hold several of a thing (``on``, ``off``), or do so
-    for the task that counts (``auto``). Unknown names and impossible ranges are a ``SceneError``.
+    ``area_scale`` multiplies floor areas. ``open_plans``: share of the passages between living room, kitchen and the like
+    that are open plans, up to three metres wide. ``collections``: whether rooms hold several of a thing (``on``, ``off``),
+    or do so for the task that counts (``auto``). Unknown names and impossible ranges are a ``SceneError``.
     """
 
     min_rooms: int = 1
@@ -85,6 +87,7 @@ class HouseConfig:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     area_scale: float = 1.0
+    open_plans: float = 0.0
     collections: str = "auto"
 
     def __post_init__(self) -> None:
@@ -104,10 +107,12 @@ class HouseConfig:
             raise SceneError(f"categories both included and excluded: {', '.join(sorted(both))}")
         if not (0 <= self.density <= 1 and self.area_scale > 0):
             raise SceneError(f"need 0 <= density <= 1 and area_scale > 0, got {self.density} and {self.area_scale}")
+        if not 0 <= self.open_plans <= 1:
+            raise SceneError(f"house.open_plans is a share, 0 to 1, got {self.open_plans}")
 
 
-def make_house(scene_id: str, seed: int, config: HouseConfig | None = None) -> Scene:
-    """The furnished house of ``seed``; the same in every process.
+def make_house(scene_id: str, seed: int, config: HouseConfig | None = None, shop: Shop | None = None) -> Scene:
+    """The furnished house of ``seed``; the same in every process. ``shop``: models that stand beside ours.
 
     ``SceneError`` if no plan satisfied the configuration in TRIES tries.
     """
@@ -120,8 +125,10 @@ def make_house(scene_id: str, seed: int, config: HouseConfig | None = None) -> S
         if layout is None:
             missing = {f"rooms {', '.join(kinds)} at area_scale {config.area_scale}"}
             continue
+        if config.open_plans:
+            open_up(generator(seed, "open plans", attempt), layout, config.open_plans)
         style = STYLES[int(rng.integers(len(STYLES)))]
-        spaces = _furnished(seed, attempt, layout, style, config)
+        spaces = _furnished(seed, attempt, layout, style, config, shop)
         finishes = choose_finishes(layout, style, generator(seed, "finishes", attempt))
         shell = build_shell(layout, finishes)
         if not _open_up(layout, shell, spaces, _ESSENTIAL.union(config.include)):
@@ -152,14 +159,16 @@ def lacking(spaces: Sequence[RoomSpace]) -> list[tuple[str, str]]:
     ]
 
 
-def _furnished(seed: int, attempt: int, layout: Layout, style: Style, config: HouseConfig) -> list[RoomSpace]:
+def _furnished(
+    seed: int, attempt: int, layout: Layout, style: Style, config: HouseConfig, shop: Shop | None
+) -> list[RoomSpace]:
     dining_apart = any(room.kind == "dining room" for room in layout.rooms)
     spaces: list[RoomSpace] = []
     # Kitchens first: where one has a table, the living room does without.
     for room in sorted(layout.rooms, key=lambda room: (room.kind != "kitchen", room.index)):
         rng = generator(seed, "furniture", attempt, room.index)
         space = RoomSpace(
-            room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude)
+            room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude), shop
         )
         space.collections = config.collections == "on"
         space.dines = not (dining_apart or any(other.of("dining table") for other in spaces))

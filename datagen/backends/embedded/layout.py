@@ -7,7 +7,7 @@ centre lines of its walls; ``inner`` is its floor. Walls are WALL thick, half of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -22,6 +22,7 @@ INWARD: dict[SideName, tuple[int, int]] = {"south": (0, 1), "east": (-1, 0), "no
 WALL = 0.14
 DOOR_HEIGHT = 2.05
 SPLITS = 200
+OPEN_PLAN = 3.0  # metres
 ROOM_KINDS = ("living room", "kitchen", "bedroom", "bathroom", "office", "hallway", "dining room")
 
 # Floor area in m2 (from, to): the middle half of European and American homes.
@@ -192,6 +193,36 @@ def _try_layout(rng: Rng, kinds: Sequence[str], scale: float) -> Layout | None:
     for room in rooms:
         _add_windows(rng, room)
     return layout
+
+
+def open_up(rng: Rng, layout: Layout, share: float) -> None:
+    """Make ``share`` of the passages between living rooms, kitchens and the like into open plans: as wide as the wall
+    between the rooms lets them be, up to OPEN_PLAN metres, and higher than doors."""
+    for room in layout.rooms:
+        for place, ours in enumerate(room.openings):
+            if ours.kind != "passage" or ours.to_room is None or ours.to_room < room.index:
+                continue
+            other = layout.rooms[ours.to_room]
+            shared = _shared(room, other)
+            assert shared is not None
+            width = float(rng.uniform(1.6, OPEN_PLAN))
+            if rng.random() >= share:
+                continue
+            low, high = shared[2] + 0.13, shared[3] - 0.13
+            taken = [o for o in room.openings if o.side == ours.side and o is not ours]
+            taken += [o for o in other.openings if o.side == shared[1] and o.to_room != room.index]
+            low = max([low, *(o.end + 0.3 for o in taken if o.end <= ours.start)])
+            high = min([high, *(o.start - 0.3 for o in taken if o.start >= ours.end)])
+            start = round(max(low, min(ours.middle - width / 2, high - width)), 3)
+            end = round(min(high, start + width), 3)
+            if end - start <= ours.end - ours.start:
+                continue
+            top = round(layout.height - 0.25, 2)
+            room.openings[place] = replace(ours, start=start, end=end, high=top)
+            back = next(index for index, o in enumerate(other.openings) if o.to_room == room.index)
+            other.openings[back] = replace(other.openings[back], start=start, end=end, high=top)
+    for room in layout.rooms:
+        room.leaves = [leaf for leaf in room.leaves if not _in_a_doorway(room, leaf)]
 
 
 def _room(index: int, kind: str, rectangle: Rectangle, extent: tuple[float, float]) -> PlannedRoom:

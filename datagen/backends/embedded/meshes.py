@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.backends.embedded.scene import Floats32, Mesh
+from datagen.backends.embedded.scene import Floats32, Mesh, merge_meshes
 
 Vector = tuple[float, float, float]
 FACES = ("+x", "-x", "+y", "-y", "+z", "-z")
@@ -259,6 +259,35 @@ def leaf(length: float, width: float, thickness: float = 0.006) -> Mesh:
         [b, a, 5] for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))
     ]
     return flat_mesh(points[np.array(corners)])
+
+
+def gridded(mesh: Mesh, step: float, facing: int | None = None) -> Mesh:
+    """``mesh``, made of rectangles of four vertices each, with rectangles cut into pieces of about ``step`` metres.
+
+    Light is computed at vertices, so a lamp's light needs some in the middle of a wall. ``facing``: only those whose normal
+    lies along that axis. Normals and texture coordinates are interpolated, so nothing else changes.
+    """
+    pieces: list[Mesh] = []
+    for start in range(0, len(mesh.vertices), 4):
+        rows = slice(start, start + 4)
+        corners, uv, normal = mesh.vertices[rows], mesh.uv[rows], mesh.normals[start]
+        columns, lines = (
+            max(1, round(float(np.linalg.norm(corners[end] - corners[0])) / step))
+            if facing is None or abs(normal[facing]) > 0.5
+            else 1
+            for end in (1, 3)
+        )
+        s, t = (
+            axis.ravel()[:, None] for axis in np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, lines + 1))
+        )
+        weights = np.concatenate([(1 - s) * (1 - t), s * (1 - t), s * t, (1 - s) * t], axis=1).astype(np.float32)
+        first = (np.arange(lines)[:, None] * (columns + 1) + np.arange(columns)).ravel()
+        up = columns + 1
+        cut = np.stack([first, first + 1, first + up + 1, first, first + up + 1, first + up], axis=1).reshape(-1, 3)
+        pieces.append(
+            Mesh(weights @ corners, np.repeat(normal[None], len(weights), 0), weights @ uv, cut.astype(np.int32))
+        )
+    return merge_meshes(pieces)
 
 
 def flat_mesh(triangles: NDArray[np.float32]) -> Mesh:

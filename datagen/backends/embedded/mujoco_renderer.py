@@ -1,8 +1,9 @@
 """Draw scenes with MuJoCo's classic renderer: OpenGL through EGL or OSMesa.
 
 Two passes a frame: antialiased colour, then instance ids and depth together without antialiasing, so that every pixel
-holds exactly what its centre ray hits. A scene whose template equals the previous one's is re-posed, not recompiled.
-The GL context is made once per process and size; the model's meshes and textures are uploaded once per compiled scene.
+holds exactly what its centre ray hits. Under a lamp colour takes three: a shadow map, the fixed lights, the lamp's light
+on top. A scene whose template equals the previous one's is re-posed, not recompiled. The GL context is made once per
+process and size; the model's meshes and textures are uploaded once per compiled scene.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ipt.samples.camera import Camera
 SAMPLES = 4
 GROUP_OF_LAYER: dict[Layer | None, int] = {None: 0, "lintel": 2, "ceiling": 3}
 INVISIBLE_GROUP = 5
+SHADOW_MAP = 1024  # pixels across; the cone of a lamp 2.3 m up is 1.4 cm to the pixel on the floor
 SKY_DISTANCE = 20.0  # metres; MuJoCo's sky box, which gives the background its colour, hides a scene cut off nearer
 
 
@@ -43,6 +45,7 @@ class MujocoRenderer:
         self._context: Any = None
         self._context_size = (0, 0)
         self._cull = False
+        self._lamps: tuple[lighting.Lamp, ...] = ()
         self._template: str | None = None
         self._model: Any = None
 
@@ -80,7 +83,7 @@ class MujocoRenderer:
         model.geom_rgba[:] = [colour_of(part, scene.materials) for part in parts]
         model.geom_group[:] = [GROUP_OF_LAYER[part.layer] if part.visible else INVISIBLE_GROUP for part in parts]
         self._instance_of_part = np.array([part.instance for part in parts], dtype=np.int32)
-        self._cull = scene.closed
+        self._cull, self._lamps = scene.closed, scene.lamps
 
     def _ready(self, width: int, height: int) -> None:
         """Make a context for this model whose buffer holds ``width`` x ``height`` pixels."""
@@ -146,8 +149,11 @@ class MujocoRenderer:
     def _draw(self, camera: Camera, rgb: NDArray[np.uint8], z: NDArray[np.float32] | None, *, measuring: bool) -> None:
         """Render into ``rgb`` and ``z``, bottom row first; ``measuring`` draws part ids without antialiasing."""
         self._aim(camera)
+        lamp = lighting.lamp_of(self._lamps, camera)
+        self._light(camera, lamp)
         flags, flag = self._scene.flags, self._mj.mjtRndFlag
-        flags[flag.mjRND_SHADOW] = flags[flag.mjRND_REFLECTION] = flags[flag.mjRND_HAZE] = 0
+        flags[flag.mjRND_REFLECTION] = flags[flag.mjRND_HAZE] = 0
+        flags[flag.mjRND_SHADOW] = lamp is not None and not measuring
         flags[flag.mjRND_CULL_FACE] = self._cull
         flags[flag.mjRND_SEGMENT] = flags[flag.mjRND_IDCOLOR] = measuring
         area = self._mj.MjrRect(0, 0, camera.width, camera.height)
@@ -164,9 +170,23 @@ class MujocoRenderer:
             view.frustum_center, view.frustum_width = 0.0, half * camera.width / camera.height
             view.frustum_bottom, view.frustum_top = -half, half
             view.frustum_near, view.frustum_far = camera.near, camera.far
+
+    def _light(self, camera: Camera, lamp: lighting.Lamp | None) -> None:
+        """Turn the headlight along the camera's view, light the room's lamp and dim the fixed lights under it."""
+        matrix = camera.pose.camera_to_world
+        ambient, share = (lighting.DIMMED_AMBIENT, lighting.DIMMED_LIGHTS) if lamp else (1.0, 1.0)
+        fixed = iter(lighting.LIGHTS)
         for light in self._scene.lights[: self._scene.nlight]:
             if light.headlight:
                 light.pos, light.dir = matrix[:3, 3], -matrix[:3, 2]
+                light.ambient, light.diffuse = [lighting.AMBIENT * ambient] * 3, [lighting.HEADLIGHT * share] * 3
+            elif light.type == self._mj.mjtLightType.mjLIGHT_SPOT.value:
+                light.castshadow = lamp is not None
+                light.diffuse = [lighting.LAMP if lamp else 0.0] * 3
+                if lamp:
+                    light.pos = lamp.position
+            else:
+                light.diffuse = [next(fixed).diffuse * share] * 3
 
     def _free_context(self) -> None:
         if self._context is not None:
@@ -203,7 +223,8 @@ def build_spec(mujoco: Any, scene: Scene) -> Any:
     """The scene as a MuJoCo model specification: one mesh geom per part in the world body, nothing that collides."""
     spec = mujoco.MjSpec()
     spec.visual.quality.offsamples = SAMPLES
-    spec.visual.quality.shadowsize = 0  # none are drawn, and to make their map takes 35 ms a scene
+    spec.visual.quality.shadowsize = SHADOW_MAP if scene.lamps else 0
+    spec.visual.map.shadowscale = 1.0  # the shadow map covers the lamp's whole cone
     spec.visual.headlight.ambient = [lighting.AMBIENT] * 3
     spec.visual.headlight.diffuse = [lighting.HEADLIGHT] * 3
     spec.visual.headlight.specular = [0.0] * 3
@@ -215,6 +236,12 @@ def build_spec(mujoco: Any, scene: Scene) -> Any:
         spec.worldbody.add_light(
             type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, dir=light.direction, castshadow=False,
             ambient=[0.0] * 3, diffuse=[light.diffuse] * 3, specular=[0.0] * 3,
+        )  # fmt: skip
+    if scene.lamps:  # one light stands for all: it is moved to the lamp of the camera's room
+        spec.worldbody.add_light(
+            type=mujoco.mjtLightType.mjLIGHT_SPOT, pos=scene.lamps[0].position, dir=(0, 0, -1), castshadow=True,
+            cutoff=lighting.LAMP_CUTOFF_DEG, exponent=1.0, attenuation=(1, 0, 0),
+            ambient=[0.0] * 3, diffuse=[lighting.LAMP] * 3, specular=[0.0] * 3,
         )  # fmt: skip
     used = {part.material for part in scene.parts}
     for name in sorted(used):

@@ -185,26 +185,41 @@ def broadcast(rng: Rng, size: int = 128) -> Picture:
     )
 
 
-def window_view(rng: Rng, size: int = 256, kind: str = "trees") -> Picture:
-    """What is seen through a window: sky over "trees", "city" or "hills"."""
+#: Colours of a sky at its top and at the horizon, and what the light of the hour leaves of the colours below it.
+SKIES: dict[str, tuple[Rgb, Rgb, Rgb]] = {
+    "day": (hue(210, 0.42, 0.95), hue(205, 0.1, 1.0), (1.0, 1.0, 1.0)),
+    "evening": (hue(255, 0.3, 0.62), hue(28, 0.5, 1.0), (0.86, 0.66, 0.6)),
+    "overcast": (hue(212, 0.08, 0.7), hue(212, 0.04, 0.88), (0.82, 0.84, 0.86)),
+}
+
+
+def window_view(rng: Rng, size: int = 256, kind: str = "trees", sky: str = "day") -> Picture:
+    """What is seen through a window: a sky of ``SKIES`` over "trees", "city" or "hills"."""
+    top, horizon, light = SKIES[sky]
+    row, _ = coordinates(size)
+    shade: Picture = np.asarray(top) * (1 - row[..., None]) + np.asarray(horizon) * row[..., None]
+    picture = mix(shade, light, np.clip(cloud(rng, size, 3, 4) * 3 - 1.5, 0, 0.85))
+    return _below_the_sky(rng, size, kind, picture, np.asarray(light, np.float32))
+
+
+def _below_the_sky(rng: Rng, size: int, kind: str, picture: Picture, light: Picture) -> Picture:
+    """``picture`` with towers, or with far hills, trees or hills, and grass in front, in that light."""
     row, column = coordinates(size)
-    sky = np.asarray(hue(210, 0.42, 0.95)) * (1 - row[..., None]) + np.asarray(hue(205, 0.1, 1.0)) * row[..., None]
-    picture = mix(sky, (1, 1, 1), np.clip(cloud(rng, size, 3, 4) * 3 - 1.5, 0, 0.85))
     if kind == "city":
         for layer in range(2):
             heights = np.repeat(rng.uniform(0.45 + 0.12 * layer, 0.75, 16), size // 16)
             towers = row > heights[None, :]
             lit = ((row * 48) % 1 < 0.5) & ((column * 64) % 1 < 0.5)
             colour = paint(np.where(lit, 0.95, 0.7), hue(rng.uniform(200, 240), 0.12, 0.72 - 0.16 * layer))
-            picture = mix(picture, colour, towers.astype(np.float32))
+            picture = mix(picture, colour * light, towers.astype(np.float32))
         return picture
-    picture = mix(
-        picture, hue(215, 0.3, 0.75), (row > 0.55 + 0.2 * (noise(rng, size, (1, 3))[0] - 0.5)).astype(np.float32)
-    )
+    far = (row > 0.55 + 0.2 * (noise(rng, size, (1, 3))[0] - 0.5)).astype(np.float32)
+    picture = mix(picture, np.asarray(hue(215, 0.3, 0.75)) * light, far)
     ragged = 0.62 + 0.22 * (noise(rng, size, (1, 9))[0] - 0.5) + 0.06 * (noise(rng, size, (1, 48))[0] - 0.5)
     green = paint(0.6 + 0.5 * cloud(rng, size, 16), hue(110, 0.5, 0.42 if kind == "trees" else 0.6))
-    picture = mix(picture, green, (row > (ragged if kind == "trees" else ragged + 0.06)).astype(np.float32))
-    return mix(picture, paint(0.8 + 0.2 * cloud(rng, size, 16), hue(95, 0.45, 0.62)), (row > 0.84).astype(np.float32))
+    picture = mix(picture, green * light, (row > (ragged if kind == "trees" else ragged + 0.06)).astype(np.float32))
+    grass = paint(0.8 + 0.2 * cloud(rng, size, 16), hue(95, 0.45, 0.62))
+    return mix(picture, grass * light, (row > 0.84).astype(np.float32))
 
 
 def clock_face(rng: Rng, size: int = 128) -> Picture:

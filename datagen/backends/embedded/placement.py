@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from datagen.backends.embedded.furniture import Furniture, Surface, build
 from datagen.backends.embedded.layout import INWARD, SIDES, Opening, PlannedRoom, SideName
+from datagen.backends.embedded.models.shop import Shop
 from datagen.backends.embedded.style import Kit, Style
 
 Box = tuple[float, float, float, float, float, float]
@@ -104,9 +105,10 @@ class RoomSpace:
         density: float = 1.0,
         include: frozenset[str] = frozenset(),
         exclude: frozenset[str] = frozenset(),
+        shop: Shop | None = None,
     ) -> None:
         self.room, self.height, self.rng, self.density = room, height, rng, density
-        self.kit = Kit(style, rng)
+        self.kit = Kit(style, rng, shop)
         self.include, self.exclude = include, exclude
         self.placed: list[Placed] = []
         self.dines = False  # whether the house eats in this room

@@ -1,7 +1,8 @@
 """Draw scenes by casting rays through Embree: no OpenGL needed, and an independent oracle for depth and instance ids.
 
 Same triangles, textures, light and camera as the MuJoCo renderer. Colour is shaded in numpy as OpenGL's fixed pipeline
-would: lit at the vertices, textured with trilinear filtering. Only pixels on an edge are supersampled.
+would: lit at the vertices, textured with trilinear filtering; a ray to the lamp decides who stands in its shadow. Only
+pixels on an edge, of things or of shadows, are supersampled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ipt.samples.camera import Camera
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+SHADOW_BIAS = np.float32(0.01)  # metres
 SUBPIXELS = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
 
 
@@ -72,6 +74,23 @@ class RayRenderer:
         face = np.where((found["primID"] >= 0) & (depth <= camera.far), kept[found["primID"]], -1)
         return Hits(face, depth, np.stack([1 - found["u"] - found["v"], found["u"], found["v"]], axis=1))
 
+    def _lit(self, hits: Hits, lamp: lighting.Lamp | None, hide: frozenset[Layer]) -> NDArray[np.bool_]:
+        """Whether nothing stands between each hit and the lamp, (n,); False without a lamp."""
+        assert self._soup is not None, "load a scene first"
+        lit = np.zeros(len(hits.face), bool)
+        rows = np.flatnonzero(hits.face >= 0)
+        if lamp is None or not len(rows):
+            return lit
+        tree, _ = self._tree(hide)
+        points = self._soup.points(hits, rows)
+        towards = np.asarray(lamp.position, np.float32) - points
+        lengths = np.linalg.norm(towards, axis=1, keepdims=True)
+        towards /= np.maximum(lengths, 1e-6)
+        # Distances along rays of unit length; from just off the surface, so that it does not shade itself.
+        reach = tree.run(points + SHADOW_BIAS * towards, towards, query="DISTANCE")
+        lit[rows] = reach > lengths[:, 0] - 2 * SHADOW_BIAS
+        return lit
+
     def _frame(self, camera: Camera, modalities: Collection[Modality], hide: frozenset[Layer]) -> Frame:
         assert self._soup is not None, "load a scene first"
         shape = (camera.height, camera.width)
@@ -84,11 +103,14 @@ class RayRenderer:
         if "instance" in modalities:
             instance = np.where(hits.face >= 0, self._soup.instance[hits.face], -1).astype(np.int32).reshape(shape)
         if "rgb" in modalities:
-            colour = self._soup.shade(hits, camera)
-            edge = edges(self._soup.surface_key(hits.face).reshape(shape)).ravel()
+            lamp = lighting.lamp_of(self._soup.lamps, camera)
+            lit = self._lit(hits, lamp, hide)
+            colour = self._soup.shade(hits, camera, lamp, lit)
+            edge = edges((2 * self._soup.surface_key(hits.face) + lit).reshape(shape)).ravel()
             if edge.any():
                 sub = (pixels[edge][:, None, :] + SUBPIXELS).reshape(-1, 2)
-                fine = self._soup.shade(self._cast(camera, sub, hide), camera)
+                finer = self._cast(camera, sub, hide)
+                fine = self._soup.shade(finer, camera, lamp, self._lit(finer, lamp, hide))
                 colour[edge] = fine.reshape(-1, len(SUBPIXELS), 3).mean(axis=1)
             rgb = np.rint(colour * 255).astype(np.uint8).reshape(*shape, 3)
         return Frame(camera, rgb, depth, instance)
@@ -121,6 +143,7 @@ class Soup:
         names = sorted({part.material for part in parts})
         self.materials = [Pyramid(scene.materials[name]) for name in names]
         self.material = np.array([names.index(part.material) for part in parts])[self.part]
+        self.lamps = scene.lamps
         self._layers = [part.layer for part in parts]
         base = [np.multiply(scene.materials[part.material].rgb, part.tint) for part in parts]
         self.rgb = np.array(base, np.float32)[self.part]
@@ -159,16 +182,25 @@ class Soup:
         """An id that changes where a visible edge may lie, (n,)."""
         return np.where(face >= 0, self._plane[face], -1)
 
-    def shade(self, hits: Hits, camera: Camera) -> Floats32:
-        """Colour of each hit, (n, 3) in 0..1."""
+    def points(self, hits: Hits, rows: Ints) -> Floats32:
+        """Where the hits in ``rows`` lie in the world, (len(rows), 3)."""
+        corners = self.vertices[self.faces[hits.face[rows]]]
+        return np.einsum("nk,nkc->nc", hits.weights[rows].astype(np.float32), corners)
+
+    def shade(self, hits: Hits, camera: Camera, lamp: lighting.Lamp | None, reached: NDArray[np.bool_]) -> Floats32:
+        """Colour of each hit, (n, 3) in 0..1; the lamp's light is seen where it ``reached`` (n,) the surface."""
         colour = np.broadcast_to(np.asarray(lighting.BACKGROUND, np.float32), (len(hits.face), 3)).copy()
-        light = lighting.irradiance(self.normals, camera.pose.forward)
+        light = lighting.irradiance(self.normals, camera.pose.forward, dimmed=lamp is not None)
         valid = np.flatnonzero(hits.face >= 0)
         face, weights = hits.face[valid], hits.weights[valid].astype(np.float32)
         corners = self.faces[face]
         emission = np.array([material.emission for material in self.materials], np.float32)[self.material[face]]
         lit = self.rgb[face][:, None, :] * (light[corners] + emission[:, None])[:, :, None]
         lit = np.einsum("nk,nkc->nc", weights, np.minimum(lit, 1))
+        if lamp is not None:
+            lamplight = lamp.irradiance(self.vertices, self.normals)[corners]
+            fallen = np.minimum(self.rgb[face][:, None, :] * lamplight[:, :, None], 1)
+            lit += reached[valid, None] * np.einsum("nk,nkc->nc", weights, fallen)
         uv = np.einsum("nk,nkc->nc", weights, self.uv[corners])
         footprint = camera.metres_per_pixel * (hits.depth[valid] if camera.ortho_height_m is None else 1.0)
         level = np.log2(np.maximum(footprint * self.density[face], 1e-6)).astype(np.float32)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.backends.base import Layer, OrientedBox, Room, SceneObject
+from datagen.backends.embedded.lighting import Lamp
 
 Floats32 = NDArray[np.float32]
 
@@ -77,7 +78,8 @@ class Scene:
 
     ``obstacles`` are the floor outlines (n, 2), convex and counter-clockwise, that an agent cannot cross, walls included;
     ``walkable`` are the outlines that it may stand on (room floors and doorways), all at height ``floor_z``. ``closed``: no
-    camera ever sees the back of a face, so a renderer may leave backs out.
+    camera ever sees the back of a face, so a renderer may leave backs out. ``lamps`` cast shadows, each in its
+    room. ``credits``: one line per model of somebody else's that stands there, as its licence asks.
     """
 
     scene_id: str
@@ -93,7 +95,9 @@ class Scene:
     template: str | None = None
     floor_z: float = 0.0
     closed: bool = False
+    lamps: tuple[Lamp, ...] = ()
     licence: str = "generated; no restrictions"
+    credits: tuple[str, ...] = ()
     notes: dict[str, object] = field(default_factory=dict)
 
 

@@ -34,7 +34,8 @@ class ShowConfig:
     """Write a contact sheet of one scene of the embedded simulator (views, depth, instances, plan).
 
     preset: home or blocks; renderer: auto, mujoco or ray; size: pixels of a view; fov: vertical degrees; scene_file: an
-    MJCF or GLB file instead of a generated scene; output_dir: where scene.png goes.
+    MJCF or GLB file instead of a generated scene; furniture, furniture_root, shadows: as backend.furniture and so on;
+    output_dir: where scene.png goes.
     """
 
     seed: int = 0
@@ -45,6 +46,9 @@ class ShowConfig:
     fov: float = 70.0
     views: int = 4
     scene_file: str | None = None
+    furniture: str = "ours"
+    furniture_root: str | None = None
+    shadows: bool = False
     output_dir: str = "outputs/show"
 
 
@@ -150,7 +154,14 @@ def pad(image: RGB) -> RGB:
 
 def show(config: ShowConfig) -> None:
     """Make the scene, draw its sheet, write the PNG and name it."""
-    chosen = EmbeddedConfig(preset=config.preset, renderer=config.renderer, scene_file=config.scene_file)
+    chosen = EmbeddedConfig(
+        preset=config.preset,
+        renderer=config.renderer,
+        scene_file=config.scene_file,
+        furniture=config.furniture,
+        furniture_root=config.furniture_root,
+        shadows=config.shadows,
+    )
     with EmbeddedBackend(chosen) as backend:
         info = backend.load(backend.scenes(config.split)[0 if config.scene_file else config.seed])
         path = Path(config.output_dir) / "scene.png"

@@ -22,7 +22,8 @@ from datagen.backends.embedded.style import Look, Rgb
 Outline = NDArray[np.float64]
 _SUNK = 0.004  # how deep a piece reaches into the one that carries it
 _FRAME = 0.03
-WINDOW_VIEWS = ("trees", "city", "hills")
+_LIT = 0.7  # metres between the vertices of walls and floors, where the lamp's light is computed
+WINDOW_VIEWS = ("trees", "city", "hills", "evening", "dusk", "overcast")
 
 
 @dataclass
@@ -128,7 +129,7 @@ def wall(room: PlannedRoom, side: SideName, style: str, rgb: Rgb, height: float)
     look = Look(f"wall:{style}", rgb)
     for layer, items in ((None, solid), ("lintel", lintels)):
         if items:
-            mesh = merge_meshes(items)
+            mesh = meshes.gridded(merge_meshes(items), _LIT, facing=1 if frame.level else 0)
             along = (
                 mesh.vertices[:, 0 if frame.level else 1]
                 + np.abs(mesh.normals[:, 0 if frame.level else 1]) * mesh.vertices[:, 1 if frame.level else 0]
@@ -163,7 +164,7 @@ def baseboard(room: PlannedRoom, rgb: Rgb) -> StructurePiece:
 def floor(room: PlannedRoom, material: str, rgb: Rgb) -> StructurePiece:
     """The floor slab, reaching 2 mm under the walls; its texture covers the room once."""
     x0, y0, x1, y1 = room.inner
-    mesh = span_box((x0 - 0.002, y0 - 0.002, -0.04), (x1 + 0.002, y1 + 0.002, 0.0))
+    mesh = meshes.gridded(span_box((x0 - 0.002, y0 - 0.002, -0.04), (x1 + 0.002, y1 + 0.002, 0.0)), _LIT, facing=2)
     uv = (mesh.vertices[:, :2] - (x0, y0)) / (x1 - x0, y1 - y0)
     piece = StructurePiece("floor", room.id)
     piece.meshes.append((replace(mesh, uv=np.clip(uv, 0.001, 0.999).astype(np.float32)), Look(material, rgb), None))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from datagen.backends.embedded.models.shop import Shop
 
 T = TypeVar("T")
 Rgb = tuple[float, float, float]
@@ -69,10 +72,10 @@ def shade(rgb: Rgb, factor: float) -> Rgb:
 
 
 class Kit:
-    """What a furniture builder draws from: the house's style and a random stream of its own."""
+    """What a furniture builder draws from: the house's style, a random stream of its own, and perhaps a shop of models."""
 
-    def __init__(self, style: Style, rng: np.random.Generator) -> None:
-        self.style, self.rng = style, rng
+    def __init__(self, style: Style, rng: np.random.Generator, shop: Shop | None = None) -> None:
+        self.style, self.rng, self.shop = style, rng, shop
 
     def between(self, low: float, high: float) -> float:
         """A length in metres, to the centimetre."""

@@ -109,6 +109,7 @@ def raised(scene: Scene, by: float) -> Scene:
         bounds_min=triple(np.add(scene.bounds_min, up)),
         bounds_max=triple(np.add(scene.bounds_max, up)),
         floor_z=scene.floor_z + by,
+        lamps=tuple(replace(lamp, position=triple(np.add(lamp.position, up))) for lamp in scene.lamps),
     )
 
 

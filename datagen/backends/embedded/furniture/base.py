@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from datagen.backends.embedded import meshes
 from datagen.backends.embedded.materials import finish
 from datagen.backends.embedded.meshes import Vector
-from datagen.backends.embedded.scene import Floats32, Mesh, merge_meshes
+from datagen.backends.embedded.scene import Floats32, Material, Mesh, merge_meshes
 from datagen.backends.embedded.style import Kit, Look
 from ipt.common.registry import Registry
 
@@ -40,12 +40,17 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class Furniture:
-    """A finished piece: meshes by look, the box of each solid (n, 2, 3) as (low, high) corners, and its surfaces."""
+    """A finished piece: meshes by look, the box of each solid (n, 2, 3) as (low, high) corners, and its surfaces.
+
+    A piece from elsewhere brings the ``materials`` that its looks name, and the ``credit`` that its licence asks for.
+    """
 
     category: str
     pieces: tuple[tuple[Mesh, Look], ...]
     solids: NDArray[np.float64]
     surfaces: tuple[Surface, ...]
+    materials: tuple[Material, ...] = ()
+    credit: str = ""
 
     @cached_property
     def low(self) -> NDArray[np.float64]:
@@ -222,5 +227,7 @@ FURNITURE: Registry[Callable[..., Model]] = Registry("object category")
 
 
 def build(category: str, kit: Kit, **options: Any) -> Furniture:
-    """A variant of ``category``; an unknown category is an error that lists the valid ones."""
+    """A variant of ``category``, ours or one of the kit's shop; an unknown category is an error that lists the valid ones."""
+    if kit.shop is not None and (found := kit.shop.draw(category, kit.rng, options)) is not None:
+        return found
     return FURNITURE[category](kit, **options).finish(category)
