@@ -32,7 +32,7 @@ from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
 from datagen.backends.embedded.free_space import FreeSpace
 from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
 from datagen.backends.embedded.house import HouseConfig, make_house
-from datagen.backends.embedded.models.pieces import MOST_FACES
+from datagen.backends.embedded.models.catalogue import MOST_FACES
 from datagen.backends.embedded.models.shop import Shop, open_shop
 from datagen.backends.embedded.mujoco_renderer import MujocoRenderer
 from datagen.backends.embedded.ray_caster import RayRenderer

@@ -18,6 +18,7 @@ from datagen.backends.base import BackendUnavailable, SceneError
 PACKAGE = "sweethome3d-furniture"
 INSTALLED = Path("/usr/share/sweethome3d/furniture")  # where the package puts its libraries
 INSTRUCTION = f"apt-get install -y {PACKAGE}, or backend.furniture_root=FOLDER with its files *.sh3f"
+MOST_FACES = 30_000  # of a model
 PROPERTIES = "PluginFurnitureCatalog.properties"
 _LINE = re.compile(r"(\w+)(?:#(\d+))?=(.*)")
 _LICENCES = (("public domain", "CC0 1.0"), ("creative commons attribution 3.0", "CC BY 3.0"))

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from datagen.backends.embedded.furniture.base import Furniture, Surface
 from datagen.backends.embedded.import_scene import mesh_of
-from datagen.backends.embedded.models.catalogue import Entry
+from datagen.backends.embedded.models.catalogue import MOST_FACES, Entry
 from datagen.backends.embedded.scene import Material, Mesh, merge_meshes
 from datagen.backends.embedded.style import Look
 from ipt.common.images import flatten
 
 Floats = NDArray[np.float64]
-MOST_FACES = 30_000
 MOST_BYTES = 8_000_000  # of an OBJ file; one of 30,000 faces has 4 to 6 million
 PROPORTION = 0.1  # share by which a side of a mesh may differ from the catalogue's proportions,
 SLACK = 0.01  # or metres, whichever is more

@@ -11,7 +11,6 @@ import numpy as np
 
 from datagen.backends.embedded.furniture.base import Furniture
 from datagen.backends.embedded.models.catalogue import Catalogue, Entry, fitting, read_catalogue
-from datagen.backends.embedded.models.pieces import UnfitModel, load_piece
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +35,8 @@ class Shop:
 @functools.cache
 def loaded(entry: Entry, most_faces: int) -> Furniture | None:
     """The piece, read once per process; None, with a line in the log, where it cannot be used."""
+    from datagen.backends.embedded.models.pieces import UnfitModel, load_piece  # trimesh takes a second to import
+
     try:
         return load_piece(entry, most_faces)
     except UnfitModel as reason:
