@@ -30,6 +30,7 @@ from ipt.imagination.recipe import Sampling
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.codec import LatentCodec
 from ipt.model.codes import CodeCodec
+from ipt.model.decoding import TokenSteps
 from ipt.model.sampling import sample_latents
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import Grid, PackedBatch, lay_out, slot_tokens, token_runs
@@ -121,7 +122,7 @@ class Read(NamedTuple):
 class Session:
     """A model with its codec and tokenizer (and the codec of its ``codes``), the cache that it fills, how it writes and which
     contexts guidance compares with (``sampling``), and how it draws: ``guidance``, its branches ``together`` in one pass or not,
-    ``times``, and steps to ``skip`` (`ipt.flow.path`).
+    ``times``, and steps to ``skip`` (`ipt.flow.path`). ``graphs``: steps of both are captured and replayed (`ipt.model.graphs`).
     ``deadline`` is checked at every step of both. ``watch`` is shown the pictures [3, H, W] of all rows after every step of
     drawing, with the step's number from 0 on.
     """
@@ -137,13 +138,15 @@ class Session:
         codes: CodeCodec | None = None,
         together: bool = True,
         skip: int = 0,
+        graphs: bool = False,
     ) -> None:
         self.model, self.codec, self.tokenizer, self.codes = model, codec, tokenizer, codes
         self.sampling, self.guidance = sampling, guidance
         self.times, self.together, self.skip = schedule(25) if times is None else times, together, skip
         self.geometry, self.special = model.config.geometry, tokenizer.special
         self.like = model.decoder.embed_tokens.weight.detach()[:0]
-        self.cache = KVCache(model.config.decoder, self.like)
+        self.cache, self.graphs = KVCache(model.config.decoder, self.like), graphs
+        self.steps = TokenSteps(model, self.cache, graphs)
         self.deadline = Deadline()
         self.watch: Watch | None = None
 
@@ -166,6 +169,9 @@ class Session:
         blocked: frozenset[Role],
     ) -> tuple[Context, Read]:
         """Append a run of text tokens to each of the rows ``which``; the hidden states [B, D] and logits [B, V] at their ends."""
+        if all(len(run) == 1 for run in runs):
+            part, *read_at = self.steps(context[which], [run[0] for run in runs], role, blocked)
+            return context.updated(which, part), Read(*read_at)
         read, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
         ends = np.cumsum([len(run) for run in runs]) - 1
         return context.updated(which, part), Read(read.hidden[ends], read.logits[ends])
@@ -248,6 +254,7 @@ class Session:
             together=self.together,
             skip=self.skip if advance is None else 0,
             advance=advance,
+            graphs=self.graphs,
         )
         return self._decoded(tokens_BLD, grid)
 
