@@ -193,6 +193,7 @@ def make_session(checkpoint: Checkpoint, text: TextSettings, draw: DrawSettings)
         checkpoint.codes,
         draw.branches == "together",
         draw.skip,
+        checkpoint.graphs,
     )
 
 

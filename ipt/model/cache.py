@@ -127,8 +127,8 @@ class KVCache:
         self.used += [0] * (rows - old_rows)
 
     def claim(self, context: Context, new: Sequence[int], positions: Sequence[int]) -> Context:
-        """Claim ``new[i]`` slots behind row i; the context that includes them, with the rope ids ``positions`` next. Every row keeps
-        a free slot, which rows that do not go on write into (`ipt.model.decoding`)."""
+        """Claim ``new[i]`` slots behind row i; the context that includes them, with the rope ids ``positions`` next. Every row
+        keeps a free slot, which rows that do not go on write into (`ipt.model.decoding`)."""
         lengths = tuple(old + int(more) for old, more in zip(context.lengths, new, strict=True))
         if (longest := max(lengths, default=0)) >= self.capacity:
             self._grow(len(self.used), max(longest + STEP, self.capacity * 3 // 2))

@@ -1,8 +1,8 @@
 """Decoding: one more token for each of some rows of a cache, where they stand.
 
-Rows that are neighbours in the storage are attended to in one call, in place: nothing of the cache is copied, whichever rows go on.
-With graphs all shapes are fixed, so that steps can be replayed (`ipt.model.graphs`): every row of the storage up to a power of two
-takes part, rows that do not go on write into a slot that nobody sees, and what is seen is rounded up to `STEP` tokens.
+Rows that are neighbours in the storage are attended to in one call, in place: nothing of the cache is copied, whichever rows go
+on. With graphs all shapes are fixed, so that steps can be replayed (`ipt.model.graphs`): every row of the storage up to a power
+of two takes part, rows that do not go on write into a slot that nobody sees, and what is seen is rounded up to `STEP` tokens.
 
 Shape suffixes: A layers, B rows, R rows of storage, M slots per row, T = B tokens, D hidden size, V vocabulary, N / K query / key
 heads, H numbers per head.
@@ -75,8 +75,8 @@ class TokenSteps:
     def __call__(
         self, context: Context, ids: Sequence[int], role: Role, blocked: frozenset[Role]
     ) -> tuple[Context, Tensor, Tensor]:
-        """The context with one more token per row, of a text of ``role`` that does not see what is ``blocked``; last hidden states
-        [B, D] and float32 logits [B, V] there."""
+        """The context with one more token per row, of a text of ``role`` that does not see what is ``blocked``; last hidden
+        states [B, D] and float32 logits [B, V] there."""
         grown = self.cache.claim(context, [1] * len(context), [position + 1 for position in context.positions])
         tokens = Tokens(*map(np.array, (ids, context.positions, grown.rows, context.lengths)))
         self.cache.bits_RM[tokens.rows, tokens.columns] = 1 << role

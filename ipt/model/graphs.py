@@ -28,9 +28,9 @@ class Captured:
         if inputs[0].is_cuda:
             self._capture(step)
         else:
-            from torch.fx.experimental.proxy_tensor import make_fx  # takes a second, which those who capture nothing save
+            from torch.fx.experimental.proxy_tensor import make_fx  # a second that others save
 
-            self._traced = make_fx(step)(*self._inputs)
+            self._traced = make_fx(lambda *given: step(*given))(*self._inputs)
 
     def _capture(self, step: Step) -> None:
         stream = torch.cuda.Stream()

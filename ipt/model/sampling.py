@@ -4,7 +4,7 @@ Guidance branches go through the model as rows of one batch, or one after the ot
 layout, masks, positions and what is seen of the cache are the same in every step and are made once. Of a guided step of 256
 tokens, three branches and hidden size 512, 91 % are matrix products and attention (docs/benchmarks.md).
 
-Shape suffixes: A layers, B images (rows of the context), L tokens of an image, D numbers per token, M of what a row sees, T tokens
+Shape suffixes: A layers, B images (rows of the context), L tokens of an image, D numbers per token, M what a row sees, T tokens
 of all rows in the grouped order, U markers, G latents, N / K query / key heads, H numbers per head.
 """
 
@@ -163,7 +163,8 @@ def sample_latents(
     ``without_text`` and ``without_images``: the contexts of the guidance branches, as many rows; they may be snapshots that
     share rows with ``context``. ``together``: all branches in one forward pass, which is faster where the device is not full
     already; else in one each, which takes less memory. ``skip``: steps after each evaluated one whose velocity is a forecast.
-    ``advance``: how a step is made instead (`euler`). ``graphs``: see `LatentVelocity`. Raises ``ValueError`` where guidance needs a branch that is not given.
+    ``advance``: how a step is made instead (`euler`). ``graphs``: see `LatentVelocity`. Raises ``ValueError`` where guidance
+    needs a branch that is not given.
     """
     expected = (len(context), math.prod(grid), model.config.geometry.latent_size)
     if noise_BLD.shape != expected:
