@@ -1,7 +1,6 @@
 """A session: a model at work on rows of its KV cache, by what is given (segments) and by what it makes (tokens, images).
 
-Which token comes next, and when a text is over, is decided here, too. Every row draws from a stream of its own, so that its text
-does not depend on which other rows share its batch.
+Which token comes next is decided here, too.
 
 What the rows hold, and how the model writes in them, is the business of `ipt.inference.context.SessionContext`.
 
@@ -22,8 +21,6 @@ import torch
 from torch import Tensor
 
 from ipt.common.errors import UserError
-from ipt.common.seeding import Name
-from ipt.common.seeding import generator as stream
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import Advance, schedule
 from ipt.imagination.recipe import Sampling
@@ -93,23 +90,19 @@ def contains(tokenizer: Tokenizer, ids: Sequence[int], wanted: str, fresh: int) 
     return wanted in tokenizer.decode(ids[-window:])
 
 
-class Sampler:
-    """The likeliest token at ``temperature`` 0, else one drawn; row i from the stream ``names[i]`` under ``seed``."""
-
-    def __init__(self, temperature: float, seed: int, names: Sequence[Sequence[Name]]) -> None:
-        self.temperature = temperature
-        self._streams: list[np.random.Generator] = [stream(seed, *name) for name in names] if temperature else []
-
-    def __call__(self, logits_BV: Tensor, rows: Sequence[int]) -> list[tuple[int, float]]:
-        """The next token of each of ``rows``, and the log-probability with which it was drawn."""
-        if not self.temperature:
-            return [(token, 0.0) for token in logits_BV.argmax(dim=-1).tolist()]
-        chances_BV = torch.softmax(logits_BV.double() / self.temperature, dim=-1)
-        drawn_B1 = chances_BV.new_tensor([[self._streams[row].random()] for row in rows])
-        chosen = torch.searchsorted(chances_BV.cumsum(dim=-1), drawn_B1, right=True).squeeze(-1)
-        chosen = chosen.clamp(max=logits_BV.shape[-1] - 1)
-        chances = chances_BV.gather(-1, chosen[:, None]).log().squeeze(-1)
-        return list(zip(chosen.tolist(), chances.tolist(), strict=True))
+def drawn(
+    logits_BV: Tensor, temperature: float, chances: Sequence[np.random.Generator | None]
+) -> list[tuple[int, float]]:
+    """The next token of each row, and the log-probability with which it was drawn: the likeliest at ``temperature`` 0, else one
+    by the row's own chance."""
+    if not temperature:
+        return [(token, 0.0) for token in logits_BV.argmax(dim=-1).tolist()]
+    shares_BV = torch.softmax(logits_BV.double() / temperature, dim=-1)
+    drawn_B1 = shares_BV.new_tensor([[chance.random()] for chance in chances if chance is not None])
+    chosen = torch.searchsorted(shares_BV.cumsum(dim=-1), drawn_B1, right=True).squeeze(-1)
+    chosen = chosen.clamp(max=logits_BV.shape[-1] - 1)
+    found = shares_BV.gather(-1, chosen[:, None]).log().squeeze(-1)
+    return list(zip(chosen.tolist(), found.tolist(), strict=True))
 
 
 class Read(NamedTuple):
