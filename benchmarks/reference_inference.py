@@ -1,5 +1,5 @@
 """The published code's way to answer and to draw against ours, for `benchmarks.reference`: equal prompts, weights, noise, steps
-and guidance contexts, which both prefill themselves. Theirs answers one question at a time; ours several, too, as the row says."""
+and guidance contexts, which both prefill themselves. Theirs answers one question at a time, ours several, too."""
 
 from __future__ import annotations
 
