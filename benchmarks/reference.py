@@ -210,7 +210,7 @@ def inputs_of(batch: PackedBatch, times_J: Tensor, shape: ModelConfig) -> dict[s
         "padded_latent": latents,
         "patchified_vae_latent_shapes": list(batch.latent_grids),
         "packed_latent_position_ids": grid_rows(batch.latent_grids, shape.latents.side, "image"),
-        "packed_timesteps": raw_I.repeat_interleave(torch.tensor(sizes)),
+        "packed_timesteps": raw_I.repeat_interleave(torch.tensor(sizes, dtype=torch.long)),
         "mse_loss_indexes": torch.from_numpy(spans.noised_positions),
         **{name: torch.from_numpy(chosen.nonzero()[0]) for name, chosen in index.items()},
     }
