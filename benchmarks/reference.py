@@ -6,7 +6,9 @@ Nothing of that code is in this repository: it is imported from where you have i
 bfloat16 by float32 and its choice of a CUDA kernel by none, so that it runs on a CPU. Both have the same random weights,
 through our export.
 
-step: forward and backward of imagining samples. mask: what attention needs to know of a long sample before the first layer.
+step: forward and backward of imagining samples, and of eight that learn to answer alone. mask: what attention needs to know of a
+long sample before the first layer. answer: 32 tokens after a prompt of 775. image: 10 guided steps of 16 x 16 tokens, the three
+contexts included (`benchmarks.reference_inference`).
 loading: a folder of weights, by the published trainer's way, by its app's way (accelerate), and ours; each in a process of
 its own. CPU-seconds, medians, in turn; losses and gradient norms are compared, too.
 """
@@ -33,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.model import TOKENS, Bench
+from benchmarks.reference_inference import Ours, Request, Theirs, agreement
 from ipt.common import cli
 from ipt.common.errors import MissingFile
 from ipt.common.registry import UnknownName, unknown_name
@@ -42,6 +45,7 @@ from ipt.model.config import DecoderConfig, LatentConfig, ModelConfig, VisionCon
 from ipt.model.vision import grid_rows
 from ipt.sequence.batch import PackedBatch, lay_out
 from ipt.sequence.pictures import unpatchify
+from ipt.sequence.segments import Segment
 from ipt.sequence.spans import Mode, SpanTable
 from ipt.training.losses import Objective, mean_losses, noised, token_counts
 from ipt.training.settings import LossConfig
@@ -53,7 +57,7 @@ SHAPE = ModelConfig(
     VisionConfig(hidden=384, intermediate=1024, layers=6, heads=6, patch=14, side=70),
     LatentConfig(channels=16, patch=2, side=64, downsample=8),
 )
-PARTS = ("step", "mask", "loading")
+PARTS = ("step", "mask", "answer", "image", "loading")
 MODES = {Mode.CAUSAL: "causal", Mode.FULL: "full", Mode.NOISED: "noise"}
 FOLDERS = ("modeling/bagel/bagel.py", "modeling/bagel/qwen2_navit.py", "data/data_utils.py")
 
@@ -62,15 +66,16 @@ FOLDERS = ("modeling/bagel/bagel.py", "modeling/bagel/qwen2_navit.py", "data/dat
 class ReferenceConfig:
     """The published code of BAGEL against ours, on a CPU.
 
-    reference: a checkout of it; only: step, mask or loading (all by default); samples: imagining samples in a pack, for each
-    pack; side: latent tokens per side of their images; threads; repeats. loading: the folder and way of one loading, for a
-    process of its own.
+    reference: a checkout of it; only: step, mask, answer, image or loading (all by default); samples: imagining samples in a
+    pack, for each pack; side: latent tokens per side of images; batches: of answers, and of images up to 8; threads; repeats.
+    loading: the folder and way of one loading, for a process of its own.
     """
 
     reference: str = "."
     only: str = ""
     samples: list[int] = field(default_factory=lambda: [1, 4])
     side: int = 16
+    batches: list[int] = field(default_factory=lambda: [1, 8, 32])
     threads: int = 2
     repeats: int = 3
     loading: list[str] = field(default_factory=list)
@@ -128,6 +133,7 @@ class Published:
         for name in ("qwen2_navit", "siglip_navit", "bagel"):
             importlib.import_module(f"modeling.bagel.{name}").torch = self.torch  # type: ignore[attr-defined]
         inside = importlib.import_module("modeling.bagel.qwen2_navit")
+        self.cache = inside.NaiveCache
         inside.sdpa_kernel = lambda backends: contextlib.nullcontext()  # type: ignore[attr-defined]
 
     def blank(self, folder: Path) -> Any:
@@ -204,7 +210,7 @@ def inputs_of(batch: PackedBatch, times_J: Tensor, shape: ModelConfig) -> dict[s
         "padded_latent": latents,
         "patchified_vae_latent_shapes": list(batch.latent_grids),
         "packed_latent_position_ids": grid_rows(batch.latent_grids, shape.latents.side, "image"),
-        "packed_timesteps": raw_I.repeat_interleave(torch.tensor(sizes)),
+        "packed_timesteps": raw_I.repeat_interleave(torch.tensor(sizes, dtype=torch.long)),
         "mse_loss_indexes": torch.from_numpy(spans.noised_positions),
         **{name: torch.from_numpy(chosen.nonzero()[0]) for name, chosen in index.items()},
     }
@@ -251,10 +257,13 @@ class Pair:
         """Forward and backward passes of packs of imagining samples."""
         theirs, objective = self.published.load(self.folder).train(), Objective(self.bench.model, LossConfig())
         for samples in self.config.samples:
-            self._step(samples, theirs, objective)
+            self._step([self.bench.imagining(self.config.side, 16)] * samples, "imagining", theirs, objective)
+        theirs.config.visual_gen = False  # what its trainer sets for such runs
+        answering = [self.bench.vit(20), self.bench.text(44), self.bench.text(8)]
+        self._step([answering] * 8, "label-only", theirs, objective)
 
-    def _step(self, samples: int, theirs: Any, objective: Objective) -> None:
-        batch = lay_out([self.bench.imagining(self.config.side, 16)] * samples, TOKENS, SHAPE.geometry)
+    def _step(self, samples: list[list[Segment]], kind: str, theirs: Any, objective: Objective) -> None:
+        batch = lay_out(samples, TOKENS, SHAPE.geometry)
         losses, (images, target_FD) = objective.config, noised(batch, 0, 1.0)
         counts = token_counts(batch, losses).tolist()
         noise_GD = torch.zeros_like(batch.latents_GD)
@@ -272,14 +281,56 @@ class Pair:
         def published() -> tuple[float, float]:
             theirs.zero_grad()
             found = theirs(**given)
-            loss = found["ce"].mean() + found["mse"].mean(-1).mean()
+            loss = found["ce"].mean() + (0 if found["mse"] is None else found["mse"].mean(-1).mean())
             loss.backward()
             return loss.item(), gradient_norm(theirs)
 
         for name, a, b in zip(("losses", "gradient norms"), ours(), published(), strict=True):
             print(f"{name}: {a:.6f} ours, {b:.6f} published", file=sys.stderr)
         taken = in_turn(self.config.repeats, ours=ours, published=published)
-        show(f"forward + backward, {samples} samples, {batch.spans.num_tokens:,} tokens", taken)
+        what = f"{len(samples)} {kind} samples, {batch.spans.num_tokens:,} tokens"
+        show(f"forward + backward, {what}", taken)
+
+    def answer(self) -> None:
+        """Answers of 32 tokens after prompts of 775, of which 625 are of a picture."""
+        theirs, ours = self._writers()
+        requests = self._requests(max(self.config.batches), 25, (120, 24))
+        first, other = ours.answer(requests[:1])[0], theirs.answer(requests[0])
+        print(
+            f"{sum(a == b for a, b in zip(first, other, strict=False))} tokens of {len(other)} equal", file=sys.stderr
+        )
+        for count in self.config.batches:
+            taken = in_turn(
+                self.config.repeats,
+                ours=lambda count=count: ours.answer(requests[:count]),
+                published=lambda: theirs.answer(requests[0]),
+            )
+            show(f"answer, batch {count}", taken | {"ours": taken["ours"] / count})
+
+    def image(self) -> None:
+        """Images of ``side`` x ``side`` tokens after a prompt of 660."""
+        theirs, ours = self._writers()
+        counts, side = [count for count in self.config.batches if count <= 8], self.config.side
+        requests = self._requests(max(counts), 22, (120, 48))
+        noise_BLD = self.bench.random(max(counts), side**2, SHAPE.geometry.latent_size)
+        pixels = side * SHAPE.geometry.latent_stride
+        both = ours.draw(requests[:1], noise_BLD[:1], side)[0], theirs.draw(requests[0], noise_BLD[0], pixels)
+        agreement("latents", *both)
+        for count in counts:
+            taken = in_turn(
+                self.config.repeats,
+                ours=lambda count=count: ours.draw(requests[:count], noise_BLD[:count], side),
+                published=lambda: theirs.draw(requests[0], noise_BLD[0], pixels),
+            )
+            show(f"image of {side} x {side} tokens, batch {count}", taken | {"ours": taken["ours"] / count})
+
+    def _writers(self) -> tuple[Theirs, Ours]:
+        layers, cache = SHAPE.decoder.layers, self.published.cache
+        return Theirs(self.published.load(self.folder), lambda: cache(layers)), Ours(self.bench.model)
+
+    def _requests(self, count: int, patches: int, words: tuple[int, int]) -> list[Request]:
+        vocab, patch = SHAPE.decoder.vocab, SHAPE.vision.patch
+        return [Request.random(vocab, patches, patch, words, self.bench.generator) for _ in range(count)]
 
     def mask(self) -> None:
         """What attention needs of a sample of 15,000 tokens: an input and an imagination of 64 x 64 tokens."""

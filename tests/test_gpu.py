@@ -21,12 +21,13 @@ from ipt.flow.path import schedule
 from ipt.model.attention import FlexAttention, packed_attention
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.config import presets
+from ipt.model.decoding import TokenSteps
 from ipt.model.sampling import sample_latents
 from ipt.model.unified import UnifiedModel
 from ipt.samples.store import seal, write_shards
-from ipt.sequence.batch import lay_out, single_tokens
+from ipt.sequence.batch import lay_out
 from ipt.sequence.segments import Segment
-from ipt.sequence.spans import SpanTable
+from ipt.sequence.spans import Role, SpanTable
 from ipt.training.distributed import World
 from ipt.training.settings import CheckpointConfig, DistributedConfig, EmaConfig, OptimConfig, TrainerConfig
 from ipt.training.source import Supervised
@@ -142,7 +143,7 @@ def test_a_checkpoint_continues_on_cuda(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def answer(device: str) -> tuple[Tensor, Tensor]:
+def answer(device: str, graphs: bool = False) -> tuple[Tensor, Tensor]:
     """Logits of a text that is decoded token by token in ragged rows, and an image drawn with guidance."""
     model, make = random_model().requires_grad_(False).eval().to(device), Maker(3)
     cache = KVCache(CONFIG.decoder, torch.empty(0, device=device))
@@ -157,18 +158,18 @@ def answer(device: str) -> tuple[Tensor, Tensor]:
     full, without_images = prefill(without_text, texts), prefill(cache.empty(2), texts)
     guidance, noise = Guidance(3.0, 2.0, start=0.5), make.random(2, 6, 12).to(device)
     branches = guidance, without_text, without_images
-    latents = sample_latents(model, cache, full, noise, (2, 3), schedule(5), TOKENS, *branches)
-    logits, context = [], full
+    latents = sample_latents(model, cache, full, noise, (2, 3), schedule(5), TOKENS, *branches, graphs=graphs)
+    logits, context, steps = [], full, TokenSteps(model, cache, graphs)
     for step in range(4):
-        ids = torch.tensor([step, 2 * step], device=device)
-        output, context = extend(model, single_tokens(ids, context.positions, CONFIG.geometry), cache, context)
-        assert output.logits_CV is not None
-        logits.append(output.logits_CV)
+        context, _, found = steps(context, [step, 2 * step], Role.ANSWER, frozenset())
+        logits.append(found)
     return torch.stack(logits).cpu(), latents.cpu()
 
 
-def test_answering_on_cuda_equals_answering_on_cpu() -> None:
-    for ours, theirs in zip(answer(CUDA), answer("cpu"), strict=True):
+@pytest.mark.parametrize("graphs", [False, True])
+def test_answering_on_cuda_equals_answering_on_cpu(graphs: bool) -> None:
+    """Computed, and by graphs of kernels that are replayed."""
+    for ours, theirs in zip(answer(CUDA, graphs), answer("cpu"), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 

@@ -208,9 +208,13 @@ class Imagination:
     they were.
     ``kind``: what its mediators are, which decides what can be done to them (`ipt.faithfulness`): ``picture``, ``text``,
     ``latent``, ``code``, or nothing.
+    ``end``: what ends a mediator of words that the answer's text begins with; nothing where there is no mediator. Rows of such a
+    mode come and go by themselves (`ipt.inference.continuous`), which must be what `imagine` does with them together. None:
+    mediators are made in another way.
     """
 
     name: ClassVar[str]
+    end: ClassVar[str | None] = None
     prompts: ClassVar[Mapping[str, str]] = {}
     mediates: ClassVar[bool] = True
     answers: ClassVar[bool] = True

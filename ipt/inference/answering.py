@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipt.imagination.base import Imagined
-from ipt.inference.context import SessionContext
+from ipt.inference.context import Row, SessionContext
 from ipt.inference.plans import STOP
 from ipt.inference.prediction import Prediction, image_name
 from ipt.inference.settings import ModeSettings
@@ -43,16 +43,35 @@ def read_answers(
     those that the answer sees, whoever made them, and have no names yet."""
     context = imagined.context
     assert isinstance(context, SessionContext)
-    probabilities: list[tuple[float, ...]] = [()] * len(context)
-    if settings.reads_options:
-        options = option_texts(context, imagined, samples)
-        scores = context.score_options(options, Role.ANSWER, imagined.blocked)
-        probabilities = [normalised(each) for each in scores]
-    texts = [""] * len(context)
+    probabilities, texts = scored(imagined, samples, settings), [""] * len(context)
+    if settings.answer == "text":
+        context, texts = written(context, imagined, seed)
+    return assembled(imagined, context.rows, texts, probabilities, asked, samples, settings)
+
+
+def scored(imagined: Imagined, samples: Sequence[SpatialSample], settings: ModeSettings) -> list[tuple[float, ...]]:
+    """The probabilities of each row's options, none where they are not asked for."""
+    context = imagined.context
+    assert isinstance(context, SessionContext)
+    if not settings.reads_options:
+        return [()] * len(context)
+    options = option_texts(context, imagined, samples)
+    return [normalised(each) for each in context.score_options(options, Role.ANSWER, imagined.blocked)]
+
+
+def assembled(
+    imagined: Imagined,
+    rows: Sequence[Row],
+    texts: Sequence[str],
+    probabilities: Sequence[tuple[float, ...]],
+    asked: Sequence[Prediction],
+    samples: Sequence[SpatialSample],
+    settings: ModeSettings,
+) -> list[Answered]:
+    """The answer of every one of ``rows``, as they are once ``texts`` have been written in them (`read_answers`)."""
     if settings.answer == "options":
         answers: list[int | None] = [best(each) for each in probabilities]
     else:
-        context, texts = written(context, imagined, seed)
         answers = [parse_answer(text, sample.choices) for text, sample in zip(texts, samples, strict=True)]
     return [
         Answered(
@@ -62,10 +81,10 @@ def read_answers(
                 probabilities=probabilities[i],
                 text=texts[i],
                 thoughts=imagined.texts[i],
-                text_tokens=context.rows[i].text_tokens,
+                text_tokens=rows[i].text_tokens,
             ),
             imagined.images[i],
-            numbers_of(context.rows[i].segments),
+            numbers_of(rows[i].segments),
         )
         for i, about in enumerate(asked)
     ]

@@ -25,13 +25,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What inference needs of a model; training makes one of its own parts to evaluate itself."""
+    """What inference needs of a model; training makes one of its own parts to evaluate itself. ``graphs``: its steps are captured
+    and replayed (`ipt.model.graphs`)."""
 
     model: UnifiedModel
     codec: LatentCodec | None
     tokenizer: Tokenizer
     recipe: Recipe
     codes: CodeCodec | None = None
+    graphs: bool = False
 
     def renderer(self, side: int | None = None) -> Renderer:
         """The renderer of the model's training, for every task; ``side``: latent tokens per side of an imagination instead."""
@@ -52,8 +54,9 @@ def load_checkpoint(
     device: torch.device | str = "cpu",
     dtype: str = "float32",
     latent_side: int | None = None,
+    graphs: bool = False,
 ) -> Checkpoint:
-    """Load a run of ``train.py``, or the ``model`` folder that it exports, in ``dtype``.
+    """Load a run of ``train.py``, or the ``model`` folder that it exports, in ``dtype``; ``graphs``: see `Checkpoint`.
 
     ``recipe``: a file to use instead of the folder's ``recipe.json``, for weights that were not trained here. ``weights``: a file
     name where there are several. ``latent_side``: latent tokens per side of the largest image, where not the folder's. Weights in
@@ -94,7 +97,7 @@ def load_checkpoint(
         )
     if codes is not None:
         codes.to(device)
-    return Checkpoint(model, codec, tokenizer, found, codes)
+    return Checkpoint(model, codec, tokenizer, found, codes, graphs)
 
 
 def model_folder(folder: Path) -> Path:

@@ -23,8 +23,10 @@ from torch import Tensor
 from ipt.common.errors import UserError
 from ipt.common.images import encode_image
 from ipt.common.seeding import Name, derived_seed
+from ipt.common.seeding import generator as stream
 from ipt.flow.path import Advance
-from ipt.inference.session import OpenText, Sampler, Session, contains
+from ipt.inference.session import OpenText, Session, drawn
+from ipt.inference.writing import Line, write
 from ipt.model.cache import Context
 from ipt.samples.sample import SampleImage
 from ipt.sequence.batch import Grid
@@ -45,6 +47,10 @@ class Row:
     text: OpenText | None = None
     text_tokens: int = 0
     chances: tuple[tuple[int, tuple[float, ...]], ...] = ()
+
+    def wrote(self, text: OpenText, before: int) -> Row:
+        """With its ``text`` as it is now, after the ``before`` tokens that it began with."""
+        return replace(self, text=text, text_tokens=self.text_tokens + len(text.ids) - before)
 
 
 @dataclass(frozen=True)
@@ -148,36 +154,17 @@ class SessionContext:
         self, role: Role, seed: int, until: str = "", blocked: frozenset[Role] = frozenset()
     ) -> tuple[SessionContext, list[str]]:
         """A row stops at ``until``, at the end that the model sets, or after ``max_tokens``, which ends its text, too."""
-        session, start = self.session, self.settled
-        eos, tokenizer = session.special.eos, session.tokenizer
-        texts = [row.text or OpenText(role, blocked, (session.special.bos,)) for row in start.rows]
-        named = zip(start.rows, start.cached.lengths, strict=True)
-        sampler = Sampler(
-            session.sampling.temperature,
-            seed,
-            [(*row.name, "text", length) for row, length in named],
-        )
-        as_ = _shared(texts)
-        cached, before = start.cached, [len(text.ids) for text in texts]
-        active = [i for i, text in enumerate(texts) if not until or until not in tokenizer.decode(text.ids)]
-        while active:
+        session, start, lines = self.session, self.settled, []
+        for i, row in enumerate(start.rows):
+            text = row.text or OpenText(role, blocked, (session.special.bos,))
+            lines.append(Line.begin(session, row.name, text, start.cached[[i]], until, seed))
+        as_, before = _shared([line.text for line in lines]), [len(line.text.ids) for line in lines]
+        while active := [line for line in lines if line.going]:
             session.deadline.check()
-            cached, (_, logits) = session.feed(cached, active, [texts[i].waiting for i in active], *as_)
-            going = []
-            words = logits[:, : session.model.config.decoder.vocab]  # codes are no words
-            for i, (token, chance) in zip(active, sampler(words, active), strict=True):
-                texts[i] = texts[i].write(token, chance, eos)
-                stopped = bool(until) and contains(tokenizer, texts[i].ids, until, 1)
-                if not texts[i].ended and not stopped and len(texts[i].ids) >= session.sampling.max_tokens:
-                    texts[i] = texts[i].end(eos)
-                if not texts[i].ended and not stopped:
-                    going.append(i)
-            active = going
-        rows = tuple(
-            replace(row, text=text, text_tokens=row.text_tokens + len(text.ids) - old)
-            for row, text, old in zip(start.rows, texts, before, strict=True)
-        )
-        return SessionContext(session, rows, cached), [_head(tokenizer.decode(text.ids), until) for text in texts]
+            write(session, active, *as_)
+        rows = tuple(row.wrote(line.text, old) for row, line, old in zip(start.rows, lines, before, strict=True))
+        cached = sum((line.cached for line in lines[1:]), lines[0].cached)
+        return SessionContext(session, rows, cached), [line.said(session) for line in lines]
 
     def score_options(
         self, options: Sequence[Sequence[str]], role: Role = Role.ANSWER, blocked: frozenset[Role] = frozenset()
@@ -243,13 +230,14 @@ class SessionContext:
         special, stride, first = session.special, session.geometry.code_stride, session.geometry.first_code
         shape = size[1] // stride, size[0] // stride
         named = [(*closed.rows[i].name, "codes", closed.cached.lengths[i]) for i in rows]
-        sampler, codes = Sampler(session.sampling.temperature, seed, named), torch.empty(len(rows), 0, dtype=torch.long)
+        heat, codes = session.sampling.temperature, torch.empty(len(rows), 0, dtype=torch.long)
+        chances = [stream(seed, *name) if heat else None for name in named]
         cached, blocked = closed.cached, frozenset[Role]()
         runs = [[special.image_start] for _ in rows]
         for _ in range(math.prod(shape)):
             session.deadline.check()
             cached, (_, logits) = session.feed(cached, rows, runs, role, blocked)
-            chosen = [code for code, _ in sampler(logits[:, first:], range(len(rows)))]
+            chosen = [code for code, _ in drawn(logits[:, first:], heat, chances)]
             runs = [[first + code] for code in chosen]
             codes = torch.cat([codes, torch.tensor(chosen)[:, None]], dim=1)
         cached, _ = session.feed(cached, rows, [[*run, special.image_end] for run in runs], role, blocked)
@@ -280,12 +268,6 @@ class SessionContext:
 def shown(pixels: Tensor) -> SampleImage:
     """An image [3, H, W] in [-1, 1] that the model made."""
     return SampleImage(encode_image(np.asarray(to_image(pixels))), "imagination")
-
-
-def _head(text: str, until: str) -> str:
-    """``text`` up to and including ``until``: a token may hold more."""
-    before, found, _ = text.partition(until) if until else (text, "", "")
-    return before + found
 
 
 def _shared(texts: Sequence[OpenText]) -> tuple[Role, frozenset[Role]]:

@@ -3,9 +3,12 @@
     engine = Engine(load_checkpoint(folder), ModeSettings("imagination"))
     predictions = [answered.prediction for answered in engine.answer(samples)]
 
-An answer depends on the model, the settings, the seed and the sample, and on the batch that it was computed in by its last digits
-alone. Batches are the same wherever an earlier run was interrupted, so a continued run gives equal bytes. A sample that fails is
-an answer with an error: a batch that fails is halved until the sample is alone.
+Answers that are words alone come one after the other (`ipt.inference.continuous`), a window of questions at a time; all others
+batch by batch.
+
+An answer depends on the model, the settings, the seed and the sample, and on what it was computed beside by its last digits
+alone. Batches and windows are the same wherever an earlier run was interrupted, so a continued run gives equal bytes. A sample
+that fails is an answer with an error: a batch that fails is halved until the sample is alone.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from ipt.imagination.recipe import Recipe, Sampling
 from ipt.inference.answering import Answered, combined, read_answers
 from ipt.inference.checkpoint import Checkpoint
 from ipt.inference.context import SessionContext
-from ipt.inference.plans import Plan, make_plan
+from ipt.inference.continuous import Question, TextAnswers
+from ipt.inference.plans import Imagine, Plan, make_plan
 from ipt.inference.prediction import Prediction, about, unread
 from ipt.inference.selective import confidence
 from ipt.inference.session import Deadline, Session, TimeLimit
@@ -54,10 +58,10 @@ class Asked(NamedTuple):
 
 
 class Engine:
-    """A model in one mode. ``batch_size``: questions at a time. ``plan``: what comes between questions and answers instead of
-    what the mode says. ``sharded``: the weights are divided among processes, which answer the same samples by the same forward
-    passes. One of them that ran out of memory, and halved its batch, would gather weights that the others do not send, so this
-    ends the run.
+    """A model in one mode. ``batch_size``: questions at a time, ``continuous`` where that can be. ``plan``: what comes between
+    questions and answers instead of what the mode says. ``sharded``: the weights are divided among processes, which answer the
+    same samples by the same forward passes. One of them that ran out of memory, and halved its batch, would gather weights that
+    the others do not send, so this ends the run.
 
     Raises ``ValueError`` where the model was not trained for the mode.
     """
@@ -70,11 +74,12 @@ class Engine:
         batch_size: int = 64,
         sharded: bool = False,
         plan: Plan | None = None,
+        continuous: bool = True,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
         self.checkpoint, self.mode, self.seed, self.batch_size = checkpoint, mode, seed, batch_size
-        self.plan, self.failures = plan, (SHARED_FAILURES if sharded else FAILURES)
+        self.plan, self.failures, self.continuous = plan, (SHARED_FAILURES if sharded else FAILURES), continuous
         self.renderer = checkpoint.renderer(mode.draw.side)
         self.session = make_session(checkpoint, mode.text, mode.draw)
         checked = plan or make_plan(mode, checkpoint.recipe, self.renderer, lambda sample: sample)
@@ -94,7 +99,7 @@ class Engine:
     def batches(
         self, samples: Samples | Sequence[SpatialSample], skip: Collection[str] = ()
     ) -> Iterator[list[Answered]]:
-        """`answer`, batch by batch: what of a batch is not in ``skip``."""
+        """`answer`, some at a time: what of a batch, or of what is ready, is not in ``skip``."""
         data: Samples = Listed(samples) if isinstance(samples, Sequence) else samples
         other = Permuted(data, self.seed).sample if self.mode.name == "wrong_imagination" else None
         plan = self.plan or make_plan(self.mode, self.checkpoint.recipe, self.renderer, other)
@@ -110,11 +115,36 @@ class Engine:
             for each in window:
                 if isinstance(each, Answered) and each.prediction.sample_id not in done:
                     yield [each]
-            for start in range(0, len(good), self.batch_size):
-                batch = good[start : start + self.batch_size]
-                if any(asked.sample.id not in done for asked in batch):
-                    answers = self._answer_batch(plan, batch)
-                    yield [answered for answered in answers if answered.prediction.sample_id not in done]
+            for answers in self._one_by_one(plan, good) if self._is_words(plan) else self._by_batch(plan, good, done):
+                if fresh := [answered for answered in answers if answered.prediction.sample_id not in done]:
+                    yield fresh
+
+    def _is_words(self, plan: Plan) -> bool:
+        """Whether rows can come and go by themselves: nothing but words is made for an answer."""
+        written = self.mode.answer == "text" and self.at_once is None
+        return self.continuous and written and isinstance(plan, Imagine) and plan.mode.end is not None
+
+    def _by_batch(self, plan: Plan, asked: Sequence[Asked], done: Collection[str] = ()) -> Iterator[list[Answered]]:
+        for start in range(0, len(asked), self.batch_size):
+            batch = asked[start : start + self.batch_size]
+            if any(each.sample.id not in done for each in batch):
+                yield self._answer_batch(plan, batch)
+
+    def _one_by_one(self, plan: Plan, asked: Sequence[Asked]) -> Iterator[list[Answered]]:
+        """Where memory runs out, the questions that are left are answered in batches, which are halved."""
+        assert isinstance(plan, Imagine)
+        seed, left = derived_seed(self.seed, "inference"), {id(each.sample): each for each in asked}
+        answers = TextAnswers(
+            *(self.session, plan.mode, plan.n, self.mode, seed, self.batch_size * plan.n, self._about, self.failures)
+        )
+        self.session.deadline = Deadline()
+        try:
+            for outcomes in answers.run([Question(each.sample, each.prompt) for each in asked]):
+                for question, _ in outcomes:
+                    del left[id(question.sample)]
+                yield [self._measured(answered, plan.mode, question.seconds) for question, answered in outcomes]
+        except self.failures:
+            yield from self._by_batch(plan, list(left.values()))
 
     def _ask(self, plan: Plan, data: Samples, row: int) -> Asked | Answered:
         try:
@@ -193,6 +223,7 @@ def make_session(checkpoint: Checkpoint, text: TextSettings, draw: DrawSettings)
         checkpoint.codes,
         draw.branches == "together",
         draw.skip,
+        checkpoint.graphs,
     )
 
 

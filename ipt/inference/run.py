@@ -30,7 +30,7 @@ def load(config: InferConfig) -> Checkpoint:
     device = chosen_device(config.device)
     recipe = None if config.recipe is None else Path(config.recipe)
     folder = Path(str(config.checkpoint))
-    return load_checkpoint(folder, recipe, config.weights, device, config.dtype, config.latent_side)
+    return load_checkpoint(folder, recipe, config.weights, device, config.dtype, config.latent_side, config.graphs)
 
 
 def answer_dataset(config: InferConfig, loaded: Checkpoint | None = None) -> dict[str, Any]:
@@ -82,6 +82,8 @@ def manifest(config: InferConfig, reader: SampleReader) -> RunManifest:
     if config.mode.name != "selective":
         del mode["threshold"]
     settings = {"limit": config.limit, "dtype": config.dtype, "mode": mode}
+    if config.graphs:
+        settings["graphs"] = True
     if config.latent_side is not None:
         settings["latent_side"] = config.latent_side
     if config.recipe is not None:

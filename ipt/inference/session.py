@@ -1,7 +1,6 @@
 """A session: a model at work on rows of its KV cache, by what is given (segments) and by what it makes (tokens, images).
 
-Which token comes next, and when a text is over, is decided here, too. Every row draws from a stream of its own, so that its text
-does not depend on which other rows share its batch.
+Which token comes next is decided here, too.
 
 What the rows hold, and how the model writes in them, is the business of `ipt.inference.context.SessionContext`.
 
@@ -22,14 +21,13 @@ import torch
 from torch import Tensor
 
 from ipt.common.errors import UserError
-from ipt.common.seeding import Name
-from ipt.common.seeding import generator as stream
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import Advance, schedule
 from ipt.imagination.recipe import Sampling
 from ipt.model.cache import Context, KVCache, extend
 from ipt.model.codec import LatentCodec
 from ipt.model.codes import CodeCodec
+from ipt.model.decoding import TokenSteps
 from ipt.model.sampling import sample_latents
 from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import Grid, PackedBatch, lay_out, slot_tokens, token_runs
@@ -92,23 +90,19 @@ def contains(tokenizer: Tokenizer, ids: Sequence[int], wanted: str, fresh: int) 
     return wanted in tokenizer.decode(ids[-window:])
 
 
-class Sampler:
-    """The likeliest token at ``temperature`` 0, else one drawn; row i from the stream ``names[i]`` under ``seed``."""
-
-    def __init__(self, temperature: float, seed: int, names: Sequence[Sequence[Name]]) -> None:
-        self.temperature = temperature
-        self._streams: list[np.random.Generator] = [stream(seed, *name) for name in names] if temperature else []
-
-    def __call__(self, logits_BV: Tensor, rows: Sequence[int]) -> list[tuple[int, float]]:
-        """The next token of each of ``rows``, and the log-probability with which it was drawn."""
-        if not self.temperature:
-            return [(token, 0.0) for token in logits_BV.argmax(dim=-1).tolist()]
-        chances_BV = torch.softmax(logits_BV.double() / self.temperature, dim=-1)
-        drawn_B1 = chances_BV.new_tensor([[self._streams[row].random()] for row in rows])
-        chosen = torch.searchsorted(chances_BV.cumsum(dim=-1), drawn_B1, right=True).squeeze(-1)
-        chosen = chosen.clamp(max=logits_BV.shape[-1] - 1)
-        chances = chances_BV.gather(-1, chosen[:, None]).log().squeeze(-1)
-        return list(zip(chosen.tolist(), chances.tolist(), strict=True))
+def drawn(
+    logits_BV: Tensor, temperature: float, chances: Sequence[np.random.Generator | None]
+) -> list[tuple[int, float]]:
+    """The next token of each row, and the log-probability with which it was drawn: the likeliest at ``temperature`` 0, else one
+    by the row's own chance."""
+    if not temperature:
+        return [(token, 0.0) for token in logits_BV.argmax(dim=-1).tolist()]
+    shares_BV = torch.softmax(logits_BV.double() / temperature, dim=-1)
+    drawn_B1 = shares_BV.new_tensor([[chance.random()] for chance in chances if chance is not None])
+    chosen = torch.searchsorted(shares_BV.cumsum(dim=-1), drawn_B1, right=True).squeeze(-1)
+    chosen = chosen.clamp(max=logits_BV.shape[-1] - 1)
+    found = shares_BV.gather(-1, chosen[:, None]).log().squeeze(-1)
+    return list(zip(chosen.tolist(), found.tolist(), strict=True))
 
 
 class Read(NamedTuple):
@@ -121,7 +115,7 @@ class Read(NamedTuple):
 class Session:
     """A model with its codec and tokenizer (and the codec of its ``codes``), the cache that it fills, how it writes and which
     contexts guidance compares with (``sampling``), and how it draws: ``guidance``, its branches ``together`` in one pass or not,
-    ``times``, and steps to ``skip`` (`ipt.flow.path`).
+    ``times``, and steps to ``skip`` (`ipt.flow.path`). ``graphs``: steps of both are captured and replayed (`ipt.model.graphs`).
     ``deadline`` is checked at every step of both. ``watch`` is shown the pictures [3, H, W] of all rows after every step of
     drawing, with the step's number from 0 on.
     """
@@ -137,13 +131,15 @@ class Session:
         codes: CodeCodec | None = None,
         together: bool = True,
         skip: int = 0,
+        graphs: bool = False,
     ) -> None:
         self.model, self.codec, self.tokenizer, self.codes = model, codec, tokenizer, codes
         self.sampling, self.guidance = sampling, guidance
         self.times, self.together, self.skip = schedule(25) if times is None else times, together, skip
         self.geometry, self.special = model.config.geometry, tokenizer.special
         self.like = model.decoder.embed_tokens.weight.detach()[:0]
-        self.cache = KVCache(model.config.decoder, self.like)
+        self.cache, self.graphs = KVCache(model.config.decoder, self.like), graphs
+        self.steps = TokenSteps(model, self.cache, graphs)
         self.deadline = Deadline()
         self.watch: Watch | None = None
 
@@ -166,6 +162,9 @@ class Session:
         blocked: frozenset[Role],
     ) -> tuple[Context, Read]:
         """Append a run of text tokens to each of the rows ``which``; the hidden states [B, D] and logits [B, V] at their ends."""
+        if all(len(run) == 1 for run in runs):
+            part, *read_at = self.steps(context[which], [run[0] for run in runs], role, blocked)
+            return context.updated(which, part), Read(*read_at)
         read, part = self._run(context[which], self._texts(context[which], runs, role, blocked), append=True)
         ends = np.cumsum([len(run) for run in runs]) - 1
         return context.updated(which, part), Read(read.hidden[ends], read.logits[ends])
@@ -248,6 +247,7 @@ class Session:
             together=self.together,
             skip=self.skip if advance is None else 0,
             advance=advance,
+            graphs=self.graphs,
         )
         return self._decoded(tokens_BLD, grid)
 

@@ -135,7 +135,9 @@ class InferConfig:
 
     ``recipe`` and ``weights``: for weights that were not trained here (`ipt.inference.checkpoint`). ``latent_side``: latent
     tokens per side of the largest image, where not the checkpoint's. ``device``: ``auto`` is a GPU where there is one. ``dtype``:
-    of the weights and what is computed with them, float32 or bfloat16.
+    of the weights and what is computed with them, float32 or bfloat16. ``graphs``: the steps of writing and of drawing are
+    captured once and replayed: on CUDA as graphs of kernels, without Python between these; on a CPU for tests
+    (`ipt.model.graphs`).
     """
 
     checkpoint: str | None = None
@@ -154,6 +156,7 @@ class InferConfig:
     recipe: str | None = None
     weights: str | None = None
     latent_side: int | None = None
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

@@ -153,6 +153,15 @@ def padded_sdpa(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor, mask: Tensor | N
     return out.transpose(1, 2)
 
 
+def folded_sdpa(q_BLNH: Tensor, k_BMKH: Tensor, v_BMKH: Tensor, mask_B11M: Tensor | None = None) -> Tensor:
+    """[B, L, N, H]: attention of queries that all see the same keys, the heads of a group taken as further queries of one head,
+    so that no key is repeated or read twice."""
+    kv_heads, queries = k_BMKH.shape[2], q_BLNH.shape[1]
+    q = q_BLNH.unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    out = F.scaled_dot_product_attention(q, k_BMKH.transpose(1, 2), v_BMKH.transpose(1, 2), attn_mask=mask_B11M)
+    return out.unflatten(2, (-1, queries)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+
 @dataclass(frozen=True)
 class SpanCall:
     """Attention of one span: its queries from ``start`` to ``end``, the ``ranges`` of keys that it sees, itself last.

@@ -126,15 +126,16 @@ class KVCache:
         self.bits_RM = np.pad(self.bits_RM, ((0, rows - old_rows), (0, capacity - old_capacity)))
         self.used += [0] * (rows - old_rows)
 
-    def claim(self, context: Context, spans: SpanTable) -> Context:
-        """Claim slots for sample i of ``spans`` behind row i; the context that includes them."""
-        lengths = tuple(old + int(new) for old, new in zip(context.lengths, spans.sample_lengths, strict=True))
-        if (longest := max(lengths, default=0)) > self.capacity:
+    def claim(self, context: Context, new: Sequence[int], positions: Sequence[int]) -> Context:
+        """Claim ``new[i]`` slots behind row i; the context that includes them, with the rope ids ``positions`` next. Every row
+        keeps a free slot, which rows that do not go on write into (`ipt.model.decoding`)."""
+        lengths = tuple(old + int(more) for old, more in zip(context.lengths, new, strict=True))
+        if (longest := max(lengths, default=0)) >= self.capacity:
             self._grow(len(self.used), max(longest + STEP, self.capacity * 3 // 2))
         leases = self._writable(context)
         for lease, length in zip(leases, lengths, strict=True):
             self.used[lease.row] = length
-        return Context(leases, lengths, tuple(int(position) for position in spans.next_positions))
+        return Context(leases, lengths, tuple(int(position) for position in positions))
 
     def _writable(self, context: Context) -> tuple[RowLease, ...]:
         """Rows with the same content that end where the context does, each once."""
@@ -153,12 +154,11 @@ class CachedAttention:
     """Attention of new tokens to a context and to each other, with the rule of `ipt.sequence.visibility`.
 
     ``append=True`` writes the new keys and values behind the context (``.context`` includes them); ``append=False`` leaves the
-    cache as it is (the steps of image sampling), and then rows may repeat and be snapshots. ``kernel``: flash-attn's, where the
+    cache as it is (options that are read), and then rows may repeat and be snapshots. ``kernel``: flash-attn's, where the
     back-end is ``flash``.
 
-    Long new rows (`LONG`) are attended to span by span, with no mask but that of a text, since nothing in a cache is hidden
-    but by roles. Where they are not appended, what they see of the context is laid out once, with room for them behind it:
-    an image is drawn by many passes through one such object.
+    Long new rows (`LONG`) that are appended are attended to span by span, with no mask but that of a text, since nothing in a
+    cache is hidden but by roles.
     """
 
     def __init__(
@@ -176,8 +176,8 @@ class CachedAttention:
             raise ValueError("noised images are not cached; use append=False")
         self.cache, self.append, self.kernel = cache, append, kernel
         device, new, lengths = like.device, spans.sample_lengths, np.array(context.lengths)
-        self.context = cache.claim(context, spans) if append else context
-        self.by_row = kernel is None and bool((new >= LONG).any()) and _sees_all_before(spans)
+        self.context = cache.claim(context, new.tolist(), spans.next_positions.tolist()) if append else context
+        self.by_row = append and kernel is None and bool((new >= LONG).any()) and _sees_all_before(spans)
         rows, fields = Rows(spans), token_fields(spans, spans.order)
         storage_row = np.array(self.context.rows)
         contiguous = bool((np.diff(storage_row) == 1).all())
@@ -210,32 +210,27 @@ class CachedAttention:
             self.longest = [int(n.max()) for n in counts]
 
     def _lay_out(self, spans: SpanTable, like: Tensor) -> None:
-        """The calls of each row, and where its keys and values stand: its row of the storage, or a copy of what it sees of
-        that."""
+        """The calls of each row."""
         self.packed_S, self.order_T = (to_device(index, like.device) for index in (spans.rank, spans.order))
-        ends = np.cumsum(spans.sample_lengths)
+        ends, lengths = np.cumsum(spans.sample_lengths), self.context.lengths
+        self.new = [(int(end - n), int(end)) for n, end in zip(spans.sample_lengths, ends, strict=True)]
         self.calls: list[list[SpanCall]] = [[] for _ in range(len(ends))]
         for sample, start, length, mode in zip(spans.sample, spans.start, spans.length, spans.mode, strict=True):
-            first = int(start - (ends[sample] - spans.sample_lengths[sample]))
-            seen = self.context.lengths[sample] - (int(spans.sample_lengths[sample]) if self.append else 0) + first
-            ranges = ((0, seen + int(length)),)
+            begin, end = self.new[sample]
+            first = int(start) - begin
+            ranges = ((0, lengths[sample] - (end - begin) + first + int(length)),)
             self.calls[sample].append(SpanCall.of(first, first + int(length), ranges, mode in SEQUENTIAL, like))
-        self.new = [(int(end - n), int(end)) for n, end in zip(spans.sample_lengths, ends, strict=True)]
-        self.held: list[tuple[Tensor, Tensor]] = []
-        for row, length, (start, end) in zip(self.context.rows, self.context.lengths, self.new, strict=True):
-            stored = [x[:, row] for x in (self.cache.keys_ARMKH, self.cache.values_ARMKH)]
-            if not self.append:
-                stored = [_with_room(x[:, :length], end - start) for x in stored]
-            self.held.append((stored[0], stored[1]))
 
     def _row_by_row(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
         q_SNH, k_SKH, v_SKH = (x.index_select(0, self.packed_S) for x in (q_TNH, k_TKH, v_TKH))
         outputs = []
-        for calls, (keys, values), (start, end) in zip(self.calls, self.held, self.new, strict=True):
-            seen = calls[-1].ranges[-1][1]
-            for held, fresh in ((keys[layer], k_SKH), (values[layer], v_SKH)):
-                held[seen - (end - start) : seen] = fresh[start:end]
-            outputs += [call(q_SNH[start:end], keys[layer], values[layer]) for call in calls]
+        stored = self.cache.keys_ARMKH[layer], self.cache.values_ARMKH[layer]
+        for calls, row, seen, (start, end) in zip(
+            self.calls, self.context.rows, self.context.lengths, self.new, strict=True
+        ):
+            for storage, fresh in zip(stored, (k_SKH, v_SKH), strict=True):
+                storage[row, seen - (end - start) : seen] = fresh[start:end]
+            outputs += [call(q_SNH[start:end], stored[0][row], stored[1][row]) for call in calls]
         return torch.cat(outputs).index_select(0, self.order_T)
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
@@ -260,14 +255,6 @@ def _sees_all_before(spans: SpanTable) -> bool:
     """Whether every new span sees everything that stands before it in its row: nothing is blocked, and what hides is last."""
     last = np.append(np.diff(spans.sample) > 0, True)
     return not spans.blocked.any() and bool(((spans.mode != Mode.NOISED) | last).all())
-
-
-def _with_room(stored_AMKH: Tensor, tokens: int) -> Tensor:
-    """A copy with room for ``tokens`` more."""
-    layers, seen, *rest = stored_AMKH.shape
-    copy = stored_AMKH.new_empty((layers, seen + tokens, *rest))
-    copy[:, :seen] = stored_AMKH
-    return copy
 
 
 def _key_fields(bits_BM: Ints, lengths_B: Ints, fields_T: MaskFields, column_T: Ints) -> MaskFields:

@@ -159,11 +159,13 @@ class MoTDecoder(nn.Module):
         self.norm = ExpertNorms(config)
         self.run_layer: LayerRunner = run_directly
 
-    def forward(
-        self, x_UD: Tensor, x_GD: Tensor, position_ids_T: Tensor, attention: Attention, cells_T2: Tensor | None = None
-    ) -> Tensor:
-        """Hidden states [T, D] after the final norms, in the grouped order; rope ids and cells in the same order."""
-        rope = Rope.at(position_ids_T, self.config.head_dim, self.config.rope_theta, cells_T2)
+    def rope(self, position_ids_T: Tensor, cells_T2: Tensor | None) -> Rope:
+        """The turns of tokens at these rope ids; ``cells_T2`` (`PackedBatch.cells`) are looked at with ``grid_rope`` alone."""
+        cells = cells_T2 if self.config.grid_rope else None
+        return Rope.at(position_ids_T, self.config.head_dim, self.config.rope_theta, cells)
+
+    def forward(self, x_UD: Tensor, x_GD: Tensor, rope: Rope, attention: Attention) -> Tensor:
+        """Hidden states [T, D] after the final norms, in the grouped order; ``rope`` in the same order."""
         for layer in self.layers:
             x_UD, x_GD = self.run_layer(layer, x_UD, x_GD, rope, attention)
         return self.norm(x_UD, x_GD)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ipt.flow.path import interpolate, velocity_target
 from ipt.model.attention import Attention, packed_attention, to_device
 from ipt.model.config import ModelConfig
-from ipt.model.mot import LayerRunner, MoTDecoder
+from ipt.model.mot import LayerRunner, MoTDecoder, Rope
 from ipt.model.slots import SlotInput, pooled_all
 from ipt.model.vision import GeluMlp, PositionTable, VisionTower
 from ipt.model.weights import fill_normal
@@ -127,15 +127,14 @@ class UnifiedModel(nn.Module):
         x_UD, x_GD, vectors_ZD = self.embed(batch, noised, skip_absent=attention is not None)
         if attention is None:
             attention = packed_attention(self.attention, spans, x_UD, self.pad_packs)
-        position_ids_T = _index(spans.position_ids[spans.order], x_UD)
-        cells_T2 = _index(batch.cells[spans.order], x_UD) if self.config.decoder.grid_rope else None
+        rope = self.rope(batch, x_UD)
         if len(vectors_ZD) and batch.vectors_ZD is None and batch.shown is None and not rounds[0]:
             raise ValueError("the batch has free latent slots: it takes rounds to fill them")
         slots_Z, before_Z = (_index(spans.rank[spans.slot_positions - back], x_UD) for back in (0, 1))
 
         def decoded(vectors_ZD: Tensor) -> Tensor:
             filled_UD = x_UD.index_copy(0, slots_Z, self.slot_in(vectors_ZD).to(x_UD.dtype)) if filling else x_UD
-            return self.decoder(filled_UD, x_GD, position_ids_T, attention, cells_T2)
+            return self.decoder(filled_UD, x_GD, rope, attention)
 
         filling = len(slots_Z) > 0 or self.config.phi == "linear"  # whose map gets gradients on every rank
         for number in range(rounds[0]):
@@ -154,12 +153,18 @@ class UnifiedModel(nn.Module):
             vectors_ZD=vectors_ZD,
         )
 
+    def rope(self, batch: PackedBatch, like: Tensor) -> Rope:
+        """The turns of a batch's tokens, in the grouped order, on the device of ``like``."""
+        order = batch.spans.order
+        cells_T2 = _index(batch.cells[order], like) if self.config.decoder.grid_rope else None
+        return self.decoder.rope(_index(batch.spans.position_ids[order], like), cells_T2)
+
     def logits(self, hidden_CD: Tensor) -> Tensor:
         """[C, vocabulary] next-token logits in the compute dtype; those of codes follow those of the tokens."""
         scores: Tensor = self.lm_head(hidden_CD)
         return scores if self.codes is None else torch.cat([scores, self.codes.head(hidden_CD)], dim=-1)
 
-    def _embed_ids(self, ids_X: Tensor) -> Tensor:
+    def embed_ids(self, ids_X: Tensor) -> Tensor:
         """[X, D] of tokens and codes."""
         if self.codes is None:
             tokens_XD: Tensor = self.decoder.embed_tokens(ids_X)
@@ -179,7 +184,7 @@ class UnifiedModel(nn.Module):
         ``skip_absent`` does not run parts on zero tokens: for decoding, never for training.
         """
         spans = batch.spans
-        x_UD = self._embed_ids(batch.token_ids_X)
+        x_UD = self.embed_ids(batch.token_ids_X)
         x_GD = x_UD[:0] if skip_absent and not batch.latent_grids else self.embed_latents(batch, noised)
         patches_VD, grids, shown = batch.patches_VD, batch.patch_grids, batch.shown
         if shown is not None:

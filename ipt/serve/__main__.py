@@ -31,8 +31,8 @@ class ServeConfig:
     checkpoint: a run of train.py, a model folder, or base, which only draws. name: of the model in requests (default: the
     folder's). answer: how those are answered that set no field mode: answer_only, imagination, free, selective or draw (default:
     imagination where the model was trained to imagine). options: read answers from the options' probabilities, without writing.
-    draw.timesteps=13 and the like, seed, batch_size, device, dtype: as in infer.py. timeout_s: seconds that a request may take.
-    max_waiting: requests that wait at a time; more are turned away. port: 0 takes a free one.
+    draw.timesteps=13 and the like, seed, batch_size, device, dtype, graphs: as in infer.py. timeout_s: seconds that a
+    request may take. max_waiting: requests that wait at a time; more are turned away. port: 0 takes a free one.
     """
 
     checkpoint: str
@@ -47,6 +47,7 @@ class ServeConfig:
     port: int = 8000
     device: str = "auto"
     dtype: str = "float32"
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -102,7 +103,8 @@ def main(config: ServeConfig) -> None:
         raise UserError(
             f"port {config.port} of this machine is taken; set another port, or port=0 for a free one"
         ) from error
-    checkpoint = load_checkpoint(Path(config.checkpoint), device=chosen_device(config.device), dtype=config.dtype)
+    device = chosen_device(config.device)
+    checkpoint = load_checkpoint(Path(config.checkpoint), device=device, dtype=config.dtype, graphs=config.graphs)
     desk, batcher = make_parts(config, checkpoint)
     about = f"model={desk.name} base_url=http://{HOST}:{listening.getsockname()[1]}/v1"
     print(f"{about} ({desk.mode} unless a request says otherwise; Ctrl-C ends it)", flush=True)

@@ -143,13 +143,13 @@ def mean_losses(losses: TokenLosses, batch: PackedBatch, counts: Sequence[float]
 
 
 def sample_losses(
-    losses: TokenLosses, batch: PackedBatch, config: LossConfig, factors: Mapping[str, float]
+    losses: Mapping[str, NDArray[np.float64]], batch: PackedBatch, config: LossConfig, factors: Mapping[str, float]
 ) -> NDArray[np.float64]:
-    """[N] the loss of each sample of the pack by itself, for finding those that the model fails on."""
+    """[N] the loss of each sample of the pack by itself, for finding those that the model fails on, from those of its tokens."""
     spans, total = batch.spans, np.zeros(batch.spans.num_samples)
     for name, term in terms_of(batch).items():
         sample, weights_R = spans.sample[spans.span_of[term.rows(batch)]], term.weights(batch, config)
-        values_R = losses[name].detach().double().cpu().numpy() * weights_R
+        values_R = losses[name] * weights_R
         sums, counts = (np.bincount(sample, each, minlength=len(total)) for each in (values_R, weights_R))
         total += factors[name] * sums / np.where(counts > 0, counts, 1.0)
     return total

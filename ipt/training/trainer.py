@@ -32,7 +32,7 @@ from ipt.model.unified import UnifiedModel
 from ipt.sequence.batch import PackedBatch
 from ipt.training.checkpoints import Checkpoints
 from ipt.training.distributed import Fill, World, accumulating, divide_again, is_sharded, parallelize
-from ipt.training.losses import Objective, TokenLosses, mean_losses, noised, sample_losses, token_counts
+from ipt.training.losses import Objective, TokenLosses, mean_losses, noised, sample_losses, terms_of, token_counts
 from ipt.training.optim import (
     COMPUTE,
     Ema,
@@ -153,13 +153,11 @@ class Trainer:
         waited = time.perf_counter() - started
         counts = self.world.sum(np.sum([token_counts(pack, config.loss) for pack in packs], axis=0).tolist())
         factors = self.source.factors
-        sums, hardest = np.zeros(len(factors)), []
+        made = []
         for number, pack in enumerate(packs, start=1):
             with accumulating(self.objective, last=number == len(packs)):
-                values, worst = self._accumulate(pack, counts)
-            sums += values
-            hardest += worst
-        norm = clip_gradients(self.weights, config.optim.clip).item()
+                made.append(self._accumulate(pack, counts))
+        norm, sums, hardest = self._read(clip_gradients(self.weights, config.optim.clip), packs, made)
         losses = dict(zip(factors, self.world.sum(sums.tolist()), strict=True))
         total = weighted(losses.values(), factors)
         rate = learning_rate(config.optim, self.step, config.steps)
@@ -222,16 +220,29 @@ class Trainer:
         self.weights.sync_to_model()
         self.objective.train(training)
 
-    def _accumulate(self, pack: PackedBatch, counts: Sequence[float]) -> tuple[np.ndarray, list[tuple[str, float]]]:
-        """Add a pack's gradient. Returns its shares of the mean losses, by term, and its samples with their losses."""
+    def _accumulate(self, pack: PackedBatch, counts: Sequence[float]) -> list[Tensor]:
+        """Add a pack's gradient. Returns, on the device, its shares of the mean losses and the losses of its tokens, by term."""
         shares, losses = self.losses(pack, counts)
         # wrappers average gradients over the processes, but each loss here is a share of one sum
         (self.world.size * weighted(shares, self.source.factors)).backward()
-        by_sample = sample_losses(
-            losses, pack, self.config.loss, self.source.factors
-        )  # after it: looking at values waits for the device
-        named = [(origin.sample_id, loss) for origin, loss in zip(pack.origins, by_sample.tolist(), strict=True)]
-        return np.array([share.item() for share in shares]), named
+        return [value.detach() for value in (*shares, *(losses[name] for name in terms_of(pack)))]
+
+    def _read(
+        self, norm: Tensor, packs: Sequence[PackedBatch], made: Sequence[list[Tensor]]
+    ) -> tuple[float, np.ndarray, list[tuple[str, float]]]:
+        """The gradient's norm, this rank's shares of the mean losses, and its samples with their losses: what `_accumulate` made
+        of ``packs``, in the one wait for the device that a step has."""
+        values = [norm.detach(), *(value for each in made for value in each)]
+        flat = torch.cat([value.double().flatten() for value in values]).cpu().numpy()
+        pieces = iter(np.split(flat, np.cumsum([value.numel() for value in values])[:-1]))
+        total, sums, hardest = float(next(pieces)[0]), np.zeros(len(self.source.factors)), []
+        for pack in packs:
+            names = list(terms_of(pack))
+            sums += [float(next(pieces)[0]) for _ in names]
+            losses = {name: next(pieces) for name in names}
+            by_sample = sample_losses(losses, pack, self.config.loss, self.source.factors).tolist()
+            hardest += [(origin.sample_id, loss) for origin, loss in zip(pack.origins, by_sample, strict=True)]
+        return total, sums, hardest
 
     def _summary(self, packs: Sequence[PackedBatch], hardest: list[tuple[str, float]]) -> dict[str, Any]:
         """What the step consisted of, over all ranks."""

@@ -25,6 +25,7 @@ from ipt.inference.prediction import MODES, Prediction, about, without_seconds
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.model.checkpoint import save_pretrained
 from ipt.model.config import CodesConfig
+from ipt.model.decoding import TokenSteps
 from ipt.model.unified import UnifiedModel
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import PackedBatch
@@ -355,3 +356,52 @@ def test_weights_in_the_layout_of_the_releases_are_sampled_as_published(tmp_path
     replace(toy.recipe(), sampling=Sampling()).save(tmp_path)
     assert load_checkpoint(tmp_path).recipe.sampling == Sampling()
     assert load_checkpoint(toy.save_run(tmp_path / "run")).recipe.sampling is None
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each step of decoding, as they come."""
+    rows: list[int] = []
+    original = TokenSteps.__call__
+    monkeypatch.setattr(TokenSteps, "__call__", lambda self, *a: rows.append(len(a[0])) or original(self, *a))
+    return rows
+
+
+@pytest.mark.parametrize("name, modes, n", [("answer_only", (), 1), ("imagination", ("text_cot",), 2)])
+def test_a_row_that_has_answered_makes_room_for_the_next_question(
+    name: str, modes: tuple[str, ...], n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts drawn so wildly that their lengths differ: the same answers as batch by batch, in fewer steps of decoding."""
+    samples = [replace(toy.SAMPLES[i % 4], id=f"{i}") for i in range(16)]
+    rows, mode = counted(monkeypatch), settings(name, n=n, text=TextSettings(max_tokens=40, temperature=1.5))
+    answers, steps = [], []
+    for continuous in (True, False):
+        made = Engine(toy.checkpoint(*modes), mode, 3, 4, continuous=continuous)
+        answers.append(by_id(list(made.answer(samples))))
+        steps.append(rows.copy())
+        rows.clear()
+    assert_same(*answers)
+    lengths = [prediction.text_tokens for prediction in answers[0].values()]
+    assert min(lengths) * 2 < max(lengths), "answers of different lengths"
+    assert max(steps[0]) == max(steps[1]) == 4 * n and len(steps[0]) < 0.85 * len(steps[1])
+
+
+def test_a_continued_run_answers_continuously_as_the_uninterrupted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [replace(toy.SAMPLES[i % 4], id=f"{i}") for i in range(12)]
+    monkeypatch.setattr("ipt.inference.engine.WINDOW", 2)
+    text = TextSettings(max_tokens=40, temperature=1.5)
+    whole = list(engine("answer_only", batch_size=3, text=text).answer(samples))
+    for kept in (2, 6, 7):
+        done = [answered.prediction.sample_id for answered in whole[:kept]]
+        rest = list(engine("answer_only", batch_size=3, text=text).answer(samples, done))
+        assert list(map(without_seconds, (answered.prediction for answered in [*whole[:kept], *rest]))) == [
+            without_seconds(answered.prediction) for answered in whole
+        ]
+
+
+def test_replayed_steps_answer_and_draw_as_computed_ones() -> None:
+    for name, modes in (("imagination", ("ipt", "label_only")), ("answer_only", ("label_only",))):
+        plain = by_id(list(engine(name, *modes).answer(toy.SAMPLES)))
+        checkpoint = replace(toy.checkpoint(*modes), graphs=True)
+        made = Engine(checkpoint, settings(name), seed=3, batch_size=4)
+        assert_same(by_id(list(made.answer(toy.SAMPLES))), plain)
+        assert made.session.steps._captured

@@ -14,6 +14,7 @@ import ipt.model.cache as cache_module
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import euler, schedule
 from ipt.model.cache import CachedAttention, Context, KVCache, extend
+from ipt.model.decoding import TokenSteps
 from ipt.model.sampling import LatentVelocity, sample_latents
 from ipt.sequence.batch import PackedBatch, lay_out, single_tokens
 from ipt.sequence.segments import Segment
@@ -262,3 +263,51 @@ def test_decoding_does_not_reallocate() -> None:
         assert keys.data_ptr() == storage[0], "attention reads a copy of the cache"
         context = attention.context
     assert (cache.keys_ARMKH.data_ptr(), cache.values_ARMKH.data_ptr()) == storage
+
+
+def test_replayed_steps_decode_and_draw_what_computed_ones_do() -> None:
+    """Ragged rows beside others that are in use, a text that does not see a role, rows that end, and a storage that grows."""
+    results = []
+    for graphs in (False, True):
+        make, cache = Maker(13), new_cache()
+        idle = prefill(cache, cache.empty(2), [[make.text(40)], [make.text(130)]])
+        context = prefill(cache, cache.empty(3), [row[:-1] for row in samples(make)])
+        steps, read = TokenSteps(model(), cache, graphs), []
+        calls = 0
+        for number, which in enumerate([[0, 1, 2], [2, 0, 1], [2, 0], [2, 0], [0]] * 4):
+            hidden = frozenset({Role.OBSERVATION}) if number % 2 else frozenset[Role]()
+            part, *found = steps(context[which], [4 + number + row for row in which], Role.ANSWER, hidden)
+            context, calls = context.updated(which, part), calls + 1
+            read += found
+        branches = context, idle[[1, 0, 1]]
+        drawn = sample_latents(
+            *(model(), cache, branches[0], make.random(3, 6, 12), (2, 3), schedule(5), TOKENS),
+            *(Guidance(3.0, 1.0, start=0.5), branches[1]),
+            graphs=graphs,
+        )
+        held = zip(context.rows, context.lengths, strict=True)
+        results.append([*read, drawn, *(cache.keys_ARMKH[:, row, :length] for row, length in held)])
+        assert not graphs or 1 < len(steps._captured) < calls / 3, "steps are captured once for all of their kind"
+    for computed, replayed in zip(*results, strict=True):
+        torch.testing.assert_close(computed, replayed, **CLOSE)
+
+
+def test_steps_of_one_token_equal_those_of_the_packed_way() -> None:
+    """Hidden states and logits of rows in any order against `extend`, which masks by the span table."""
+    make = Maker(14)
+    rows, hidden = samples(make), frozenset({Role.OBSERVATION})
+    rows[0][0] = make.vit(role=Role.OBSERVATION)
+    outcomes = []
+    for steps in (True, False):
+        cache = new_cache()
+        context = prefill(cache, cache.empty(3), rows)[[2, 0, 1]]
+        if steps:
+            grown, *found = TokenSteps(model(), cache)(context, [5, 6, 7], Role.ANSWER, hidden)
+        else:
+            batch = single_tokens(torch.tensor([5, 6, 7]), context.positions, CONFIG.geometry, Role.ANSWER, hidden)
+            output, grown = extend(model(), batch, cache, context)
+            found = [output.grouped_TD, output.logits_CV]
+        outcomes.append((found, grown.lengths, grown.positions, cache.bits_RM))
+    for ours, theirs in zip(outcomes[0][0], outcomes[1][0], strict=True):
+        torch.testing.assert_close(ours, theirs, **CLOSE)
+    assert outcomes[0][1:3] == outcomes[1][1:3] and (outcomes[0][3] == outcomes[1][3]).all()

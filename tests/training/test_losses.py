@@ -149,7 +149,9 @@ def test_an_image_without_loss_counts_for_nothing() -> None:
 def test_the_loss_of_a_sample_is_the_mean_over_its_tokens() -> None:
     samples, config = mixed_samples(Maker(6)), LossConfig(flow_weight=0.5)
     batch, model = laid_out(samples), random_model()
-    found = sample_losses(Objective(model, config)(batch, *noised(batch, 0, 1.0)), batch, config, config.weights)
+    tokens = Objective(model, config)(batch, *noised(batch, 0, 1.0))
+    values = {name: each.detach().double().numpy() for name, each in tokens.items()}
+    found = sample_losses(values, batch, config, config.weights)
     for number, (position, sample) in enumerate(samples.items()):
         single = laid_out({position: sample})
         losses = Objective(model, config)(single, *noised(single, 0, 1.0))

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,24 @@ def test_accumulation_changes_neither_losses_nor_weights(run: Run, tmp_path: Pat
             "exp_avg"
         ):  # not the weights: Adam turns the rounding errors of gradients that are 0 into full steps
             torch.testing.assert_close(found[name], expected[name], atol=1e-7, rtol=1e-4, msg=name)
+
+
+def test_a_step_waits_for_the_device_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many packs it has: whatever takes a value from the device is counted."""
+    trainer = replace(run, loader=(("packs_per_step", 3), ("budget", 60), ("open_packs", 1))).trainer()
+    packs = list(itertools.islice(trainer.source.loader, 3))  # type: ignore[attr-defined]
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: None)  # counts its steps on the CPU
+    waits: list[str] = []
+
+    def counting(name: str) -> Callable[..., object]:
+        original = getattr(torch.Tensor, name)
+        return lambda *arguments, **more: waits.append(name) or original(*arguments, **more)
+
+    for name in ("item", "cpu", "tolist", "numpy", "nonzero", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, counting(name))
+    record = trainer.train_step(iter([Material(packs)]))
+    monkeypatch.undo()
+    assert waits == ["cpu", "numpy"] and record.hardest and record.gradient_norm > 0
 
 
 def joined(loader: Loader, packs: list[PackedBatch]) -> PackedBatch:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class LabelOnly(Imagination):
     """``<answer>B</answer>``."""
 
-    name = "label_only"
+    name, end = "label_only", ""
     mediates = False
     prompts = {  # noqa: RUF012
         "default": "Look at the images and answer the question about the scene. Reply at once with the letter of the right "
