@@ -28,12 +28,46 @@ ROOMS = (
     "backend.blocks.max_solids=6",
     "task.map_margin_m=6",  # the whole room, so that a map shows what a view may show
 )
-#: Training data: kinds of pairs, seed, how many, and how many of 100 samples. Plans are learned from the fewest.
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pairs of some kinds for training; ``more``: further overrides of ``python -m datagen``."""
+
+    kinds: tuple[str, ...]
+    seed: int
+    count: int
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training that goes on from the one before. ``shares``: how many of 100 samples are of each part."""
+
+    name: str
+    shares: Mapping[str, int]
+    settings: tuple[str, ...] = ()
+
+
+TOLD = ("task.told=0.5",)
 PARTS = {
-    "moves": (("move_turn",), 22, 56_000, 70),
-    "plans": (("plan", "view_from_plan"), 21, 12_000, 20),
-    "sides": (("side_view",), 23, 40_000, 10),
+    "moves": Part(("move_turn",), 22, 56_000),
+    "plans": Part(("plan", "view_from_plan"), 21, 12_000),
+    "sides": Part(("side_view",), 23, 40_000),
+    "told_sides": Part(("side_view",), 31, 28_000, TOLD),
+    "more_told_sides": Part(("side_view",), 32, 16_000, TOLD),
+    "nearly_up": Part(("view_from_plan",), 33, 14_000, (*TOLD, "task.plan_turn_deg=20")),
+    "turned": Part(("view_from_plan",), 34, 14_000, TOLD),
 }
+#: Moves first, then views from maps, half of whose requests say where to look: without these words they are not learned.
+STAGES = (
+    Stage("moves_first", {"moves": 70, "plans": 20, "sides": 10}),
+    Stage(
+        "then_maps",
+        {"moves": 25, "plans": 7, "told_sides": 24, "more_told_sides": 14, "nearly_up": 15, "turned": 15},
+        ("optim.lr=0.002", "seed=1"),
+    ),
+)
 TEST, TEST_SEED = 1_200, 21
 CARD = """---
 license: apache-2.0
@@ -47,14 +81,19 @@ asked for (flow matching on {channels} principal components of 8 x 8 patches, 32
 never trained to answer a question. `python train.py model=base` goes on from it; `python -m ipt.study.base` makes it again.
 
 **Data**: {pairs:,} pairs of generated block rooms (coloured cylinders between pale walls), `python -m datagen task=drawing`:
-the view after a move and a turn ({moves} % of what is drawn), the view to the side on a walk on a map ({sides} %), the plan of
-what four views show, and the view from a mark on a plan ({plans} % together). No pictures of people or places, no third-party
-data.
+the view after a move and a turn, the view to the side on a walk on a map, the plan of what four views show, and the view from a
+mark on a plan. Half of the requests of the second stage that are about a map say towards which hour of it the view looks. No
+pictures of people or places, no third-party data.
 
-**Training**: {steps:,} steps of {batch} pairs with {draws} noise draws each ({tokens:.1f} million tokens, CPU threads); half of
-the pictures are then shown and described ("On the left: a blue cylinder."), so that it reads what it draws. AdamW
-at {lr:g} with cosine decay, average of {decay}; losses at the end: flow {flow:.3f}, text {ce:.3f} (means over 100 steps).
-The data's code revision is {revision}; every setting is in `recipe.json` and `conf/experiment/base.yaml`.
+**Training**, in stages, each from the weights of the one before, {batch} pairs a step with {draws} noise draws each ({tokens:.1f}
+million tokens in all, CPU threads):
+
+{stages}
+
+Half of the pictures are then shown and described ("On the left: a blue cylinder."), so that it reads what it draws. AdamW with
+cosine decay, average of {decay}; losses at the end: flow {flow:.3f}, text {ce:.3f} (means over 100 steps).
+The data's code revision is {revision}; every setting is in `recipe.json` and `conf/experiment/base.yaml`, parts and stages in
+`ipt/study/base.py`.
 
 **Figures** on {test:,} pairs of rooms that it has not seen, 12 Euler steps, one drawing each, weights as shipped:
 
@@ -80,20 +119,16 @@ def make(config: BaseConfig) -> None:
     """Everything. Raises ``RuntimeError`` naming a command that failed."""
     output = Path(config.output)
     test = output / "test"
-    for name, (kinds, seed, count, _) in PARTS.items():
-        generate(output / name, count, seed, "train", f"task.kinds=[{','.join(kinds)}]")
+    for name, part in PARTS.items():
+        generate(output / name, part.count, part.seed, "train", f"task.kinds=[{','.join(part.kinds)}]", *part.more)
     generate(test, TEST, TEST_SEED, "test")
-    parts = ", ".join(f"{output / name}: {share}" for name, (*_, share) in PARTS.items())
-    run(
-        [
-            "train.py",
-            "experiment=base",
-            f"+data.parts={{{parts}}}",
-            f"output_dir={output / 'run'}",
-            *config.train.split(),
-        ]
-    )
-    package(output / "run", Path(config.package))
+    start: list[str] = []
+    for stage in STAGES:
+        parts = ", ".join(f"{output / name}: {share}" for name, share in stage.shares.items())
+        given = [f"+data.parts={{{parts}}}", f"output_dir={output / stage.name}", *start, *stage.settings]
+        run(["train.py", "experiment=base", *given, *config.train.split()])
+        start = [f"model.init={output / stage.name}", "model.codec=init"]
+    package(output / STAGES[-1].name, Path(config.package))
     drawn = output / "drawn"
     run(
         [
@@ -104,7 +139,7 @@ def make(config: BaseConfig) -> None:
             f"output_dir={drawn}",
         ]
     )
-    card(output / "run", [output / name for name in PARTS], drawn, Path(config.package))
+    card(output, drawn, Path(config.package))
 
 
 def generate(folder: Path, count: int, seed: int, split: str, *more: str) -> None:
@@ -127,35 +162,45 @@ def package(folder: Path, target: Path) -> None:
     made.recipe.save(target)
 
 
-def card(folder: Path, data: Sequence[Path], drawn: Path, target: Path) -> None:
-    """Write the model card: what it was made of and what was measured."""
+def card(output: Path, drawn: Path, target: Path) -> None:
+    """Write the model card: what it was made of, in the folders below ``output``, and what was measured."""
     from ipt.inference.checkpoint import load_checkpoint
 
-    settings, records = read_json(folder / SETTINGS), read_records(folder / METRICS)
-    manifests = [read_manifest(one) for one in data]
+    runs = [(stage, output / stage.name) for stage in STAGES]
+    trained = [(stage, read_json(run / SETTINGS), read_records(run / METRICS)) for stage, run in runs]
+    manifests = [read_manifest(output / name) for name in PARTS]
     model = load_checkpoint(target).model
     found = read_json(drawn / "scores.json")["kinds"]
     rows = {kind: PictureScores(**values) for kind, values in found.items()}
+    _, settings, records = trained[-1]
     text = CARD.format(
         parameters=sum(weight.numel() for weight in model.parameters()) / 1e6,
         channels=model.config.latents.channels,
         pairs=sum(manifest["samples"] for manifest in manifests),
-        steps=len(records),
         batch=settings["loader"]["max_samples"] * settings["loader"]["packs_per_step"],
         draws=settings["loss"]["noise_draws"],
-        tokens=sum(record["tokens"]["all"] for record in records) / 1e6,
-        lr=settings["optim"]["lr"],
+        tokens=sum(record["tokens"]["all"] for *_, those in trained for record in those) / 1e6,
+        stages="\n".join(told(number, *each) for number, each in enumerate(trained, start=1)),
         decay=settings["ema"]["decay"],
         flow=latest(records, "flow"),
         ce=latest(records, "ce"),
-        revision=manifests[0]["code_revision"],
+        revision=manifests[-1]["code_revision"],
         test=sum(int(score.count) for score in rows.values()),
         header=" | ".join(PictureScores.header()[1:]),
         rule="|".join(["---"] * (len(PictureScores.header()) - 1)),
-        **{name: share for name, (*_, share) in PARTS.items()},
         rows="\n".join(f"| {' | '.join([kind, *score.cells()])} |" for kind, score in rows.items()),
     )
     write_bytes(target / "README.md", text.encode())
+
+
+def told(number: int, stage: Stage, settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """A stage as a line of the card."""
+    shares: dict[str, int] = {}
+    for name, share in stage.shares.items():
+        what = " and ".join(kind.replace("_", " ") for kind in PARTS[name].kinds)
+        shares[what] = shares.get(what, 0) + share
+    listed = ", ".join(f"{share} % {what}" for what, share in shares.items())
+    return f"{number}. {len(records):,} steps, learning rate {settings['optim']['lr']:g}: {listed}."
 
 
 def latest(records: Sequence[Mapping[str, Any]], name: str, steps: int = 100) -> float:
