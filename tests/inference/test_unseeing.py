@@ -11,6 +11,7 @@ from ipt.imagination.modes.ipt import IptSettings
 from ipt.inference.context import SessionContext
 from ipt.inference.engine import Engine
 from ipt.inference.settings import ModeSettings, TextSettings
+from ipt.inference.writing import Line
 from ipt.samples.sample import SampleImage
 from ipt.training.evaluation import tally
 from tests.imagination.examples import noise_picture
@@ -50,6 +51,7 @@ def test_an_image_is_opened_by_what_the_model_writes_not_by_what_it_was_given(
         monkeypatch.setattr(
             SessionContext, "generate_text", lambda self, *a, said=said, **k: (self, [said] * len(self))
         )
+        monkeypatch.setattr(Line, "said", lambda self, session, said=said: said)  # where rows are written continuously
         answers = list(engine(0.5, *modes, answer="text").answer(toy.SAMPLES))
         assert all(("<image_start>" in "".join(each.prediction.thoughts)) == (modes == ("ipt",)) for each in answers)
         assert tally(answers).shares("answer_only")["opened_image/answer_only"] == share

@@ -351,11 +351,12 @@ def test_a_tree_of_bodies_becomes_objects_by_its_rule(tmp_path: Path) -> None:
 
 def test_a_scene_of_ones_own_is_read_once(glb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from datagen.backends.embedded import backend as module
+    from datagen.backends.embedded import import_scene as reading
 
     made: list[str] = []
     real = module.FreeSpace
     monkeypatch.setattr(module, "FreeSpace", lambda scene: (made.append("space"), real(scene))[1])
-    monkeypatch.setattr(module, "import_scene", lambda *args: (made.append("scene"), import_scene(*args))[1])
+    monkeypatch.setattr(reading, "import_scene", lambda *args: (made.append("scene"), import_scene(*args))[1])
     with EmbeddedBackend(EmbeddedConfig(renderer="ray", scene_file=str(glb))) as backend:
         for _ in range(3):
             backend.load("room")
