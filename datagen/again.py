@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from ipt.samples.camera import Camera
 from ipt.samples.sample import SpatialSample
 from ipt.samples.store import SampleReader
 
-SAME = 3.0  # of 255: the difference up to which a picture counts as made again
+SAME = 3.0  # of 255: mean difference (median, on maps) up to which a picture counts as made again
 
 
 @dataclass
@@ -71,13 +70,11 @@ class Again:
         if above and not self.maps:
             return "the true picture is a map, not a view from somewhere"
         stored, again = sample.imagination.pixels(), render(backend, camera, "rgb").rgb
-        if again is None or stored.shape != again.shape:
-            return "the scene that is made again differs from the dataset's"
-        difference = np.abs(stored.astype(int) - again)
-        found = float(np.median(difference) if above else difference.mean())
-        return (
-            "" if math.isfinite(found) and found <= SAME else "the scene that is made again differs from the dataset's"
-        )
+        if again is not None and stored.shape == again.shape:
+            difference = np.abs(stored.astype(int) - again)
+            if (np.median(difference) if above else difference.mean()) <= SAME:
+                return ""
+        return "the scene that is made again differs from the dataset's"
 
 
 def render(backend: SceneBackend, camera: Camera, modality: Modality) -> Frame:

@@ -190,7 +190,6 @@ class Drawing(SpatialTask):
         if target is None:
             return None
         camera = self.map_camera(scene, walk)
-        assert target.camera is not None
         facts = {
             "side": side,
             "heading_deg": degrees(walk.heading),
@@ -226,7 +225,6 @@ class Drawing(SpatialTask):
         turned = yaw + math.radians(self.config.plan_turn_deg) * float(rng.uniform(-1, 1))
         camera = self.plan_camera(scene, place[:2] + rng.uniform(-0.4, 0.4, 2) * radius, wrap_angle(turned))
         pointer = annotate.arrow(place, yaw, annotate.legible(0.7, camera, (0, 0, 0), self.config.min_arrow_share))
-        assert target.camera is not None
         facts = {
             "heading_deg": degrees(yaw),
             "position": rounded(place),

@@ -92,8 +92,8 @@ million tokens in all, CPU threads):
 
 Half of the pictures are then shown and described ("On the left: a blue cylinder."), so that it reads what it draws. AdamW with
 cosine decay, average of {decay}; losses at the end: flow {flow:.3f}, text {ce:.3f} (means over 100 steps).
-The data's code revision is {revision}; every setting is in `recipe.json` and `conf/experiment/base.yaml`, parts and stages in
-`ipt/study/base.py`.
+The data were made by code of revision {revision}.
+Every setting is in `recipe.json` and `conf/experiment/base.yaml`, parts and stages in `ipt/study/base.py`.
 
 **Figures** on {test:,} pairs of rooms that it has not seen, 12 Euler steps, one drawing each, weights as shipped:
 
@@ -184,7 +184,7 @@ def card(output: Path, drawn: Path, target: Path) -> None:
         decay=settings["ema"]["decay"],
         flow=latest(records, "flow"),
         ce=latest(records, "ce"),
-        revision=manifests[-1]["code_revision"],
+        revision=" and ".join(dict.fromkeys(manifest["code_revision"] for manifest in manifests)),
         test=sum(int(score.count) for score in rows.values()),
         header=" | ".join(PictureScores.header()[1:]),
         rule="|".join(["---"] * (len(PictureScores.header()) - 1)),
