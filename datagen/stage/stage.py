@@ -116,7 +116,7 @@ class Stage:
         def drawn(size: int) -> RGB:
             taken = resized(camera, size)
             if not asked:
-                return self.task.map(room.view, taken, walk_marks(walk, taken))
+                return self.task.map(room.view, taken, walk_marks(walk, taken, self.task.config.min_arrow_share))
             above = room.from_above(taken)
             lines, arrows, labels = map_marks(walk, facts, taken, room.floor_z)
             return annotate.draw(above, room.floor_z, [*lines, *arrows], labels)

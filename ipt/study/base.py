@@ -27,6 +27,7 @@ ROOMS = (
     "backend.blocks.colours=[green,blue,yellow,purple,orange,cyan,white]",
     "backend.blocks.max_solids=6",
     "task.map_margin_m=6",  # the whole room, so that a map shows what a view may show
+    "task.min_arrow_share=0.3",  # 19 pixels: the head of the usual arrow is too small to be read
 )
 
 
@@ -49,23 +50,46 @@ class Stage:
     settings: tuple[str, ...] = ()
 
 
-TOLD = ("task.told=0.5",)
+SHORT_ARROWS = "task.min_arrow_share=0.12"
+HALF_TOLD, QUARTER_TOLD = "task.told=0.5", "task.told=0.25"
 PARTS = {
     "moves": Part(("move_turn",), 22, 56_000),
-    "plans": Part(("plan", "view_from_plan"), 21, 12_000),
-    "sides": Part(("side_view",), 23, 40_000),
-    "told_sides": Part(("side_view",), 31, 28_000, TOLD),
-    "more_told_sides": Part(("side_view",), 32, 16_000, TOLD),
-    "nearly_up": Part(("view_from_plan",), 33, 14_000, (*TOLD, "task.plan_turn_deg=20")),
-    "turned": Part(("view_from_plan",), 34, 14_000, TOLD),
+    "plans": Part(("plan", "view_from_plan"), 21, 12_000, (SHORT_ARROWS,)),
+    "sides": Part(("side_view",), 23, 40_000, (SHORT_ARROWS,)),
+    "told_sides": Part(("side_view",), 31, 28_000, (SHORT_ARROWS, HALF_TOLD)),
+    "more_told_sides": Part(("side_view",), 32, 16_000, (SHORT_ARROWS, HALF_TOLD)),
+    "nearly_up": Part(("view_from_plan",), 33, 14_000, (SHORT_ARROWS, HALF_TOLD, "task.plan_turn_deg=20")),
+    "turned": Part(("view_from_plan",), 34, 14_000, (SHORT_ARROWS, HALF_TOLD)),
+    "sides_by_arrow": Part(("side_view",), 41, 18_000, (QUARTER_TOLD,)),
+    "turned_by_arrow": Part(("view_from_plan",), 42, 16_000, (QUARTER_TOLD,)),
+    "more_sides_by_arrow": Part(("side_view",), 43, 20_000, (QUARTER_TOLD,)),
+    "more_turned_by_arrow": Part(("view_from_plan",), 44, 20_000, (QUARTER_TOLD,)),
 }
-#: Moves first, then views from maps, half of whose requests say where to look: without these words they are not learned.
+#: Moves first. Then views from maps, half of whose requests say where to look: without these words they are not learned.
+#: Then three quarters of them say it by an arrow alone, one that is long enough to be read.
 STAGES = (
     Stage("moves_first", {"moves": 70, "plans": 20, "sides": 10}),
     Stage(
         "then_maps",
         {"moves": 25, "plans": 7, "told_sides": 24, "more_told_sides": 14, "nearly_up": 15, "turned": 15},
         ("optim.lr=0.002", "seed=1"),
+    ),
+    Stage(
+        "then_arrows",
+        {"moves": 20, "plans": 5, "sides_by_arrow": 40, "turned_by_arrow": 35},
+        ("optim.lr=0.002", "seed=2", "trainer.steps=1800"),
+    ),
+    Stage(
+        "more_arrows",
+        {
+            "moves": 20,
+            "plans": 5,
+            "sides_by_arrow": 18,
+            "more_sides_by_arrow": 20,
+            "turned_by_arrow": 17,
+            "more_turned_by_arrow": 20,
+        },
+        ("optim.lr=0.002", "seed=3", "trainer.steps=3000"),
     ),
 )
 TEST, TEST_SEED = 1_200, 21
@@ -82,8 +106,9 @@ never trained to answer a question. `python train.py model=base` goes on from it
 
 **Data**: {pairs:,} pairs of generated block rooms (coloured cylinders between pale walls), `python -m datagen task=drawing`:
 the view after a move and a turn, the view to the side on a walk on a map, the plan of what four views show, and the view from a
-mark on a plan. Half of the requests of the second stage that are about a map say towards which hour of it the view looks. No
-pictures of people or places, no third-party data.
+mark on a plan. Half of the requests of the second stage that are about a map, and a quarter of the later ones, say towards which
+hour of it the view looks; arrows are 8 pixels long in the first two stages and 19 in the others and in the test. No pictures of
+people or places, no third-party data.
 
 **Training**, in stages, each from the weights of the one before, {batch} pairs a step with {draws} noise draws each ({tokens:.1f}
 million tokens in all, CPU threads):

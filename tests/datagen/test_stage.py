@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datagen.annotate import ORANGE
 from datagen.backends.embedded.backend import EmbeddedConfig
 from datagen.config import RunConfig
 from datagen.stage.__main__ import serve
@@ -126,6 +127,15 @@ def test_a_walk_looks_to_the_side_of_its_middle(stage: Stage) -> None:
     assert plain.marked != made["left"].marked and plain.truth == made["left"].truth
     back = stage.walk(SCENE, ends[::-1], "right", True)
     assert camera_of(back.sample).pose.yaw == pytest.approx(yaws["left"], abs=0.05)
+
+
+def test_arrows_of_walks_are_as_long_as_the_task_says(stage: Stage) -> None:
+    """The map that a model sees is that of the pairs it was trained on."""
+    ends = [free_clicks(stage)[0], free_clicks(stage)[-1]]
+    long = Stage(replace(SETTINGS, task=DrawingConfig(plain=True, min_arrow_share=0.5)), LARGE)
+    marked = [one.walk(SCENE, ends, "left", False).sample.images[0].pixels() for one in (stage, long)]
+    orange = [np.count_nonzero(np.abs(pixels.astype(int) - ORANGE).max(axis=-1) < 30) for pixels in marked]
+    assert orange[1] > 1.5 * orange[0] > 0
 
 
 def test_four_views_turn_at_one_place_or_look_at_the_next_of_four(stage: Stage) -> None:

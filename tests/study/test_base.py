@@ -56,7 +56,8 @@ def test_a_run_is_packed_in_bfloat16_with_all_that_it_needs_and_a_card(tmp_path:
         assert torch.equal(weight, made.model.state_dict()[name].bfloat16().float()), name
     text = (target / "README.md").read_text()
     assert "| plan | 20.50 | 18.25 | 16.00 | 97.0 % | 85.5 % | 300 |" in text
-    assert "7,000 pairs" in text and "32 pairs a step with 4 noise draws" in text and "(4.0\nmillion tokens" in text
+    assert f"{len(base.PARTS)},000 pairs" in text and "32 pairs a step with 4 noise draws" in text
+    assert f"({2 * len(base.STAGES)}.0\nmillion tokens" in text
     assert "1. 4 steps, learning rate 0.003: 70 % move turn, 20 % plan and view from plan, 10 % side view." in text
     assert (
         "2. 4 steps, learning rate 0.003: 25 % move turn, 7 % plan and view from plan, 38 % side view, 30 % view"
@@ -79,10 +80,13 @@ def test_stages_are_trained_one_after_the_other(tmp_path: Path, monkeypatch: pyt
     made = {name: next(each for each in commands if f"output_dir={tmp_path / name}" in each) for name in base.PARTS}
     assert "task.plan_turn_deg=20" in made["nearly_up"] and "task.told=0.5" in made["told_sides"]
     assert "task.told" not in made["moves"] and "num_samples=56000 seed=22" in made["moves"]
-    first, second = (each for each in commands if "train.py" in each)
+    assert "task.min_arrow_share=0.3" in made["moves"].split() and made["sides"].endswith("task.min_arrow_share=0.12")
+    assert made["turned_by_arrow"].endswith("task.told=0.25")
+    first, second, third, _ = (each for each in commands if "train.py" in each)
     assert "model.init" not in first and f"model.init={tmp_path / 'moves_first'} model.codec=init" in second
     assert first.endswith("trainer.steps=200") and "optim.lr=0.002 seed=1" in second
-    assert commands[-2] == "package then_maps"
+    assert f"model.init={tmp_path / 'then_maps'}" in third and "trainer.steps=1800 trainer.steps=200" in third
+    assert commands[-2] == "package more_arrows"
 
 
 def test_base_is_a_name_and_every_other_path_a_path() -> None:
