@@ -76,5 +76,10 @@ class PathTracingConfig(TaskConfig):
         low, high = self.bearing_deg
         if not 0 < low < high < 180:
             raise UserError(f"task.bearing_deg must be two angles in 0..180, the smaller first, got {low}, {high}")
+        for name in ("vertical_fov_deg", "eye_height_range_m", "fov_range_deg", "pitch_range_deg"):
+            if getattr(self, name) != TaskConfig.__dataclass_fields__[name].default:
+                raise UserError(
+                    f"task.{name} has no effect on Path Tracing: its cameras are of task.heights_m, fov_deg and pitch_deg"
+                )
         if self.offset_half_m <= 0:
             raise UserError(f"task.offset_half_m must be positive, got {self.offset_half_m}")
