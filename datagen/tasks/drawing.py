@@ -8,7 +8,8 @@ that what is to be drawn can be known and is worth it. Two frames and a small te
 A plan has the heading of the first view up, so that the views determine it; with north up they would not.
 
 Reading a heading off an arrow of a few pixels and drawing what is seen that way are two lessons: the caption of a pair with an
-arrow names the hour towards which its view looks (the map's top is 12), and ``told`` of the requests do, too.
+arrow names the hour towards which its view looks (the map's top is 12), and ``told`` of the requests do, too. The maps of Path
+Tracing's questions are fuller, with waypoints and an arrow to the side: ``waypoints`` of the side views are asked for on such.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from datagen.tasks.base import (
     degrees,
     rounded,
 )
+from datagen.tasks.path_tracing import map_marks
 from datagen.tasks.paths import SIDES, Walk, middle, straight
 from datagen.tasks.side_views import SIGNS
 from datagen.visibility import InstanceStats, inside, layout_of, map_layout_of, seen_from
@@ -51,6 +53,7 @@ KINDS: Mapping[str, tuple[Task, str]] = {
     "plan": ("mvc", "Draw the plan, view 1 up."),
     "view_from_plan": ("pt", "Look along the arrow."),
 }
+WAYPOINTS = "From {start} to {end}, look {side} at M1."  # in place of a side view's words
 TOLD = " {towards} o'clock."
 FRAMES = 4
 TARGETS = 24  # places drawn at once for an X
@@ -65,7 +68,8 @@ class DrawingConfig(TaskConfig):
     ``min_area``: of a picture, for an object to count as shown. ``min_marker_visible``: of the X. ``min_walk_m``: metres walked
     on a map. ``map_margin_m``: around the walk. ``plan_radius_m``: half the side of a plan. ``told``: probability that a request
     with an arrow says where its view looks. ``plan_turn_deg``: how far a plan with an arrow is turned off its view's heading.
-    ``min_arrow_share``: length of an arrow, of the map's width.
+    ``min_arrow_share``: length of an arrow, of the map's width. ``waypoints``: probability that a side view's map has the marks
+    of Path Tracing's questions, with an arrow to the side, in place of a line with an arrow along it.
     """
 
     name: str = "drawing"
@@ -88,6 +92,7 @@ class DrawingConfig(TaskConfig):
     told: float = 0.0
     plan_turn_deg: float = 180.0
     min_arrow_share: float = annotate.ARROW_SHARE
+    waypoints: float = 0.0
     view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.8, min_instances=2))
 
     def __post_init__(self) -> None:
@@ -97,9 +102,10 @@ class DrawingConfig(TaskConfig):
         if not self.kinds or self.counterfactuals.enabled:
             wrong = "has no counterfactuals" if self.kinds else f"needs kinds, of {', '.join(KINDS)}"
             raise SceneError(f"task 'drawing' {wrong}")
-        if not (0 <= self.told <= 1 and 0 <= self.plan_turn_deg <= 180):
+        if not (0 <= self.told <= 1 and 0 <= self.waypoints <= 1 and 0 <= self.plan_turn_deg <= 180):
             raise SceneError(
-                f"task 'drawing': told is a probability and plan_turn_deg 0 to 180, got {self.told} and {self.plan_turn_deg}"
+                f"task 'drawing': told and waypoints are probabilities and plan_turn_deg 0 to 180, got {self.told}, "
+                f"{self.waypoints} and {self.plan_turn_deg}"
             )
 
 
@@ -186,21 +192,26 @@ class Drawing(SpatialTask):
         if not yields.check("side_view.walk", walk is not None) or walk is None:
             return None
         side = SIDES[int(rng.integers(2))]
-        target = self._seen(scene, walk.midpoint, walk.heading + SIGNS[side] * math.pi / 2, "side_view", yields)
+        asked = bool(self.config.waypoints) and bool(rng.random() < self.config.waypoints)
+        start, end = ("2", "1") if asked and rng.integers(2) else ("1", "2")
+        heading = walk.heading + (math.pi if start == "2" else 0.0)
+        target = self._seen(scene, walk.midpoint, heading + SIGNS[side] * math.pi / 2, "side_view", yields)
         if target is None:
             return None
         camera = self.map_camera(scene, walk)
         facts = {
             "side": side,
-            "heading_deg": degrees(walk.heading),
+            "heading_deg": degrees(heading),
             "midpoint": rounded(walk.midpoint),
+            **({"start": start, "end": end} if asked else {}),
             **self._towards(target.camera, camera, rng),
         }
-        return (
-            [("map", self.map(scene, camera, walk_marks(walk, camera, self.config.min_arrow_share)), camera)],
-            target,
-            facts,
-        )
+        share = self.config.min_arrow_share
+        if not asked:
+            return [("map", self.map(scene, camera, walk_marks(walk, camera, share)), camera)], target, facts
+        shown = {**facts, "variant": "td_path_arrow"}
+        lines, arrows, labels = map_marks(walk, shown, camera, scene.info.floor_z, share)
+        return [("map", self.map(scene, camera, [*lines, *arrows], labels), camera)], target, facts
 
     def _plan(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> Made | None:
         """Four views that turn left by 90 degrees at one place; the plan around it, the first view's heading up."""
@@ -323,10 +334,12 @@ class Drawing(SpatialTask):
         camera = top_down_camera((x - radius, y - radius, x + radius, y + radius), scene.image_size, scene.info.floor_z)
         return replace(camera, pose=replace(camera.pose, yaw=yaw))
 
-    def map(self, scene: SceneView, camera: Camera, marks: Sequence[annotate.Mark]) -> Any:
+    def map(
+        self, scene: SceneView, camera: Camera, marks: Sequence[annotate.Mark], labels: Sequence[annotate.Label] = ()
+    ) -> Any:
         """What a camera from above shows without ceilings, (h, w, 3) uint8, with marks that stand above the furniture."""
         above = scene.backend.render([camera], ("rgb", "depth"), TOP_DOWN_HIDES)[0]
-        return annotate.draw(above, scene.info.floor_z, [replace(mark, height=MARK_HEIGHT_M) for mark in marks])
+        return annotate.draw(above, scene.info.floor_z, [replace(mark, height=MARK_HEIGHT_M) for mark in marks], labels)
 
 
 def walk_marks(walk: Walk, camera: Camera, arrow_share: float = annotate.ARROW_SHARE) -> list[annotate.Mark]:
@@ -355,6 +368,8 @@ class DrawingSelector:
             return []
         self._open[kind] -= 1
         task, words = KINDS[kind]
+        if "start" in facts:
+            words = WAYPOINTS
         if facts.get("told"):
             words += TOLD
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from pathlib import Path
@@ -135,6 +136,28 @@ def test_as_many_requests_as_wanted_say_the_hour(blocks: EmbeddedBackend) -> Non
     assert 0.2 < sum(told) / len(told) < 0.8
 
 
+def test_side_views_on_the_maps_of_questions(blocks: EmbeddedBackend) -> None:
+    """The walk is told by waypoints, of either direction, and a blue arrow points to where the view looks."""
+    task = Drawing(DrawingConfig(kinds=("side_view",), waypoints=0.6))
+    found = [pair for _, pair, _ in candidates_of(task, blocks, range(4))]
+    asked = [pair for pair in found if "start" in pair.facts]
+    assert 0.3 < len(asked) / len(found) < 0.9
+    assert {(pair.facts["start"], pair.facts["side"]) for pair in asked} == {
+        *itertools.product("12", ("left", "right"))
+    }
+    for pair in asked:
+        (question,) = task.selector(1, np.random.default_rng(0)).offer("x", pair.facts)
+        start, end = sorted("12", reverse=pair.facts["start"] == "2")
+        assert question.question == f"From {start} to {end}, look {pair.facts['side']} at M1."
+        view, above = pair.imagination.camera, pair.images[0].camera
+        assert view is not None and above is not None
+        sign = 1 if pair.facts["side"] == "left" else -1
+        assert abs(wrap_angle(view.pose.yaw - math.radians(pair.facts["heading_deg"]) - sign * math.pi / 2)) < 0.01
+        x, y, _ = view.pose.position
+        tip = [x + 0.5 * math.cos(view.pose.yaw), y + 0.5 * math.sin(view.pose.yaw), 0.0]
+        assert near(pair.images[0].pixels(), above.project(np.array(tip))[0], BLUE, 4)
+
+
 def test_arrows_are_as_long_as_wanted(blocks: EmbeddedBackend) -> None:
     def blue_and_orange(share: float) -> float:
         task = Drawing(DrawingConfig(kinds=("side_view", "view_from_plan"), min_arrow_share=share))
@@ -205,7 +228,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         DrawingConfig(kinds=("plam",))
     with pytest.raises(SceneError, match="needs kinds"):
         DrawingConfig(kinds=())
-    with pytest.raises(SceneError, match="told is a probability"):
+    with pytest.raises(SceneError, match="told and waypoints are prob"):
         DrawingConfig(told=1.5)
     with pytest.raises(SceneError, match="no counterfactuals"):
         DrawingConfig(counterfactuals=CounterfactualConfig(enabled=True))
