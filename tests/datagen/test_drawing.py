@@ -230,5 +230,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         DrawingConfig(kinds=())
     with pytest.raises(SceneError, match="told and waypoints are prob"):
         DrawingConfig(told=1.5)
+    with pytest.raises(SceneError, match="told and waypoints are prob"):
+        DrawingConfig(waypoints=-0.1)
     with pytest.raises(SceneError, match="no counterfactuals"):
         DrawingConfig(counterfactuals=CounterfactualConfig(enabled=True))
