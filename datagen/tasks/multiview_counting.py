@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +41,7 @@ from ipt.samples.camera import Camera, wrap_angle
 from ipt.samples.sample import SampleImage, Task
 
 MOVEMENTS = ("rotation", "square")
+MAP_UPS = ("north", "first_view")
 FRAMES = 4
 FAINT = 0.0002  # of a picture: what shows less is not seen, what shows more but not enough is a reason to refuse
 CROP_SHARES = (1.0, 0.8, 0.65, 0.5, 0.4)  # of the largest crop radius, tried in turn
@@ -60,7 +61,10 @@ class MultiviewCountingConfig(TaskConfig):
     questions for one noun, where there are enough nouns for that. ``min_mark_visible``: of each camera's arrow and of its
     head on the map. ``groups``: also count kinds ("seats") that join categories; the paper counts categories.
     ``match_frames``: the four places that a question is drawn from show equally many in their fullest frame, so that no
-    frame alone tells the number. ``mask_unseen``: grey out what no frame saw of the map (the paper shows it).
+    frame alone tells the number. ``mask_unseen``: grey out what no frame saw of the map (the paper shows it). ``map_up``: what
+    the map has at its top, ``north`` as in the paper, or the heading of the ``first_view``, and then the cameras are in its
+    middle: what north is, and where the scene ends, frames need not tell. ``map_marks``: mark the cameras on the map; where it
+    has few pixels, the marks hide what is counted.
     """
 
     name: str = "mvc"
@@ -77,6 +81,8 @@ class MultiviewCountingConfig(TaskConfig):
     max_count: int = 8
     groups: bool = False
     mask_unseen: bool = False
+    map_up: str = "north"
+    map_marks: bool = True
     match_frames: bool = False
     max_noun_share: float = 0.099  # the paper caps a category at 9.9 % of the questions
     mark_length_m: float = 0.5
@@ -88,6 +94,8 @@ class MultiviewCountingConfig(TaskConfig):
         for movement in self.movements:
             if movement not in MOVEMENTS:
                 raise UserError(f"unknown movement '{movement}'; valid: {', '.join(MOVEMENTS)}")
+        if self.map_up not in MAP_UPS:
+            raise UserError(f"task.map_up must be {' or '.join(MAP_UPS)}, got '{self.map_up}'")
         if self.max_count < OPTIONS:
             raise UserError(f"task.max_count must be at least {OPTIONS} (there are {OPTIONS} options)")
 
@@ -252,11 +260,13 @@ class MultiviewCounting(SpatialTask):
         return counts
 
     def _regions(self, scene: SceneView, spot: Spot) -> Iterator[Region]:
-        """Square crops around the cameras, largest first, no larger than the scene."""
+        """Square crops around the cameras, largest first, no larger than the scene where they are cut from a map of it."""
         places = np.array([camera.pose.position[:2] for camera in spot.cameras])
         rotation = spot.movement == "rotation"
         radius = self.config.crop_radius_rotation_m if rotation else self.config.crop_radius_square_m
         bounds = np.asarray(scene.info.bounds_min[:2]) - BEYOND_M, np.asarray(scene.info.bounds_max[:2]) + BEYOND_M
+        if self.config.map_up == "first_view":
+            bounds = np.full(2, -np.inf), np.full(2, np.inf)
         for share in CROP_SHARES:
             low = np.maximum(places.min(axis=0) - share * radius, bounds[0])
             high = np.minimum(places.max(axis=0) + share * radius, bounds[1])
@@ -280,6 +290,8 @@ class MultiviewCounting(SpatialTask):
         )
         frames = scene.render(cameras, modalities)
         top = top_down_camera(chosen.region.box, scene.image_size, scene.info.floor_z)
+        if self.config.map_up == "first_view":
+            top = replace(top, pose=replace(top.pose, yaw=cameras[0].pose.yaw))
         bev = scene.backend.render([top], ("rgb", "depth", "instance"), TOP_DOWN_HIDES)[0]
         shown = [self._shown(scene, frame) for frame in (*frames, bev)]
         if self.config.mask_unseen:
@@ -289,7 +301,7 @@ class MultiviewCounting(SpatialTask):
         named = {f"frame_{number}": frame for number, frame in enumerate(frames)}
         images = encoded(scene, frames)
         marks, labels = annotate.camera_marks(
-            cameras,
+            cameras if self.config.map_marks else (),
             annotate.legible(self.config.mark_length_m, top, (0, 0, scene.info.floor_z), 0.07),
             self.config.eye_height_m,
         )

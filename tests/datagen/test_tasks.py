@@ -27,6 +27,7 @@ from datagen.tasks.paths import along, find_walks
 from datagen.tasks.vocabulary import VOCABULARIES
 from datagen.visibility import fractions, inside
 from datagen.yields import Yields
+from ipt.common.errors import UserError
 from ipt.common.seeding import generator
 from ipt.samples.camera import wrap_angle
 from ipt.samples.sample import SampleImage
@@ -200,6 +201,30 @@ def test_mvc_counts_what_stands_in_the_crop(counting_blocks: EmbeddedBackend, re
         assert turns == pytest.approx([90, 90, 90])
         places = {camera.pose.position for camera in cameras}  # type: ignore[union-attr]
         assert len(places) == (1 if facts["movement"] == "rotation" else 4)
+
+
+def test_a_map_of_counting_is_turned_and_marked_as_wanted(request: pytest.FixtureRequest) -> None:
+    """North up with red marks, or the heading of the first view up and nothing but the scene."""
+
+    def reds(changes: dict[str, Any]) -> list[int]:
+        pixels = [one.imagination.pixels().astype(int) for _, one, _ in made("mvc", request, **changes)]
+        return [int((np.abs(each - annotate.RED).max(axis=-1) < 12).sum()) for each in pixels]
+
+    def ups(changes: dict[str, Any]) -> list[tuple[float, float]]:
+        """Headings of a map's top and of the first view."""
+        found = [(one.imagination.camera, one.images[0].camera) for _, one, _ in made("mvc", request, **changes)]
+        return [(above.pose.yaw, first.pose.yaw) for above, first in found]
+
+    plain = {"map_up": "first_view", "map_marks": False}
+    for _, one, _ in made("mvc", request, **plain):
+        places = [image.camera.pose.position[:2] for image in one.images if image.camera]
+        around = [(min(values) + max(values)) / 2 for values in zip(*places, strict=True)]
+        assert one.imagination.camera.pose.position[:2] == pytest.approx(around)
+    assert len(ups(plain)) > 3 and all(top == first for top, first in ups(plain))
+    assert all(top == pytest.approx(math.pi / 2) for top, _ in ups({}))
+    assert np.mean(reds({})) > 1.5 * np.mean(reds(plain))  # some solids are red, too
+    with pytest.raises(UserError, match=r"task\.map_up must be north or first_view, got 'up'"):
+        block_config("mvc", map_up="up")
 
 
 def test_counting_joins_categories_but_never_counts_one_instance_twice(blocks: EmbeddedBackend) -> None:
