@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 import infer as command
 from ipt.common.images import decode_image
 from ipt.inference.prediction import Prediction, Run, read_run
-from ipt.inference.run import answer_dataset
+from ipt.inference.run import answer_dataset, load
 from ipt.inference.settings import DrawSettings, InferConfig, ModeSettings
 from ipt.samples.store import write_shard
 from tests.imagination.examples import noise_picture
@@ -112,6 +112,11 @@ def test_the_exported_folder_alone_is_a_checkpoint(run: Path, data: Path, tmp_pa
     assert runs[0].manifest.checkpoint_sha256 == runs[1].manifest.checkpoint_sha256
 
 
+def test_a_larger_table_of_latent_positions_is_a_setting(run: Path) -> None:
+    checkpoint = load(InferConfig(str(run), latent_side=7, device="cpu"))
+    assert checkpoint.model.config.latents.side == 7 and checkpoint.renderer(7)
+
+
 def test_own_pictures_get_an_answer_and_an_imagined_image(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +148,7 @@ def test_an_answer_whose_picture_cannot_be_kept_is_printed_first(
         (["checkpoint=RUN"], "set data=FOLDER, or image=FILE"),
         (["checkpoint=RUN", "data=/nowhere"], "dataset /nowhere does not exist"),
         (["checkpoint=/nowhere", "data=DATA"], "checkpoint=/nowhere is no folder"),
+        (["checkpoint=RUN", "data=DATA", "device=cuda:99"], "device=cuda:99: .*CUDA device"),
         (["checkpoint=DATA", "data=DATA"], "is no model folder: it needs config.json"),
         (["checkpoint=UNFINISHED", "data=DATA"], "a training run that has not finished"),
         (["checkpoint=TRUNCATED", "data=DATA"], "is not a whole safetensors file"),

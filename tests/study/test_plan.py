@@ -10,8 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import train as command
+from ipt.common.locking import FolderInUse, held
 from ipt.imagination.recipe import Recipe, load_profile
-from ipt.study.run import drawing, make_data
+from ipt.study.run import drawing, make_data, run_study
 from ipt.study.settings import Study, make_study, runs
 from ipt.training.config import train_config
 
@@ -100,6 +101,12 @@ def test_other_rooms_are_those_of_the_split_made_otherwise(tmp_path: Path, monke
 def test_mistakes_name_what_is_valid(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         make_study(plan(**changes))
+
+
+def test_two_processes_do_not_make_one_study(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(FolderInUse, match=f"{tmp_path} is being written by process"):
+        run_study(plan(data=str(tmp_path / "data")), tmp_path, (), dict)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", STUDIES)
