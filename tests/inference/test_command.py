@@ -98,6 +98,9 @@ def test_a_checkpoint_answers_without_flags_and_the_same_command_changes_nothing
     GlobalHydra.instance().clear()
     line = failing([*arguments, "mode.draw.timesteps=5"], capsys)
     assert "settings.mode.draw.timesteps: 4 there, 5 here" in line
+    other = toy.save_data(tmp_path / "other", toy.SAMPLES[1:])
+    GlobalHydra.instance().clear()
+    assert "(data_sha256: " in failing([*arguments, f"data={other}", "mode.draw.timesteps=4"], capsys)
 
 
 def test_the_exported_folder_alone_is_a_checkpoint(run: Path, data: Path, tmp_path: Path) -> None:
@@ -112,9 +115,14 @@ def test_the_exported_folder_alone_is_a_checkpoint(run: Path, data: Path, tmp_pa
     assert runs[0].manifest.checkpoint_sha256 == runs[1].manifest.checkpoint_sha256
 
 
-def test_a_larger_table_of_latent_positions_is_a_setting(run: Path) -> None:
+def test_a_checkpoint_is_loaded_for_its_threads_and_with_a_larger_table_where_asked(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("ipt.inference.checkpoint.use_threads", lambda *given: asked.append(given))
     checkpoint = load(InferConfig(str(run), latent_side=7, device="cpu"))
     assert checkpoint.model.config.latents.side == 7 and checkpoint.renderer(7)
+    assert asked == [(sum(weight.numel() for weight in checkpoint.model.parameters()), "cpu")]
 
 
 def test_own_pictures_get_an_answer_and_an_imagined_image(

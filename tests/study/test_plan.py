@@ -119,7 +119,8 @@ def test_mistakes_name_what_is_valid(changes: dict[str, Any], told: str) -> None
         make_study(plan(**changes))
 
 
-def test_two_processes_do_not_make_one_study(tmp_path: Path) -> None:
+def test_two_processes_do_not_make_one_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipt.study.run.make_data", lambda study: pytest.fail("it began"))
     with held(tmp_path), pytest.raises(FolderInUse, match=f"{tmp_path} is being written by process"):
         run_study(plan(data=str(tmp_path / "data")), tmp_path, (), dict)
     assert not list(tmp_path.iterdir())
