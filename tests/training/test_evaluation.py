@@ -149,7 +149,7 @@ def test_validation_is_made_before_the_first_step_with_true_imaginations(data: P
 def test_a_run_computes_on_the_threads_of_its_settings(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
+    asked: list[object] = []
     monkeypatch.setattr("ipt.training.build.use_threads", lambda *given: asked.append(given))
     trainer, _ = make_trainer(config(data, tmp_path / "run", trainer={"threads": 2}, evaluation={}), World())
     assert asked == [(sum(weight.numel() for weight in trainer.model.parameters()), "cpu", 2)]

@@ -78,5 +78,5 @@ def test_a_precision_that_accelerate_alone_was_asked_for_is_named(
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", given)
         with pytest.raises(UserError, match=f"mixed_precision={given} does not go with trainer.dtype=float32"):
             check_precision("float32")
-    with pytest.raises(UserError, match="mixed_precision=fp8 does not go with trainer.dtype=float32"):
+    with pytest.raises(UserError, match=r"mixed_precision=fp8 does not go with trainer.dtype=float32"):
         run(settings(str(tmp_path), False))
