@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from ipt.common import cli
 from ipt.common.seeding import derived_seed, generator
-from ipt.model.codec import AutoencoderCodec, LatentCodec, PatchPca, build_autoencoder
 from ipt.samples.camera import Camera, CameraPose
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ipt.model.codec import AutoencoderCodec, LatentCodec
 
 PATCH, CHANNELS, VIEWS, BATCH = 8, 48, 4, 16
 
@@ -37,6 +39,8 @@ class BenchmarkConfig:
 
 def renders(preset: str, split: str, count: int, size: int) -> list[Tensor]:
     """Images [3, size, size] in [-1, 1]: four random level views per scene."""
+    import torch  # takes seconds to import
+
     backend = EmbeddedBackend(EmbeddedConfig(preset=preset))
     images: list[Tensor] = []
     for scene_id in backend.scenes(split)[: -(-count // VIEWS)]:
@@ -55,6 +59,10 @@ def renders(preset: str, split: str, count: int, size: int) -> list[Tensor]:
 
 def train_autoencoder(images: list[Tensor], seconds: float, width: int = 32) -> AutoencoderCodec:
     """A KL autoencoder of three downsamplings, trained for ``seconds``."""
+    import torch
+
+    from ipt.model.codec import AutoencoderCodec, build_autoencoder
+
     torch.manual_seed(derived_seed(0, "codec autoencoder"))
     vae = build_autoencoder((width, width, 2 * width, 2 * width), 1, CHANNELS, scale=1.0, shift=0.0)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, weight_decay=0.0)
@@ -63,7 +71,10 @@ def train_autoencoder(images: list[Tensor], seconds: float, width: int = 32) -> 
     while time.process_time() - start < seconds:
         batch = data[torch.randint(len(data), (BATCH,), generator=draws)]
         posterior = vae.encode(batch).latent_dist
-        loss = F.mse_loss(vae.decode(posterior.sample(draws)).sample, batch) + 1e-6 * posterior.kl().mean()
+        loss = (
+            torch.nn.functional.mse_loss(vae.decode(posterior.sample(draws)).sample, batch)
+            + 1e-6 * posterior.kl().mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -72,12 +83,18 @@ def train_autoencoder(images: list[Tensor], seconds: float, width: int = 32) -> 
 
 def psnr(codec: LatentCodec, images: list[Tensor]) -> float:
     """Mean PSNR in dB over images, peak 2 (pixels span [-1, 1])."""
+    import torch
+
     decoded = codec.decode(codec.encode(images))
     errors = torch.stack([(d.clamp(-1, 1) - image).square().mean() for d, image in zip(decoded, images, strict=True)])
     return float((10 * torch.log10(4 / errors)).mean())
 
 
 def main(config: BenchmarkConfig) -> None:
+    import torch
+
+    from ipt.model.codec import PatchPca
+
     torch.set_num_threads(1)
     for preset in ("blocks", "home"):
         train = renders(preset, "train", config.images, config.size)

@@ -18,28 +18,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageFilter
-from torch import Tensor
 
 from ipt.common.cli import run
 from ipt.common.images import encode_image
 from ipt.common.seeding import generator
 from ipt.imagination.mixture import ImaginationConfig, make_segmenter
 from ipt.imagination.recipe import load_profile
-from ipt.model.codec import PatchPca, codec_digest
 from ipt.model.config import presets
 from ipt.samples.sample import Provenance, SampleImage, SpatialSample, Task
 from ipt.samples.store import SampleReader, seal, write_shards
-from ipt.sequence.latent_cache import LatentCache, LatentWriter, codec_pictures
-from ipt.sequence.loader import Loader, Part
-from ipt.sequence.pictures import Picture
-from ipt.sequence.render import Renderer
-from ipt.sequence.segments import Segmenter
 from ipt.sequence.settings import LoaderConfig, Resolution, SequenceConfig
-from ipt.sequence.tokenizer import dataset_texts, train_tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ipt.sequence.latent_cache import LatentCache
+    from ipt.sequence.loader import Part
+    from ipt.sequence.pictures import Picture
+    from ipt.sequence.render import Renderer
+    from ipt.sequence.segments import Segmenter
 
 INPUTS: dict[Task, tuple[str, ...]] = {
     "pet": ("observation",),
@@ -103,6 +104,11 @@ def dataset(folder: Path, task: Task, rows: int) -> SampleReader:
 
 def write_cache(folder: Path, reader: SampleReader, segmenter: Segmenter, latent_channels: int) -> LatentCache:
     """All latents of a dataset."""
+    import torch  # takes seconds to import
+
+    from ipt.model.codec import PatchPca, codec_digest
+    from ipt.sequence.latent_cache import LatentCache, LatentWriter, codec_pictures
+
     basis = torch.linalg.qr(torch.randn(3 * 64, latent_channels, generator=torch.Generator().manual_seed(0)))[0]
     codec = PatchPca(torch.zeros(3 * 64), basis, 1.0, 8)
     writer = LatentWriter(folder, codec_digest(codec), "python -m benchmarks.loader")
@@ -127,6 +133,8 @@ def time_packs(
     part: Part, renderer: Renderer, latents: Callable[[Picture], Tensor] | None, workers: int, packs: int
 ) -> Figures:
     """Time ``packs`` packs after two that are not timed."""
+    from ipt.sequence.loader import Loader
+
     loader = iter(Loader([part], renderer.tokenizer.special, renderer.geometry, LoaderConfig(workers=workers), latents))
     for _ in range(2):
         next(loader)
@@ -140,6 +148,12 @@ def time_packs(
 
 
 def main(config: BenchmarkConfig) -> None:
+    import torch
+
+    from ipt.sequence.loader import Part
+    from ipt.sequence.render import Renderer
+    from ipt.sequence.tokenizer import dataset_texts, train_tokenizer
+
     torch.set_num_threads(1)
     output, geometry = Path(config.output_dir), presets["bagel_7b_mot"].geometry
     print(

@@ -13,18 +13,17 @@ import socket
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
-import torch.multiprocessing as processes
+from typing import TYPE_CHECKING
 
 from ipt.common import cli
-from ipt.model.checkpoint import StoredModel, build_on_meta, materialise, save_pretrained
 from ipt.model.config import DecoderConfig, ModelConfig, presets
-from ipt.training.build import make_model, start_weights
 from ipt.training.config import ModelSettings, TrainConfig
-from ipt.training.distributed import World, parallelize, start_world
-from ipt.training.losses import Objective
 from ipt.training.settings import DistributedConfig, LossConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from ipt.training.distributed import World
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ def shape(layers: int) -> ModelConfig:
 
 def stored(model: ModelConfig, folder: Path) -> Path:
     """A checkpoint of random numbers."""
+    from ipt.model.checkpoint import build_on_meta, materialise, save_pretrained  # torch takes seconds to import
+
     made = materialise(build_on_meta(model).bfloat16(), "cpu")
     for parameter in made.parameters():
         parameter.data.uniform_(-0.02, 0.02)
@@ -60,6 +61,13 @@ def highest() -> int:
 
 def load(folder: Path, world: World, settings: DistributedConfig) -> torch.nn.Module:
     """A model as a training run starts from it."""
+    import torch
+
+    from ipt.model.checkpoint import StoredModel
+    from ipt.training.build import make_model, start_weights
+    from ipt.training.distributed import parallelize
+    from ipt.training.losses import Objective
+
     config = TrainConfig(model=ModelSettings(init=str(folder)))
     fill = functools.partial(start_weights, config, world.device)
     objective = Objective(make_model(config, StoredModel.in_folder(folder).config), LossConfig())
@@ -68,6 +76,10 @@ def load(folder: Path, world: World, settings: DistributedConfig) -> torch.nn.Mo
 
 def measure(rank: int, size: int, port: int, kind: str, small: Path, large: Path, output: Path) -> None:
     """One process; the first load is that of a small model, so that what torch needs once does not count."""
+    import torch
+
+    from ipt.training.distributed import start_world
+
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
     torch.set_num_threads(1)
@@ -83,8 +95,10 @@ def measure(rank: int, size: int, port: int, kind: str, small: Path, large: Path
 
 
 def main(config: LoadingConfig) -> None:
+    import torch
+
     with tempfile.TemporaryDirectory() as folder:
-        small, large = (stored(shape(layers), Path(folder) / str(layers)) for layers in (0, config.layers))
+        small, large = (stored(shape(layers), Path(folder) / str(layers)) for layers in (1, config.layers))
         size = sum(path.stat().st_size for path in large.glob("*.safetensors"))
         print(f"checkpoint of {size / 1e6:,.0f} MB in bfloat16, torch {torch.__version__}, CPU\n")
         print("| distributed | processes | weights of a process, MB | memory to load, MB |\n|---|---|---|---|")
@@ -94,7 +108,7 @@ def main(config: LoadingConfig) -> None:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
             output = Path(folder) / way
-            processes.spawn(measure, (int(count), port, kind, small, large, output), nprocs=int(count))
+            torch.multiprocessing.spawn(measure, (int(count), port, kind, small, large, output), nprocs=int(count))
             own = 2 * size / (int(count) if kind == "fsdp2" else 1)
             print(f"| {kind} | {count} | {own / 1e6:,.0f} | {int(output.read_text()) / 1e6:,.0f} |", flush=True)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.model import TOKENS
+from benchmarks.decisions import TOKENS
 from ipt.flow.guidance import Guidance
 from ipt.flow.path import schedule
 from ipt.model.cache import Context, KVCache, extend

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import infer
+import train
+from datagen import __main__ as datagen
+from ipt.common.hydra_command import Command
+from ipt.faithfulness import __main__ as faithfulness
+from ipt.training import cache_latents, preview
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -44,3 +54,21 @@ def test_experiments_are_no_copies_per_task_and_imagination() -> None:
         "grpo.yaml",
         "mirage.yaml",
     ]
+
+
+@pytest.mark.parametrize("given", [[], ["-m"]], ids=["once", "sweep"])
+@pytest.mark.parametrize(
+    "main", [train.main, infer.main, datagen.main, faithfulness.main, cache_latents.main, preview.main]
+)
+def test_every_command_reads_paths_as_they_are_written(
+    main: Callable[[list[str]], None], given: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def composed(*arguments: Any, **settings: Any) -> None:
+        sys.exit("composed")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    monkeypatch.setattr(Command, "compose", composed)
+    monkeypatch.setattr("hydra.main", composed)
+    with pytest.raises(SystemExit, match="composed"):
+        main([*given, "output_dir=runs/a=(b"])
+    assert "output_dir='runs/a=(b'" in sys.argv

@@ -33,19 +33,18 @@ for command in commands:
 
 def commands() -> list[str]:
     """Scripts and modules that are run by their name."""
-    files = [path for folder in ("datagen", "ipt") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in ("benchmarks", "datagen", "ipt") for path in (ROOT / folder).rglob("*.py")]
     run = sorted(path for path in files if '\nif __name__ == "__main__":' in path.read_text() and path != NOT_OURS)
     return [
         "train.py",
         "infer.py",
-        "benchmarks.scale",
         *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in run),
     ]
 
 
 def test_help_is_quick() -> None:
     given = [command.removesuffix(".__main__") for command in commands()]
-    assert "ipt.app" in given and "datagen.audit" in given
+    assert {"ipt.app", "datagen.audit", "benchmarks.gpu", "benchmarks.model"} <= set(given)
     answer = subprocess.run(
         [sys.executable, "-c", ASK_ALL, ",".join(HEAVY), *given], cwd=ROOT, capture_output=True, text=True
     )

@@ -62,7 +62,7 @@ def _run_study(study: Study, plan: Mapping[str, Any], folder: Path, common: Sequ
     jobs = Jobs[Run](
         work=lambda run: do(study, run, compose),
         log=lambda run: run.folder / "log.txt",
-        ready=lambda run: run.after is None or (run.after / RESULT).is_file(),
+        ready=lambda run: run.is_ready,
         workers=study.workers,
     )
     ended = []
@@ -133,7 +133,7 @@ def trained(study: Study, run: Run, device: str, compose: Compose) -> bool:
             if settings.get("source", {}).get("self"):
                 overrides.append(f"imagination.{mode}.self_made={imagine(study, run, device)}")
     values = dict(compose(overrides))
-    values["trainer"] |= {"steps": round(values["trainer"]["steps"] * run.steps)}
+    values["trainer"] |= {"steps": run.steps_of(values["trainer"]["steps"])}
     return train(train_config(values)) is not None
 
 

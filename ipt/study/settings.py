@@ -40,7 +40,8 @@ class StudyTask:
 class Arm:
     """A way to train: ``overrides`` of train.py, and the inference ``modes`` in which its models are asked. ``tasks``: those it
     is for (none: all). ``rank``: arms of lower rank come first. ``steps``: as a multiple of the study's; 0 asks the model of
-    ``after`` as it is.
+    ``after`` as it is. ``tokens_of``: as a multiple of those in which ``after`` was trained on as many tokens as these arms
+    together.
 
     ``after``: an arm whose model is trained further, and whose imaginations of the training samples are the ``self`` of
     ``imagination.ipt.source``. ``votes`` of so many own imaginations answer together; ``timesteps`` and ``shift``: of drawing,
@@ -50,6 +51,7 @@ class Arm:
     modes: tuple[str, ...]
     overrides: tuple[str, ...] = ()
     steps: float = 1.0
+    tokens_of: tuple[str, ...] = ()
     about: str = ""
     tasks: tuple[str, ...] = ()
     rank: int = 0
@@ -122,7 +124,7 @@ class Study:
 @dataclass(frozen=True)
 class Run:
     """One training of a study, and the evaluation after it. ``overrides``: all of them, for train.py. ``steps``: as a multiple of
-    theirs."""
+    theirs, or of those that `Arm.tokens_of` gives. ``after``, ``tokens_of``: the folders of runs that come before it."""
 
     task: str
     arm: str
@@ -131,10 +133,24 @@ class Run:
     overrides: tuple[str, ...] = field(repr=False)
     steps: float
     after: Path | None = None
+    tokens_of: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
         return f"{self.task}-{self.arm}-{self.seed}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all that it needs is done."""
+        return all((folder / RESULT).is_file() for folder in (self.after, *self.tokens_of) if folder is not None)
+
+    def steps_of(self, steps: float) -> int:
+        """The run's length, where train.py would take so many ``steps``."""
+        if self.tokens_of and self.after is not None:
+            wanted = sum(read_json(folder / RESULT)["tokens"] for folder in self.tokens_of)
+            before = read_json(self.after / RESULT)
+            steps = wanted * before["steps"] / before["tokens"]
+        return round(self.steps * steps)
 
 
 def make_study(values: Mapping[str, Any]) -> Study:
@@ -152,8 +168,11 @@ def make_study(values: Mapping[str, Any]) -> Study:
                 known = ", ".join(study.arms)
                 raise UserError(f"{what} of task '{name}' name the arm '{unknown[0]}'; the study has {known}")
     for name, arm in study.arms.items():
-        if arm.after and arm.after not in study.arms:
-            raise UserError(f"arm '{name}' comes after '{arm.after}'; the study has {', '.join(study.arms)}")
+        for before in (*([arm.after] if arm.after else []), *arm.tokens_of):
+            if before not in study.arms:
+                raise UserError(f"arm '{name}' comes after '{before}'; the study has {', '.join(study.arms)}")
+        if arm.tokens_of and not (arm.after and study.arms[arm.after].steps):
+            raise UserError(f"tokens_of of arm '{name}' needs after: an arm that was trained, whose steps are counted")
     return study
 
 
@@ -177,7 +196,11 @@ def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: st
     overrides = (*common, f"task={task}", *data, *chosen, f"seed={seed}", f"name={own.name}", f"output_dir={own}")
     after = study.arms[arm].after
     steps = study.tasks[task].steps.get(arm, study.arms[arm].steps)
-    return Run(task, arm, seed, own, overrides, steps, folder / f"{task}-{after}-{seed}" if after else None)
+    return Run(
+        *(task, arm, seed, own, overrides, steps),
+        after=folder / f"{task}-{after}-{seed}" if after else None,
+        tokens_of=tuple(folder / f"{task}-{other}-{seed}" for other in study.arms[arm].tokens_of),
+    )
 
 
 def results(folder: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 import infer as command
 from ipt.common.images import decode_image
 from ipt.inference.prediction import Prediction, Run, read_run
-from ipt.inference.run import answer_dataset
+from ipt.inference.run import answer_dataset, load
 from ipt.inference.settings import DrawSettings, InferConfig, ModeSettings
 from ipt.samples.store import write_shard
 from tests.imagination.examples import noise_picture
@@ -98,6 +98,9 @@ def test_a_checkpoint_answers_without_flags_and_the_same_command_changes_nothing
     GlobalHydra.instance().clear()
     line = failing([*arguments, "mode.draw.timesteps=5"], capsys)
     assert "settings.mode.draw.timesteps: 4 there, 5 here" in line
+    other = toy.save_data(tmp_path / "other", toy.SAMPLES[1:])
+    GlobalHydra.instance().clear()
+    assert "(data_sha256: " in failing([*arguments, f"data={other}", "mode.draw.timesteps=4"], capsys)
 
 
 def test_the_exported_folder_alone_is_a_checkpoint(run: Path, data: Path, tmp_path: Path) -> None:
@@ -110,6 +113,16 @@ def test_the_exported_folder_alone_is_a_checkpoint(run: Path, data: Path, tmp_pa
         runs.append(read_run(config.output_dir))
     assert_same(answers(runs[0]), answers(runs[1]))
     assert runs[0].manifest.checkpoint_sha256 == runs[1].manifest.checkpoint_sha256
+
+
+def test_a_checkpoint_is_loaded_for_its_threads_and_with_a_larger_table_where_asked(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("ipt.inference.checkpoint.use_threads", lambda *given: asked.append(given))
+    checkpoint = load(InferConfig(str(run), latent_side=7, device="cpu"))
+    assert checkpoint.model.config.latents.side == 7 and checkpoint.renderer(7)
+    assert asked == [(sum(weight.numel() for weight in checkpoint.model.parameters()), "cpu")]
 
 
 def test_own_pictures_get_an_answer_and_an_imagined_image(
@@ -143,6 +156,7 @@ def test_an_answer_whose_picture_cannot_be_kept_is_printed_first(
         (["checkpoint=RUN"], "set data=FOLDER, or image=FILE"),
         (["checkpoint=RUN", "data=/nowhere"], "dataset /nowhere does not exist"),
         (["checkpoint=/nowhere", "data=DATA"], "checkpoint=/nowhere is no folder"),
+        (["checkpoint=RUN", "data=DATA", "device=cuda:99"], "device=cuda:99: .*CUDA device"),
         (["checkpoint=DATA", "data=DATA"], "is no model folder: it needs config.json"),
         (["checkpoint=UNFINISHED", "data=DATA"], "a training run that has not finished"),
         (["checkpoint=TRUNCATED", "data=DATA"], "is not a whole safetensors file"),

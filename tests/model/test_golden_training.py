@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.reference import Published, inputs_of
+from benchmarks.published import Published, inputs_of
 from ipt.common.errors import MissingFile
 from ipt.flow.path import shift_timesteps
 from ipt.model.keys import bagel_name

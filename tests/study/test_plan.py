@@ -10,8 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import train as command
+from ipt.common.files import write_json
+from ipt.common.locking import FolderInUse, held
 from ipt.imagination.recipe import Recipe, load_profile
-from ipt.study.run import drawing, make_data
+from ipt.study.run import drawing, make_data, run_study
 from ipt.study.settings import Study, make_study, runs
 from ipt.training.config import train_config
 
@@ -76,6 +78,19 @@ def test_other_rooms_are_those_of_the_split_made_otherwise(tmp_path: Path, monke
     assert told["pet-transfer"] == ["task.b=1", "task=pet", "split=val", "num_samples=2"] and len(told) == 6
 
 
+def test_an_arm_may_train_on_as_many_tokens_as_others_together(tmp_path: Path) -> None:
+    """At 250 tokens a step, 900 of them are 3.6 steps; it waits until these arms are done."""
+    control = {**ARM, "after": "a", "tokens_of": ["late", "pt_only"]}
+    made = plan()
+    made["arms"] |= {"control": control, "twice": {**control, "steps": 2}}
+    found = {run.arm: run for run in runs(make_study(made), tmp_path) if run.task == "pt"}
+    for arm, steps, tokens in (("a", 4, 1000), ("late", 7, 600), ("pt_only", 9, 300)):
+        assert not found["control"].is_ready
+        write_json(found[arm].folder / "result.json", {"steps": steps, "tokens": tokens})
+    assert found["control"].is_ready and found["a"].is_ready
+    assert [found[arm].steps_of(100) for arm in ("a", "control", "twice")] == [100, 4, 7]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -84,6 +99,8 @@ def test_other_rooms_are_those_of_the_split_made_otherwise(tmp_path: Path, monke
             "names the arm 'b'",
         ),
         ({"arms": {"a": {**ARM, "after": "b"}}}, "comes after 'b'"),
+        ({"arms": {"a": ARM, "b": {**ARM, "after": "a", "tokens_of": ["c"]}}}, "comes after 'c'"),
+        ({"arms": {"a": ARM, "b": {**ARM, "tokens_of": ["a"]}}}, "tokens_of of arm 'b' needs after"),
         ({"arms": {"a": {"modes": ["dreaming"]}}}, "dreaming"),
         (
             {
@@ -100,6 +117,13 @@ def test_other_rooms_are_those_of_the_split_made_otherwise(tmp_path: Path, monke
 def test_mistakes_name_what_is_valid(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         make_study(plan(**changes))
+
+
+def test_two_processes_do_not_make_one_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipt.study.run.make_data", lambda study: pytest.fail("it began"))
+    with held(tmp_path), pytest.raises(FolderInUse, match=f"{tmp_path} is being written by process"):
+        run_study(plan(data=str(tmp_path / "data")), tmp_path, (), dict)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -26,6 +26,7 @@ from ipt.samples.sample import SpatialSample
 from ipt.sequence.segments import Codes, Kind, Segment, Slots
 from ipt.sequence.spans import Loss, Role
 from ipt.training.distributed import gather_full, start_world
+from ipt.training.evaluation import Validation
 from ipt.training.settings import DistributedConfig
 from ipt.training.source import Material, Supervised
 from ipt.training.trainer import Trainer
@@ -36,8 +37,8 @@ from tests.training.runs import CONFIG, TOY, state, toy_codec
 @dataclass(frozen=True)
 class Job:
     """``uneven``: the second pack of a step, and so the second of two processes, has no images. ``packs`` of a step, ``draws`` of
-    noise. ``grown``: the samples with images have latent slots and codes. ``folder`` of the run, in which a checkpoint continues;
-    ``output``: where the results go."""
+    noise. ``grown``: the samples with images have latent slots and codes. ``validated``: the average is, after every step.
+    ``folder`` of the run, in which a checkpoint continues; ``output``: where the results go."""
 
     folder: str
     output: str
@@ -48,6 +49,7 @@ class Job:
     packs: int = 2
     draws: int = 1
     grown: bool = False
+    validated: bool = False
     tuning: dict[str, Any] = field(default_factory=dict)
 
 
@@ -107,9 +109,12 @@ def main(job: Job) -> None:
     source = Supervised(loader, config.loss)
     trainer = Trainer(model, source, config, Path(job.folder), toy_codec().encode, world, settings, fill=fill)
     steps = uneven(data, job, world.rank, world.size) if job.uneven else trainer.steps()
+    validation = Validation(next(uneven(data, job, world.rank, world.size)).packs) if job.validated else None
     records = []
     while trainer.step < config.steps:
         records.append(trainer.train_step(steps).columns())
+        if validation is not None:
+            validation(trainer)
     trainer._save()
     trainer.checkpoints.wait()
     tensors = gather_full(state(trainer), world)

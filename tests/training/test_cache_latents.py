@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from ipt.common.files import read_manifest
 from ipt.common.hydra_command import Command
+from ipt.common.locking import held
 from ipt.model.codec import codec_digest
 from ipt.samples.store import seal, write_shards
 from ipt.sequence.latent_cache import LatentCache
@@ -64,6 +65,15 @@ def test_the_command_of_a_cache_makes_it_again(
     capsys.readouterr()
     main(arguments[2:])
     assert capsys.readouterr().out.startswith("0 images encoded")
+
+
+@pytest.mark.parametrize("folder", ["cache", "run"])
+def test_two_processes_do_not_write_one_cache(
+    folder: str, given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held(tmp_path / folder), pytest.raises(SystemExit):
+        main(given)
+    assert f"error: {tmp_path / folder} is being written by process" in capsys.readouterr().err
 
 
 def test_mistakes_end_with_one_line(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

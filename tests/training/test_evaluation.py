@@ -146,6 +146,15 @@ def test_validation_is_made_before_the_first_step_with_true_imaginations(data: P
     assert trainer._validate is not None and trainer._validate(trainer)["flow"] > 0
 
 
+def test_a_run_computes_on_the_threads_of_its_settings(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("ipt.training.build.use_threads", lambda *given: asked.append(given))
+    trainer, _ = make_trainer(config(data, tmp_path / "run", trainer={"threads": 2}, evaluation={}), World())
+    assert asked == [(sum(weight.numel() for weight in trainer.model.parameters()), "cpu", 2)]
+
+
 def test_a_validation_that_lacks_its_latents_is_told_before_the_first_step(data: Path, tmp_path: Path) -> None:
     made = config(data, tmp_path / "run", evaluation={})
     datasets = readers(made)

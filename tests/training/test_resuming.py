@@ -10,7 +10,7 @@ import pytest
 
 from ipt.common.errors import UserError
 from ipt.samples.store import seal, write_shards
-from ipt.training.build import check_precision, check_settings
+from ipt.training.build import check_precision, check_settings, run
 from ipt.training.config import TrainConfig, train_config
 from tests.sequence.loading import SAMPLES
 
@@ -67,7 +67,9 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path, monkeypatch: pytest
     check_settings(replace(config), tmp_path / "run")
 
 
-def test_a_precision_that_accelerate_alone_was_asked_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_precision_that_accelerate_alone_was_asked_for_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check_precision("float32")
     for given, dtype in (("no", "bfloat16"), ("bf16", "bfloat16"), ("no", "float32")):
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", given)
@@ -76,3 +78,5 @@ def test_a_precision_that_accelerate_alone_was_asked_for_is_named(monkeypatch: p
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", given)
         with pytest.raises(UserError, match=f"mixed_precision={given} does not go with trainer.dtype=float32"):
             check_precision("float32")
+    with pytest.raises(UserError, match=r"mixed_precision=fp8 does not go with trainer.dtype=float32"):
+        run(settings(str(tmp_path), False))
