@@ -196,11 +196,9 @@ def _run(study: Study, folder: Path, common: tuple[str, ...], task: str, arm: st
     overrides = (*common, f"task={task}", *data, *chosen, f"seed={seed}", f"name={own.name}", f"output_dir={own}")
     after = study.arms[arm].after
     steps = study.tasks[task].steps.get(arm, study.arms[arm].steps)
-    return Run(
-        *(task, arm, seed, own, overrides, steps),
-        after=folder / f"{task}-{after}-{seed}" if after else None,
-        tokens_of=tuple(folder / f"{task}-{other}-{seed}" for other in study.arms[arm].tokens_of),
-    )
+    trained = folder / f"{task}-{after}-{seed}" if after else None
+    others = tuple(folder / f"{task}-{other}-{seed}" for other in study.arms[arm].tokens_of)
+    return Run(task, arm, seed, own, overrides, steps, trained, others)
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
