@@ -126,9 +126,8 @@ def do(study: Study, run: Run, compose: Compose) -> None:
 
 def trained(study: Study, run: Run, device: str, compose: Compose) -> bool:
     """Train to the end; False where a signal stopped it."""
-    overrides = list(run.overrides)
+    overrides = [*run.overrides, *run.start]
     if run.after is not None:
-        overrides += [f"model.init={run.after / 'model'}", "model.codec=init"]
         for mode, settings in compose(overrides)["imagination"].items():
             if settings.get("source", {}).get("self"):
                 overrides.append(f"imagination.{mode}.self_made={imagine(study, run, device)}")

@@ -140,6 +140,11 @@ class Run:
         return f"{self.task}-{self.arm}-{self.seed}"
 
     @property
+    def start(self) -> list[str]:
+        """Overrides with which it goes on from ``after``."""
+        return [] if self.after is None else [f"model.init={self.after / 'model'}", "model.codec=init"]
+
+    @property
     def is_ready(self) -> bool:
         """Whether all that it needs is done."""
         return all((folder / RESULT).is_file() for folder in (self.after, *self.tokens_of) if folder is not None)

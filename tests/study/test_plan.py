@@ -141,10 +141,11 @@ def test_every_run_of_the_studies_is_a_training_that_goes_together(
     for run in runs(study, Path("out"), (f"study={name}",)):
         if (run.task, run.arm) not in seen and study.arms[run.arm].steps:
             seen.add((run.task, run.arm))
-            values: Any = OmegaConf.to_container(command.COMMAND.compose(run.overrides), resolve=True)
+            values: Any = OmegaConf.to_container(command.COMMAND.compose([*run.overrides, *run.start]), resolve=True)
             config = train_config({key: value for key, value in values.items() if key != "plan"})
             assert (config.trainer.seed, config.loader.seed, config.sequence.seed) == (run.seed,) * 3
             assert list(config.task.names) == [run.task] and config.loader.max_samples == 32
+            Recipe(config.imagination, config.full_sequence, load_profile("brief")).save(run.folder / "model")
     assert {arm for _, arm in seen} == {name for name, arm in study.arms.items() if arm.steps}
 
 
@@ -157,8 +158,7 @@ def test_the_study_of_reinforcement_asks_each_model_as_the_one_before_was_traine
     study, found = make_study(composed["plan"]), {}
     study.dataset("pet", "train").mkdir(parents=True)
     for run in (run for run in runs(study, Path("out"), ("study=grpo",)) if run.seed == 0):
-        start = [] if run.after is None else [f"model.init={run.after / 'model'}", "model.codec=init"]
-        values: Any = OmegaConf.to_container(command.COMMAND.compose([*run.overrides, *start]), resolve=True)
+        values: Any = OmegaConf.to_container(command.COMMAND.compose([*run.overrides, *run.start]), resolve=True)
         config = found[run.arm] = train_config({key: value for key, value in values.items() if key != "plan"})
         Recipe(config.imagination, config.full_sequence, load_profile("brief")).save(run.folder / "model")
     stages = {arm: config.grpo.stage for arm, config in found.items()}
