@@ -12,6 +12,7 @@ from typing import Any
 from datagen.backends.embedded import groups, repeats
 from datagen.backends.embedded.furniture import build
 from datagen.backends.embedded.placement import Placed, RoomSpace
+from datagen.backends.embedded.rooms import along_x
 from ipt.common.registry import Registry
 
 PROGRAMS: Registry[Callable[[RoomSpace], None]] = Registry("room kind")
@@ -85,8 +86,7 @@ _TOP_EXTRAS = frozenset(
 def _ceiling_lamp(space: RoomSpace) -> None:
     if space.of("ceiling lamp") or not space.wants("ceiling lamp", 0.85):
         return
-    x0, y0, x1, y1 = space.room.inner
-    item = Placed(build("ceiling lamp", space.kit), (x0 + x1) / 2, (y0 + y1) / 2, space.height - 0.005, 0.0)
+    item = Placed(build("ceiling lamp", space.kit), *space.room.middle, space.height - 0.005, 0.0)
     if space.fits(item, ignore_blocked=True):
         space.add(item)
 
@@ -109,7 +109,7 @@ def _above(space: RoomSpace, below: Placed, category: str, **options: Any) -> Pl
         return None
     low, high = below.furniture.low, below.furniture.high
     x, y = below.world(0.0, float(low[1] + high[1]) / 2)
-    return space.hang(category, below.side, x if below.side in ("south", "north") else y, **options)
+    return space.hang(category, below.side, x if along_x(below.side) else y, **options)
 
 
 @PROGRAMS.register("living room")

@@ -11,11 +11,10 @@ from typing import Any
 
 from datagen.backends.embedded.furniture import build
 from datagen.backends.embedded.furniture.kitchen import KitchenLook
-from datagen.backends.embedded.layout import SideName
 from datagen.backends.embedded.placement import CONTACT, Placed, RoomSpace
+from datagen.backends.embedded.rooms import SideName, along_x
 from datagen.backends.embedded.style import shade
 
-OPPOSITE: dict[SideName, SideName] = {"south": "north", "north": "south", "east": "west", "west": "east"}
 STOOLS_AT_TABLE = 0.2
 # Options that make a piece small enough for a board or a table.
 _SMALL: dict[str, dict[str, Any]] = {"potted plant": {"scale": 0.4}, "books": {"lying": True}}
@@ -53,7 +52,7 @@ def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed |
     if not space.wants("dining table"):
         return None
     table = build("dining table", space.kit, seats=seats)
-    x0, y0, x1, y1 = space.room.inner
+    x0, y0, x1, y1 = space.room.wings[0]
     depth, width, _ = table.size
     lying = (x1 - x0) > (y1 - y0)
     for attempt in range(20):
@@ -123,10 +122,9 @@ def television_corner(space: RoomSpace) -> Placed | None:
     stand = build("tv stand", space.kit)
     sofa = build("sofa", space.kit)
     windows = {opening.side for opening in space.room.openings if opening.kind == "window"}
-    x0, y0, x1, y1 = space.room.inner
     for side in space.shuffled_sides(windows):
-        span = (y1 - y0) if side in ("south", "north") else (x1 - x0)
         for along in space.spots(side, max(stand.size[1], sofa.size[1]), "middle"):
+            opposite, span = space.room.across(side, along)
             cabinet = space.wall_pose(side, stand, along)
             if not space.fits(cabinet):
                 continue
@@ -134,7 +132,7 @@ def television_corner(space: RoomSpace) -> Placed | None:
                 if not 2.2 <= distance <= 3.9 or distance + sofa.size[0] + 0.05 > span:
                     continue
                 x, y = space.room.point(side, along, distance + float(sofa.high[0]))
-                couch = Placed(sofa, x, y, CONTACT, cabinet.yaw + math.pi, relation="faces", side=OPPOSITE[side])
+                couch = Placed(sofa, x, y, CONTACT, cabinet.yaw + math.pi, relation="faces", side=opposite)
                 if space.fits(couch) and not _walled_in(space, couch, span, distance):
                     return _complete_corner(space, cabinet, couch, distance)
     return None
@@ -206,7 +204,7 @@ def sleeping_group(space: RoomSpace, width: float = 0.0) -> Placed | None:
     if bed.side and space.wants("painting", 0.6):
         low, high = bed.furniture.low, bed.furniture.high
         x, y = bed.world(0, float(low[1] + high[1]) / 2)
-        space.hang("painting", bed.side, x if bed.side in ("south", "north") else y, raise_by=0.25, width=0.8)
+        space.hang("painting", bed.side, x if along_x(bed.side) else y, raise_by=0.25, width=0.8)
     if space.wants("teddy bear", 0.25):
         space.on_top(bed, "teddy bear", use="seat")
     return bed
@@ -252,7 +250,7 @@ def kitchen_run(space: RoomSpace) -> list[Placed]:
     for item in best:
         if item.category == "fridge" or item.side is None:
             continue
-        along = item.x if item.side in ("south", "north") else item.y
+        along = item.x if along_x(item.side) else item.y
         if item is stove:
             if space.wants("range hood", 0.9):
                 space.hang("range hood", item.side, along, width=item.furniture.size[1], gap=0.0)
@@ -266,7 +264,7 @@ def _longest_free(space: RoomSpace, side: SideName) -> tuple[float, float]:
     start, end = space.room.span(side)
     cuts = [(start, start)]
     probe = space.strip(side, start, end, 0.68, 0.0, 0.95)
-    axis = 0 if side in ("south", "north") else 1
+    axis = 0 if along_x(side) else 1
     for b in (*space.blocked, *(item.bounds for item in space.placed)):
         if b[0] < probe[3] and probe[0] < b[3] and b[1] < probe[4] and probe[1] < b[4] and b[2] < 0.95:
             cuts.append((b[axis], b[axis + 3]))

@@ -9,6 +9,7 @@ import trimesh
 from datagen.backends.embedded import free_space
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.embedded.free_space import CHUNK, RESOLUTION, FreeSpace, Measured, clearance_of, paint
+from datagen.backends.embedded.scene import Scene
 from tests.datagen.embedded.scenes import room_scene
 
 
@@ -22,7 +23,9 @@ def outlines(count: int, corners: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("margin", [0.0, RESOLUTION / 2])
 @pytest.mark.parametrize("chunk", [50, CHUNK])
-def test_cells_within_the_margin_of_an_outline_are_painted(margin: float, chunk: int, monkeypatch) -> None:
+def test_cells_within_the_margin_of_an_outline_are_painted(
+    margin: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(free_space, "CHUNK", chunk)
     shapes = [*outlines(6, 3), *outlines(5, 5), np.array([[1.0, 1.0], [1.5, 1.0], [1.5, 1.0], [1.2, 1.4]])]
     grid, origin = np.zeros((60, 80), bool), np.array([0.0, 0.0])
@@ -43,6 +46,18 @@ def test_cells_within_the_margin_of_an_outline_are_painted(margin: float, chunk:
     assert (grid == expected).all()
 
 
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that from now on receives the id of every scene of which the free space is computed."""
+    computed: list[str] = []
+
+    def noting(scene: Scene) -> np.ndarray:
+        computed.append(scene.scene_id)
+        return clearance_of(scene)
+
+    monkeypatch.setattr(free_space, "clearance_of", noting)
+    return computed
+
+
 def write_room(path: Path, table_at: float) -> None:
     scene = trimesh.Scene()
     for name, size, at in (("floor", (4, 4, 0.1), (0, 0, -0.05)), ("table", (0.8, 0.8, 0.7), (table_at, 0, 0.35))):
@@ -50,14 +65,13 @@ def write_room(path: Path, table_at: float) -> None:
     scene.export(path)
 
 
-def test_passes_over_a_folder_compute_the_free_space_of_each_scene_once(tmp_path: Path, monkeypatch) -> None:
+def test_passes_over_a_folder_compute_the_free_space_of_each_scene_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "train").mkdir()
     for name, at in (("one", -1.0), ("two", 1.0)):
         write_room(tmp_path / "train" / f"{name}.glb", at)
-    computed: list[str] = []
-    monkeypatch.setattr(
-        free_space, "clearance_of", lambda scene: computed.append(scene.scene_id) or clearance_of(scene)
-    )
+    computed = noted(monkeypatch)
     with EmbeddedBackend(EmbeddedConfig(renderer="ray", scene_folder=str(tmp_path), scene_up="z")) as backend:
 
         def free(name: str) -> np.ndarray:
@@ -76,11 +90,8 @@ def test_passes_over_a_folder_compute_the_free_space_of_each_scene_once(tmp_path
         assert backend.free_map().grid.shape != first["two"].shape, "what is up changes the floor"
 
 
-def test_the_scenes_that_were_met_last_are_kept(monkeypatch) -> None:
-    computed: list[str] = []
-    monkeypatch.setattr(
-        free_space, "clearance_of", lambda scene: computed.append(scene.scene_id) or clearance_of(scene)
-    )
+def test_the_scenes_that_were_met_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = noted(monkeypatch)
     monkeypatch.setattr(free_space, "KEPT", 2)
     measured = Measured()
     for seed in (0, 1, 0, 2, 0, 1):
