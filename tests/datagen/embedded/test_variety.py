@@ -10,6 +10,7 @@ from datagen.backends.embedded.materials import material
 from datagen.backends.embedded.structure import WINDOW_VIEWS
 from ipt.common.seeding import derived_seed, generator
 from tests.datagen.embedded.geometry import coplanar_overlaps, footprints, penetrations
+from tests.datagen.embedded.test_house import doorways
 
 KINDS = ("living room", "kitchen", "bedroom", "bathroom")
 
@@ -55,7 +56,7 @@ def test_the_setting_reaches_the_homes_and_leaves_others_as_they_are() -> None:
             "home", derived_seed(seed, "open"), HouseConfig(2, 2, ("living room", "kitchen"), open_plans=share)
         )
         assert not penetrations(scene, footprints(scene)) and not coplanar_overlaps(scene)
-        return max(float(np.ptp(outline, axis=0).max()) for outline in scene.walkable[len(scene.rooms) :])
+        return max(float(np.ptp(outline, axis=0).max()) for outline in doorways(scene))
 
     assert any(walkable(seed, 1.0) > 1.5 > walkable(seed, 0.0) for seed in range(4))
     with pytest.raises(SceneError, match=r"house\.open_plans is a share, 0 to 1, got 2"):
