@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from datagen.backends.embedded import groups, repeats
+from datagen.backends.embedded import filling, groups, repeats
 from datagen.backends.embedded.furniture import build
+from datagen.backends.embedded.furniture.kitchen import KitchenLook
 from datagen.backends.embedded.placement import Placed, RoomSpace
 from datagen.backends.embedded.rooms import along_x
 from ipt.common.registry import Registry
@@ -164,12 +165,17 @@ def living_room(space: RoomSpace) -> None:
 
 @PROGRAMS.register("kitchen")
 def kitchen(space: RoomSpace) -> None:
-    """The run first; appliances and food on its worktops; a table where there is room."""
-    run = groups.kitchen_run(space)
+    """The run first, an island or a table where there is room; what fills the floor; appliances and food on the worktops."""
+    look = KitchenLook(space.kit)
+    run = groups.kitchen_run(space, look)
+    island = filling.island(space, run, look) if run and space.wants("kitchen island", 0.5) else None
     if space.dines or (space.area > 10 and space.wants("dining table", 0.5)):
         groups.dining_group(space, 6 if space.area > 14.5 else 4 if space.area > 11 else 2, centred=False)
     repeats.repeat(space)
-    counters = [item for item in run if item.furniture.surfaces and item.category not in ("fridge", "stove")]
+    worktops = [*filling.fill_kitchen(space, run, look), *([island] if island else [])]
+    counters = [
+        item for item in (*run, *worktops) if item.furniture.surfaces and item.category not in ("fridge", "stove")
+    ]
     appliances = (
         "microwave",
         "kettle",
@@ -332,20 +338,10 @@ def bathroom(space: RoomSpace) -> None:
 
 @PROGRAMS.register("office")
 def office(space: RoomSpace) -> None:
-    """Desk with its chair, bookshelves, a reading chair, boxes."""
+    """Desk with its chair, bookshelves; what fills the floor; a reading chair, boxes."""
     groups.workplace(space)
     repeats.repeat(space)
-    for _ in range(2):
-        if space.wants("bookshelf", 0.7):
-            shelf = space.against_wall("bookshelf", zone=0.45)
-            if shelf:
-                groups.fill_shelf(space, shelf)
-    if space.wants("cabinet", 0.3):
-        item = space.against_wall("cabinet", zone=0.45)
-        if item:
-            groups.scatter(space, item, ("books", "vase", "box", "table lamp"), 2)
-    if space.wants("armchair", 0.45):
-        space.in_corner("armchair")
+    filling.fill_office(space)
     for category, chance in (
         ("trash bin", 0.7),
         ("box", 0.4),

@@ -16,6 +16,11 @@ from datagen.backends.embedded.rooms import SideName, along_x
 from datagen.backends.embedded.style import shade
 
 STOOLS_AT_TABLE = 0.2
+# What stands on a table.
+LAID: dict[str, tuple[str, ...]] = {
+    "dining table": ("fruit bowl", "vase", "plate", "cup", "bottle", "bowl"),
+    "meeting table": ("laptop", "books", "cup", "vase", "bottle"),
+}
 # Options that make a piece small enough for a board or a table.
 _SMALL: dict[str, dict[str, Any]] = {"potted plant": {"scale": 0.4}, "books": {"lying": True}}
 
@@ -47,11 +52,13 @@ def fill_shelf(space: RoomSpace, shelf: Placed) -> None:
     scatter(space, shelf, ("vase", "box", "basket"), 1, "top")
 
 
-def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed | None:
-    """Table with chairs that face it, a lamp above and perhaps a rug below."""
-    if not space.wants("dining table"):
+def dining_group(
+    space: RoomSpace, seats: int, centred: bool = True, category: str = "dining table", seat: str | None = None
+) -> Placed | None:
+    """Table of ``category`` with chairs that face it (``seat``, or chairs or stools), a lamp above and perhaps a rug below."""
+    if not space.wants(category):
         return None
-    table = build("dining table", space.kit, seats=seats)
+    table = build(category, space.kit, seats=seats)
     x0, y0, x1, y1 = space.room.wings[0]
     depth, width, _ = table.size
     lying = (x1 - x0) > (y1 - y0)
@@ -71,19 +78,20 @@ def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed |
         item = Placed(table, x, y, CONTACT, yaw)
         if space.fits(item, gap=0.5):
             space.add(item)
-            if _seat_around(space, item, seats):
+            if _seat_around(space, item, seats, seat):
+                scatter(space, item, LAID[category], 3)
                 return item
             space.placed.remove(item)
     return None
 
 
-def _seat_around(space: RoomSpace, table: Placed, seats: int) -> bool:
-    """Identical chairs or stools tucked in on the sides that have one, then lamp and tableware; False if only one fits.
+def _seat_around(space: RoomSpace, table: Placed, seats: int, seat: str | None) -> bool:
+    """Identical seats tucked in on the sides that have one, then the lamp; False if only one fits.
 
     Some tables have a chair or two less than places.
     """
     depth, width, _ = table.furniture.size
-    seat = "stool" if space.rng.random() < STOOLS_AT_TABLE and "stool" not in space.exclude else "chair"
+    seat = seat or "stool" if space.rng.random() < STOOLS_AT_TABLE and "stool" not in space.exclude else "chair"
     chair = build(seat, space.kit)
     front = float(chair.high[0])
     long_side = {2: 1, 4: 2, 6: 2, 8: 3}[seats] if abs(depth - width) > 0.1 else 1
@@ -113,7 +121,6 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int) -> bool:
         item = Placed(lamp, table.x, table.y, space.height - 0.005, 0.0)
         if space.fits(item, ignore_blocked=True):
             space.add(item)
-    scatter(space, table, ("fruit bowl", "vase", "plate", "cup", "bottle", "bowl"), 3)
     return True
 
 
@@ -233,14 +240,13 @@ def workplace(space: RoomSpace) -> Placed | None:
     return desk
 
 
-def kitchen_run(space: RoomSpace) -> list[Placed]:
+def kitchen_run(space: RoomSpace, look: KitchenLook) -> list[Placed]:
     """Fridge, counters, sink and stove side by side along one wall, with wall cabinets and a hood above."""
-    look = KitchenLook(space.kit)
     low_windows = {o.side for o in space.room.openings if o.kind == "window" and o.low < 1.0}
     best: list[Placed] = []
     sides = [side for side in space.shuffled_sides() if side not in low_windows]
-    for side in sorted(sides, key=lambda s: -_longest_free(space, s)[1]):
-        start, length = _longest_free(space, side)
+    for side in sorted(sides, key=lambda s: -longest_free(space, s)[1]):
+        start, length = longest_free(space, side)
         best = _modules(space, look, side, start, length)
         if best:
             break
@@ -259,7 +265,7 @@ def kitchen_run(space: RoomSpace) -> list[Placed]:
     return best
 
 
-def _longest_free(space: RoomSpace, side: SideName) -> tuple[float, float]:
+def longest_free(space: RoomSpace, side: SideName) -> tuple[float, float]:
     """Start and length of the longest stretch of wall 0.65 m deep that no door zone touches."""
     start, end = space.room.span(side)
     cuts = [(start, start)]

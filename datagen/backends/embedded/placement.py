@@ -27,6 +27,8 @@ BASEBOARD = 0.018  # thickness of the skirting and a little air
 WALL_CLEARANCE = 0.002  # an end face in the plane of the next wall would flicker
 CONTACT = 0.001  # things rest this far above what carries them, so that no two faces coincide
 DOOR_DEPTH = 0.75
+CELL = 0.05  # metres to which the covered floor is counted
+FLAT = 0.03  # metres; what is lower, a rug, leaves the floor free
 
 
 @dataclass(eq=False)
@@ -160,6 +162,26 @@ class RoomSpace:
     def area(self) -> float:
         return self.room.area
 
+    def covered(self) -> float:
+        """Share of the floor on which something stands, from 0 to 1."""
+        low = np.array(self.room.inner[:2])
+        columns, rows = np.ceil((np.array(self.room.inner[2:]) - low) / CELL).astype(int)
+        taken = np.zeros((rows, columns), bool)
+        for item in self.placed:
+            if item.bounds[2] < 0.1 and item.bounds[5] > FLAT:
+                (x0, y0), (x1, y1) = (
+                    np.rint((np.array(corner) - low) / CELL).astype(int)
+                    for corner in (item.bounds[:2], item.bounds[3:5])
+                )
+                taken[y0:y1, x0:x1] = True
+        return float(taken.sum()) * CELL**2 / self.area
+
+    def room_around(self, item: Placed, margin: float) -> bool:
+        """Whether ``item`` has ``margin`` metres of floor to every wall."""
+        b, (x0, y0, x1, y1), cut = item.bounds, self.room.inner, self.room.cut
+        inside = min(b[0] - x0, b[1] - y0, x1 - b[3], y1 - b[4]) >= margin
+        return inside and not (cut is not None and overlap(b, solid(cut), margin))
+
     def wants(self, category: str, probability: float = 1.0) -> bool:
         """Whether to place ``category``: always if asked for, never if ruled out, else by chance and density."""
         if category in self.exclude:
@@ -222,7 +244,7 @@ class RoomSpace:
             return (x1, y0, 0.05, x1 + depth, y1, 1.9) if dx > 0 else (x0 - depth, y0, 0.05, x0, y1, 1.9)
         return (x0, y1, 0.05, x1, y1 + depth, 1.9) if dy > 0 else (x0, y0 - depth, 0.05, x1, y0, 1.9)
 
-    def _zone_free(self, item: Placed, depth: float) -> bool:
+    def zone_free(self, item: Placed, depth: float) -> bool:
         """Whether the strip in front of ``item`` holds nothing yet and lies in the room."""
         zone = self.front(item, depth)
         x0, y0, x1, y1 = self.room.inner
@@ -279,7 +301,7 @@ class RoomSpace:
         for side in sides or self.shuffled_sides():
             for along in self.spots(side, width, where):
                 item = self.wall_pose(side, furniture, along)
-                if self.fits(item) and (not zone or self._zone_free(item, zone)):
+                if self.fits(item) and (not zone or self.zone_free(item, zone)):
                     return self.add(item, zone)
         return None
 
