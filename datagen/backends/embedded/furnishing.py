@@ -240,7 +240,7 @@ def dining_room(space: RoomSpace) -> None:
 
 @PROGRAMS.register("bedroom")
 def bedroom(space: RoomSpace) -> None:
-    """Bed, wardrobe, dresser with a mirror, perhaps a desk or an armchair, and clothes baskets."""
+    """Bed, wardrobe, dresser, perhaps with a mirror, perhaps a desk or an armchair, and clothes baskets."""
     bed = groups.sleeping_group(space)
     if space.wants("wardrobe", 0.95):
         item = space.against_wall("wardrobe", where="corner", zone=0.6) or space.against_wall(
@@ -300,7 +300,7 @@ def _bedside_rug(space: RoomSpace, bed: Placed) -> None:
 
 @PROGRAMS.register("bathroom")
 def bathroom(space: RoomSpace) -> None:
-    """Tub or shower in a corner, toilet, basin with a mirror, towels, perhaps the washing machine."""
+    """Tub or shower in a corner, toilet, basin with a mirror or a cabinet over it, towels, perhaps the washing machine."""
     long_wall = max(space.room.span(side)[1] - space.room.span(side)[0] for side in ("south", "west"))
     basin_first = space.rng.random() < 0.5
     wet = None
@@ -317,6 +317,8 @@ def bathroom(space: RoomSpace) -> None:
         if item and category == "bathroom sink":
             if space.wants("mirror", 0.9):
                 _above(space, item, "mirror", raise_by=0.05, width=0.55)
+            elif space.wants("wall cabinet", 0.7):
+                _above(space, item, "wall cabinet", width=0.55)
             groups.scatter(space, item, ("cup", "vase"), 2)
     if space.wants("washing machine", 0.5):
         item = space.against_wall("washing machine", where="corner", zone=0.45)
@@ -366,7 +368,7 @@ def office(space: RoomSpace) -> None:
 
 @PROGRAMS.register("hallway")
 def hallway(space: RoomSpace) -> None:
-    """Console with a mirror, shoe rack, coats; everything shallow, along the walls."""
+    """Console, perhaps with a mirror, shoe rack, coats; everything shallow, along the walls."""
     console = space.against_wall("console table") if space.wants("console table", 0.6) else None
     if console:
         if space.wants("mirror", 0.7):

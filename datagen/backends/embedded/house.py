@@ -79,7 +79,8 @@ class HouseConfig:
     ``area_scale`` multiplies floor areas. ``open_plans``: share of the passages between living room, kitchen and the like
     that are open plans, up to three metres wide. ``l_rooms``: share of homes with an L-shaped room, where the plan has a
     place for one; a home of one room is then L-shaped itself. ``collections``: whether rooms hold several of a thing
-    (``on``, ``off``), or do so for the task that counts (``auto``). Unknown names and impossible ranges are a ``SceneError``.
+    (``on``, ``off``), or do so for the task that counts (``auto``). ``mirrors``: whether they hang there; they are panes of
+    glass that reflect nothing, because a room seen twice makes questions about it ambiguous. Unknown names and impossible ranges are a ``SceneError``.
     """
 
     min_rooms: int = 1
@@ -92,6 +93,13 @@ class HouseConfig:
     open_plans: float = 0.0
     l_rooms: float = 0.25
     collections: str = "auto"
+    mirrors: bool = False
+
+    @property
+    def ruled_out(self) -> frozenset[str]:
+        """Categories that stand nowhere: those excluded, and mirrors unless they are wanted or asked for by name."""
+        mirrors = self.mirrors or "mirror" in self.include
+        return frozenset(self.exclude) | (frozenset() if mirrors else {"mirror"})
 
     def __post_init__(self) -> None:
         if self.collections not in COLLECTIONS:
@@ -173,7 +181,7 @@ def _furnished(
     for room in sorted(layout.rooms, key=lambda room: (room.kind != "kitchen", room.index)):
         rng = generator(seed, "furniture", attempt, room.index)
         space = RoomSpace(
-            room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude), shop
+            room, layout.height, style, rng, config.density, frozenset(config.include), config.ruled_out, shop
         )
         space.collections = config.collections == "on"
         space.dines = not (dining_apart or any(other.of("dining table") for other in spaces))

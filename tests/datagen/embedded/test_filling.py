@@ -49,16 +49,16 @@ def covered(scene: Scene, room: Room) -> float:
     return float((taken & floor).sum() / floor.sum())
 
 
-@pytest.mark.parametrize(("kind", "least", "before"), [("kitchen", 0.33, 0.31), ("office", 0.27, 0.21)])
+@pytest.mark.parametrize(("kind", "least", "gain"), [("kitchen", 0.33, 0.02), ("office", 0.27, 0.06)])
 def test_a_stated_share_of_the_floor_is_covered(
-    kind: str, least: float, before: float, monkeypatch: pytest.MonkeyPatch
+    kind: str, least: float, gain: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On average; a room in which not everything fits stays below ``COVERED``, which no room exceeds by much."""
     shares = [covered(scene, room) for scene, room in homes(kind)]
     assert least < np.mean(shares) < COVERED[kind] + 0.05 and min(shares) > least - 0.12
     monkeypatch.setitem(filling.COVERED, kind, 0.0)
     bare = [make_house("home", seed, only(kind)) for seed in range(ROOMS // 2)]
-    assert np.mean([covered(scene, scene.rooms[0]) for scene in bare]) < min(before, np.mean(shares) - 0.03)
+    assert np.mean([covered(scene, scene.rooms[0]) for scene in bare]) < np.mean(shares[: len(bare)]) - gain
 
 
 def test_a_sparse_home_is_filled_less() -> None:

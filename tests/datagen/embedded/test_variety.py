@@ -71,3 +71,15 @@ def test_windows_show_several_skies() -> None:
     assert sky["evening"][0] > sky["evening"][1] and sky["evening"].mean() < sky["hills"].mean() - 15
     pictures = [material(f"view.{view}-0").texture for view in WINDOW_VIEWS]
     assert all(np.abs(a.astype(int) - b).mean() > 8 for i, a in enumerate(pictures) for b in pictures[:i])
+
+
+def test_mirrors_hang_only_where_they_are_wanted() -> None:
+    """They reflect nothing; by default a bathroom has a cabinet over its basin instead."""
+
+    def found(**settings: object) -> set[str]:
+        config = HouseConfig(1, 1, require_rooms=("bathroom",), **settings)  # type: ignore[arg-type]
+        return {thing.category for seed in range(4) for thing in make_house("home", seed, config).objects}
+
+    assert "mirror" not in found() and "wall cabinet" in found()
+    assert "mirror" in found(mirrors=True) and "mirror" in found(include=("mirror",))
+    assert "mirror" not in found(mirrors=True, exclude=("mirror",))
