@@ -80,7 +80,8 @@ class HouseConfig:
     that are open plans, up to three metres wide. ``l_rooms``: share of homes with an L-shaped room, where the plan has a
     place for one; a home of one room is then L-shaped itself. ``collections``: whether rooms hold several of a thing
     (``on``, ``off``), or do so for the task that counts (``auto``). ``mirrors``: whether they hang there; they are panes of
-    glass that reflect nothing, because a room seen twice makes questions about it ambiguous. Unknown names and impossible ranges are a ``SceneError``.
+    glass that reflect nothing, because a room seen twice makes questions about it ambiguous. Unknown names and impossible
+    ranges are a ``SceneError``.
     """
 
     min_rooms: int = 1
