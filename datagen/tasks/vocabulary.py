@@ -29,7 +29,9 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
     "embedded": Vocabulary(
         groups={
             "seat": ("chair", "armchair", "sofa", "stool", "office chair", "bench", "ottoman"),
-            "table": ("dining table", "coffee table", "side table", "console table", "desk", "nightstand"),
+            "table": (
+                *("dining table", "meeting table", "coffee table", "side table", "console table", "desk", "nightstand"),
+            ),
             "storage unit": ("cabinet", "wardrobe", "bookshelf", "dresser", "tv stand", "nightstand", "shoe rack"),
             "kitchen appliance": ("stove", "fridge", "microwave", "toaster", "kettle", "dishwasher", "coffee machine"),
             "lamp": ("table lamp", "floor lamp", "ceiling lamp"),
@@ -38,8 +40,20 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
             "container": ("trash bin", "basket", "laundry basket", "box", "suitcase", "backpack"),
         },
         lookalikes={
-            "cabinet": ("kitchen counter", "wall cabinet", "sink", "bathroom sink", "tv stand", "dresser", "shoe rack"),
-            "storage unit": ("kitchen counter", "wall cabinet", "sink", "bathroom sink"),
+            "cabinet": (
+                "kitchen counter",
+                "kitchen island",
+                "wall cabinet",
+                "sink",
+                "bathroom sink",
+                "tv stand",
+                "dresser",
+                "shoe rack",
+            ),
+            "storage unit": ("kitchen counter", "kitchen island", "wall cabinet", "sink", "bathroom sink"),
+            "dining table": ("meeting table",),
+            "meeting table": ("dining table", "desk"),
+            "kitchen island": ("kitchen counter",),
             "dresser": ("cabinet", "nightstand"),
             "chair": ("office chair", "armchair"),
             "stool": ("ottoman", "side table"),

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from datagen.backends.base import Layer, Room, SceneObject
 from datagen.backends.embedded import structure
-from datagen.backends.embedded.layout import SIDES, WALL, Layout, Leaf, Opening, PlannedRoom
 from datagen.backends.embedded.lighting import Lamp
 from datagen.backends.embedded.materials import material, shaded_floor, wall_material
 from datagen.backends.embedded.placement import Placed, RoomSpace
+from datagen.backends.embedded.rooms import WALL, Layout, Leaf, Opening, PlannedRoom
 from datagen.backends.embedded.scene import Material, Part, Scene, object_from_parts
 from datagen.backends.embedded.structure import StructurePiece
 from datagen.backends.embedded.style import WHITE, Kit, Look, Rgb, Style, shade
@@ -37,7 +37,7 @@ _ACCENT_PAPERS = ("brick", "white brick", "leaves", "diamonds", "stripes", "plas
 
 @dataclass(frozen=True)
 class RoomFinish:
-    """Floor style and colour; wall style and colour per side in the order of SIDES."""
+    """Floor style and colour; wall style and colour per side of the room, in the order of its ``sides``."""
 
     floor: str
     floor_rgb: Rgb
@@ -88,7 +88,7 @@ def _room_finish(kit: Kit, room: PlannedRoom, wooden: str, wood_rgb: Rgb) -> Roo
         paper, rgb = kit.pick(("half tiles", "wall tiles", "half tiles")), kit.pick(_BATH_WALLS)
     else:
         paper, rgb = kit.pick(_PAPERS), kit.pick(kit.style.walls)
-    walls = [(paper, rgb)] * 4
+    walls = [(paper, rgb)] * len(room.sides)
     if room.kind not in ("bathroom", "kitchen") and kit.chance(0.35):
         accent = kit.pick(_ACCENT_PAPERS)
         colour: Rgb = (1.0, 1.0, 1.0) if accent == "brick" else kit.pick((*kit.style.walls, shade(kit.accent(), 1.1)))
@@ -102,7 +102,7 @@ def build_shell(layout: Layout, finishes: Finishes) -> list[StructurePiece]:
     for room, finish in zip(layout.rooms, finishes.rooms, strict=True):
         pieces.append(structure.floor(room, f"floor:{room.id}", finish.floor_rgb))
         pieces.append(structure.ceiling(room, layout.height))
-        for side, (paper, rgb) in zip(SIDES, finish.walls, strict=True):
+        for side, (paper, rgb) in zip(room.sides, finish.walls, strict=True):
             pieces.append(structure.wall(room, side, paper, rgb, layout.height))
         pieces.append(structure.baseboard(room, finishes.trim))
         for opening in room.openings:
@@ -148,7 +148,7 @@ def furniture_outlines(spaces: Sequence[RoomSpace]) -> list[NDArray[np.float64]]
 
 def walkable_outlines(layout: Layout) -> list[NDArray[np.float64]]:
     """Room floors and doorways."""
-    floors = [structure.rectangle_outline(room.inner) for room in layout.rooms]
+    floors = [structure.rectangle_outline(floor) for room in layout.rooms for floor in room.floors()]
     return floors + [
         structure.doorway(room, o) for room in layout.rooms for o in room.openings if o.to_room is not None
     ]
@@ -168,8 +168,7 @@ def _shadows(space: RoomSpace) -> list[tuple[float, float, float, float, float]]
 
 def _lamp(room: PlannedRoom, height: float) -> Lamp:
     """The lamp in the middle of a room's ceiling, whether a fitting hangs there or not."""
-    x0, y0, x1, y1 = room.inner
-    return Lamp(((x0 + x1) / 2, (y0 + y1) / 2, height - _LAMP_DROP), room.inner)
+    return Lamp((*room.middle, height - _LAMP_DROP), tuple(room.floors()))
 
 
 def _lights(room: PlannedRoom) -> list[tuple[float, float]]:
@@ -218,7 +217,7 @@ def assemble(
         parts=tuple(parts),
         materials=_materials(parts, finishes, spaces),
         objects=tuple(objects),
-        rooms=tuple(Room(room.id, room.kind, structure.rectangle_outline(room.inner)) for room in layout.rooms),
+        rooms=tuple(Room(room.id, room.kind, np.array(room.outline)) for room in layout.rooms),
         obstacles=(*(outline for piece in shell for outline in piece.blocks), *furniture_outlines(spaces)),
         walkable=tuple(walkable_outlines(layout)),
         bounds_min=low,
@@ -239,7 +238,9 @@ def _materials(parts: Sequence[Part], finishes: Finishes, spaces: Sequence[RoomS
         if name in floors:
             space = floors[name]
             look = finishes.rooms[space.room.index]
-            result[name] = shaded_floor(name, look.floor, space.room.inner, _shadows(space), _lights(space.room))
+            result[name] = shaded_floor(
+                name, look.floor, space.room.inner, _shadows(space), _lights(space.room), space.room.cut
+            )
         elif name in brought:
             result[name] = brought[name]
         else:

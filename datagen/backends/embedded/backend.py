@@ -29,7 +29,7 @@ from datagen.backends.base import (
     SceneObject,
 )
 from datagen.backends.embedded.blocks import BlocksConfig, make_blocks
-from datagen.backends.embedded.free_space import FreeSpace
+from datagen.backends.embedded.free_space import FreeSpace, Measured
 from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
 from datagen.backends.embedded.house import HouseConfig, make_house
 from datagen.backends.embedded.models.catalogue import MOST_FACES
@@ -137,6 +137,7 @@ class EmbeddedBackend(SceneBackend):
         self._shown: Scene | None = None  # what the renderer should draw: the scene, or an edited copy
         self._drawn: Scene | None = None  # what the renderer holds
         self._space: FreeSpace | None = None
+        self._measured = Measured()
 
     @property
     def version(self) -> str:
@@ -223,7 +224,8 @@ class EmbeddedBackend(SceneBackend):
     @property
     def _free(self) -> FreeSpace:
         if self._space is None:
-            self._space = FreeSpace(self.scene)
+            # Of files, which are met again; generated scenes are not.
+            self._space = FreeSpace(self.scene, self._measured if self.scene.seed is None else None)
         return self._space
 
     def sample_navigable(

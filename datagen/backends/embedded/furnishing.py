@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from datagen.backends.embedded import groups, repeats
+from datagen.backends.embedded import filling, groups, repeats
 from datagen.backends.embedded.furniture import build
+from datagen.backends.embedded.furniture.kitchen import KitchenLook
 from datagen.backends.embedded.placement import Placed, RoomSpace
+from datagen.backends.embedded.rooms import along_x
 from ipt.common.registry import Registry
 
 PROGRAMS: Registry[Callable[[RoomSpace], None]] = Registry("room kind")
@@ -85,8 +87,7 @@ _TOP_EXTRAS = frozenset(
 def _ceiling_lamp(space: RoomSpace) -> None:
     if space.of("ceiling lamp") or not space.wants("ceiling lamp", 0.85):
         return
-    x0, y0, x1, y1 = space.room.inner
-    item = Placed(build("ceiling lamp", space.kit), (x0 + x1) / 2, (y0 + y1) / 2, space.height - 0.005, 0.0)
+    item = Placed(build("ceiling lamp", space.kit), *space.room.middle, space.height - 0.005, 0.0)
     if space.fits(item, ignore_blocked=True):
         space.add(item)
 
@@ -109,7 +110,7 @@ def _above(space: RoomSpace, below: Placed, category: str, **options: Any) -> Pl
         return None
     low, high = below.furniture.low, below.furniture.high
     x, y = below.world(0.0, float(low[1] + high[1]) / 2)
-    return space.hang(category, below.side, x if below.side in ("south", "north") else y, **options)
+    return space.hang(category, below.side, x if along_x(below.side) else y, **options)
 
 
 @PROGRAMS.register("living room")
@@ -164,12 +165,17 @@ def living_room(space: RoomSpace) -> None:
 
 @PROGRAMS.register("kitchen")
 def kitchen(space: RoomSpace) -> None:
-    """The run first; appliances and food on its worktops; a table where there is room."""
-    run = groups.kitchen_run(space)
+    """The run first, an island or a table where there is room; what fills the floor; appliances and food on the worktops."""
+    look = KitchenLook(space.kit)
+    run = groups.kitchen_run(space, look)
+    island = filling.island(space, run, look) if run and space.wants("kitchen island", 0.5) else None
     if space.dines or (space.area > 10 and space.wants("dining table", 0.5)):
         groups.dining_group(space, 6 if space.area > 14.5 else 4 if space.area > 11 else 2, centred=False)
     repeats.repeat(space)
-    counters = [item for item in run if item.furniture.surfaces and item.category not in ("fridge", "stove")]
+    worktops = [*filling.fill_kitchen(space, run, look), *([island] if island else [])]
+    counters = [
+        item for item in (*run, *worktops) if item.furniture.surfaces and item.category not in ("fridge", "stove")
+    ]
     appliances = (
         "microwave",
         "kettle",
@@ -234,7 +240,7 @@ def dining_room(space: RoomSpace) -> None:
 
 @PROGRAMS.register("bedroom")
 def bedroom(space: RoomSpace) -> None:
-    """Bed, wardrobe, dresser with a mirror, perhaps a desk or an armchair, and clothes baskets."""
+    """Bed, wardrobe, dresser, perhaps with a mirror, perhaps a desk or an armchair, and clothes baskets."""
     bed = groups.sleeping_group(space)
     if space.wants("wardrobe", 0.95):
         item = space.against_wall("wardrobe", where="corner", zone=0.6) or space.against_wall(
@@ -294,7 +300,7 @@ def _bedside_rug(space: RoomSpace, bed: Placed) -> None:
 
 @PROGRAMS.register("bathroom")
 def bathroom(space: RoomSpace) -> None:
-    """Tub or shower in a corner, toilet, basin with a mirror, towels, perhaps the washing machine."""
+    """Tub or shower in a corner, toilet, basin with a mirror or a cabinet over it, towels, perhaps the washing machine."""
     long_wall = max(space.room.span(side)[1] - space.room.span(side)[0] for side in ("south", "west"))
     basin_first = space.rng.random() < 0.5
     wet = None
@@ -311,6 +317,8 @@ def bathroom(space: RoomSpace) -> None:
         if item and category == "bathroom sink":
             if space.wants("mirror", 0.9):
                 _above(space, item, "mirror", raise_by=0.05, width=0.55)
+            elif space.wants("wall cabinet", 0.7):
+                _above(space, item, "wall cabinet", width=0.55)
             groups.scatter(space, item, ("cup", "vase"), 2)
     if space.wants("washing machine", 0.5):
         item = space.against_wall("washing machine", where="corner", zone=0.45)
@@ -332,20 +340,10 @@ def bathroom(space: RoomSpace) -> None:
 
 @PROGRAMS.register("office")
 def office(space: RoomSpace) -> None:
-    """Desk with its chair, bookshelves, a reading chair, boxes."""
+    """Desk with its chair, bookshelves; what fills the floor; a reading chair, boxes."""
     groups.workplace(space)
     repeats.repeat(space)
-    for _ in range(2):
-        if space.wants("bookshelf", 0.7):
-            shelf = space.against_wall("bookshelf", zone=0.45)
-            if shelf:
-                groups.fill_shelf(space, shelf)
-    if space.wants("cabinet", 0.3):
-        item = space.against_wall("cabinet", zone=0.45)
-        if item:
-            groups.scatter(space, item, ("books", "vase", "box", "table lamp"), 2)
-    if space.wants("armchair", 0.45):
-        space.in_corner("armchair")
+    filling.fill_office(space)
     for category, chance in (
         ("trash bin", 0.7),
         ("box", 0.4),
@@ -370,7 +368,7 @@ def office(space: RoomSpace) -> None:
 
 @PROGRAMS.register("hallway")
 def hallway(space: RoomSpace) -> None:
-    """Console with a mirror, shoe rack, coats; everything shallow, along the walls."""
+    """Console, perhaps with a mirror, shoe rack, coats; everything shallow, along the walls."""
     console = space.against_wall("console table") if space.wants("console table", 0.6) else None
     if console:
         if space.wants("mirror", 0.7):

@@ -11,12 +11,16 @@ from typing import Any
 
 from datagen.backends.embedded.furniture import build
 from datagen.backends.embedded.furniture.kitchen import KitchenLook
-from datagen.backends.embedded.layout import SideName
 from datagen.backends.embedded.placement import CONTACT, Placed, RoomSpace
+from datagen.backends.embedded.rooms import SideName, along_x
 from datagen.backends.embedded.style import shade
 
-OPPOSITE: dict[SideName, SideName] = {"south": "north", "north": "south", "east": "west", "west": "east"}
 STOOLS_AT_TABLE = 0.2
+# What stands on a table.
+LAID: dict[str, tuple[str, ...]] = {
+    "dining table": ("fruit bowl", "vase", "plate", "cup", "bottle", "bowl"),
+    "meeting table": ("laptop", "books", "cup", "vase", "bottle"),
+}
 # Options that make a piece small enough for a board or a table.
 _SMALL: dict[str, dict[str, Any]] = {"potted plant": {"scale": 0.4}, "books": {"lying": True}}
 
@@ -48,12 +52,14 @@ def fill_shelf(space: RoomSpace, shelf: Placed) -> None:
     scatter(space, shelf, ("vase", "box", "basket"), 1, "top")
 
 
-def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed | None:
-    """Table with chairs that face it, a lamp above and perhaps a rug below."""
-    if not space.wants("dining table"):
+def dining_group(
+    space: RoomSpace, seats: int, centred: bool = True, category: str = "dining table", seat: str | None = None
+) -> Placed | None:
+    """Table of ``category`` with chairs that face it (``seat``, or chairs or stools), a lamp above and perhaps a rug below."""
+    if not space.wants(category):
         return None
-    table = build("dining table", space.kit, seats=seats)
-    x0, y0, x1, y1 = space.room.inner
+    table = build(category, space.kit, seats=seats)
+    x0, y0, x1, y1 = space.room.wings[0]
     depth, width, _ = table.size
     lying = (x1 - x0) > (y1 - y0)
     for attempt in range(20):
@@ -72,19 +78,20 @@ def dining_group(space: RoomSpace, seats: int, centred: bool = True) -> Placed |
         item = Placed(table, x, y, CONTACT, yaw)
         if space.fits(item, gap=0.5):
             space.add(item)
-            if _seat_around(space, item, seats):
+            if _seat_around(space, item, seats, seat):
+                scatter(space, item, LAID[category], 3)
                 return item
             space.placed.remove(item)
     return None
 
 
-def _seat_around(space: RoomSpace, table: Placed, seats: int) -> bool:
-    """Identical chairs or stools tucked in on the sides that have one, then lamp and tableware; False if only one fits.
+def _seat_around(space: RoomSpace, table: Placed, seats: int, seat: str | None) -> bool:
+    """Identical seats tucked in on the sides that have one, then the lamp; False if only one fits.
 
     Some tables have a chair or two less than places.
     """
     depth, width, _ = table.furniture.size
-    seat = "stool" if space.rng.random() < STOOLS_AT_TABLE and "stool" not in space.exclude else "chair"
+    seat = seat or "stool" if space.rng.random() < STOOLS_AT_TABLE and "stool" not in space.exclude else "chair"
     chair = build(seat, space.kit)
     front = float(chair.high[0])
     long_side = {2: 1, 4: 2, 6: 2, 8: 3}[seats] if abs(depth - width) > 0.1 else 1
@@ -114,7 +121,6 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int) -> bool:
         item = Placed(lamp, table.x, table.y, space.height - 0.005, 0.0)
         if space.fits(item, ignore_blocked=True):
             space.add(item)
-    scatter(space, table, ("fruit bowl", "vase", "plate", "cup", "bottle", "bowl"), 3)
     return True
 
 
@@ -123,10 +129,9 @@ def television_corner(space: RoomSpace) -> Placed | None:
     stand = build("tv stand", space.kit)
     sofa = build("sofa", space.kit)
     windows = {opening.side for opening in space.room.openings if opening.kind == "window"}
-    x0, y0, x1, y1 = space.room.inner
     for side in space.shuffled_sides(windows):
-        span = (y1 - y0) if side in ("south", "north") else (x1 - x0)
         for along in space.spots(side, max(stand.size[1], sofa.size[1]), "middle"):
+            opposite, span = space.room.across(side, along)
             cabinet = space.wall_pose(side, stand, along)
             if not space.fits(cabinet):
                 continue
@@ -134,7 +139,7 @@ def television_corner(space: RoomSpace) -> Placed | None:
                 if not 2.2 <= distance <= 3.9 or distance + sofa.size[0] + 0.05 > span:
                     continue
                 x, y = space.room.point(side, along, distance + float(sofa.high[0]))
-                couch = Placed(sofa, x, y, CONTACT, cabinet.yaw + math.pi, relation="faces", side=OPPOSITE[side])
+                couch = Placed(sofa, x, y, CONTACT, cabinet.yaw + math.pi, relation="faces", side=opposite)
                 if space.fits(couch) and not _walled_in(space, couch, span, distance):
                     return _complete_corner(space, cabinet, couch, distance)
     return None
@@ -206,7 +211,7 @@ def sleeping_group(space: RoomSpace, width: float = 0.0) -> Placed | None:
     if bed.side and space.wants("painting", 0.6):
         low, high = bed.furniture.low, bed.furniture.high
         x, y = bed.world(0, float(low[1] + high[1]) / 2)
-        space.hang("painting", bed.side, x if bed.side in ("south", "north") else y, raise_by=0.25, width=0.8)
+        space.hang("painting", bed.side, x if along_x(bed.side) else y, raise_by=0.25, width=0.8)
     if space.wants("teddy bear", 0.25):
         space.on_top(bed, "teddy bear", use="seat")
     return bed
@@ -235,14 +240,13 @@ def workplace(space: RoomSpace) -> Placed | None:
     return desk
 
 
-def kitchen_run(space: RoomSpace) -> list[Placed]:
+def kitchen_run(space: RoomSpace, look: KitchenLook) -> list[Placed]:
     """Fridge, counters, sink and stove side by side along one wall, with wall cabinets and a hood above."""
-    look = KitchenLook(space.kit)
     low_windows = {o.side for o in space.room.openings if o.kind == "window" and o.low < 1.0}
     best: list[Placed] = []
     sides = [side for side in space.shuffled_sides() if side not in low_windows]
-    for side in sorted(sides, key=lambda s: -_longest_free(space, s)[1]):
-        start, length = _longest_free(space, side)
+    for side in sorted(sides, key=lambda s: -longest_free(space, s)[1]):
+        start, length = longest_free(space, side)
         best = _modules(space, look, side, start, length)
         if best:
             break
@@ -252,7 +256,7 @@ def kitchen_run(space: RoomSpace) -> list[Placed]:
     for item in best:
         if item.category == "fridge" or item.side is None:
             continue
-        along = item.x if item.side in ("south", "north") else item.y
+        along = item.x if along_x(item.side) else item.y
         if item is stove:
             if space.wants("range hood", 0.9):
                 space.hang("range hood", item.side, along, width=item.furniture.size[1], gap=0.0)
@@ -261,12 +265,12 @@ def kitchen_run(space: RoomSpace) -> list[Placed]:
     return best
 
 
-def _longest_free(space: RoomSpace, side: SideName) -> tuple[float, float]:
+def longest_free(space: RoomSpace, side: SideName) -> tuple[float, float]:
     """Start and length of the longest stretch of wall 0.65 m deep that no door zone touches."""
     start, end = space.room.span(side)
     cuts = [(start, start)]
     probe = space.strip(side, start, end, 0.68, 0.0, 0.95)
-    axis = 0 if side in ("south", "north") else 1
+    axis = 0 if along_x(side) else 1
     for b in (*space.blocked, *(item.bounds for item in space.placed)):
         if b[0] < probe[3] and probe[0] < b[3] and b[1] < probe[4] and probe[1] < b[4] and b[2] < 0.95:
             cuts.append((b[axis], b[axis + 3]))

@@ -24,9 +24,10 @@ from datagen.backends.embedded.assembly import (
 from datagen.backends.embedded.free_space import FreeSpace
 from datagen.backends.embedded.furnishing import furnish
 from datagen.backends.embedded.furniture import FURNITURE
-from datagen.backends.embedded.layout import ROOM_KINDS, Layout, draw_kinds, draw_layout, open_up
+from datagen.backends.embedded.layout import ROOM_KINDS, draw_kinds, draw_layout, open_up
 from datagen.backends.embedded.models.shop import Shop
 from datagen.backends.embedded.placement import Placed, RoomSpace
+from datagen.backends.embedded.rooms import Layout
 from datagen.backends.embedded.scene import Scene
 from datagen.backends.embedded.structure import StructurePiece
 from datagen.backends.embedded.style import STYLES, Style
@@ -76,8 +77,11 @@ class HouseConfig:
     ``min_rooms``..``max_rooms`` of 1..5; ``require_rooms`` are kinds that must exist; ``density`` in 0..1 scales how
     often optional furniture stands there; ``include`` and ``exclude`` are object categories that must or must not occur;
     ``area_scale`` multiplies floor areas. ``open_plans``: share of the passages between living room, kitchen and the like
-    that are open plans, up to three metres wide. ``collections``: whether rooms hold several of a thing (``on``, ``off``),
-    or do so for the task that counts (``auto``). Unknown names and impossible ranges are a ``SceneError``.
+    that are open plans, up to three metres wide. ``l_rooms``: share of homes with an L-shaped room, where the plan has a
+    place for one; a home of one room is then L-shaped itself. ``collections``: whether rooms hold several of a thing
+    (``on``, ``off``), or do so for the task that counts (``auto``). ``mirrors``: whether they hang there; they are panes of
+    glass that reflect nothing, because a room seen twice makes questions about it ambiguous. Unknown names and impossible
+    ranges are a ``SceneError``.
     """
 
     min_rooms: int = 1
@@ -88,7 +92,15 @@ class HouseConfig:
     exclude: tuple[str, ...] = ()
     area_scale: float = 1.0
     open_plans: float = 0.0
+    l_rooms: float = 0.25
     collections: str = "auto"
+    mirrors: bool = False
+
+    @property
+    def ruled_out(self) -> frozenset[str]:
+        """Categories that stand nowhere: those excluded, and mirrors unless they are wanted or asked for by name."""
+        mirrors = self.mirrors or "mirror" in self.include
+        return frozenset(self.exclude) | (frozenset() if mirrors else {"mirror"})
 
     def __post_init__(self) -> None:
         if self.collections not in COLLECTIONS:
@@ -107,8 +119,9 @@ class HouseConfig:
             raise SceneError(f"categories both included and excluded: {', '.join(sorted(both))}")
         if not (0 <= self.density <= 1 and self.area_scale > 0):
             raise SceneError(f"need 0 <= density <= 1 and area_scale > 0, got {self.density} and {self.area_scale}")
-        if not 0 <= self.open_plans <= 1:
-            raise SceneError(f"house.open_plans is a share, 0 to 1, got {self.open_plans}")
+        for name in ("open_plans", "l_rooms"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise SceneError(f"house.{name} is a share, 0 to 1, got {share}")
 
 
 def make_house(scene_id: str, seed: int, config: HouseConfig | None = None, shop: Shop | None = None) -> Scene:
@@ -121,7 +134,8 @@ def make_house(scene_id: str, seed: int, config: HouseConfig | None = None, shop
     for attempt in range(TRIES):
         rng = generator(seed, "house", attempt)
         kinds = draw_kinds(rng, config.min_rooms, config.max_rooms, config.require_rooms)
-        layout = draw_layout(rng, kinds, config.area_scale)
+        bent = bool(generator(seed, "l rooms", attempt).random() < config.l_rooms)
+        layout = draw_layout(rng, kinds, config.area_scale, bent)
         if layout is None:
             missing = {f"rooms {', '.join(kinds)} at area_scale {config.area_scale}"}
             continue
@@ -168,7 +182,7 @@ def _furnished(
     for room in sorted(layout.rooms, key=lambda room: (room.kind != "kitchen", room.index)):
         rng = generator(seed, "furniture", attempt, room.index)
         space = RoomSpace(
-            room, layout.height, style, rng, config.density, frozenset(config.include), frozenset(config.exclude), shop
+            room, layout.height, style, rng, config.density, frozenset(config.include), config.ruled_out, shop
         )
         space.collections = config.collections == "on"
         space.dines = not (dining_apart or any(other.of("dining table") for other in spaces))
@@ -201,10 +215,11 @@ def _open_up(
 def _reached(floor: FreeSpace, space: RoomSpace) -> bool:
     """Whether most of the room's free floor, and a fifth of a square metre of it, belongs to the connected region."""
     free = floor.map(CLEARANCE)
-    x0, y0, x1, y1 = space.room.inner
-    (low_row, high_row), (low_column, high_column) = free.cell_of(np.array([[x0, y0], [x1, y1]]))
-    window = (slice(max(low_row, 0), high_row), slice(max(low_column, 0), high_column))
-    reached, open_floor = int(free.grid[window].sum()), int((floor.clearance[window] > CLEARANCE).sum())
+    inside = np.zeros(free.grid.shape, bool)
+    for x0, y0, x1, y1 in space.room.floors():
+        (low_row, high_row), (low_column, high_column) = free.cell_of(np.array([[x0, y0], [x1, y1]]))
+        inside[max(low_row, 0) : high_row, max(low_column, 0) : high_column] = True
+    reached, open_floor = int((free.grid & inside).sum()), int(((floor.clearance > CLEARANCE) & inside).sum())
     return reached * free.resolution**2 > 0.2 and reached > REACHED * open_floor
 
 

@@ -1,28 +1,33 @@
-"""Floor plans: rectangular rooms by recursive splitting, the doors that join them, and windows to the outside.
-
-Plan coordinates are metres with the house's south-west corner at the origin. A room's ``rectangle`` runs along the
-centre lines of its walls; ``inner`` is its floor. Walls are WALL thick, half of it on each side of the centre line.
-"""
+"""Floor plans: rooms by recursive splitting, some bent to an L, the doors that join them, and windows to the outside."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-Rectangle = tuple[float, float, float, float]
-Rng = np.random.Generator
-SideName = Literal["south", "east", "north", "west"]
-SIDES: tuple[SideName, ...] = ("south", "east", "north", "west")
-INWARD: dict[SideName, tuple[int, int]] = {"south": (0, 1), "east": (-1, 0), "north": (0, -1), "west": (1, 0)}
+from datagen.backends.embedded.rooms import (
+    OPPOSITE,
+    OUTER,
+    SIDES,
+    WALL,
+    Layout,
+    Leaf,
+    Opening,
+    PlannedRoom,
+    Rectangle,
+    SideName,
+)
 
-WALL = 0.14
+Rng = np.random.Generator
+
 DOOR_HEIGHT = 2.05
 SPLITS = 200
 OPEN_PLAN = 3.0  # metres
+WING = 1.75  # metres; how narrow a wing of an L may be
+OUTDOORS = (0.12, 0.24)  # share of the rectangle around a home of one L-shaped room that it leaves out
 ROOM_KINDS = ("living room", "kitchen", "bedroom", "bathroom", "office", "hallway", "dining room")
 
 # Floor area in m2 (from, to): the middle half of European and American homes.
@@ -38,6 +43,9 @@ _AREAS = {
 _NARROWEST = {"hallway": 1.3, "bathroom": 1.75, "office": 2.4, "kitchen": 2.35, "living room": 3.1}
 # How willingly other rooms open onto a room of this kind.
 _HUB = {"hallway": 6, "living room": 5, "dining room": 3, "kitchen": 2, "office": 1, "bedroom": 1, "bathroom": 0}
+# Kinds that may be an L, and those that may fill the corner it leaves.
+_BENT = ("living room", "kitchen", "dining room", "bedroom", "office")
+_IN_A_CORNER = (*_BENT, "bathroom")
 _MIXES: dict[int, tuple[tuple[str, ...], ...]] = {
     1: (
         ("living room",),
@@ -83,80 +91,6 @@ _MIXES: dict[int, tuple[tuple[str, ...], ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Opening:
-    """A hole in the wall on ``side`` of a room, from ``start`` to ``end`` along x or y and from ``low`` to ``high``."""
-
-    kind: Literal["door", "passage", "entrance", "window"]
-    side: SideName
-    start: float
-    end: float
-    low: float
-    high: float
-    to_room: int | None = None
-
-    @property
-    def middle(self) -> float:
-        return (self.start + self.end) / 2
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """An open door leaf in a room: hinged at ``hinge`` along the wall, standing at right angles to it."""
-
-    opening: Opening
-    hinge: float
-    towards: int
-
-
-@dataclass
-class PlannedRoom:
-    """A room of the plan; ``exterior`` names the sides that face outdoors."""
-
-    index: int
-    kind: str
-    rectangle: Rectangle
-    exterior: tuple[SideName, ...]
-    openings: list[Opening] = field(default_factory=list)
-    leaves: list[Leaf] = field(default_factory=list)
-
-    @property
-    def id(self) -> str:
-        return f"room-{self.index}"
-
-    @cached_property
-    def inner(self) -> Rectangle:
-        x0, y0, x1, y1 = self.rectangle
-        return (x0 + WALL / 2, y0 + WALL / 2, x1 - WALL / 2, y1 - WALL / 2)
-
-    def span(self, side: SideName) -> tuple[float, float]:
-        """First and last coordinate of the floor along ``side``."""
-        x0, y0, x1, y1 = self.inner
-        return (x0, x1) if side in ("south", "north") else (y0, y1)
-
-    def face(self, side: SideName) -> float:
-        """Coordinate of the wall's inner face across ``side``."""
-        return self.inner[{"west": 0, "south": 1, "east": 2, "north": 3}[side]]
-
-    def point(self, side: SideName, along: float, depth: float) -> tuple[float, float]:
-        """Plan point ``depth`` metres into the room from the wall on ``side``, at ``along`` on it."""
-        x, y = INWARD[side]
-        face = self.face(side) + depth * (x + y)
-        return (along, face) if side in ("south", "north") else (face, along)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Rooms of one house and its ceiling height in metres."""
-
-    rooms: tuple[PlannedRoom, ...]
-    height: float
-
-    @property
-    def extent(self) -> tuple[float, float]:
-        return max(room.rectangle[2] for room in self.rooms), max(room.rectangle[3] for room in self.rooms)
-
-
 def draw_kinds(rng: Rng, low: int, high: int, required: Sequence[str]) -> tuple[str, ...]:
     """Room kinds of a house with ``low``..``high`` rooms that contains ``required`` (which may exceed a usual mix)."""
     count = int(rng.integers(max(low, len(required)), high + 1))
@@ -167,24 +101,39 @@ def draw_kinds(rng: Rng, low: int, high: int, required: Sequence[str]) -> tuple[
     return (*required, *usual[: count - len(required)])
 
 
-def draw_layout(rng: Rng, kinds: Sequence[str], scale: float = 1.0) -> Layout | None:
-    """A plan with rooms of ``kinds``, their areas times ``scale``; None where SPLITS tries left a room too narrow."""
-    return next((layout for _ in range(SPLITS) if (layout := _try_layout(rng, kinds, scale))), None)
+def draw_layout(rng: Rng, kinds: Sequence[str], scale: float = 1.0, bent: bool = False) -> Layout | None:
+    """A plan with rooms of ``kinds``, their areas times ``scale``; None where SPLITS tries left a room too narrow.
+
+    ``bent``: one of the rooms is an L, where half of the tries find one that can be.
+    """
+    tries = (_try_layout(rng, kinds, scale, bent and number < SPLITS // 2) for number in range(SPLITS))
+    return next((layout for layout in tries if layout), None)
 
 
-def _try_layout(rng: Rng, kinds: Sequence[str], scale: float) -> Layout | None:
+def _try_layout(rng: Rng, kinds: Sequence[str], scale: float, bent: bool) -> Layout | None:
     areas = {index: float(rng.uniform(*_AREAS[kind])) * scale for index, kind in enumerate(kinds)}
+    outdoors = float(rng.uniform(*OUTDOORS)) if bent and len(kinds) == 1 else 0.0
     corridor = next((index for index, kind in enumerate(kinds) if kind == "hallway"), None)
     if corridor is not None and len(kinds) > 1:
         rectangles, extent = _along_corridor(rng, areas, corridor)
     else:
         total, aspect = sum(areas.values()), float(rng.uniform(1.0, {1: 1.35, 2: 2.4, 3: 1.9}.get(len(kinds), 1.6)))
+        total /= 1 - outdoors
         extent = (round((total * aspect) ** 0.5, 2), round((total / aspect) ** 0.5, 2))
         rectangles = _split(rng, list(areas), areas, (0.0, 0.0, *extent))
     if rng.random() < 0.5:
         rectangles = {index: (y0, x0, y1, x1) for index, (x0, y0, x1, y1) in rectangles.items()}
         extent = (extent[1], extent[0])
-    rooms = tuple(_room(index, kind, rectangles[index], extent) for index, kind in enumerate(kinds))
+    notches: dict[int, Rectangle] = {}
+    if bent:
+        found = _bend(rng, kinds, rectangles, outdoors)
+        if found is None:
+            return None
+        rectangles, notches = found
+    rooms = tuple(
+        _room(index, kind, rectangles[index], extent, notches.get(index), outdoors > 0)
+        for index, kind in enumerate(kinds)
+    )
     if any(not _well_shaped(room) for room in rooms):
         return None
     layout = Layout(rooms, round(float(rng.uniform(2.45, 2.8)), 2))
@@ -193,6 +142,52 @@ def _try_layout(rng: Rng, kinds: Sequence[str], scale: float) -> Layout | None:
     for room in rooms:
         _add_windows(rng, room)
     return layout
+
+
+def _bend(
+    rng: Rng, kinds: Sequence[str], rectangles: dict[int, Rectangle], outdoors: float
+) -> tuple[dict[int, Rectangle], dict[int, Rectangle]] | None:
+    """Make one room an L: a neighbour moves, with its area, into a corner of the rectangle that the two fill together, or,
+    in homes of one room, a share of ``outdoors`` is left out. Rectangles of all rooms and the notch of the L; None where no
+    room can be bent."""
+    pairs = [
+        (first, second)
+        for first in rectangles
+        for second in rectangles
+        if first != second and kinds[first] in _BENT and kinds[second] in _IN_A_CORNER
+    ]
+    if outdoors and kinds[0] in _BENT:
+        pairs = [(0, 0)]
+    for number in rng.permutation(len(pairs)):
+        first, second = pairs[int(number)]
+        whole = _union(rectangles[first], rectangles[second])
+        if whole is None:
+            continue
+        x0, y0, x1, y1 = whole
+        moving = rectangles[second]
+        area = (moving[2] - moving[0]) * (moving[3] - moving[1]) * (outdoors or 1.0)
+        width = round(float(np.sqrt(area * np.exp(rng.uniform(-0.5, 0.5)))), 2)
+        depth = round(area / width, 2)
+        if x1 - x0 - width < WING + WALL or y1 - y0 - depth < WING + WALL:
+            continue
+        # The neighbour stays at its end of the two, in either corner; what is left out may be any corner.
+        free = (rng.random(2) < 0.5).tolist()
+        east = free[0] if outdoors or moving[2] - moving[0] > x1 - x0 - 0.01 else moving[0] > x0 + 0.01
+        north = free[1] if outdoors or moving[3] - moving[1] > y1 - y0 - 0.01 else moving[1] > y0 + 0.01
+        left, low = (x1 - width if east else x0), (y1 - depth if north else y0)
+        notch = (round(left, 2), round(low, 2), round(left + width, 2), round(low + depth, 2))
+        corner = {} if outdoors else {second: notch}
+        return {**rectangles, first: whole, **corner}, {first: notch}
+    return None
+
+
+def _union(first: Rectangle, second: Rectangle) -> Rectangle | None:
+    """The rectangle that two fill together; None where they leave something of it out."""
+    low, high = np.minimum(first[:2], second[:2]), np.maximum(first[2:], second[2:])
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in {first, second}]
+    if abs(float(np.prod(high - low)) - sum(areas)) > 1e-6:
+        return None
+    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
 def open_up(rng: Rng, layout: Layout, share: float) -> None:
@@ -225,10 +220,21 @@ def open_up(rng: Rng, layout: Layout, share: float) -> None:
         room.leaves = [leaf for leaf in room.leaves if not _in_a_doorway(room, leaf)]
 
 
-def _room(index: int, kind: str, rectangle: Rectangle, extent: tuple[float, float]) -> PlannedRoom:
+def _room(
+    index: int,
+    kind: str,
+    rectangle: Rectangle,
+    extent: tuple[float, float],
+    notch: Rectangle | None = None,
+    open_air: bool = False,
+) -> PlannedRoom:
+    """A room; ``open_air``: its notch lies outdoors."""
     x0, y0, x1, y1 = rectangle
     touching = {"west": x0 <= 0, "south": y0 <= 0, "east": x1 >= extent[0], "north": y1 >= extent[1]}
-    return PlannedRoom(index, kind, rectangle, tuple(side for side in SIDES if touching[side]))
+    room = PlannedRoom(index, kind, rectangle, tuple(side for side in SIDES if touching[side]), notch=notch)
+    if open_air:
+        room.exterior = room.sides
+    return room
 
 
 def _split(rng: Rng, members: list[int], areas: dict[int, float], box: Rectangle) -> dict[int, Rectangle]:
@@ -279,26 +285,26 @@ def _along_corridor(
 
 
 def _well_shaped(room: PlannedRoom) -> bool:
-    x0, y0, x1, y1 = room.inner
-    short, long = sorted((x1 - x0, y1 - y0))
-    return short >= _NARROWEST.get(room.kind, 2.65) and (room.kind == "hallway" or long / short < 2.2)
+    """Whether a rectangle, or the larger wing of an L, is wide enough for its kind and not too long; wings hold a walk."""
+    sizes = [sorted((x1 - x0, y1 - y0)) for x0, y0, x1, y1 in (room.inner, *room.wings)]
+    if min(short for short, _ in sizes) < (WING if room.notch else 0.0):
+        return False
+    short, long = sizes[1][0], sizes[0][1]
+    return short >= _NARROWEST.get(room.kind, 2.65) and (room.kind == "hallway" or long / sizes[0][0] < 2.2)
 
 
 def _shared(first: PlannedRoom, second: PlannedRoom) -> tuple[SideName, SideName, float, float] | None:
-    """The wall between two rooms: its side in each, and the stretch of floor that both have along it."""
-    a, b = first.rectangle, second.rectangle
-    for side, opposite, ours, theirs, axis in (
-        ("east", "west", 2, 0, 1),
-        ("west", "east", 0, 2, 1),
-        ("north", "south", 3, 1, 0),
-        ("south", "north", 1, 3, 0),
-    ):
-        if abs(a[ours] - b[theirs]) < 1e-6:
-            start = max(first.inner[axis], second.inner[axis])
-            end = min(first.inner[axis + 2], second.inner[axis + 2])
-            if end - start > 1.2:
-                return side, opposite, start, end  # type: ignore[return-value]
-    return None
+    """The wall between two rooms, the longer one where an L has two: its side in each, and the stretch of floor that both
+    have along it."""
+    found = []
+    for side in first.sides:
+        for opposite in second.sides:
+            if OUTER[opposite] != OPPOSITE[OUTER[side]] or abs(first.line(side) - second.line(opposite)) > 1e-6:
+                continue
+            (a, b), (c, d) = first.span(side), second.span(opposite)
+            if min(b, d) - max(a, c) > 1.2:
+                found.append((side, opposite, max(a, c), min(b, d)))
+    return max(found, key=lambda wall: wall[3] - wall[2], default=None)
 
 
 def _join(rng: Rng, layout: Layout) -> bool:

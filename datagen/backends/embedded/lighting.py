@@ -43,15 +43,15 @@ LIGHTS = (DirectionalLight((0.35, 0.62, -0.70), 0.34), DirectionalLight((-0.78, 
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
-    """The lamp of one room, at ``position`` (3,) below its ceiling; ``room`` is the floor's (x0, y0, x1, y1); metres."""
+    """The lamp of one room, at ``position`` (3,) below its ceiling; ``floor`` is made up of rectangles (x0, y0, x1, y1);
+    metres."""
 
     position: tuple[float, float, float]
-    room: tuple[float, float, float, float]
+    floor: tuple[tuple[float, float, float, float], ...]
 
     def outside(self, x: float, y: float) -> float:
         """How far a point of the plan lies out of the room; 0 inside."""
-        x0, y0, x1, y1 = self.room
-        return max(x0 - x, x - x1, y0 - y, y - y1, 0.0)
+        return min(max(x0 - x, x - x1, y0 - y, y - y1, 0.0) for x0, y0, x1, y1 in self.floor)
 
     def irradiance(self, vertices: Floats32, normals: Floats32) -> Floats32:
         """Grey irradiance of ``vertices`` (n, 3) with unit ``normals`` (n, 3) where nothing is in the way, (n,)."""

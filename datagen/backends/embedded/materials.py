@@ -211,11 +211,12 @@ def shaded_floor(
     rectangle: tuple[float, float, float, float],
     shadows: Sequence[tuple[float, float, float, float, float]],
     lights: Sequence[tuple[float, float]],
+    cut: tuple[float, float, float, float] | None = None,
 ) -> Material:
     """The floor of one room with contact shading: darker along walls and under furniture, lighter at windows.
 
     ``rectangle`` is (x0, y0, x1, y1) in metres and is covered by the texture once; ``shadows`` are
-    (x0, y0, x1, y1, strength 0..1); ``lights`` are points (x, y) in front of windows.
+    (x0, y0, x1, y1, strength 0..1); ``lights`` are points (x, y) in front of windows; ``cut`` is what an L lacks of it.
     """
     x0, y0, x1, y1 = rectangle
     columns, rows = (max(2, round(side / _SHADE_CELL)) for side in (x1 - x0, y1 - y0))
@@ -226,6 +227,9 @@ def shaded_floor(
     dark = gaussian_filter(dark, 0.7) * 0.65 + gaussian_filter(dark, 2.2) * 0.35
     x, y = x0 + _SHADE_CELL * (np.arange(columns) + 0.5), (y0 + _SHADE_CELL * (np.arange(rows) + 0.5))[:, None]
     edge = np.minimum(np.minimum(x - x0, x1 - x), np.minimum(y - y0, y1 - y))
+    if cut is not None:
+        off_x, off_y = (np.maximum(np.maximum(cut[k] - v, v - cut[k + 2]), 0) for k, v in ((0, x), (1, y)))
+        edge = np.minimum(edge, np.hypot(off_x, off_y))
     bright = np.float32(0.93) - 0.14 * np.exp(-edge / 0.16)
     for light_x, light_y in lights:
         bright = bright + 0.13 * np.exp(-((x - light_x) ** 2 + (y - light_y) ** 2) / 1.6)

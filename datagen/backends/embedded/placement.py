@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.backends.embedded.furniture import Furniture, Surface, build
-from datagen.backends.embedded.layout import INWARD, SIDES, Opening, PlannedRoom, SideName
 from datagen.backends.embedded.models.shop import Shop
+from datagen.backends.embedded.rooms import INWARD, Opening, PlannedRoom, Rectangle, SideName, along_x
 from datagen.backends.embedded.style import Kit, Style
 
 Box = tuple[float, float, float, float, float, float]
@@ -27,6 +27,8 @@ BASEBOARD = 0.018  # thickness of the skirting and a little air
 WALL_CLEARANCE = 0.002  # an end face in the plane of the next wall would flicker
 CONTACT = 0.001  # things rest this far above what carries them, so that no two faces coincide
 DOOR_DEPTH = 0.75
+CELL = 0.05  # metres to which the covered floor is counted
+FLAT = 0.03  # metres; what is lower, a rug, leaves the floor free
 
 
 @dataclass(eq=False)
@@ -80,6 +82,12 @@ def overlap(a: Box, b: Box, gap: float = 0.0) -> bool:
         and a[2] < b[5]
         and b[2] < a[5]
     )
+
+
+def solid(rectangle: Rectangle) -> Box:
+    """A rectangle of the plan as a box of any height."""
+    x0, y0, x1, y1 = rectangle
+    return (x0, y0, -1.0, x1, y1, 10.0)
 
 
 _APART = np.array([0.004, 0.004, CONTACT / 2])
@@ -152,8 +160,27 @@ class RoomSpace:
 
     @property
     def area(self) -> float:
-        x0, y0, x1, y1 = self.room.inner
-        return (x1 - x0) * (y1 - y0)
+        return self.room.area
+
+    def covered(self) -> float:
+        """Share of the floor on which something stands, from 0 to 1."""
+        low = np.array(self.room.inner[:2])
+        columns, rows = np.ceil((np.array(self.room.inner[2:]) - low) / CELL).astype(int)
+        taken = np.zeros((rows, columns), bool)
+        for item in self.placed:
+            if item.bounds[2] < 0.1 and item.bounds[5] > FLAT:
+                (x0, y0), (x1, y1) = (
+                    np.rint((np.array(corner) - low) / CELL).astype(int)
+                    for corner in (item.bounds[:2], item.bounds[3:5])
+                )
+                taken[y0:y1, x0:x1] = True
+        return float(taken.sum()) * CELL**2 / self.area
+
+    def room_around(self, item: Placed, margin: float) -> bool:
+        """Whether ``item`` has ``margin`` metres of floor to every wall."""
+        b, (x0, y0, x1, y1), cut = item.bounds, self.room.inner, self.room.cut
+        inside = min(b[0] - x0, b[1] - y0, x1 - b[3], y1 - b[4]) >= margin
+        return inside and not (cut is not None and overlap(b, solid(cut), margin))
 
     def wants(self, category: str, probability: float = 1.0) -> bool:
         """Whether to place ``category``: always if asked for, never if ruled out, else by chance and density."""
@@ -180,6 +207,7 @@ class RoomSpace:
             or b[3] > x1 - margin
             or b[4] > y1 - margin
             or b[5] > self.height - 0.004
+            or (self.room.cut is not None and self._beyond_a_notch(item, self.room.cut, margin))
         ):
             return False
         if any(overlap(b, zone) for zone in (self.sills if ignore_blocked else self.blocked)):
@@ -190,6 +218,16 @@ class RoomSpace:
             if overlap(b, other.bounds, gap) and (other not in friends or interpenetrate(item, other)):
                 return False
         return True
+
+    def _beyond_a_notch(self, item: Placed, cut: Rectangle, margin: float) -> bool:
+        """Whether a piece reaches into what an L lacks, or past the free end of the wall that it hangs on or stands at."""
+        b = item.bounds
+        if item.side is not None:
+            low, high = self.room.span(item.side)
+            axis = 0 if along_x(item.side) else 1
+            if b[axis] < low or b[axis + 3] > high:
+                return True
+        return b[0] < cut[2] + margin and cut[0] - margin < b[3] and b[1] < cut[3] + margin and cut[1] - margin < b[4]
 
     def add(self, item: Placed, zone: float = 0.0) -> Placed:
         """Keep ``item``, with ``zone`` metres of floor in front of it left free for its use."""
@@ -206,11 +244,13 @@ class RoomSpace:
             return (x1, y0, 0.05, x1 + depth, y1, 1.9) if dx > 0 else (x0 - depth, y0, 0.05, x0, y1, 1.9)
         return (x0, y1, 0.05, x1, y1 + depth, 1.9) if dy > 0 else (x0, y0 - depth, 0.05, x1, y0, 1.9)
 
-    def _zone_free(self, item: Placed, depth: float) -> bool:
+    def zone_free(self, item: Placed, depth: float) -> bool:
         """Whether the strip in front of ``item`` holds nothing yet and lies in the room."""
         zone = self.front(item, depth)
         x0, y0, x1, y1 = self.room.inner
         inside = zone[0] >= x0 - 0.01 and zone[1] >= y0 - 0.01 and zone[3] <= x1 + 0.01 and zone[4] <= y1 + 0.01
+        if self.room.cut is not None:
+            inside = inside and not overlap(zone, solid(self.room.cut), -0.01)
         return inside and not any(overlap(zone, other.bounds) for other in self.placed)
 
     def wall_pose(self, side: SideName, furniture: Furniture, along: float, gap: float = WALL_GAP) -> Placed:
@@ -221,12 +261,14 @@ class RoomSpace:
         return Placed(furniture, x + shift * iy, y - shift * ix, CONTACT, math.atan2(iy, ix), side=side)
 
     def spots(self, side: SideName, width: float, where: str) -> list[float]:
-        """Positions along a wall to try for something ``width`` wide: "corner", "middle" or "any" first."""
+        """Positions along a wall to try for something ``width`` wide: "corner", "middle" or "any" first; the tip of a
+        notch is no corner."""
         start, end = self.room.span(side)
         low, high = start + width / 2 + 0.03, end - width / 2 - 0.03
         if high < low:
             return []
         corners = [low, high] if self.rng.random() < 0.5 else [high, low]
+        corners = [at for at in corners if self.room.ends(side)[0 if at == low else 1] is not None]
         middle = [(low + high) / 2, *(float(v) for v in self.rng.uniform(low, high, 4))]
         if where == "corner":
             return corners + middle
@@ -234,10 +276,14 @@ class RoomSpace:
             return middle + corners
         return middle[1:3] + corners + middle[3:] + middle[:1]
 
+    def _corners(self, side: SideName) -> int:
+        """How many ends of a wall are corners."""
+        return sum(end is not None for end in self.room.ends(side))
+
     def shuffled_sides(self, avoid: Iterable[SideName] = ()) -> list[SideName]:
-        """The four sides in random order, those in ``avoid`` last."""
+        """The walls in random order, those in ``avoid`` last."""
         last = set(avoid)
-        order = [SIDES[int(index)] for index in self.rng.permutation(4)]
+        order = [self.room.sides[int(index)] for index in self.rng.permutation(len(self.room.sides))]
         return sorted(order, key=lambda side: side in last)
 
     def against_wall(
@@ -255,7 +301,7 @@ class RoomSpace:
         for side in sides or self.shuffled_sides():
             for along in self.spots(side, width, where):
                 item = self.wall_pose(side, furniture, along)
-                if self.fits(item) and (not zone or self._zone_free(item, zone)):
+                if self.fits(item) and (not zone or self.zone_free(item, zone)):
                     return self.add(item, zone)
         return None
 
@@ -312,7 +358,7 @@ class RoomSpace:
         furniture = furniture or build(category, self.kit, **options)
         width = furniture.size[1]
         for _ in range(tries):
-            side = SIDES[int(self.rng.integers(4))]
+            side = self.room.sides[int(self.rng.integers(len(self.room.sides)))]
             start, end = self.room.span(side)
             if end - start < width + 0.1:
                 continue
@@ -327,7 +373,7 @@ class RoomSpace:
         """Stand a piece in a free corner."""
         furniture = furniture or build(category, self.kit, **options)
         for side in self.shuffled_sides():
-            for along in self.spots(side, furniture.size[1] + 0.04, "corner")[:2]:
+            for along in self.spots(side, furniture.size[1] + 0.04, "corner")[: self._corners(side)]:
                 item = self.wall_pose(side, furniture, along, WALL_GAP + 0.02)
                 if self.fits(item):
                     return self.add(item)
@@ -419,9 +465,11 @@ class RoomSpace:
         x0, y0 = min(p.bounds[0] for p in group) - margin[0], min(p.bounds[1] for p in group) - margin[1]
         x1, y1 = max(p.bounds[3] for p in group) + margin[0], max(p.bounds[4] for p in group) + margin[1]
         left, low, right, high = self.room.inner
-        for other in self.placed:
-            b = other.bounds
-            if other in group or b[2] > 0.05 or not overlap((x0, y0, 0, x1, y1, 0.1), b, 0.02):
+        around = [p.bounds for p in self.placed if p not in group and p.bounds[2] <= 0.05]
+        if self.room.cut is not None:
+            around.append(solid(self.room.cut))
+        for b in around:
+            if not overlap((x0, y0, 0, x1, y1, 0.1), b, 0.02):
                 continue
             cuts = ((b[3] + 0.02 - x0, 0), (x1 - b[0] + 0.02, 1), (b[4] + 0.02 - y0, 2), (y1 - b[1] + 0.02, 3))
             cut, edge = min(cuts)
@@ -436,7 +484,7 @@ class RoomSpace:
         deep = (x1 - x0) < (y1 - y0)
         furniture = build(category, self.kit, depth=min(x1 - x0, y1 - y0), width=max(x1 - x0, y1 - y0))
         rug = Placed(furniture, (x0 + x1) / 2, (y0 + y1) / 2, CONTACT, 0.0 if deep else math.pi / 2, relation="under")
-        if any(overlap(rug.bounds, other.bounds) for other in self.placed if other not in group):
+        if any(overlap(rug.bounds, b) for b in around):
             return None
         lifted = set(map(id, group))
         for item in self.placed:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from datagen.backends.embedded.furniture import Furniture, build
-from datagen.backends.embedded.layout import SideName
 from datagen.backends.embedded.placement import CONTACT, WALL_GAP, Placed, RoomSpace
+from datagen.backends.embedded.rooms import SideName
 
 GAP = 0.05
 SPREAD_GAP = 0.35  # metres between what is spread and everything else: room to pass
@@ -226,7 +226,7 @@ def spread(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
     for piece in pieces:
         for _ in range(SPREAD_TRIES):
             x, y = float(space.rng.uniform(x0 + 0.3, x1 - 0.3)), float(space.rng.uniform(y0 + 0.3, y1 - 0.3))
-            yaw = math.atan2((y0 + y1) / 2 - y, (x0 + x1) / 2 - x) + float(space.rng.uniform(-0.4, 0.4))
+            yaw = math.atan2(space.room.middle[1] - y, space.room.middle[0] - x) + float(space.rng.uniform(-0.4, 0.4))
             item = Placed(piece, x, y, CONTACT, yaw)
             if space.fits(item, gap=SPREAD_GAP):
                 space.add(item)

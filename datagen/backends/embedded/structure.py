@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from datagen.backends.base import Layer
 from datagen.backends.embedded import meshes
-from datagen.backends.embedded.layout import INWARD, SIDES, WALL, Leaf, Opening, PlannedRoom, Rectangle, SideName
 from datagen.backends.embedded.materials import WALL_REPEAT_METRES, finish
+from datagen.backends.embedded.rooms import INWARD, WALL, Leaf, Opening, PlannedRoom, Rectangle, SideName, along_x
 from datagen.backends.embedded.scene import Mesh, merge_meshes
 from datagen.backends.embedded.style import Look, Rgb
 
@@ -61,7 +61,7 @@ class WallFrame:
 
     def __init__(self, room: PlannedRoom, side: SideName) -> None:
         self.room, self.side = room, side
-        self.level = side in ("south", "north")
+        self.level = along_x(side)
         self.axis = "x" if self.level else "y"
 
     def box(
@@ -99,16 +99,18 @@ def wall(room: PlannedRoom, side: SideName, style: str, rgb: Rgb, height: float)
     """The room's half of one wall with its openings; strips above doors are on the lintel layer."""
     frame, outside = WallFrame(room, side), side in room.exterior
     back = -WALL if outside else -WALL / 2
-    start, end = room.span(side)
-    if frame.level:
-        ends = [WALL if name in room.exterior else WALL / 2 for name in ("west", "east")]
-        start, end = start - ends[0], end + ends[1]
+    ends = room.ends(side)
+    start, end = (
+        at + sign * _reach(room, side, other) for at, other, sign in zip(room.span(side), ends, (-1, 1), strict=True)
+    )
     hidden = () if outside else (frame.back,)
     piece = StructurePiece("wall", room.id)
     openings = sorted((o for o in room.openings if o.side == side), key=lambda o: o.start)
-    # Ends that meet another wall of this room or of the neighbour have no face.
+    # Ends that meet another wall of this room or of the neighbour have no face; the tip of a notch has one.
     bare = [
-        frame.ends[index] for index, name in ((1, "west"), (0, "east")) if not frame.level or name not in room.exterior
+        frame.ends[index]
+        for index, other in ((1, ends[0]), (0, ends[1]))
+        if not frame.level or (other is not None and other not in room.exterior)
     ]
     solid, lintels, reach = [], [], start
     for opening in openings:
@@ -139,14 +141,28 @@ def wall(room: PlannedRoom, side: SideName, style: str, rgb: Rgb, height: float)
     return piece
 
 
+def _reach(room: PlannedRoom, side: SideName, other: SideName | None) -> float:
+    """How far a wall goes on beyond the floor where it meets ``other``: walls along x fill the corners of a house, the others
+    stop at them. At the tip of a notch (None) neither goes beyond the floor, and that along x fills the tip."""
+    if along_x(side):
+        return 0.0 if other is None else WALL if other in room.exterior else WALL / 2
+    if other is not None:
+        return 0.0
+    return -WALL if any(inner in room.exterior for inner in room.sides[4:]) else -WALL / 2
+
+
 def baseboard(room: PlannedRoom, rgb: Rgb) -> StructurePiece:
     """Skirting along all walls, interrupted by doors."""
     solids, thick, tall = [], 0.012, 0.085
-    for side in SIDES:
+    for side in room.sides:
         frame = WallFrame(room, side)
-        start, end = room.span(side)
-        inset = thick - 0.002 if not frame.level else -0.003
-        start, end, low = start + inset, end - inset, -0.012 if frame.level else -0.01
+        # Around the tip of a notch both boards go on, almost to each other's face.
+        insets = [(-0.003 if frame.level else thick - 0.002) if end else 0.002 - thick for end in room.ends(side)]
+        start, end, low = (
+            room.span(side)[0] + insets[0],
+            room.span(side)[1] - insets[1],
+            -0.012 if frame.level else -0.01,
+        )
         reach = start
         for opening in sorted(
             (o for o in room.openings if o.side == side and o.kind != "window"), key=lambda o: o.start
@@ -161,10 +177,18 @@ def baseboard(room: PlannedRoom, rgb: Rgb) -> StructurePiece:
     return piece
 
 
+def _slab(room: PlannedRoom, low: float, high: float) -> list[Mesh]:
+    """A flat box over the floor that reaches 2 mm into the walls, in as many pieces as the floor; their sides are hidden."""
+    return [
+        span_box((x0, y0, low), (x1, y1, high), skip=() if room.notch is None else ("+x", "-x", "+y", "-y"))
+        for x0, y0, x1, y1 in room.floors(0.002)
+    ]
+
+
 def floor(room: PlannedRoom, material: str, rgb: Rgb) -> StructurePiece:
-    """The floor slab, reaching 2 mm under the walls; its texture covers the room once."""
+    """The floor slab; its texture covers the rectangle around it once."""
     x0, y0, x1, y1 = room.inner
-    mesh = meshes.gridded(span_box((x0 - 0.002, y0 - 0.002, -0.04), (x1 + 0.002, y1 + 0.002, 0.0)), _LIT, facing=2)
+    mesh = meshes.gridded(merge_meshes(_slab(room, -0.04, 0.0)), _LIT, facing=2)
     uv = (mesh.vertices[:, :2] - (x0, y0)) / (x1 - x0, y1 - y0)
     piece = StructurePiece("floor", room.id)
     piece.meshes.append((replace(mesh, uv=np.clip(uv, 0.001, 0.999).astype(np.float32)), Look(material, rgb), None))
@@ -173,10 +197,8 @@ def floor(room: PlannedRoom, material: str, rgb: Rgb) -> StructurePiece:
 
 def ceiling(room: PlannedRoom, height: float) -> StructurePiece:
     """The ceiling, 4 mm below the tops of the walls."""
-    x0, y0, x1, y1 = room.inner
     piece = StructurePiece("ceiling", room.id)
-    slab = span_box((x0 - 0.002, y0 - 0.002, height - 0.004), (x1 + 0.002, y1 + 0.002, height + 0.06))
-    piece.add(Look("ceiling", (0.97, 0.97, 0.96)), [slab], "ceiling")
+    piece.add(Look("ceiling", (0.97, 0.97, 0.96)), _slab(room, height - 0.004, height + 0.06), "ceiling")
     return piece
 
 

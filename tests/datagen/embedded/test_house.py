@@ -16,6 +16,7 @@ from datagen.backends.embedded.furniture import FURNITURE
 from datagen.backends.embedded.house import HouseConfig, make_house
 from datagen.backends.embedded.layout import ROOM_KINDS
 from datagen.backends.embedded.scene import Scene
+from datagen.backends.space import in_polygon
 from tests.datagen.embedded.geometry import coplanar_overlaps, footprints, penetrations, rectangles_meet
 
 HOUSES = 240
@@ -44,6 +45,11 @@ def contents(seed: int) -> tuple[frozenset[str], list[str]]:
 @lru_cache(maxsize=1)
 def solid_boxes(seed: int) -> dict[int, list[tuple[np.ndarray, float, float]]]:
     return footprints(house(seed))
+
+
+def doorways(scene: Scene) -> tuple[np.ndarray, ...]:
+    """The outlines that join rooms; they come after the floors, of which an L-shaped room has three."""
+    return scene.walkable[sum(3 if len(room.polygon) == 6 else 1 for room in scene.rooms) :]
 
 
 def furniture(scene: Scene) -> list[SceneObject]:
@@ -90,20 +96,29 @@ def test_nothing_interpenetrates_or_flickers(seed):
     assert coplanar_overlaps(scene) == []
 
 
+def to_walls(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """How far points (n, 2) are from the walls of a room, (n,)."""
+    starts, steps = polygon, np.roll(polygon, -1, axis=0) - polygon
+    offsets = points[:, None] - starts
+    share = np.clip((offsets * steps).sum(-1) / (steps * steps).sum(-1), 0, 1)
+    return np.linalg.norm(offsets - share[..., None] * steps, axis=-1).min(axis=1)
+
+
 @each_house
 def test_everything_is_in_its_room_and_rests_on_something(seed):
     scene = house(seed)
     boxes = solid_boxes(seed)
-    rooms = {room.id: (room.polygon.min(axis=0), room.polygon.max(axis=0)) for room in scene.rooms}
+    rooms = {room.id: room.polygon for room in scene.rooms}
     ceiling = {t.room_id: t.aabb_min[2] for t in scene.objects if t.category == "ceiling"}
     for thing in furniture(scene):
-        low, high = rooms[thing.room_id]
-        assert (np.array(thing.aabb_min[:2]) >= low - 1e-4).all() and (
-            np.array(thing.aabb_max[:2]) <= high + 1e-4
-        ).all()
+        low, high = np.array(thing.aabb_min[:2]), np.array(thing.aabb_max[:2])
+        assert (low >= rooms[thing.room_id].min(axis=0) - 1e-4).all()
+        assert (high <= rooms[thing.room_id].max(axis=0) + 1e-4).all()
+        corners = np.array([low, (high[0], low[1]), high, (low[0], high[1])]) * 0.998 + 0.001 * (low + high)
+        assert in_polygon(corners, rooms[thing.room_id]).all(), thing.id
         assert -1e-4 <= thing.aabb_min[2] < thing.aabb_max[2] <= ceiling[thing.room_id] + 1e-4
         on_floor = thing.aabb_min[2] < 0.002
-        hangs = min((thing.aabb_min[:2] - low).min(), (high - thing.aabb_max[:2]).min()) < 0.035
+        hangs = to_walls(corners, rooms[thing.room_id]).min() < 0.035
         from_ceiling = ceiling[thing.room_id] - thing.aabb_max[2] < 0.003
         carried = any(
             0 <= z0 - top < 0.0045 and rectangles_meet(plan, base, 0.0)
@@ -123,12 +138,12 @@ def test_rooms_are_reachable_through_unobstructed_doors(seed):
     for room in scene.rooms:
         rows, columns = np.nonzero(free.grid)
         points = free.centre_of(rows, columns)
-        inside = (points > room.polygon.min(axis=0)).all(axis=1) & (points < room.polygon.max(axis=0)).all(axis=1)
+        inside = in_polygon(points, room.polygon)
         assert inside.sum() * free.resolution**2 > 0.2, room.kind
         points = free.centre_of(standable[:, 0], standable[:, 1])
-        standing = (points > room.polygon.min(axis=0)).all(axis=1) & (points < room.polygon.max(axis=0)).all(axis=1)
+        standing = in_polygon(points, room.polygon)
         assert inside.sum() > 0.7 * standing.sum(), f"much of the {room.kind} is shut off"
-    for outline in scene.walkable[len(scene.rooms) :]:
+    for outline in doorways(scene):
         middle = outline.mean(axis=0)
         along = outline.max(axis=0) - outline.min(axis=0)
         across = np.array([1.0, 0.0]) if along[0] < along[1] else np.array([0.0, 1.0])
@@ -164,15 +179,20 @@ def test_furniture_stands_in_the_relations_of_a_home(seed):
         room = next(room for room in scene.rooms if room.id == bed.room_id)
         yaw = scene.notes["yaw"][bed.id]
         head = bed.obb.centre[:2] - bed.obb.half_size[0] * np.array([math.cos(yaw), math.sin(yaw)])
-        assert min(np.abs(head - room.polygon.min(axis=0)).min(), np.abs(head - room.polygon.max(axis=0)).min()) < 0.06
+        assert to_walls(head[None], room.polygon)[0] < 0.06
     for room in scene.rooms:
-        run = [t for t in scene.objects if t.room_id == room.id and t.category in RUN]
-        low, high = np.array([t.aabb_min for t in run]), np.array([t.aabb_max for t in run])
+        of_room = [t for t in scene.objects if t.room_id == room.id and t.category in RUN]
+        run = [t for t in of_room if t.category != "kitchen counter"]
         if room.kind == "kitchen" and run:
+            assert {"sink", "stove"} <= {t.category for t in run}
+            # The machines and the counters between them; further rows of counters stand at other walls or face them.
+            yaw = scene.notes["yaw"][run[0].id]
+            assert all(scene.notes["yaw"][t.id] == yaw for t in run)
+            run = [t for t in of_room if scene.notes["yaw"][t.id] == yaw]
+            low, high = np.array([t.aabb_min for t in run]), np.array([t.aabb_max for t in run])
             along = int(np.argmax(high.max(axis=0)[:2] - low.min(axis=0)[:2]))
             order = np.argsort(low[:, along])
             assert (low[order[1:], along] - high[order[:-1], along] < 0.03).all(), "the kitchen run has gaps"
-            assert {"sink", "stove"} <= {t.category for t in run}
 
 
 def test_houses_are_varied():
@@ -185,7 +205,7 @@ def test_houses_are_varied():
 @pytest.mark.long
 def test_every_category_and_room_kind_occurs():
     categories, rooms = zip(*map(contents, range(HOUSES)), strict=True)
-    assert set().union(*categories) == set(FURNITURE)
+    assert set().union(*categories) == set(FURNITURE) - {"mirror"}
     assert set().union(*rooms) == set(ROOM_KINDS)
 
 

@@ -355,7 +355,7 @@ def test_a_scene_of_ones_own_is_read_once(glb: Path, monkeypatch: pytest.MonkeyP
 
     made: list[str] = []
     real = module.FreeSpace
-    monkeypatch.setattr(module, "FreeSpace", lambda scene: (made.append("space"), real(scene))[1])
+    monkeypatch.setattr(module, "FreeSpace", lambda *args: (made.append("space"), real(*args))[1])
     monkeypatch.setattr(reading, "import_scene", lambda *args: (made.append("scene"), import_scene(*args))[1])
     with EmbeddedBackend(EmbeddedConfig(renderer="ray", scene_file=str(glb))) as backend:
         for _ in range(3):

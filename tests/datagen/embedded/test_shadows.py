@@ -28,7 +28,7 @@ def scene_with_pillar(lamp_x: float) -> Scene:
     parts = [replace(part, material="white") for part in room.parts]
     parts[0] = replace(parts[0], mesh=floor)
     pillar = Part(box((0.3, 0.3, 1.2)), "white", 0)
-    return replace(room, parts=(*parts, pillar), lamps=(Lamp((lamp_x, 0.0, 2.4), ROOM),))
+    return replace(room, parts=(*parts, pillar), lamps=(Lamp((lamp_x, 0.0, 2.4), (ROOM,)),))
 
 
 def brightness(renderer, scene: Scene, points: list[tuple[float, float]]) -> list[float]:
@@ -72,7 +72,7 @@ def test_the_setting_decides_about_shadows_and_about_nothing_else(renderer: str)
 
 
 def test_the_room_of_the_camera_is_lit() -> None:
-    lamps = (Lamp((0.0, 0.0, 2.4), (-2, -2, 2, 2)), Lamp((4.1, 0.0, 2.4), (2.14, -2, 6, 2)))
+    lamps = (Lamp((0.0, 0.0, 2.4), ((-2, -2, 2, 2),)), Lamp((4.1, 0.0, 2.4), ((2.14, -2, 6, 2),)))
 
     def lit(x: float, y: float, z: float = 1.4) -> Lamp | None:
         return lamp_of(lamps, Camera(CameraPose((x, y, z), 0.0), 8, 8))

@@ -10,6 +10,7 @@ from datagen.backends.embedded.materials import material
 from datagen.backends.embedded.structure import WINDOW_VIEWS
 from ipt.common.seeding import derived_seed, generator
 from tests.datagen.embedded.geometry import coplanar_overlaps, footprints, penetrations
+from tests.datagen.embedded.test_house import doorways
 
 KINDS = ("living room", "kitchen", "bedroom", "bathroom")
 
@@ -55,7 +56,7 @@ def test_the_setting_reaches_the_homes_and_leaves_others_as_they_are() -> None:
             "home", derived_seed(seed, "open"), HouseConfig(2, 2, ("living room", "kitchen"), open_plans=share)
         )
         assert not penetrations(scene, footprints(scene)) and not coplanar_overlaps(scene)
-        return max(float(np.ptp(outline, axis=0).max()) for outline in scene.walkable[len(scene.rooms) :])
+        return max(float(np.ptp(outline, axis=0).max()) for outline in doorways(scene))
 
     assert any(walkable(seed, 1.0) > 1.5 > walkable(seed, 0.0) for seed in range(4))
     with pytest.raises(SceneError, match=r"house\.open_plans is a share, 0 to 1, got 2"):
@@ -70,3 +71,15 @@ def test_windows_show_several_skies() -> None:
     assert sky["evening"][0] > sky["evening"][1] and sky["evening"].mean() < sky["hills"].mean() - 15
     pictures = [material(f"view.{view}-0").texture for view in WINDOW_VIEWS]
     assert all(np.abs(a.astype(int) - b).mean() > 8 for i, a in enumerate(pictures) for b in pictures[:i])
+
+
+def test_mirrors_hang_only_where_they_are_wanted() -> None:
+    """They reflect nothing; by default a bathroom has a cabinet over its basin instead."""
+
+    def found(**settings: object) -> set[str]:
+        config = HouseConfig(1, 1, require_rooms=("bathroom",), **settings)  # type: ignore[arg-type]
+        return {thing.category for seed in range(4) for thing in make_house("home", seed, config).objects}
+
+    assert "mirror" not in found() and "wall cabinet" in found()
+    assert "mirror" in found(mirrors=True) and "mirror" in found(include=("mirror",))
+    assert "mirror" not in found(mirrors=True, exclude=("mirror",))

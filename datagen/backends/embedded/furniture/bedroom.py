@@ -84,7 +84,7 @@ def dresser(kit: Kit) -> Model:
 
 @FURNITURE.register("wardrobe")
 def wardrobe(kit: Kit, width: float = 0.0) -> Model:
-    """Two or three tall doors, panelled or plain, one perhaps a mirror."""
+    """Two or three tall doors, panelled or plain, one perhaps of frosted glass."""
     model, wood = Model(), kit.board()
     doors = 2 if width and width < 1.3 else kit.pick((2, 2, 3))
     width = width or doors * kit.between(0.45, 0.52)
@@ -92,11 +92,11 @@ def wardrobe(kit: Kit, width: float = 0.0) -> Model:
     model.box(wood, (depth - 0.03, width - 0.02, height - 0.03), (-0.012, 0, 0))
     model.box(wood, (depth + 0.01, width, 0.035), (0, 0, height - 0.035))
     cell, handle = (width - 0.04) / doors, kit.metal()
-    kind, mirrored = kit.pick(("plain", "panel")), kit.chance(0.2)
+    kind, frosted = kit.pick(("plain", "panel")), kit.chance(0.2)
     for door in range(doors):
         y = (door - (doors - 1) / 2) * cell
         look = Look("panel.pair" if kind == "panel" else wood.finish, kit_front(wood).rgb)
-        if mirrored and door == doors // 2:
+        if frosted and door == doors // 2:
             look = Look("glass", (0.72, 0.78, 0.82))
         model.box(look, (0.022, cell - 0.008, height - 0.15), (depth / 2 - 0.028, y, 0.09))
         side = 1 if door < doors / 2 - 0.5 or (doors == 2 and door == 0) else -1

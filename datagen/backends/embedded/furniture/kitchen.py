@@ -8,6 +8,7 @@ from datagen.backends.embedded.meshes import box
 from datagen.backends.embedded.style import BLACK, STEEL, WHITE, Kit, Look
 
 HEIGHT, DEPTH, TOP = 0.90, 0.60, 0.035
+OVERHANG = 0.3  # of an island's worktop
 
 
 class KitchenLook:
@@ -34,21 +35,33 @@ def _carcass(model: Model, look: KitchenLook, width: float, height: float = HEIG
     )
 
 
-def _doors(model: Model, look: KitchenLook, width: float, low: float, high: float, drawers: bool) -> None:
-    """A column of drawers or one or two doors on the front."""
+def _fronts(model: Model, look: KitchenLook, width: float, kit: Kit) -> None:
+    """The front of a base cabinet: columns of drawers or doors, one up to 1.1 m and more for the long cabinets."""
+    columns = 1 if width <= 1.1 else round(width / 0.7)
+    for column in range(columns):
+        y = (column - (columns - 1) / 2) * width / columns
+        _doors(model, look, width / columns, 0.115, HEIGHT - TOP - 0.015, kit.chance(0.4), y)
+
+
+def _doors(
+    model: Model, look: KitchenLook, width: float, low: float, high: float, drawers: bool, middle: float = 0.0
+) -> None:
+    """A column of drawers or one or two doors on the front, around ``middle`` along it."""
     x = DEPTH / 2 - 0.03
     if drawers:
         step = (high - low) / 3
         for level in range(3):
-            model.box(kit_front(look.front), (0.022, width - 0.012, step - 0.01), (x, 0, low + level * step))
+            model.box(kit_front(look.front), (0.022, width - 0.012, step - 0.01), (x, middle, low + level * step))
             model.box(
-                look.handle, (0.025, min(0.2, width * 0.4), 0.014), (x + 0.02, 0, low + (level + 1) * step - 0.06)
+                look.handle,
+                (0.025, min(0.2, width * 0.4), 0.014),
+                (x + 0.02, middle, low + (level + 1) * step - 0.06),
             )
         return
     leaves = 2 if width > 0.55 else 1
     for leaf in range(leaves):
         cell = width / leaves
-        y = (leaf - (leaves - 1) / 2) * cell
+        y = middle + (leaf - (leaves - 1) / 2) * cell
         model.box(kit_front(look.front), (0.022, cell - 0.01, high - low), (x, y, low))
         side = 1 if leaf == 0 and leaves == 2 else -1
         model.box(look.handle, (0.025, 0.014, 0.16), (x + 0.02, y + side * (cell / 2 - 0.05), high - 0.24))
@@ -59,9 +72,20 @@ def kitchen_counter(kit: Kit, look: KitchenLook | None = None, width: float = 0.
     """Base cabinet with a worktop."""
     model, look = Model(), look or KitchenLook(kit)
     _carcass(model, look, width)
-    _doors(model, look, width, 0.115, HEIGHT - TOP - 0.015, kit.chance(0.4))
+    _fronts(model, look, width, kit)
     model.box(look.top, (DEPTH, width, TOP), (0, 0, HEIGHT - TOP - 0.004))
     model.surface((DEPTH - 0.16, width - 0.04), HEIGHT - 0.004, (-0.03, 0), 0.5)
+    return model
+
+
+@FURNITURE.register("kitchen island")
+def kitchen_island(kit: Kit, look: KitchenLook | None = None, width: float = 1.5) -> Model:
+    """Base cabinet that stands free; its worktop reaches 0.3 m beyond the back (x < 0), for stools to stand under."""
+    model, look = Model(), look or KitchenLook(kit)
+    _carcass(model, look, width - 0.04)
+    _fronts(model, look, width - 0.04, kit)
+    model.box(look.top, (DEPTH + OVERHANG, width, TOP), (-OVERHANG / 2, 0, HEIGHT - TOP - 0.004))
+    model.surface((DEPTH + OVERHANG - 0.1, width - 0.1), HEIGHT - 0.004, (-OVERHANG / 2, 0), 0.5)
     return model
 
 

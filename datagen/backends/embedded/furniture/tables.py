@@ -62,6 +62,14 @@ def dining_table(kit: Kit, seats: int = 4) -> Model:
     return _plain_table(kit, kit.between(0.78, 0.92) if seats > 2 else 0.75, width, 0.74)
 
 
+@FURNITURE.register("meeting table")
+def meeting_table(kit: Kit, seats: int = 4) -> Model:
+    """For two or four to sit together at in an office; often round."""
+    if kit.chance(0.5):
+        return _round_table(kit, 0.42 if seats == 2 else 0.55, 0.74)
+    return _plain_table(kit, kit.between(0.75, 0.85), 0.85 if seats == 2 else kit.between(1.2, 1.5), 0.74)
+
+
 @FURNITURE.register("coffee table")
 def coffee_table(kit: Kit) -> Model:
     """Low table: with a shelf, round, or plain."""
