@@ -99,16 +99,12 @@ class Findings:
         (alone,) = evaluate(found[0].predictions).tasks
         return replace(score, both=alone.overall.interval)
 
-    def within(self, task: str, arm: str, mode: str, reference_mode: str) -> SeedScore | None:
-        """The difference of two modes of an arm."""
-        if not {mode, reference_mode} <= {*self.study.arms[arm].modes}:
-            return None
-        return self.difference(task, arm, mode, arm, reference_mode)
-
     def difference(
         self, task: str, arm: str, mode: str, reference: str, reference_mode: str, of: str = ""
     ) -> SeedScore | None:
-        """The first minus the second, on the seeds that both have."""
+        """The first minus the second, on the seeds that both have; None where there are none, or one was not asked in its mode."""
+        if mode not in self.study.arms[arm].modes or reference_mode not in self.study.arms[reference].modes:
+            return None
         both = sorted({*self.seeds(task, arm)} & {*self.seeds(task, reference)})
         if not both:
             return None
@@ -147,11 +143,12 @@ def task_report(findings: Findings, task: str, sheet_path: Path) -> tuple[str, d
         values["accuracy"][arm] = {mode: asdict(score) for mode, score in scores.items() if score}
         if any(scores.values()):
             seeds = len(findings.seeds(task, arm))
-            gains = [findings.within(task, arm, *pair) for pair in GAINS]
+            gains = [findings.difference(task, arm, mode, arm, reference_mode) for mode, reference_mode in GAINS]
             values["gains"][arm] = [asdict(gain) if gain else None for gain in gains]
             cells = [*(cell(score) for score in scores.values()), *(cell(gain, signed=True) for gain in gains)]
             rows.append([arm, str(seeds), *cells, study.arms[arm].about])
-    first = next(score for arm in study.arms if (score := findings.score(task, arm, "answer_only")))
+    scores = (findings.score(task, arm, mode) for arm in study.arms for mode in study.arms[arm].modes)
+    first = next(score for score in scores if score)
     lines = [
         f"## {task.upper()}: {first.count} questions of {first.scenes} scenes of the {study.split} split",
         "",

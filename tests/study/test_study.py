@@ -27,11 +27,14 @@ PLAN: dict[str, Any] = {
     "arms": {
         "label_only": {"modes": ["answer_only"], "overrides": ["imagination=label_only"]},
         "mixed": {"modes": ["answer_only", "gt_imagination"], "overrides": ["imagination=mixed"], "steps": 1.5},
-        "again": {"modes": ["answer_only"], "after": "mixed", "steps": 0},
+        "again": {"modes": ["gt_imagination"], "after": "mixed", "steps": 0},  # is not asked without
     },
     "contrasts": {
         "primary": {"task": "mvc", "arm": "mixed", "mode": "gt_imagination", "reference": "label_only"},
-        "same": {"task": "mvc", "arm": "again", "mode": "answer_only", "reference": "mixed"},
+        "same": {
+            **{"task": "mvc", "arm": "again", "mode": "gt_imagination"},
+            **{"reference": "mixed", "reference_mode": "gt_imagination"},
+        },
         "far": {"task": "mvc", "arm": "mixed", "mode": "gt_imagination", "reference": "label_only", "transfer": True},
     },
 }
@@ -94,4 +97,5 @@ def test_the_report_is_the_same_from_archives_and_pairs_arms_by_seed(done: Path,
         accuracies["mixed"]["gt_imagination"]["values"], accuracies["label_only"]["answer_only"]["values"], strict=True
     )]  # fmt: skip
     assert values["contrasts"]["primary"]["values"] == pytest.approx(primary)
-    assert accuracies["again"]["answer_only"]["values"] == accuracies["mixed"]["answer_only"]["values"]
+    assert accuracies["again"]["gt_imagination"]["values"] == accuracies["mixed"]["gt_imagination"]["values"]
+    assert accuracies["again"].keys() == {"gt_imagination"} and values["mvc"]["gains"]["again"] == [None, None]
