@@ -102,7 +102,7 @@ class Findings:
     def difference(
         self, task: str, arm: str, mode: str, reference: str, reference_mode: str, of: str = ""
     ) -> SeedScore | None:
-        """The first minus the second, on the seeds that both have; None where there are none, or one was not asked in its mode."""
+        """The first minus the second, on the seeds that both have; None without any, or where one was not asked in its mode."""
         if mode not in self.study.arms[arm].modes or reference_mode not in self.study.arms[reference].modes:
             return None
         both = sorted({*self.seeds(task, arm)} & {*self.seeds(task, reference)})
