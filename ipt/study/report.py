@@ -147,8 +147,8 @@ def task_report(findings: Findings, task: str, sheet_path: Path) -> tuple[str, d
             values["gains"][arm] = [asdict(gain) if gain else None for gain in gains]
             cells = [*(cell(score) for score in scores.values()), *(cell(gain, signed=True) for gain in gains)]
             rows.append([arm, str(seeds), *cells, study.arms[arm].about])
-    scores = (findings.score(task, arm, mode) for arm in study.arms for mode in study.arms[arm].modes)
-    first = next(score for score in scores if score)
+    every = (findings.score(task, arm, mode) for arm in study.arms for mode in study.arms[arm].modes)
+    first = next(score for score in every if score)
     lines = [
         f"## {task.upper()}: {first.count} questions of {first.scenes} scenes of the {study.split} split",
         "",
