@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python -m ipt.study.demo
 
-# the small base that ships, from seeds: about four hours of one core
+# the small base that ships, from seeds: about five hours of one core
 base: $(STAMP)
 	$(BIN)/python -m ipt.study.base
 

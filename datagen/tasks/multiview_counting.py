@@ -118,7 +118,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A square crop of the map, (x0, y0, x1, y1) in metres."""
+    """A square crop of the map, (x0, y0, x1, y1) in metres; a map with the first view up shows it turned about its middle."""
 
     x0: float
     y0: float

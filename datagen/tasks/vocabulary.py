@@ -30,7 +30,13 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
         groups={
             "seat": ("chair", "armchair", "sofa", "stool", "office chair", "bench", "ottoman"),
             "table": (
-                *("dining table", "meeting table", "coffee table", "side table", "console table", "desk", "nightstand"),
+                "dining table",
+                "meeting table",
+                "coffee table",
+                "side table",
+                "console table",
+                "desk",
+                "nightstand",
             ),
             "storage unit": ("cabinet", "wardrobe", "bookshelf", "dresser", "tv stand", "nightstand", "shoe rack"),
             "kitchen appliance": ("stove", "fridge", "microwave", "toaster", "kettle", "dishwasher", "coffee machine"),

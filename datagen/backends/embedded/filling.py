@@ -1,7 +1,7 @@
 """Kitchens and offices that use their floor: more of what belongs there until a share of it is covered.
 
-The share (``COVERED``) is what floor plans of furnished homes have; without this step kitchens covered 29 % and offices 18 %
-on average. Everything keeps clear of doors, of the way to a chair and of what others need in front of them; walkways stay
+The share (``COVERED``) is ours, by eye; without this step furniture covered 29 % of kitchens and 18 % of offices on average.
+Everything keeps clear of doors, of the way to a chair and of what others need in front of them; walkways stay
 ``AISLE`` wide. Pieces that do not fit are left out, so some rooms stay below.
 """
 

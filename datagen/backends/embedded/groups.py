@@ -91,7 +91,8 @@ def _seat_around(space: RoomSpace, table: Placed, seats: int, seat: str | None) 
     Some tables have a chair or two less than places.
     """
     depth, width, _ = table.furniture.size
-    seat = seat or "stool" if space.rng.random() < STOOLS_AT_TABLE and "stool" not in space.exclude else "chair"
+    drawn = "stool" if space.rng.random() < STOOLS_AT_TABLE and "stool" not in space.exclude else "chair"
+    seat = seat or drawn
     chair = build(seat, space.kit)
     front = float(chair.high[0])
     long_side = {2: 1, 4: 2, 6: 2, 8: 3}[seats] if abs(depth - width) > 0.1 else 1

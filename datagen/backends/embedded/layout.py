@@ -286,11 +286,10 @@ def _along_corridor(
 
 def _well_shaped(room: PlannedRoom) -> bool:
     """Whether a rectangle, or the larger wing of an L, is wide enough for its kind and not too long; wings hold a walk."""
-    sizes = [sorted((x1 - x0, y1 - y0)) for x0, y0, x1, y1 in (room.inner, *room.wings)]
-    if min(short for short, _ in sizes) < (WING if room.notch else 0.0):
+    (short, long), *wings = (sorted((x1 - x0, y1 - y0)) for x0, y0, x1, y1 in (room.inner, *room.wings))
+    if room.notch is not None and min(width for width, _ in wings) < WING:
         return False
-    short, long = sizes[1][0], sizes[0][1]
-    return short >= _NARROWEST.get(room.kind, 2.65) and (room.kind == "hallway" or long / sizes[0][0] < 2.2)
+    return wings[0][0] >= _NARROWEST.get(room.kind, 2.65) and (room.kind == "hallway" or long / short < 2.2)
 
 
 def _shared(first: PlannedRoom, second: PlannedRoom) -> tuple[SideName, SideName, float, float] | None:
