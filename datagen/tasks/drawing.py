@@ -65,11 +65,12 @@ Made = tuple[Sequence[tuple[str, Any, Camera]], Frame, dict[str, Any]]
 class DrawingConfig(TaskConfig):
     """``kinds``: which of `KINDS` to make, in equal numbers. ``tries``: for each pair of a scene.
 
-    ``min_area``: of a picture, for an object to count as shown. ``min_marker_visible``: of the X. ``min_walk_m``: metres walked
-    on a map. ``map_margin_m``: around the walk. ``plan_radius_m``: half the side of a plan. ``told``: probability that a request
-    with an arrow says where its view looks. ``plan_turn_deg``: how far a plan with an arrow is turned off its view's heading.
-    ``min_arrow_share``: length of an arrow, of the map's width. ``waypoints``: probability that a side view's map has the marks
-    of Path Tracing's questions, with an arrow to the side, in place of a line with an arrow along it.
+    ``min_area``: of a view, for an object to count as shown; ``min_plan_area``: of a plan, on which everything is small.
+    ``min_marker_visible``: of the X. ``min_walk_m``: metres walked on a map. ``map_margin_m``: around the walk.
+    ``plan_radius_m``: half the side of a plan. ``told``: probability that a request with an arrow says where its view looks.
+    ``plan_turn_deg``: how far a plan with an arrow is turned off its view's heading. ``min_arrow_share``: length of an arrow,
+    of the map's width. ``waypoints``: probability that a side view's map has the marks of Path Tracing's questions, with an
+    arrow to the side, in place of a line with an arrow along it.
     """
 
     name: str = "drawing"
@@ -79,6 +80,7 @@ class DrawingConfig(TaskConfig):
     pitch_deg: float = -15.0
     wide_fov_deg: float = 90.0
     min_area: float = 0.004
+    min_plan_area: float = 0.001
     margin: float = 0.06
     min_step_m: float = 0.8
     max_step_m: float = 4.5
@@ -147,9 +149,9 @@ class Drawing(SpatialTask):
         facts: dict[str, Any],
     ) -> Candidate:
         """Encode a pair; where the picture shows what goes into its facts."""
-        large = np.flatnonzero(scene.stats(target).area >= self.config.min_area).tolist()
-        where = map_layout_of if kind == "plan" else layout_of
-        layout = where(target, scene.names, [index for index in large if index in scene.candidates])
+        plan = kind == "plan"
+        shown = self._shown(scene, scene.stats(target), self.config.min_plan_area if plan else self.config.min_area)
+        layout = (map_layout_of if plan else layout_of)(target, scene.names, shown)
         role = {"plan": "bev", "side_view": "side_view"}.get(kind, "view")
         images = tuple(scene.encode(pixels, name, camera) for name, pixels, camera in inputs)
         told = {"kind": kind, "layout": layout, **facts}
@@ -219,7 +221,8 @@ class Drawing(SpatialTask):
         cameras = self.views_around(scene, place, yaw)
         top = self.plan_camera(scene, place, yaw)
         above = scene.backend.render([top], ("rgb", "depth", "instance"), TOP_DOWN_HIDES)[0]
-        if not yields.check("plan.shows_object", self._shows(scene, scene.stats(above))):
+        shown = self._shown(scene, scene.stats(above), self.config.min_plan_area)
+        if not yields.check("plan.shows_object", bool(shown)):
             return None
         pictures: tuple[Modality, ...] = ("rgb",)
         frames = scene.render(cameras, pictures)
@@ -313,11 +316,13 @@ class Drawing(SpatialTask):
         pitch = math.radians(self.config.pitch_deg)
         (frame,) = scene.render([scene.camera(place, wrap_angle(yaw), pitch)], ("rgb", "depth", "instance"))
         stats = scene.stats(frame)
-        good = yields.check(f"{kind}.shows_object", self._shows(scene, stats)) and scene.acceptable(stats, yields, kind)
+        shown = self._shown(scene, stats, self.config.min_area)
+        good = yields.check(f"{kind}.shows_object", bool(shown)) and scene.acceptable(stats, yields, kind)
         return frame if good else None
 
-    def _shows(self, scene: SceneView, stats: InstanceStats) -> bool:
-        return any(stats.area[index] >= self.config.min_area for index in scene.candidates)
+    def _shown(self, scene: SceneView, stats: InstanceStats, least: float) -> list[int]:
+        """The objects that a picture shows at least as large as this."""
+        return [index for index in np.flatnonzero(stats.area >= least).tolist() if index in scene.candidates]
 
     def map_camera(self, scene: SceneView, walk: Walk) -> Camera:
         """From above, north up: the walk and its surroundings, no further than the scene reaches."""

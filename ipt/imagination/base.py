@@ -46,6 +46,14 @@ class Context(Protocol):
         """The task of each row's sample: it decides sizes."""
         ...
 
+    def __getitem__(self: C, rows: Sequence[int]) -> C:
+        """These rows alone."""
+        ...
+
+    def updated(self: C, rows: Sequence[int], new: C) -> C:
+        """With the rows of ``new`` in place of these."""
+        ...
+
     def repeat(self: C, times: int) -> C:
         """Row i becomes the rows i * times ... (i + 1) * times - 1, which grow independently."""
         ...

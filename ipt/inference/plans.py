@@ -63,7 +63,9 @@ class Free:
 
     def __call__(self, context: SessionContext, samples: Sequence[SpatialSample], seed: int) -> Imagined:
         found = self.mode.imagine(context, self.n, seed)
-        going = [row for row, lead in enumerate(found.leads) if lead]
+        assert isinstance(found.context, SessionContext)
+        answering = zip(found.leads, found.context.is_open, strict=True)
+        going = [row for row, (lead, is_open) in enumerate(answering) if lead or is_open]
         for _ in range(self.max_images - 1):
             if not going:
                 break

@@ -27,6 +27,7 @@ ROOMS = (
     "backend.blocks.colours=[green,blue,yellow,purple,orange,cyan,white]",
     "backend.blocks.max_solids=6",
     "task.map_margin_m=6",  # the whole room, so that a map shows what a view may show
+    "task.min_plan_area=0.004",  # so that plans are told in part; a base that is made anew should do without this
     "task.min_arrow_share=0.3",  # 19 pixels: the head of the usual arrow is too small to be read
 )
 

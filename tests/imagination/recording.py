@@ -14,6 +14,8 @@ from ipt.sequence.render import Renderer
 from ipt.sequence.segments import Kind, Segment, Slots, TokenIds
 from ipt.sequence.spans import Loss, Role
 
+COLUMNS = ("tasks", "texts", "rows", "open", "held")
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -45,16 +47,33 @@ class Recording:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getitem__(self, rows: Sequence[int]) -> Recording:
+        columns = {name: tuple(getattr(self, name)[i] for i in rows) for name in COLUMNS}
+        return replace(self, **columns)
+
+    def updated(self, rows: Sequence[int], new: Recording) -> Recording:
+        columns = {name: list(getattr(self, name)) for name in COLUMNS}
+        for name, values in columns.items():
+            for i, value in zip(rows, getattr(new, name), strict=True):
+                values[i] = value
+        return replace(self, **{name: tuple(values) for name, values in columns.items()})
+
     def repeat(self, times: int) -> Recording:
         def each(column: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(item for item in column for _ in range(times))
 
-        columns = {name: each(getattr(self, name)) for name in ("tasks", "texts", "rows", "open", "held")}
-        return replace(self, **columns)
+        return replace(self, **{name: each(getattr(self, name)) for name in COLUMNS})
 
     def append(self, segments: Sequence[Sequence[Segment]]) -> Recording:
         assert len(segments) == len(self) and not any(self.open)
         return replace(self, rows=tuple((*row, *new) for row, new in zip(self.rows, segments, strict=True)))
+
+    def write_text(
+        self, texts: Sequence[str], following: str, role: Role, blocked: frozenset[Role] = frozenset()
+    ) -> Recording:
+        written = [self.renderer.text(text, role, blocked=blocked) for text in texts]
+        rows = tuple((*row, text) for row, text in zip(self.rows, written, strict=True))
+        return replace(self, rows=rows, open=(True,) * len(self))
 
     def generate_text(
         self, role: Role, seed: int, until: str = "", blocked: frozenset[Role] = frozenset()

@@ -121,21 +121,22 @@ def test_training_logits_are_inference_logits(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "reveal", "bottleneck", "self_made"),
+    ("condition", "reveal", "bottleneck", "self_made", "described"),
     [
-        *itertools.product([("vae", "vit"), ("vit",)], [1.0], [0.0, 1.0], [False, True]),
-        (("vae", "vit"), 0.0, 0.0, True),
-        (("vae",), 0.0, 1.0, False),
-        ((), 1.0, 0.0, False),
+        *itertools.product([("vae", "vit"), ("vit",)], [1.0], [0.0, 1.0], [False, True], [False, True]),
+        (("vae", "vit"), 0.0, 0.0, True, False),
+        (("vae",), 0.0, 1.0, False, True),
+        ((), 1.0, 0.0, False, False),
     ],
 )
 def test_training_logits_are_inference_logits_whatever_the_answer_sees(
-    condition: tuple[str, ...], reveal: float, bottleneck: float, self_made: bool, tmp_path: Path
+    condition: tuple[str, ...], reveal: float, bottleneck: float, self_made: bool, described: bool, tmp_path: Path
 ) -> None:
     """With a given imagination, true or self-made, and with a drawn one."""
     sample, drawn, cache = lively(), SampleImage(noise_picture(99), "view"), SelfMade(tmp_path)
     cache.write(sample.id, drawn)
-    made = ipt(settings=settings(self_made, condition=condition, reveal=reveal, bottleneck=bottleneck), self_made=cache)
+    seen = settings(self_made, condition=condition, reveal=reveal, bottleneck=bottleneck, described=described)
+    made = ipt(settings=seen, self_made=cache)
     image = drawn if self_made else sample.imagination
     training = packed_logits(made.segments(sample, 0))
     rows, _ = at_inference(made, [sample], lambda row, size: image)

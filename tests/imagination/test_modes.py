@@ -68,6 +68,24 @@ def test_rows_that_announce_no_image_get_none() -> None:
     assert [len(row) for row in imagined.context.rows] == [7, 11]  # type: ignore[attr-defined]
 
 
+def test_a_described_imagination_is_put_into_words_before_the_answer() -> None:
+    """Where it is seen: drawn, given, and not where nothing was drawn or nothing may be seen."""
+    made, sample = ipt(settings=IptSettings(described=True)), example("pet")
+    announced, said = trained_texts(made, sample)
+    told = "<think_image>" + sample.caption + "</think_image>"
+    assert said.startswith("<image_end>" + told + "<answer>")
+    scripts = [[announced, said], ["<answer>A</answer>"]]
+    imagined = made.imagine(Recording.of(made, [sample, example("mvc")], scripts, draws(DRAWN)), 1, 0)
+    assert imagined.texts == ((announced, "<image_end>" + told), ("<answer>A</answer>",))
+    assert imagined.context.open == (True, False)  # type: ignore[attr-defined]
+    given = made.given(Recording.of(made, [sample], [[said]], draws(DRAWN)), [sample], [sample])
+    assert given.texts[0][1:] == ("<image_end>" + told,) and given.leads == ("",)
+    for unseen in (IptSettings(described=True, reveal=0.0), IptSettings(reveal=0.0)):
+        assert same(ipt(settings=unseen).segments(sample, 0), ipt(settings=IptSettings(reveal=0.0)).segments(sample, 0))
+    blind = made.unseen(Recording.of(made, [sample], [[said]], draws(DRAWN)), [sample])
+    assert len(blind.texts[0]) == 1 and blind.leads == ("<image_end>",)
+
+
 def test_images_of_several_sizes_are_drawn_for_their_own_rows() -> None:
     """Tasks may imagine at different sizes within one batch."""
     sizes = {"pet": (8, 8), "mvc": (16, 16)}
@@ -169,6 +187,12 @@ TASK_COLOUR = {"pet": 100, "mvc": 200}
 def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         IptSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_a_described_imagination_takes_a_caption() -> None:
+    made = ipt(settings=IptSettings(described=True))
+    with pytest.raises(BadSample, match="sample 'pet-0', field 'caption': this mode is trained on it"):
+        made.segments(example(caption=" "), 0)
 
 
 @pytest.mark.parametrize(("name", "field"), [("text_cot", "rationale"), ("caption", "caption")])

@@ -19,7 +19,17 @@ from ipt.common.errors import UserError
 from ipt.common.files import write_bytes
 from ipt.common.images import BadImage, encode_image
 from ipt.imagination.base import C, Context, Imagination, ImaginationSettings, Imagined, Mediator, modes
-from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, answer_text, think
+from ipt.samples.prompts import (
+    DESCRIBE,
+    DESCRIBE_END,
+    IMAGE_END,
+    IMAGE_START,
+    Profile,
+    answer_text,
+    describe,
+    think,
+    written,
+)
 from ipt.samples.sample import SampleImage, SpatialSample, picture_path
 from ipt.samples.views import Permuted
 from ipt.sequence.settings import check_encoders
@@ -70,14 +80,16 @@ class IptSettings(ImaginationSettings):
 
     ``reveal``: probability that the answer may attend to the imagination; 0 makes it an auxiliary target. ``bottleneck``:
     probability that observation images reach the answer through the imagination alone: only the image being drawn may attend
-    to them. At inference reveal 0 and bottleneck 1 hold, too; probabilities between are for training. ``train_flow=False``
-    takes the loss off the drawn image and leaves everything else as it is.
+    to them. At inference reveal 0 and bottleneck 1 hold, too; probabilities between are for training. ``described``: where the
+    answer sees the imagination, it begins with what that shows, in words (the sample's caption). ``train_flow=False`` takes the
+    loss off the drawn image and leaves everything else as it is.
     """
 
     condition: tuple[str, ...] = ("vae", "vit")
     source: dict[str, float] = field(default_factory=lambda: {"ground_truth": 1.0, "self": 0.0})
     reveal: float = 1.0
     bottleneck: float = 0.0
+    described: bool = False
     train_flow: bool = True
     self_made: Path | None = None
     permuted: bool = False
@@ -109,7 +121,8 @@ class IptSettings(ImaginationSettings):
 
 @modes.register("ipt")
 class Ipt(Imagination):
-    """``<think>`` thought ``</think><image_start>``, the image, ``<image_end><answer>B</answer>``."""
+    """``<think>`` thought ``</think><image_start>``, the image, ``<image_end><answer>B</answer>``; where described,
+    ``<image_end><think_image>`` caption ``</think_image><answer>B</answer>``."""
 
     name, kind = "ipt", "picture"
     draws = True
@@ -156,12 +169,13 @@ class Ipt(Imagination):
             seen, what = self.self_made(sample), f"sample '{sample.id}', self-made imagination"
         thought = self.renderer.profile.thought_of(sample, self.renderer.config.stream("thought", sample, epoch))
         hidden = frozenset() if chance("reveal", self.settings.reveal) else frozenset({Role.IMAGINATION})
+        told = describe(written(sample, "caption")) if self.settings.described and not hidden else ""
         segments = [
             *self.renderer.prompt(sample, self.name),
             self.announcement(thought, trained=True),
             self.renderer.noised(sample, target, self.settings.train_flow),
             *self.shown(sample.task, seen, what),
-            self.renderer.text(IMAGE_END + answer_text(sample), Role.ANSWER, trained=True, blocked=hidden),
+            self.renderer.text(IMAGE_END + told + answer_text(sample), Role.ANSWER, trained=True, blocked=hidden),
         ]
         return narrowed(segments) if chance("bottleneck", self.settings.bottleneck) else segments
 
@@ -194,7 +208,7 @@ class Ipt(Imagination):
         for size in sorted(set(sizes.values())):
             drawing = [row for row in sizes if sizes[row] == size]
             images |= zip(drawing, rows.generate_image(drawing, size, seed), strict=True)
-        return self._look(rows, texts, [images.get(row) for row in range(len(rows))])
+        return self._tell(self._look(rows, texts, [images.get(row) for row in range(len(rows))]), seed)
 
     def given(self, context: Context, samples: Sequence[SpatialSample], sources: Sequence[SpatialSample]) -> Imagined:
         pairs = zip(samples, sources, strict=True)
@@ -216,11 +230,14 @@ class Ipt(Imagination):
         blanks = [blank(*self.renderer.imagination_size(sample.task)) for sample in samples]
         thoughts = [self.renderer.profile.thoughts_of(sample.task)[0] for sample in samples]
         said = [think(thought) + IMAGE_START for thought in thoughts]
-        imagined = self.placed(context, [Mediator(*pair) for pair in zip(said, blanks, strict=True)])
+        imagined = self._placed(context, [Mediator(*pair) for pair in zip(said, blanks, strict=True)])
         return replace(imagined, blocked=imagined.blocked | {Role.IMAGINATION})
 
     def placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
-        """Without an image, what announces it is followed by its end."""
+        """Without an image, what announces it is followed by its end. Where described, the model says what it sees."""
+        return self._tell(self._placed(context, mediators), 0)
+
+    def _placed(self, context: Context, mediators: Sequence[Mediator]) -> Imagined:
         texts = [mediator.text for mediator in mediators]
         imagined = self._look(self.announce(context, texts), texts, [mediator.image for mediator in mediators])
         return replace(imagined, leads=(IMAGE_END,) * len(texts))
@@ -234,6 +251,18 @@ class Ipt(Imagination):
         hidden = frozenset() if self.settings.reveal else frozenset({Role.IMAGINATION})
         leads = ["" if image is None else IMAGE_END for image in images]
         return Imagined.of(grown, texts, images, hidden | self._narrow, leads)
+
+    def _tell(self, imagined: Imagined, seed: int) -> Imagined:
+        """The answers of rows with an image, begun with what the model says that it shows."""
+        going = [row for row, lead in enumerate(imagined.leads) if lead]
+        if not (self.settings.described and self.settings.reveal and going):
+            return imagined
+        begun = imagined.context[going].write_text([IMAGE_END] * len(going), DESCRIBE, Role.ANSWER, imagined.blocked)
+        rows, said = begun.generate_text(Role.ANSWER, seed, until=DESCRIBE_END, blocked=imagined.blocked)
+        texts, leads = list(imagined.texts), list(imagined.leads)
+        for row, text in zip(going, said, strict=True):
+            texts[row], leads[row] = (*texts[row], text), ""
+        return replace(imagined, context=imagined.context.updated(going, rows), texts=tuple(texts), leads=tuple(leads))
 
     @property
     def _narrow(self) -> frozenset[Role]:
