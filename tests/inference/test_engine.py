@@ -14,19 +14,21 @@ import torch
 from PIL import Image
 
 from ipt.flow.guidance import Guidance
-from ipt.imagination.modes.ipt import Ipt
-from ipt.imagination.recipe import PUBLISHED, Sampling, read_recipe
+from ipt.imagination.mixture import ImaginationConfig
+from ipt.imagination.modes.ipt import Ipt, IptSettings
+from ipt.imagination.recipe import PUBLISHED, Recipe, Sampling, read_recipe
 from ipt.inference.answering import Answered, chosen
 from ipt.inference.checkpoint import load_checkpoint
 from ipt.inference.context import SessionContext
 from ipt.inference.engine import Engine, make_guidance
-from ipt.inference.plans import make_plan
+from ipt.inference.plans import STOP, make_plan
 from ipt.inference.prediction import MODES, Prediction, about, without_seconds
 from ipt.inference.settings import DrawSettings, ModeSettings, TextSettings
 from ipt.model.checkpoint import save_pretrained
 from ipt.model.config import CodesConfig
 from ipt.model.decoding import TokenSteps
 from ipt.model.unified import UnifiedModel
+from ipt.samples.prompts import ANSWER, DESCRIBE_END, IMAGE_END, describe
 from ipt.samples.sample import SampleImage, SpatialSample
 from ipt.sequence.batch import PackedBatch
 from ipt.sequence.settings import GuidanceDropout
@@ -295,6 +297,33 @@ def test_a_free_answer_draws_as_often_as_it_likes_up_to_a_cap(most: int, monkeyp
     (insistent,) = engine("free", max_images=most).answer(toy.SAMPLES[:1])
     assert len(insistent.images) == most
     assert len(insistent.prediction.images) == len(set(insistent.prediction.images)) == most
+
+
+@pytest.mark.parametrize(("name", "images"), [("imagination", 1), ("gt_imagination", 0), ("free", 2)])
+def test_a_described_imagination_is_said_at_the_head_of_the_answer(
+    name: str, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own and given; a free answer may announce another image after it, as after one that is not described."""
+    words, original = IMAGE_END + describe("c0"), SessionContext.generate_text
+
+    def telling(self: SessionContext, role: Role, seed: int, until: str = "", **rest: Any) -> Any:
+        if until == DESCRIBE_END:
+            assert all(self.is_open)
+            return self.write_text([words] * len(self), ANSWER, role, **rest), [words] * len(self)
+        if name == "free" and until == STOP:
+            context, said = original(self, role, seed, "", **rest)
+            return context, [text + "<think>again</think><image_start>" for text in said]
+        return original(self, role, seed, until, **rest)
+
+    monkeypatch.setattr(SessionContext, "generate_text", telling)
+    told = Recipe(ImaginationConfig({"ipt": 1.0}, ipt=IptSettings(described=True)), toy.SEQUENCE, toy.PROFILE)
+    checkpoint = replace(toy.checkpoint(), recipe=told)
+    (one,) = Engine(checkpoint, settings(name, **({"max_images": 2} if name == "free" else {})), 3, 4).answer(
+        toy.SAMPLES[:1]
+    )
+    assert one.prediction.error is None and len(one.images) == images
+    assert one.prediction.thoughts[1::2] == (words,) * max(images, 1)
+    assert one.prediction.text.startswith(words)
 
 
 @pytest.mark.parametrize(
