@@ -12,8 +12,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from ipt.common.errors import UserError
+from ipt.common.statistics import Estimate
 from ipt.faithfulness import __main__ as command
-from ipt.faithfulness.report import FIGURES, PAGE
+from ipt.faithfulness.effects import Effect
+from ipt.faithfulness.report import FIGURES, PAGE, capimagine
 from ipt.faithfulness.runs import experiments
 from ipt.faithfulness.settings import FaithfulnessConfig
 from ipt.imagination.modes.discrete import DiscreteSettings
@@ -69,6 +71,23 @@ def test_capimagine_prints_its_three_findings_on_latents_and_codes(
             sorted((tmp_path / "out" / name / arm / "s0" / "images").glob("*.png")) for arm in ("identity", "constant")
         ]
         assert len(seen[0]) == len(seen[1]) == 4 and seen[0][0].read_bytes() != seen[1][0].read_bytes()
+
+
+@pytest.mark.parametrize(("noise", "said"), [(0.0, "the latent is decoration"), (-0.2, "the latent is read")])
+def test_capimagine_does_not_take_a_missing_mediator_for_one_that_is_read(noise: float, said: str) -> None:
+    """A model that cannot answer without slots, but from any: that they are there matters, what they hold does not."""
+
+    def effect(arm: str, change: float) -> Effect:
+        found = Estimate(change, change - 0.01, change + 0.01, 500, 80)
+        lower = change < 0
+        return Effect(
+            arm, "identity", "destroy", found, found, 0.8 + change, 0, 0, 0.0, 0.0 if lower else 1.0, not lower, 0.1, 0.5,
+            exact=False, invalid=0, errors=0, seeds=1,
+        )  # fmt: skip
+
+    effects = [effect("empty", -0.3), effect("noise", noise), effect("constant", 0.0)]
+    similar, read, *_ = capimagine({"effects": effects, "derived": {}}, "latent", None, None)
+    assert similar.startswith("X to Z: latents are too few") and read.startswith(f"Z to Y: {said}")
 
 
 def test_a_model_that_imagines_depth_is_shown_no_pictures_of_other_scenes(tmp_path: Path) -> None:
