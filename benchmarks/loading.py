@@ -54,9 +54,9 @@ def stored(model: ModelConfig, folder: Path) -> Path:
     return folder
 
 
-def highest() -> int:
-    """Bytes of resident memory that this process has had at most."""
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024
+def resident(field: str = "VmHWM") -> int:
+    """Bytes of resident memory that this process has had at most, or has now (``VmRSS``)."""
+    return int(re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024
 
 
 def load(folder: Path, world: World, settings: DistributedConfig) -> torch.nn.Module:
@@ -86,9 +86,9 @@ def measure(rank: int, size: int, port: int, kind: str, small: Path, large: Path
     settings = DistributedConfig(kind)
     world = start_world(settings)
     load(small, world, settings)
-    before = highest()
+    before = resident()
     model = load(large, world, settings)
-    peaks = world.gather(highest() - before)
+    peaks = world.gather(resident() - before)
     assert next(model.parameters()).dtype == torch.float32
     if world.is_main:
         output.write_text(str(max(peaks)))

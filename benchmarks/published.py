@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.machinery
 import json
 import math
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.decisions import TOKENS, Bench
+from benchmarks.loading import resident
 from benchmarks.reference import ReferenceConfig
 from benchmarks.reference_inference import Ours, Request, Theirs, agreement
 from ipt.common.errors import MissingFile
@@ -199,6 +201,15 @@ def in_turn(repeats: int, **runs: Callable[[], Any]) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
+def extra_memory(run: Callable[[], Any]) -> float:
+    """MB that a call takes at its peak beyond what the process held before it (Linux)."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = resident("VmRSS")
+    run()
+    return (resident() - before) / 1e6
+
+
 def show(what: str, taken: dict[str, float]) -> None:
     ours = taken["ours"]
     others = ", ".join(
@@ -251,8 +262,9 @@ class Pair:
 
         for name, a, b in zip(("losses", "gradient norms"), ours(), published(), strict=True):
             print(f"{name}: {a:.6f} ours, {b:.6f} published", file=sys.stderr)
+        peaks = " / ".join(f"{extra_memory(run):,.0f}" for run in (published, ours))
         taken = in_turn(self.config.repeats, ours=ours, published=published)
-        what = f"{len(samples)} {kind} samples, {batch.spans.num_tokens:,} tokens"
+        what = f"{len(samples)} {kind} samples, {batch.spans.num_tokens:,} tokens, {peaks} MB theirs / ours"
         show(f"forward + backward, {what}", taken)
 
     def answer(self) -> None:
