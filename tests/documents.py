@@ -143,7 +143,7 @@ RULES = (
     Rule(r"train\.py .*experiment=grpo .*model\.init=", PLAYED),
     Rule(r"train\.py ", {"trainer.steps": "2"}),
     Rule(r"quality\.drawn ", {"draw.timesteps": "3"}),
-    Rule(r"few_labels/pt-ipt_1", skipped="needs checkpoints of a study; the commands before ask those of a small one"),
+    Rule(r"few_labels/pe?t-", skipped="needs checkpoints of a study; the commands before ask those of a small one"),
     Rule(r"rewriter\.", skipped="needs an endpoint; tests/faithfulness has a stand-in"),
     Rule(
         r"-m ipt\.faithfulness ",
