@@ -210,7 +210,8 @@ IMPOSSIBLE: dict[str, list[dict[str, Any]]] = {
         {"crop_radius_rotation_m": 0.01, "crop_radius_square_m": 0.01}, {"min_mark_visible": 1.1},
     ],
     "drawing": [
-        {"min_area": 1.1}, {"samples_per_scene": 0}, {"tries": 0},
+        {"min_area": 1.1, "kinds": ("move_turn", "side_view", "view_from_plan")}, {"min_plan_area": 1.1, "kinds": ("plan",)},
+        {"samples_per_scene": 0}, {"tries": 0},
         {"view": ViewFilter(min_median_depth_m=99.0), "kinds": ("move_turn", "side_view", "view_from_plan")},
         {"min_step_m": 99.0, "max_step_m": 100.0, "kinds": ("move_turn",)}, {"max_step_m": 0.0, "kinds": ("move_turn",)},
         {"margin": 0.51, "kinds": ("move_turn",)}, {"min_marker_visible": 1.1, "kinds": ("move_turn",)},
