@@ -147,12 +147,7 @@ BASELINES = (
     geometric("largest", "who of the options is largest on the map"),
     geometric("most_frequent", "who of the options is there most often on the map"),
     geometric("side_before", "the object's side before the move"),
-    geometric(
-        "distance_before",
-        "the object's distance before the move",
-        0.4,
-        "what is near can hardly come half a metre closer and stay in view, and what is far hardly moves further away",
-    ),
+    geometric("distance_before", "the object's distance before the move"),
     geometric(
         "largest_single_frame",
         "the largest number that one frame shows",

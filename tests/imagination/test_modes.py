@@ -72,16 +72,16 @@ def test_a_described_imagination_is_put_into_words_before_the_answer() -> None:
     """Where it is seen: drawn, given, and not where nothing was drawn or nothing may be seen."""
     made, sample = ipt(settings=IptSettings(described=True)), example("pet")
     announced, said = trained_texts(made, sample)
-    told = "<think_image>" + sample.caption + "</think_image>"
-    assert said.startswith("<image_end>" + told + "<answer>")
+    words = "<image_end><think_image>" + sample.caption + "</think_image>"
+    assert said.startswith(words + "<answer>")
     scripts = [[announced, said], ["<answer>A</answer>"]]
     imagined = made.imagine(Recording.of(made, [sample, example("mvc")], scripts, draws(DRAWN)), 1, 0)
-    assert imagined.texts == ((announced, "<image_end>" + told), ("<answer>A</answer>",))
+    assert imagined.texts == ((announced, words), ("<answer>A</answer>",))
     assert imagined.context.open == (True, False)  # type: ignore[attr-defined]
     given = made.given(Recording.of(made, [sample], [[said]], draws(DRAWN)), [sample], [sample])
-    assert given.texts[0][1:] == ("<image_end>" + told,) and given.leads == ("",)
-    for unseen in (IptSettings(described=True, reveal=0.0), IptSettings(reveal=0.0)):
-        assert same(ipt(settings=unseen).segments(sample, 0), ipt(settings=IptSettings(reveal=0.0)).segments(sample, 0))
+    assert given.texts[0][1:] == (words,) and given.leads == ("",)
+    hidden = [ipt(settings=IptSettings(described=told, reveal=0.0)).segments(sample, 0) for told in (True, False)]
+    assert same(*hidden)
     blind = made.unseen(Recording.of(made, [sample], [[said]], draws(DRAWN)), [sample])
     assert len(blind.texts[0]) == 1 and blind.leads == ("<image_end>",)
 
