@@ -239,9 +239,8 @@ def capimagine(figures: Mapping[str, Any], kind: str, depends: Dependence | None
             f"{depends.similarity:+.3f} once centred (the paper: .9 to 1 for latents, .2 to .4 for captions)."
         )
     destroyed = [each for each in figures["effects"] if each.family == "destroy"]
-    verdicts = {
-        each.verdict for each in destroyed if each.arm.removeprefix("gt.") != "empty"
-    }  # nothing there: presence
+    # that answers fall where nothing is there at all is presence, not content
+    verdicts = {each.verdict for each in destroyed if each.arm.removeprefix("gt.") != "empty"}
     carried = "cannot be said to be read or not"
     if "lower" in verdicts:
         carried = "is read"

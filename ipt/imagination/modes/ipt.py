@@ -253,7 +253,7 @@ class Ipt(Imagination):
         return Imagined.of(grown, texts, images, hidden | self._narrow, leads)
 
     def _tell(self, imagined: Imagined, seed: int) -> Imagined:
-        """The answers of rows with an image, begun with what the model says that it shows."""
+        """Where described, the answer of every row whose mediator has ended, begun with what the model says that it shows."""
         going = [row for row, lead in enumerate(imagined.leads) if lead]
         if not (self.settings.described and self.settings.reveal and going):
             return imagined
