@@ -70,6 +70,8 @@ class PerspectiveTakingConfig(TaskConfig):
     ``arrow``: draw the heading after the turn at the X and ask about the arrow (``with``), or name the turn
     (``without``), or both by turns (``mixed``). ``max_object_share``: of the questions for one object name, where the
     scenes offer enough others. ``min_marker_visible``: of the X, of the arrow and of its head; none is cut by the picture's edge.
+    ``distance_step_m``: whether an object comes closer is asked where both answers were found with the object in the same step
+    of distance before the move, since what is near mostly gets further and what is far closer (0: wherever both were found).
     """
 
     name: str = "pet"
@@ -86,6 +88,7 @@ class PerspectiveTakingConfig(TaskConfig):
     edge_margin: float = 150 / 1024
     centre_margin: float = 150 / 1024
     min_distance_change_m: float = 0.5
+    distance_step_m: float = 0.25
     floor_tolerance_m: float = 0.2
     min_step_m: float = 0.8
     max_step_m: float = 4.5
@@ -96,6 +99,8 @@ class PerspectiveTakingConfig(TaskConfig):
     def __post_init__(self) -> None:
         if self.arrow not in ARROWS:
             raise UserError(unknown_name("arrow", self.arrow, ARROWS))
+        if self.distance_step_m < 0:
+            raise UserError(f"task.distance_step_m must be 0 (nothing is matched) or more, got {self.distance_step_m}")
         self.check_ranges()
 
 
@@ -121,6 +126,16 @@ class View:
     objects: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Subject:
+    """What is asked after which turn about objects of a name; of distance, where they stood in the same ``step`` before."""
+
+    kind: str
+    turn: str
+    name: str
+    step: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """One way to ask: view, target and turn, object, and the answer that geometry expects."""
@@ -137,7 +152,7 @@ class Search:
 
     scene: SceneView
     views: list[View]
-    moves: dict[tuple[str, str, str], dict[str, list[Move]]]
+    moves: dict[Subject, dict[str, list[Move]]]
     after: dict[tuple[int, int, str], Shot | None] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
@@ -232,9 +247,9 @@ class PerspectiveTaking(SpatialTask):
         steps = np.array([[share * math.cos(yaw + turn), share * math.sin(yaw + turn), 0.0] for share, turn in reach])
         return np.all(inside(fractions(camera, points[:, None] + size[..., None] * steps), 0.01), axis=1)
 
-    def _moves(self, scene: SceneView, views: list[View]) -> dict[tuple[str, str, str], dict[str, list[Move]]]:
-        """Every move that geometry allows, by (kind, turn, object name) and expected answer."""
-        moves: dict[tuple[str, str, str], dict[str, list[Move]]] = {}
+    def _moves(self, scene: SceneView, views: list[View]) -> dict[Subject, dict[str, list[Move]]]:
+        """Every move that geometry allows, by what it is asked for and expected answer."""
+        moves: dict[Subject, dict[str, list[Move]]] = {}
         centres = np.array([item.centre for item in scene.objects])
         for number, view in enumerate(views):
             chosen = centres[list(view.objects)]
@@ -249,9 +264,14 @@ class PerspectiveTaking(SpatialTask):
                     index = view.objects[row]
                     sides = self._side(view.shot.stats.centre[index, 0]), self._side(float(there[target, row, 0]))
                     for kind, answer in answers(sides, float(after[target, row] - before[row]), self.config):
-                        entry = moves.setdefault((kind, turn, scene.names[index]), {})
+                        step = self._step(before[row]) if kind == "distance" else 0
+                        entry = moves.setdefault(Subject(kind, turn, scene.names[index], step), {})
                         entry.setdefault(answer, []).append(Move(number, int(target), turn, index))
         return moves
+
+    def _step(self, distance_m: float) -> int:
+        """Which of the steps a distance is in, all of them one where nothing is matched."""
+        return int(distance_m / self.config.distance_step_m) if self.config.distance_step_m else 0
 
     def _side(self, u: float) -> str | None:
         """``left`` or ``right`` of the image, None within the margin of its centre line."""
@@ -270,13 +290,18 @@ class PerspectiveTaking(SpatialTask):
 
         Objects that the scene has been asked about least come first; that says nothing about their answers.
         """
-        names = sorted(name for k, t, name in search.moves if (k, t) == (kind, turn))
-        names = [name for name in names if len(search.moves[kind, turn, name]) == 2]
-        shuffled = rng.permutation(np.array(names, dtype=object))
-        for name in sorted(shuffled, key=lambda name: search.asked[name])[: self.config.objects_per_question]:
+        both = sorted(
+            subject
+            for subject, moves in search.moves.items()
+            if (subject.kind, subject.turn) == (kind, turn) and len(moves) == 2
+        )
+        shuffled = [both[index] for index in rng.permutation(len(both))]
+        for subject in sorted(shuffled, key=lambda subject: search.asked[subject.name])[
+            : self.config.objects_per_question
+        ]:
             found = []
             for answer in KINDS[kind]:
-                move = self._possible(search, kind, answer, search.moves[kind, turn, name][answer], rng, yields)
+                move = self._possible(search, kind, answer, search.moves[subject][answer], rng, yields)
                 if move is None:
                     break
                 found.append(move)

@@ -26,6 +26,7 @@ from datagen.tasks.perspective_taking import (
     PerspectiveTakingSelector,
     Search,
     Shot,
+    Subject,
     View,
     answers,
 )
@@ -341,13 +342,33 @@ def a_search(**moves: tuple[list[int], list[int]]) -> Search:
     objects = [thing(index, name, LAMP) for index, name in enumerate(moves)]
     views = [View(Shot(EYE, measures([0.1], [(0.5, 0.5)])), np.zeros((1, 3)), (0,)) for _ in range(20)]
     by_name = {
-        ("distance", "left", name): {
+        Subject("distance", "left", name): {
             answer: [Move(view, 0, "left", index) for view in numbers]
             for answer, numbers in (("closer", closer), ("further", further))
         }
         for index, (name, (closer, further)) in enumerate(moves.items())
     }
     return Search(made_up(objects, PerspectiveTakingConfig()), views, by_name)
+
+
+@pytest.mark.parametrize("step_m", [0.25, 0.0])
+def test_whether_it_comes_closer_is_asked_where_both_can_be_at_the_same_distance(step_m: float) -> None:
+    config = PerspectiveTakingConfig(distance_step_m=step_m)
+    lamp = thing(0, "lamp", (0.0, 0.0, 1.5))
+    scene = made_up([lamp], config)
+    starts = (1.0, 1.55, 1.7, 3.0)
+    shots = [
+        Shot(replace(EYE, pose=CameraPose((-x, 0.0, 1.5), 0.0, 0.0)), measures([0.1], [(0.5, 0.5)])) for x in starts
+    ]
+    grid = np.stack(np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-3, 3, 13), [0.0]), axis=-1).reshape(-1, 3)
+    moves = PerspectiveTaking(config)._moves(scene, [View(shot, grid, (0,)) for shot in shots])
+    asked = {subject: by_answer for subject, by_answer in moves.items() if subject.kind == "distance"}
+    assert len({subject.step for subject in asked}) == (3 if step_m else 1)
+    for subject, by_answer in asked.items():
+        places = {starts[move.view] for found in by_answer.values() for move in found}
+        assert {int(place / 0.25) for place in places} == {subject.step} if step_m else places == {*starts}
+    with pytest.raises(UserError, match="distance_step_m"):
+        PerspectiveTakingConfig(distance_step_m=-0.1)
 
 
 def test_an_answer_is_drawn_where_both_are_possible_and_nowhere_else() -> None:
