@@ -10,6 +10,8 @@ A plan has the heading of the first view up, so that the views determine it; wit
 Reading a heading off an arrow of a few pixels and drawing what is seen that way are two lessons: the caption of a pair with an
 arrow names the hour towards which its view looks (the map's top is 12), and ``told`` of the requests do, too. The maps of Path
 Tracing's questions are fuller, with waypoints and an arrow to the side: ``waypoints`` of the side views are asked for on such.
+With ``asked``, a pair has a question about its picture (`datagen.tasks.lessons`) among its facts, which the mode `draw` may ask
+when the picture has been drawn.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from datagen.tasks.base import (
     degrees,
     rounded,
 )
+from datagen.tasks.lessons import lesson
 from datagen.tasks.path_tracing import map_marks
 from datagen.tasks.paths import SIDES, Walk, middle, straight
 from datagen.tasks.side_views import SIGNS
@@ -70,7 +73,7 @@ class DrawingConfig(TaskConfig):
     ``plan_radius_m``: half the side of a plan. ``told``: probability that a request with an arrow says where its view looks.
     ``plan_turn_deg``: how far a plan with an arrow is turned off its view's heading. ``min_arrow_share``: length of an arrow,
     of the map's width. ``waypoints``: probability that a side view's map has the marks of Path Tracing's questions, with an
-    arrow to the side, in place of a line with an arrow along it.
+    arrow to the side, in place of a line with an arrow along it. ``asked``: whether a question about the picture goes with it.
     """
 
     name: str = "drawing"
@@ -95,6 +98,7 @@ class DrawingConfig(TaskConfig):
     plan_turn_deg: float = 180.0
     min_arrow_share: float = annotate.ARROW_SHARE
     waypoints: float = 0.0
+    asked: bool = False
     view: ViewFilter = field(default_factory=lambda: ViewFilter(min_median_depth_m=0.8, min_instances=2))
 
     def __post_init__(self) -> None:
@@ -359,6 +363,7 @@ class DrawingSelector:
 
     def __init__(self, config: DrawingConfig, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, config.kinds, rng)
+        self._asked, self._nouns, self._rng = config.asked, set[str](), rng
 
     @property
     def remaining(self) -> int:
@@ -377,6 +382,9 @@ class DrawingSelector:
             words = WAYPOINTS
         if facts.get("told"):
             words += TOLD
+        if self._asked:
+            self._nouns.update(noun for noun, *_ in facts["layout"])
+            facts = {**facts, "asked": lesson(facts["layout"], kind == "plan", self._nouns, self._rng)}
         return [
             Question(
                 candidate_id=candidate_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,35 @@ def test_a_picture_that_is_described_is_shown_as_to_an_answer() -> None:
     )
     with pytest.raises(UserError, match=r"imagination.draw.described is a probability, got 1.5"):
         DrawSettings(described=1.5)
+
+
+LESSON = {"question": "Which is there?", "choices": ["a lamp", "a sofa"], "answer": "a sofa"}
+
+
+def test_a_picture_that_is_asked_about_is_shown_and_the_letter_of_what_it_shows_is_trained() -> None:
+    """After its description where there is one; in as many samples as are asked for, and never where the pair has no question."""
+    pair = replace(DRAWING, facts={**DRAWING.facts, "asked": LESSON})
+    settings = DrawSettings(asked=1.0, condition=("vit",))
+    draw, plain = drawing(settings), mode("draw").segments(pair, 0)
+    question = "Which is there?\n(A) a lamp\n(B) a sofa"
+
+    def texts(segments: list[Any]) -> list[str]:
+        return [draw.renderer.tokenizer.decode(segment.payload.ids.tolist()) for segment in segments]
+
+    *drawn, shown, asked, answer = draw.segments(pair, 0)
+    assert same(drawn, plain) and shown.role is Role.IMAGINATION
+    assert texts([asked, answer]) == [IMAGE_END + question, "<answer>B</answer>"]
+    assert (asked.role, asked.loss, answer.role, answer.loss) == (Role.QUESTION, Loss.NONE, Role.ANSWER, Loss.CE)
+    both = drawing(replace(settings, described=1.0)).segments(pair, 0)
+    assert texts(both[-3:]) == [IMAGE_END + describe(pair.caption), question, "<answer>B</answer>"]
+    some = drawing(replace(settings, asked=0.3))
+    asked_at = [len(some.segments(pair, epoch)) > len(plain) for epoch in range(200)]
+    assert 35 <= sum(asked_at) <= 85
+    assert same(draw.segments(replace(pair, facts={"asked": None}), 0), plain)
+    with pytest.raises(BadSample, match=r"facts: has no 'asked'.*task.asked=true"):
+        draw.segments(DRAWING, 0)
+    with pytest.raises(UserError, match=r"imagination.draw.asked is a probability, got -0.5"):
+        DrawSettings(asked=-0.5)
 
 
 def test_a_description_is_written_and_nothing_follows() -> None:

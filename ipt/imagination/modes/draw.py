@@ -1,20 +1,29 @@
 """Drawing alone: the picture that is asked for, and no answer.
 
 What a model learns from pairs without a question (``python -m datagen task=drawing``), before it is asked anything. The picture
-is announced as in the mode `ipt`, so that training in that mode goes on where this one ended; where it is also shown and
-described, as there, the model learns to read what it draws.
+is announced as in the mode `ipt`, so that training in that mode goes on where this one ended; where it is also shown, as there,
+and described or asked about, the model learns to read what it draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ipt.common.errors import UserError
 from ipt.imagination.base import Imagination, ImaginationSettings, modes
-from ipt.samples.prompts import IMAGE_END, IMAGE_START, Profile, describe, think, written
-from ipt.samples.sample import SampleImage, SpatialSample
+from ipt.samples.prompts import (
+    IMAGE_END,
+    IMAGE_START,
+    Profile,
+    answer_text,
+    describe,
+    question_text,
+    think,
+    written,
+)
+from ipt.samples.sample import BadSample, SampleImage, SpatialSample
 from ipt.sequence.settings import check_encoders
 from ipt.sequence.spans import Role
 
@@ -26,20 +35,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DrawSettings(ImaginationSettings):
-    """``described``: probability that the picture is then shown, through the encoders of ``condition``, and put into words."""
+    """``described``: probability that the picture is then shown, through the encoders of ``condition``, and put into words.
+    ``asked``: probability that it is shown and the pair's question about it, where it has one (fact ``asked``), is answered."""
 
     described: float = 0.0
+    asked: float = 0.0
     condition: Sequence[str] = ("vae", "vit")
 
     def __post_init__(self) -> None:
         check_encoders("condition", self.condition)
-        if not 0 <= self.described <= 1:
-            raise UserError(f"imagination.draw.described is a probability, got {self.described}")
+        for name in ("described", "asked"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"imagination.draw.{name} is a probability, got {getattr(self, name)}")
 
 
 @modes.register("draw")
 class Draw(Imagination):
-    """``<think>`` thought ``</think><image_start>`` and the image; where described, ``<image_end>`` and a caption follow."""
+    """``<think>`` thought ``</think><image_start>`` and the image; where it is looked at, ``<image_end>`` and its caption follow,
+    or a question about it and the answer, or both."""
 
     name = "draw"
     Settings = DrawSettings
@@ -65,10 +78,33 @@ class Draw(Imagination):
             self.renderer.text(str(announced), Role.IMAGINATION, trained=True),
             self.renderer.noised(sample, image),
         ]
-        if self.renderer.config.stream("described", sample, epoch).random() >= self.settings.described:
+        told = describe(written(sample, "caption")) if self._chance("described", sample, epoch) else ""
+        lesson = asked_about(sample) if self._chance("asked", sample, epoch) else None
+        if not told and lesson is None:
             return drawn
-        return [
-            *drawn,
-            *self.renderer.imagined(sample.task, image, self.settings.condition),
-            self.renderer.text(IMAGE_END + describe(written(sample, "caption")), Role.ANSWER, trained=True),
-        ]
+        shown = [*drawn, *self.renderer.imagined(sample.task, image, self.settings.condition)]
+        if told:
+            shown.append(self.renderer.text(IMAGE_END + told, Role.ANSWER, trained=True))
+        if lesson is not None:
+            question = question_text(lesson, self.renderer.profile.layout(lesson.task))
+            shown.append(self.renderer.text(question if told else IMAGE_END + question, Role.QUESTION))
+            shown.append(self.renderer.text(answer_text(lesson), Role.ANSWER, trained=True))
+        return shown
+
+    def _chance(self, name: str, sample: SpatialSample, epoch: int) -> bool:
+        probability: float = getattr(self.settings, name)
+        return bool(self.renderer.config.stream(name, sample, epoch).random() < probability)
+
+
+def asked_about(sample: SpatialSample) -> SpatialSample | None:
+    """A pair with the question about its picture in place of its request; None where the picture allows none, ``BadSample`` for
+    pairs that were made without such questions."""
+    if "asked" not in sample.facts:
+        raise BadSample(
+            f"sample '{sample.id}', facts: has no 'asked'; pairs with a question about their picture are made by "
+            "python -m datagen task=drawing task.asked=true, and imagination.draw.asked=0 does without"
+        )
+    lesson = sample.facts["asked"]
+    if lesson is None:
+        return None
+    return replace(sample, question=lesson["question"]).with_choices(lesson["choices"], lesson["answer"])
