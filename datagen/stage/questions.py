@@ -12,7 +12,8 @@ from datagen.language import plural, spelled, with_article
 from datagen.tasks.base import SceneView
 from datagen.tasks.multiview_counting import countable
 from datagen.tasks.path_settings import OPTIONS
-from datagen.tasks.perspective_taking import KINDS, PerspectiveTakingConfig, answers, sub_category
+from datagen.tasks.perspective_questions import KINDS
+from datagen.tasks.perspective_taking import PerspectiveTakingConfig, answers, sub_category
 from datagen.tasks.vocabulary import out_of_view, vocabulary_of
 from datagen.visibility import InstanceStats
 from ipt.common.seeding import generator

@@ -19,14 +19,10 @@ from numpy.typing import NDArray
 
 from datagen import annotate, verify
 from datagen.backends.base import Floats, Frame
-from datagen.balance import Deck, ordered, quotas
 from datagen.counterfactual import counterfactuals
-from datagen.language import spelled
-from datagen.rationale import SKELETONS, pet_caption, pet_rationale
 from datagen.tasks.base import (
     TASKS,
     Candidate,
-    Question,
     SceneView,
     Selector,
     SpatialTask,
@@ -36,28 +32,14 @@ from datagen.tasks.base import (
     resized,
     rounded,
 )
+from datagen.tasks.perspective_questions import KINDS, PerspectiveTakingSelector
 from datagen.visibility import InstanceStats, floor_points, fractions, inside, layout_of, seen_from
 from datagen.yields import Yields
 from ipt.common.errors import UserError
 from ipt.common.registry import unknown_name
 from ipt.samples.camera import Camera, CameraPose, wrap_angle
-from ipt.samples.questions import word, wordings
 from ipt.samples.sample import SampleImage, Task
 
-SUB_CATEGORIES = (
-    "distance_change_closer",
-    "distance_change_further",
-    "relative_position_left_left",
-    "relative_position_left_right",
-    "relative_position_right_left",
-    "relative_position_right_right",
-)
-#: A kind of question and its two answers: the object's distance, or its side after the move given its side before.
-KINDS: Mapping[str, tuple[str, str]] = {
-    "distance": ("closer", "further"),
-    "from_left": ("left", "right"),
-    "from_right": ("left", "right"),
-}
 TURNS: Mapping[str, float] = {"left": math.pi / 2, "right": -math.pi / 2}
 ARROW_LENGTH = 1.6  # of the arrow at the X, in sizes of the X
 ARROWS = ("without", "with", "mixed")
@@ -181,7 +163,7 @@ class PerspectiveTaking(SpatialTask):
         return candidates
 
     def selector(self, count: int, rng: np.random.Generator) -> Selector:
-        return PerspectiveTakingSelector(self.config, count, rng)
+        return PerspectiveTakingSelector(self.config.max_object_share, count, rng, self.config.plain)
 
     def _scan(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[View]:
         """First views that pass the quality filter and show at least one askable object and floor to step on."""
@@ -470,54 +452,3 @@ def scene_words(scene: SceneView, stats: InstanceStats, min_area: float, most: i
     seen = [index for index in np.argsort(-stats.area, kind="stable") if index in scene.candidates]
     names = [scene.names[index] for index in seen if stats.area[index] >= min_area]
     return list(dict.fromkeys(names))[:most]
-
-
-class PerspectiveTakingSelector:
-    """Six equal quotas, no object name much more often than its share; letters and templates dealt evenly."""
-
-    SLACK = 4  # questions that a noun may be ahead of its share, so that the first ones are not turned away (ours)
-
-    def __init__(self, config: PerspectiveTakingConfig, count: int, rng: np.random.Generator) -> None:
-        self._max_share, self._offered = config.max_object_share, set[str]()
-        self._given: Counter[str] = Counter()
-        self._open = quotas(count, SUB_CATEGORIES, rng)
-        self._letters = {kind: Deck((0, 1), rng) for kind in KINDS}
-        texts = wordings(config.plain)
-        self._templates = {name: Deck(texts[name], rng) for name in texts if name.startswith("pet_")}
-        self._skeletons = Deck(range(SKELETONS), rng)
-        self._plain = config.plain
-        self._rng = rng
-
-    @property
-    def remaining(self) -> int:
-        return sum(self._open.values())
-
-    def pending(self) -> frozenset[str]:
-        return frozenset()
-
-    def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
-        noun = facts["object"]["name"]
-        self._offered.add(noun)
-        share = max(self._max_share, 2 / len(self._offered))
-        if not self._open[facts["sub_category"]] or self._given[noun] > self.SLACK + share * self._given.total():
-            return []
-        self._given[noun] += 1
-        self._open[facts["sub_category"]] -= 1
-        kind, right = facts["kind"], facts["answer"].capitalize()
-        (wrong,) = (answer.capitalize() for answer in KINDS[kind] if answer != facts["answer"])
-        family = f"pet_{'distance' if kind == 'distance' else 'position'}{'_arrow' if facts['arrow'] else ''}"
-        template, position = self._templates[family].deal(), self._letters[kind].deal()
-        if self._plain:
-            position = KINDS[kind].index(facts["answer"])
-        return [
-            Question(
-                candidate_id=candidate_id,
-                question=word(template, object=spelled(facts["object"]["name"]), turn=facts["turn"]),
-                question_type=facts["sub_category"],
-                choices=ordered(right, [wrong], position, self._rng),
-                answer_text=right,
-                rationale=pet_rationale(facts, self._skeletons.deal()),
-                caption=pet_caption(facts),
-                facts={**facts, "template": template.id, "person": template.person},
-            )
-        ]

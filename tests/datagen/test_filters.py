@@ -17,13 +17,12 @@ from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import SceneView, TaskConfig, ViewFilter
 from datagen.tasks.drawing import KINDS
+from datagen.tasks.perspective_questions import SUB_CATEGORIES, PerspectiveTakingSelector
 from datagen.tasks.perspective_taking import (
-    SUB_CATEGORIES,
     TURNS,
     Move,
     PerspectiveTaking,
     PerspectiveTakingConfig,
-    PerspectiveTakingSelector,
     Search,
     Shot,
     Subject,
@@ -291,7 +290,7 @@ def pet_facts(noun: str, number: int) -> dict[str, Any]:
 
 def test_no_object_has_much_more_than_its_share_of_pet() -> None:
     """Three of four offers are about one noun of twenty; the cap is a tenth, and four more at most."""
-    selector = PerspectiveTakingSelector(PerspectiveTakingConfig(), 300, np.random.default_rng(0))
+    selector = PerspectiveTakingSelector(0.1, 300, np.random.default_rng(0))
     given = Counter[str]()
     rng = np.random.default_rng(1)
     for number in range(6000):
@@ -299,13 +298,13 @@ def test_no_object_has_much_more_than_its_share_of_pet() -> None:
         for question in selector.offer(str(number), pet_facts(noun, int(rng.integers(6)))):
             given[question.facts["object"]["name"]] += 1
     assert given.total() == 300 and given["cube"] <= 0.1 * 300 + 5
-    few = PerspectiveTakingSelector(PerspectiveTakingConfig(), 60, np.random.default_rng(0))
+    few = PerspectiveTakingSelector(0.1, 60, np.random.default_rng(0))
     taken = sum(len(few.offer(str(n), pet_facts(("cube", "ball")[n % 2], n // 2))) for n in range(600))
     assert taken == 60, "where a scene has two objects, each may have half"
 
 
 def test_pet_has_six_equal_quotas() -> None:
-    selector = PerspectiveTakingSelector(PerspectiveTakingConfig(), 60, np.random.default_rng(0))
+    selector = PerspectiveTakingSelector(0.1, 60, np.random.default_rng(0))
     rng, given = np.random.default_rng(2), Counter[str]()
     for number in range(4000):
         which = int(rng.choice(6, p=[0.4, 0.3, 0.1, 0.1, 0.05, 0.05]))

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from datagen.tasks.multiview_counting import MultiviewCountingSelector
-from datagen.tasks.perspective_taking import PerspectiveTakingConfig, PerspectiveTakingSelector
+from datagen.tasks.perspective_questions import PerspectiveTakingSelector
 
 PET = {
     "object": {"name": "cube"}, "turn": "left", "arrow": False, "position_after": [0.2, 0.5], "distance_before_m": 2.0,
@@ -17,7 +17,7 @@ PET = {
 
 
 def test_the_letter_of_a_plain_pet_answer_is_that_of_the_answer_itself() -> None:
-    selector = PerspectiveTakingSelector(PerspectiveTakingConfig(plain=True), 60, np.random.default_rng(0))
+    selector = PerspectiveTakingSelector(0.1, 60, np.random.default_rng(0), plain=True)
     letters = {}
     for sides in (("left", "left"), ("left", "right"), ("right", "left"), ("right", "right")):
         facts = {

@@ -17,7 +17,8 @@ from datagen import engine, run, units
 from datagen.backends.base import SceneError, SceneInfo, SimulatorDied
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.tasks.path_settings import PathTracingConfig
-from datagen.tasks.perspective_taking import SUB_CATEGORIES, PerspectiveTaking, PerspectiveTakingConfig
+from datagen.tasks.perspective_questions import SUB_CATEGORIES
+from datagen.tasks.perspective_taking import PerspectiveTaking, PerspectiveTakingConfig
 from datagen.units import UnitRef, read_unit, scene_of
 from datagen.yields import NoYield, Yields
 from ipt.common.errors import UserError
