@@ -75,8 +75,8 @@ def picture(seed: int, format_: str) -> bytes:
 
 
 def dataset(folder: Path, task: Task, rows: int) -> SampleReader:
-    """``rows`` samples of a task; pictures repeat after eight."""
-    inputs, targets = ([picture(seed, format_) for seed in range(8)] for format_ in ("jpeg", "png"))
+    """``rows`` samples of a task, as many pictures as samples: fewer would be found decoded."""
+    inputs, targets = ([picture(seed, format_) for seed in range(rows)] for format_ in ("jpeg", "png"))
     kind = {"pet": "view", "pt": "side_view", "mvc": "bev"}[task]
     samples = (
         SpatialSample(
@@ -88,8 +88,8 @@ def dataset(folder: Path, task: Task, rows: int) -> SampleReader:
             question_type="benchmark",
             choices=("closer", "further"),
             answer="A",
-            images=tuple(SampleImage(inputs[(number + place) % 8], role) for place, role in enumerate(INPUTS[task])),
-            imagination=SampleImage(targets[number % 8], kind),
+            images=tuple(SampleImage(inputs[(number + place) % rows], role) for place, role in enumerate(INPUTS[task])),
+            imagination=SampleImage(targets[number], kind),
             rationale="",
             caption="",
             provenance=Provenance("benchmark", "1", str(number), number),

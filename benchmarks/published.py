@@ -24,6 +24,7 @@ from benchmarks.decisions import TOKENS, Bench
 from benchmarks.loading import resident
 from benchmarks.reference import ReferenceConfig
 from benchmarks.reference_inference import Ours, Request, Theirs, agreement
+from benchmarks.reference_loader import Loaders, per_sample
 from ipt.common.errors import MissingFile
 from ipt.model.attention import SdpaAttention
 from ipt.model.checkpoint import from_pretrained, save_pretrained
@@ -318,6 +319,16 @@ class Pair:
             published=lambda: published_masks(spans, self.published),
         )
         show(f"masks of a sample of {spans.num_tokens:,} tokens", taken)
+
+    def loader(self) -> None:
+        """Samples of Perspective Taking with an input and an imagination of 1024 x 1024 pixels."""
+        both = Loaders(self.folder / "loader")
+        named = {"ours": both.ours(), "published": both.theirs(False), "published with dense masks": both.theirs(True)}
+        costs = per_sample(named, self.config.repeats)
+        tokens = " / ".join(f"{cost.tokens / cost.samples:,.0f}" for cost in costs.values())
+        show(
+            f"loader, a sample of {tokens} tokens", {name: cost.seconds / cost.samples for name, cost in costs.items()}
+        )
 
     def loading(self) -> None:
         taken: dict[str, list[float]] = {"ours": [], "trainer": [], "app": []}

@@ -8,7 +8,8 @@ through our export.
 
 step: forward and backward of imagining samples, and of eight that learn to answer alone. mask: what attention needs to know of a
 long sample before the first layer. answer: 32 tokens after a prompt of 775. image: 10 guided steps of 16 x 16 tokens, the three
-contexts included (`benchmarks.reference_inference`).
+contexts included (`benchmarks.reference_inference`). loader: a sample of 1024 x 1024 pixels, from parquet to the tensors of its
+pack (`benchmarks.reference_loader`).
 loading: a folder of weights, by the published trainer's way, by its app's way (accelerate), and ours; each in a process of
 its own. CPU-seconds, medians, in turn; losses and gradient norms are compared, too.
 """
@@ -22,16 +23,16 @@ from pathlib import Path
 from ipt.common import cli
 from ipt.common.registry import UnknownName, unknown_name
 
-PARTS = ("step", "mask", "answer", "image", "loading")
+PARTS = ("step", "mask", "answer", "image", "loader", "loading")
 
 
 @dataclass(frozen=True)
 class ReferenceConfig:
     """The published code of BAGEL against ours, on a CPU.
 
-    reference: a checkout of it; only: step, mask, answer, image or loading (all by default); samples: imagining samples in a
-    pack, for each pack; side: latent tokens per side of images; batches: of answers, and of images up to 8; threads; repeats.
-    loading: the folder and way of one loading, for a process of its own.
+    reference: a checkout of it; only: step, mask, answer, image, loader or loading (default: all); samples: imagining samples
+    in a pack, for each pack; side: latent tokens per side of images; batches: of answers, and of images up to 8; threads;
+    repeats. loading: the folder and way of one loading, for a process of its own.
     """
 
     reference: str = "."
