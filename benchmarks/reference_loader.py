@@ -1,7 +1,7 @@
 """The published loader beside ours, for `benchmarks.reference`: the same rows, sizes and texts, up to the tensors of a pack.
 
-Of torchvision the published transforms use resizing, conversion and normalisation of one picture; `transforms` stands in for
-them with the same calls of Pillow and torch, so that the benchmark needs no torchvision, OpenCV or decord.
+Of torchvision the published transforms use resizing, conversion and normalisation of one picture; `stand_ins` does these
+with the same calls of Pillow and torch, so that the benchmark needs no torchvision, OpenCV or decord.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ from ipt.sequence.tokenizer import Tokenizer, dataset_texts, train_tokenizer
 NAME, ROWS = "perspective", 24
 
 
-class Mode(enum.Enum):
+class InterpolationMode(enum.Enum):
+    """What the published resize names; the value is Pillow's."""
+
     BICUBIC = Image.Resampling.BICUBIC
 
 
@@ -49,11 +51,14 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
 
 
-def resize(image: Image.Image, size: tuple[int, int], mode: Mode, antialias: bool = True) -> Image.Image:
+def resize(image: Image.Image, size: tuple[int, int], mode: InterpolationMode, antialias: bool = True) -> Image.Image:
+    """A picture of (height, width) pixels."""
     return image.resize(size[::-1], mode.value)
 
 
 class Normalize:
+    """(3, h, w) less mean, by deviation, in place."""
+
     def __init__(self, mean: list[float], std: list[float], inplace: bool = False) -> None:
         self._mean, self._std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
 
@@ -66,7 +71,7 @@ def stand_ins() -> None:
     transforms, functional = types.ModuleType("torchvision.transforms"), types.ModuleType("functional")
     transforms.ToTensor = lambda: to_tensor  # type: ignore[attr-defined]
     transforms.Normalize = Normalize  # type: ignore[attr-defined]
-    transforms.InterpolationMode, transforms.functional = Mode, functional  # type: ignore[attr-defined]
+    transforms.InterpolationMode, transforms.functional = InterpolationMode, functional  # type: ignore[attr-defined]
     functional.resize = resize  # type: ignore[attr-defined]
     vision = types.ModuleType("torchvision")
     vision.transforms = transforms  # type: ignore[attr-defined]

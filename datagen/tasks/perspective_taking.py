@@ -278,9 +278,8 @@ class PerspectiveTaking(SpatialTask):
             if (subject.kind, subject.turn) == (kind, turn) and len(moves) == 2
         )
         shuffled = [both[index] for index in rng.permutation(len(both))]
-        for subject in sorted(shuffled, key=lambda subject: search.asked[subject.name])[
-            : self.config.objects_per_question
-        ]:
+        rarest_first = sorted(shuffled, key=lambda subject: search.asked[subject.name])
+        for subject in rarest_first[: self.config.objects_per_question]:
             found = []
             for answer in KINDS[kind]:
                 move = self._possible(search, kind, answer, search.moves[subject][answer], rng, yields)

@@ -121,6 +121,10 @@ class SequenceConfig:
         """The random stream of one decision about one sample in one epoch."""
         return generator(self.seed, "sequence", purpose, epoch, sample.id)
 
+    def happens(self, purpose: str, probability: float, sample: SpatialSample, epoch: int) -> bool:
+        """Whether something of a probability happens to one sample in one epoch, by the stream of ``purpose``."""
+        return probability > 0 and bool(self.stream(purpose, sample, epoch).random() < probability)
+
 
 def check_pool(grid: tuple[int, int], count: int, pool: str) -> None:
     """Raise ``UserError`` unless a picture of ``grid`` (rows, columns) can be pooled into ``count`` vectors."""

@@ -383,6 +383,13 @@ def test_an_answer_is_drawn_where_both_are_possible_and_nowhere_else() -> None:
     assert task._draw(a_search(sofa=([2], [3])), "distance", "left", np.random.default_rng(0), Yields()) is None
 
 
+def test_answers_that_are_possible_at_different_distances_are_not_both_possible() -> None:
+    task, search = Imagined({0: "closer", 1: "further"}), a_search(lamp=([0], [1]))
+    ((near, moves),) = search.moves.items()
+    search.moves = {near: {"further": moves["further"]}, replace(near, step=9): {"closer": moves["closer"]}}
+    assert task._draw(search, "distance", "left", np.random.default_rng(0), Yields()) is None
+
+
 def test_a_view_that_has_served_is_not_taken_again_and_objects_take_turns() -> None:
     task = Imagined(dict.fromkeys(range(0, 20, 2), "closer") | dict.fromkeys(range(1, 20, 2), "further"))
     search = a_search(lamp=([0, 2, 4], [1, 3]), sofa=([6], [7]), desk=([8], [9]))

@@ -78,8 +78,9 @@ class Draw(Imagination):
             self.renderer.text(str(announced), Role.IMAGINATION, trained=True),
             self.renderer.noised(sample, image),
         ]
-        told = describe(written(sample, "caption")) if self._chance("described", sample, epoch) else ""
-        lesson = asked_about(sample) if self._chance("asked", sample, epoch) else None
+        happens, settings = self.renderer.config.happens, self.settings
+        told = describe(written(sample, "caption")) if happens("described", settings.described, sample, epoch) else ""
+        lesson = asked_about(sample) if happens("asked", settings.asked, sample, epoch) else None
         if not told and lesson is None:
             return drawn
         shown = [*drawn, *self.renderer.imagined(sample.task, image, self.settings.condition)]
@@ -90,10 +91,6 @@ class Draw(Imagination):
             shown.append(self.renderer.text(question if told else IMAGE_END + question, Role.QUESTION))
             shown.append(self.renderer.text(answer_text(lesson), Role.ANSWER, trained=True))
         return shown
-
-    def _chance(self, name: str, sample: SpatialSample, epoch: int) -> bool:
-        probability: float = getattr(self.settings, name)
-        return bool(self.renderer.config.stream(name, sample, epoch).random() < probability)
 
 
 def asked_about(sample: SpatialSample) -> SpatialSample | None:

@@ -161,7 +161,7 @@ class Ipt(Imagination):
 
     def segments(self, sample: SpatialSample, epoch: int) -> list[Segment]:
         def chance(name: str, probability: float) -> bool:
-            return probability > 0 and bool(self.renderer.config.stream(name, sample, epoch).random() < probability)
+            return self.renderer.config.happens(name, probability, sample, epoch)
 
         target = self.truth(sample)
         seen, what = target, f"sample '{sample.id}', field 'imagination'"
