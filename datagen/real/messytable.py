@@ -25,8 +25,8 @@ from datagen.backends.base import Floats, SceneError, SceneInfo
 from datagen.backends.embedded.backend import package_version
 from datagen.real.recorded import Box, RecordedBackend, fitted, named, required_fields, union
 from datagen.tasks.base import Candidate, SceneView
-from datagen.tasks.counting_questions import candidate_key
 from datagen.tasks.multiview_counting import MultiviewCounting
+from datagen.tasks.places import candidate_key
 from datagen.tasks.vocabulary import looks_like, vocabulary_of
 from datagen.yields import Yields
 from ipt.common.errors import UserError

@@ -2,12 +2,12 @@
 
 Nothing is to be gained from features of the options (which nouns they are and beside which others; who of them is nearest
 to M1, nearest to the path, largest, most frequent) if a logistic regression on these features does no better than chance.
-Its gradient at chance is the sum over questions and options of ``feature * (is the answer - 1/4)``. So of the sets of
-options that a scene allows for a question, one is drawn, with weights under which the expected sum is zero for every
-feature, and which are as even as that allows: weights ``exp(theta . g)``, where ``g`` is what a set adds to the sums. They
-are fitted by minimising the convex dual, the mean over questions of ``log sum exp(theta . g)``. A question for which no set
-fits, because its noun is hardly ever out of view or its object is always the nearest, tends to the weight of asking
-nothing: it is refused. Cost: 2 CPU-s per 512 questions.
+Its gradient at chance is the sum over questions and options of ``feature * (is the answer - 1/4)``. So of the questions
+that a view allows, each an answer that it shows and a set of distractors, one is drawn, with weights under which the
+expected sum is zero for every feature, and which are as even as that allows: weights ``exp(theta . g)``, where ``g`` is what
+a question adds to the sums. They are fitted by minimising the convex dual, the mean over views of ``log sum exp(theta . g)``.
+A view for which nothing fits, because its nouns are hardly ever out of view or its objects are always the nearest, tends to
+the weight of asking nothing: it is refused. Cost: 2 CPU-s per 512 questions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 Floats = NDArray[np.float64]
-Feature = tuple[str, *tuple[str | int, ...]]  # its kind (see RIDGE), and which one of the kind
+Feature = tuple[str, *tuple[str | int, ...]]  # its kind, and which one of the kind
 MEASURES = ("from_m1_m", "from_path_m", "size_m2", "count")  # of a noun on the map, see `datagen.tasks.paths.OnMap`
 
-MAX_SETS = 48  # of one question that are weighed against each other (ours)
-REFUSE = 0.05  # how welcome it is to ask nothing, against all sets of a question together (ours)
+MAX_SETS = 96  # of the questions of one view that are weighed against each other (ours)
+REFUSE = 1e-5  # how welcome it is to ask nothing, against all questions of a view together (ours)
 #: One over the variance that is expected of a feature's weight (ours). What stands on the opposite side is seen together, so that
-#: it is seldom right together: with 10 for ``beside``, a guesser that learns which nouns go together was right in 44.1 % of 454
-#: questions of 148 homes; with these, in 29.6 [24.9, 34.4] % of 324. Less refuses more, most of all in short runs.
-RIDGE = {"noun": 0.5, "beside": 1.0, **dict.fromkeys(MEASURES, 0.1)}
+#: it is seldom right together: a guesser that learns which nouns go together was right in 26.2 (+- 1.0) % of the questions of 876
+#: homes with these, and 37 % of the views were refused; in 28.7 % with 1.0 for pairs, and 42 % refused, REFUSE being 0.05; in
+#: 32.1 % where each view had one answer, and 50 % refused.
+RIDGE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +54,27 @@ class OptionPool:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A question: the pool of its answer, and the distractors."""
+
+    pool: OptionPool
+    wrong: tuple[str, ...]
+
+
 @dataclass
 class SetBalancer:
-    """Draws distractors for questions, block by block; earlier blocks help to fit the weights."""
+    """Draws what to ask of views, and with which distractors, block by block; earlier blocks help to fit the weights."""
 
     count: int
     history_blocks: int = 4
     _numbers: dict[Feature, int] = field(default_factory=dict)
     _history: list[tuple[csr_array, Floats, NDArray[np.intp]]] = field(default_factory=list)
 
-    def draw(self, pools: Sequence[OptionPool], rng: np.random.Generator) -> list[tuple[str, ...] | None]:
-        """``count`` distractors for each pool, None where the question is better not asked."""
-        sets = [self._some(pool.sets(self.count), rng) for pool in pools]
-        block = self._rows(pools, sets)
+    def draw(self, views: Sequence[Sequence[OptionPool]], rng: np.random.Generator) -> list[Choice | None]:
+        """One of the answers of each view and ``count`` distractors, None where nothing is better asked."""
+        choices = [self._some(pools, rng) for pools in views]
+        block = self._rows(choices)
         self._history = [*self._history, block][-self.history_blocks :]
         theta = self._fitted()
         matrix, base, starts = block
@@ -73,21 +82,20 @@ class SetBalancer:
         logits += rng.gumbel(size=len(logits))
         ends = [*starts[1:], len(logits)]
         picks = [int(np.argmax(logits[start:end])) for start, end in zip(starts, ends, strict=True)]
-        return [own[pick] if pick < len(own) else None for own, pick in zip(sets, picks, strict=True)]
+        return [own[pick] if pick < len(own) else None for own, pick in zip(choices, picks, strict=True)]
 
-    def _some(self, sets: list[tuple[str, ...]], rng: np.random.Generator) -> list[tuple[str, ...]]:
-        return [sets[index] for index in rng.permutation(len(sets))[:MAX_SETS]]
+    def _some(self, pools: Sequence[OptionPool], rng: np.random.Generator) -> list[Choice]:
+        found = [Choice(pool, wrong) for pool in pools for wrong in pool.sets(self.count)]
+        return [found[index] for index in rng.permutation(len(found))[:MAX_SETS]]
 
-    def _rows(
-        self, pools: Sequence[OptionPool], sets: Sequence[Sequence[tuple[str, ...]]]
-    ) -> tuple[csr_array, Floats, NDArray[np.intp]]:
-        """What each set adds to the sums, (rows, features); its weight before fitting, as a logarithm, (rows,); and the first
-        row of each question. The last row of a question is that of asking nothing."""
+    def _rows(self, choices: Sequence[Sequence[Choice]]) -> tuple[csr_array, Floats, NDArray[np.intp]]:
+        """What each choice adds to the sums, (rows, features); its weight before fitting, as a logarithm, (rows,); and the
+        first row of each view. The last row of a view is that of asking nothing."""
         values, columns, ends, base, starts = list[float](), list[int](), [0], list[float](), list[int]()
-        for pool, own in zip(pools, sets, strict=True):
+        for own in choices:
             starts.append(len(base))
-            for wrong in own:
-                for feature, value in gradient(pool, wrong).items():
+            for choice in own:
+                for feature, value in gradient(choice.pool, choice.wrong).items():
                     columns.append(self._numbers.setdefault(feature, len(self._numbers)))
                     values.append(value)
                 ends.append(len(columns))
@@ -108,15 +116,15 @@ class SetBalancer:
         base = np.concatenate([one for _, one, _ in self._history])
         offsets = np.cumsum([0, *(len(one) for _, one, _ in self._history)])
         starts = np.concatenate([one + offset for (_, _, one), offset in zip(self._history, offsets[:-1], strict=True)])
-        lengths, ridge = np.diff([*starts, len(base)]), np.array([RIDGE[feature[0]] for feature in self._numbers])
+        lengths = np.diff([*starts, len(base)])
 
         def dual(theta: Floats) -> tuple[float, Floats]:
             logits = base + matrix @ theta
             top = np.maximum.reduceat(logits, starts)
             odds = np.exp(logits - np.repeat(top, lengths))
             total = np.add.reduceat(odds, starts)
-            slope = matrix.T @ (odds / np.repeat(total, lengths)) + ridge * theta
-            return float((np.log(total) + top).sum() + (ridge * theta) @ theta / 2), slope
+            slope = matrix.T @ (odds / np.repeat(total, lengths)) + RIDGE * theta
+            return float((np.log(total) + top).sum() + RIDGE * (theta @ theta) / 2), slope
 
         found: Floats = minimize(dual, np.zeros(size), jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
         return found

@@ -17,7 +17,6 @@ rarer there).
 
 from __future__ import annotations
 
-import re
 from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +27,7 @@ from datagen.balance import Deck, ordered
 from datagen.language import plural
 from datagen.rationale import SKELETONS, mvc_caption, mvc_rationale
 from datagen.tasks.base import Question
+from datagen.tasks.places import place_of, scene_of
 from ipt.samples.questions import word, wordings
 
 OPTIONS = 4
@@ -124,18 +124,3 @@ class MultiviewCountingSelector:
 def fullest_frame(facts: Mapping[str, Any]) -> int:
     """The largest number of what is asked for that one frame shows."""
     return max(map(len, facts["instances_per_frame"]), default=0)
-
-
-def candidate_key(place: str, noun: str) -> str:
-    """The key of a question about ``noun`` at a place: one hyphen, so that ids can be taken apart again."""
-    return f"{place}-{re.sub(r'[^a-z0-9]+', '_', noun.lower())}"
-
-
-def place_of(candidate_id: str) -> str:
-    """The part of a candidate's id that names its pictures."""
-    return candidate_id.rsplit("-", 1)[0]
-
-
-def scene_of(candidate_id: str) -> str:
-    """The part of a candidate's id that names its scene, whichever pass over the scenes it comes from."""
-    return re.sub(r"-turn\d+$", "", place_of(candidate_id).rsplit("-", 1)[0])

@@ -31,7 +31,8 @@ from datagen.tasks.base import (
     drawn_lens,
     resized,
 )
-from datagen.tasks.counting_questions import OPTIONS, MultiviewCountingSelector, candidate_key
+from datagen.tasks.counting_questions import OPTIONS, MultiviewCountingSelector
+from datagen.tasks.places import candidate_key
 from datagen.tasks.vocabulary import Vocabulary, looks_like, vocabulary_of
 from datagen.visibility import map_layout_of, pixel_counts
 from datagen.yields import Yields

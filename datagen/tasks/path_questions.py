@@ -1,4 +1,7 @@
-"""Path Tracing in words: which candidates become questions, their distractors, letters and templates."""
+"""Path Tracing in words: which candidates become questions, their distractors, letters and templates.
+
+With options of the same scene, the candidates of a view, one for each thing that it shows clearly, wait together: the balance of
+options chooses which of them is asked."""
 
 from __future__ import annotations
 
@@ -16,12 +19,14 @@ from datagen.tasks.base import Question
 from datagen.tasks.distractors import QuestionNouns, draw_distractors
 from datagen.tasks.path_settings import OPTIONS, PathTracingConfig
 from datagen.tasks.paths import BINS
+from datagen.tasks.places import place_of
 from datagen.tasks.vocabulary import out_of_view
 from ipt.samples.questions import word, wordings
 
 BLOCK = 512  # questions whose distractors are drawn together
 PRIOR_TRIES = 8.0  # imagined tries with the common outcome: steadies the share of a noun that was tried rarely
 Chosen = tuple[str, Mapping[str, Any]]
+View = list[Chosen]  # what may be asked of it: ids and facts of candidates
 
 
 def view_sentence(facts: Mapping[str, Any]) -> str:
@@ -54,9 +59,10 @@ class PathTracingSelector:
 
     def __init__(self, config: PathTracingConfig, count: int, rng: np.random.Generator) -> None:
         self._open = quotas(count, BINS, rng)
-        self._queues: dict[str, dict[str, deque[Chosen]]] = {name: {} for name in BINS}
+        self._queues: dict[str, dict[str, deque[View]]] = {name: {} for name in BINS}
         self._taken: dict[str, dict[str, int]] = {name: {} for name in BINS}
-        self._block: list[Chosen] = []
+        self._block: list[View] = []
+        self._latest: tuple[str, View] = "", []
         self._history: list[QuestionNouns] = []
         self._balancer = SetBalancer(OPTIONS - 1)
         self._offers = 0
@@ -73,11 +79,17 @@ class PathTracingSelector:
         return sum(self._open.values())
 
     def pending(self) -> list[str]:
-        queued = (chosen for queues in self._queues.values() for queue in queues.values() for chosen in queue)
-        return [name for name, _ in (*queued, *self._block)]
+        queued = (view for queues in self._queues.values() for queue in queues.values() for view in queue)
+        return [name for view in (*queued, *self._block) for name, _ in view]
 
     def offer(self, candidate_id: str, facts: Mapping[str, Any]) -> list[Question]:
         name, room, same_scene = facts["distance_bin"], facts["room"], self._config.options == "same_scene"
+        place, view = self._latest
+        if same_scene and place_of(candidate_id) == place:  # candidates of a view are offered one after the other
+            view.append((candidate_id, facts))
+            return []
+        view = [(candidate_id, facts)]
+        self._latest = place_of(candidate_id), view
         self._tried.update(facts.get("tried", {}))
         self._kept[facts["answer"]] += 1
         if not self._open[name]:
@@ -86,7 +98,7 @@ class PathTracingSelector:
             self._kept[facts["answer"]] -= 1
             return []
         queues, taken = self._queues[name], self._taken[name]
-        queues.setdefault(room, deque()).append((candidate_id, facts))
+        queues.setdefault(room, deque()).append(view)
         taken.setdefault(room, 0)
         while self._open[name] and any(queues.values()):
             room = min((kind for kind in queues if queues[kind]), key=lambda kind: (taken[kind], kind))
@@ -116,24 +128,28 @@ class PathTracingSelector:
     def _worded(self) -> list[Question]:
         """The questions of the block that come with distractors; the others are wanted again."""
         same_scene = self._config.options == "same_scene"
-        wrong = self._balanced() if same_scene else self._drawn()
+        chosen = self._balanced() if same_scene else self._drawn()
         questions = []
-        for (candidate_id, facts), nouns in zip(self._block, wrong, strict=True):
-            if nouns is None:
+        for view, choice in zip(self._block, chosen, strict=True):
+            if choice is None:
+                facts = view[0][1]
                 self._open[facts["distance_bin"]] += 1
                 self._taken[facts["distance_bin"]][facts["room"]] -= 1
             else:
-                questions.append(self._word(candidate_id, facts, list(nouns)))
+                answer, wrong = choice
+                candidate_id, facts = next(one for one in view if one[1]["answer"] == answer)
+                questions.append(self._word(candidate_id, facts, list(wrong)))
         self._block = []
         return questions
 
-    def _balanced(self) -> Sequence[Sequence[str] | None]:
-        """Distractors of the questions' own maps for the block, None for questions that would give themselves away."""
-        pools = [option_pool(facts, self._config.min_opposite) for _, facts in self._block]
-        return self._balancer.draw(pools, self._rng)
+    def _balanced(self) -> Sequence[tuple[str, Sequence[str]] | None]:
+        """Answers and distractors of the views' own maps, None for views whose questions would give themselves away."""
+        views = [[option_pool(facts, self._config.min_opposite) for _, facts in view] for view in self._block]
+        drawn = self._balancer.draw(views, self._rng)
+        return [choice and (choice.pool.answer, choice.wrong) for choice in drawn]
 
-    def _drawn(self) -> Sequence[Sequence[str]]:
-        """Distractors of all scenes for the block."""
+    def _drawn(self) -> Sequence[tuple[str, Sequence[str]]]:
+        """The answers of the block, with distractors of all scenes."""
         asked = [
             QuestionNouns(
                 facts["answer"],
@@ -142,7 +158,7 @@ class PathTracingSelector:
                 frozenset(facts["opposite"]),
                 frozenset(facts["options"]),
             )
-            for _, facts in self._block
+            for ((_, facts),) in self._block
         ]
         common = self._kept.total() / max(self._tried.total(), 1)
         kept = {
@@ -151,7 +167,7 @@ class PathTracingSelector:
         }
         drawn = draw_distractors(asked, self._history, kept, OPTIONS - 1, self._rng)
         self._history = [*self._history, *asked][-4 * BLOCK :]
-        return drawn
+        return [(one.answer, wrong) for one, wrong in zip(asked, drawn, strict=True)]
 
     def _word(self, candidate_id: str, facts: Mapping[str, Any], wrong: list[str]) -> Question:
         template = self._templates["pt_midpoint" if facts["variant"].endswith("midpoint") else "pt_path"].deal()

@@ -26,9 +26,10 @@ class PathTracingConfig(TaskConfig):
     ``variants``: which inputs to make, drawn per sample (see ``VARIANTS``); the paper trains on ``td_ego_dir``.
     ``options``: whether distractors are nouns that the map shows (``same_scene``), or of all scenes (``any_scene``, for scenes of
     few things). ``min_opposite``: how many of the three stand on the opposite side of M1, at least (the paper draws them from
-    there first; ``any_scene`` only prefers them). ``bearing_deg``: of the object asked for and of those opposite, off the
-    traveller's heading: neither ahead nor behind. ``offset_half_m``: how far from M1 a place for the side view is worth half
-    as much.
+    there first; ``any_scene`` only prefers them). ``answers_per_view``: of how many things in a side view the balance of
+    options may choose the one that is asked for (``same_scene``; counterfactuals are rendered for each). ``bearing_deg``: of
+    the object asked for and of those opposite, off the traveller's heading: neither ahead nor behind. ``offset_half_m``: how
+    far from M1 a place for the side view is worth half as much.
     ``most_per_bin``: questions per scene and distance bin; long walks are rare, for they need large homes.
     ``min_map_area_m2``: of the object asked for, seen from above: a curtain cannot be found on a map.
     ``min_map_width_m``: of the narrower side of its footprint: of a mirror on a wall, a map shows a line.
@@ -42,6 +43,7 @@ class PathTracingConfig(TaskConfig):
     variants: tuple[str, ...] = ("td_ego_dir",)
     options: str = "same_scene"
     min_opposite: int = 2
+    answers_per_view: int = 6
     bearing_deg: tuple[float, float] = (30.0, 120.0)
     walks_per_bin: int = 16
     most_per_bin: tuple[int, int, int] = (3, 3, 8)
@@ -73,6 +75,8 @@ class PathTracingConfig(TaskConfig):
             raise UserError(unknown_name("source of options", self.options, OPTION_SOURCES))
         if not 0 <= self.min_opposite < OPTIONS:
             raise UserError(f"task.min_opposite must lie in 0..{OPTIONS - 1}, got {self.min_opposite}")
+        if self.answers_per_view < 1:
+            raise UserError(f"task.answers_per_view must be at least 1, got {self.answers_per_view}")
         low, high = self.bearing_deg
         if not 0 < low < high < 180:
             raise UserError(f"task.bearing_deg must be two angles in 0..180, the smaller first, got {low}, {high}")

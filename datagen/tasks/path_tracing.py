@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import astuple, replace
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,7 @@ from datagen.tasks.base import (
 from datagen.tasks.path_questions import PathTracingSelector, option_pool
 from datagen.tasks.path_settings import OPTIONS, PathTracingConfig
 from datagen.tasks.paths import BINS, SIDES, FromAbove, Sight, Walk, bearing_of, find_walks, map_region, sights
+from datagen.tasks.places import candidate_key
 from datagen.tasks.puzzles import Puzzle, ask_chances, draw_puzzles, everything_clear, with_distractors
 from datagen.tasks.side_views import SIGNS, Lens, Presentation, SideViewSearch
 from datagen.tasks.vocabulary import out_of_view, vocabulary_of
@@ -65,25 +67,26 @@ class PathTracing(SpatialTask):
         walks = find_walks(scene, config.distance_bins_m, config.walks_per_bin, rng, yields)
         above = FromAbove(scene)
         presentations = {walk: self._presentation(scene, rng) for walk in walks}
-        pairs = [sights(scene, walk, config, above, presentations[walk].forward) for walk in walks]
+        look = cache(lambda walk: sights(scene, walk, config, above, presentations[walk].forward))
         search = SideViewSearch(scene, config, presentations, yields)
         askable = with_distractors(config.min_opposite) if same_scene else everything_clear
-        puzzles = draw_puzzles(pairs, rng, askable)
-        yields.check(f"scene.has_puzzles (options={config.options})", bool(puzzles))
-        tried, given = Counter[str](), Counter[str]()
-        for puzzle in puzzles:
+        tried, given, most = Counter[str](), Counter[str](), dict(zip(BINS, config.most_per_bin, strict=True))
+        full = {name for name in BINS if not most[name]}
+        for puzzle in draw_puzzles(walks, look, full, rng, askable):
             walk = puzzle.sight.walk
-            full = given[walk.bin] == config.most_per_bin[BINS.index(walk.bin)]
-            if len(candidates) == config.samples_per_scene or full:
-                continue
             tried[puzzle.noun] += 1
-            candidate = self._finish(scene, puzzle, presentations[walk], search, f"{len(candidates):02d}", yields)
-            if candidate is not None:
+            found = self._finish(scene, puzzle, presentations[walk], search, f"{given.total():02d}", yields)
+            if found:
                 given[walk.bin] += 1
+                if given[walk.bin] == most[walk.bin]:
+                    full.add(walk.bin)
                 if not same_scene:
-                    alike = [one for one in pairs if (one[0].walk.bin, one[0].walk.room) == (walk.bin, walk.room)]
-                    candidate = replace(candidate, facts={**candidate.facts, "chances": ask_chances(alike)})
-                candidates.append(candidate)
+                    alike = [look(one) for one in walks if (one.bin, one.room) == (walk.bin, walk.room)]
+                    found = [replace(one, facts={**one.facts, "chances": ask_chances(alike)}) for one in found]
+                candidates += found
+            if given.total() == config.samples_per_scene:
+                break
+        yields.check(f"scene.has_puzzles (options={config.options})", bool(tried))
         if candidates and not same_scene:  # once per scene
             candidates[0] = replace(candidates[0], facts={**candidates[0].facts, "tried": dict(sorted(tried.items()))})
         return candidates
@@ -111,35 +114,46 @@ class PathTracing(SpatialTask):
         search: SideViewSearch,
         key: str,
         yields: Yields,
-    ) -> Candidate | None:
-        """Render the side view, verify, draw the inputs."""
+    ) -> list[Candidate]:
+        """Render the side view, verify, draw the inputs; a candidate for each thing that the view allows to ask for."""
         found = search.find(puzzle)
         if found is None:
-            return None
+            return []
         frame = scene.render([resized(found, scene.image_size)], ("rgb", "depth", "instance"))[0]
         stats = scene.stats(frame)
         shows = scene.acceptable(stats, yields, "side_view") and search.shows(puzzle, stats)
         if not yields.check("side_view.final", shows):
-            return None
-        facts = self._facts(scene, puzzle, frame, stats, presentation)
-        if self.config.options == "same_scene":
-            pool = option_pool(facts, self.config.min_opposite)
+            return []
+        same_scene = self.config.options == "same_scene"
+        asked = [puzzle, *self._others(puzzle, stats, search)] if same_scene else [puzzle]
+        told = [self._facts(scene, one, frame, stats, presentation) for one in asked]
+        if same_scene:
+            pool = option_pool(told[0], self.config.min_opposite)  # whichever is asked: nothing in view is a distractor
             if not yields.check("options.enough_out_of_view", bool(pool.sets(OPTIONS - 1))):
-                return None
-        if frame.rgb is None or not verify.agrees("pt", facts, {"side_view": frame}, scene.objects, yields):
-            return None
+                return []
+        told = [one for one in told if verify.agrees("pt", one, {"side_view": frame}, scene.objects, yields)]
+        if frame.rgb is None or not told:
+            return []
 
         def inputs() -> tuple[SampleImage, ...]:
-            above = self._map(scene, puzzle.sight.walk, facts)
+            above = self._map(scene, puzzle.sight.walk, told[0])
             return () if above is None else (above, *self._waypoint_views(scene, puzzle.sight, presentation))
 
         images = inputs()
         if not yields.check("map.marks_visible", bool(images)):
-            return None
-        target = scene.objects[puzzle.sight.clear[puzzle.noun]]
-        wrong = counterfactuals(scene, frame.camera, target, yields, lambda shot: shot.rgb, inputs)  # type: ignore[arg-type,return-value]
-        imagination = scene.encode(frame.rgb, "side_view", frame.camera)
-        return Candidate(key, {**facts, **wrong.facts}, images, imagination, wrong.images)
+            return []
+        imagination, candidates = scene.encode(frame.rgb, "side_view", frame.camera), []
+        for facts in told:
+            target = scene.objects[puzzle.sight.clear[facts["answer"]]]
+            wrong = counterfactuals(scene, frame.camera, target, yields, lambda shot: shot.rgb, inputs)  # type: ignore[arg-type,return-value]
+            name = candidate_key(key, facts["answer"]) if same_scene else key
+            candidates.append(Candidate(name, {**facts, **wrong.facts}, images, imagination, wrong.images))
+        return candidates
+
+    def _others(self, puzzle: Puzzle, stats: InstanceStats, search: SideViewSearch) -> list[Puzzle]:
+        """The same side, asked for something else that the view shows as clearly; largest from M1 first."""
+        others = (replace(puzzle, noun=noun) for noun in puzzle.sight.clear if noun != puzzle.noun)
+        return [one for one in others if search.shows(one, stats)][: self.config.answers_per_view - 1]
 
     def _facts(
         self, scene: SceneView, puzzle: Puzzle, frame: Frame, stats: InstanceStats, presentation: Presentation

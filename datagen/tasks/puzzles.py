@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from datagen.tasks.path_settings import OPTIONS
-from datagen.tasks.paths import BINS, OnMap, Sight
+from datagen.tasks.paths import BINS, OnMap, Sight, Walk
 from datagen.tasks.vocabulary import out_of_view
 
 #: For each noun of a side that can be asked for: how many of the distractors may be nearer to M1 than it.
@@ -63,33 +62,49 @@ def numbers_nearer(
 
 
 def draw_puzzles(
-    pairs: Sequence[tuple[Sight, Sight]], rng: np.random.Generator, askable: Askable = everything_clear
-) -> list[Puzzle]:
-    """One puzzle per walk in the order to try them, distance bins by turns.
+    walks: Sequence[Walk],
+    look: Callable[[Walk], tuple[Sight, Sight]],
+    full: Collection[str],
+    rng: np.random.Generator,
+    askable: Askable = everything_clear,
+) -> Iterator[Puzzle]:
+    """One puzzle per walk, distance bins by turns, but for bins that are ``full`` by then; nobody looks around on a walk before
+    its turn."""
+    mixed = shuffled(walks, rng)
+    waiting = {name: deque(walk for walk in mixed if walk.bin == name) for name in shuffled(BINS, rng)}
+    while any(waiting.values()):
+        for name, queue in waiting.items():
+            while queue and name not in full:
+                puzzle = draw_puzzle(look(queue.popleft()), rng, askable)
+                if puzzle is not None:
+                    yield puzzle
+                    break
+            else:
+                queue.clear()
+
+
+def draw_puzzle(pair: tuple[Sight, Sight], rng: np.random.Generator, askable: Askable) -> Puzzle | None:
+    """What to ask on a walk.
 
     How many distractors shall be nearer than the answer is drawn first: else most answers would be nearest of all, for what
     is far is hardly ever out of view on the other side. Then the side, then its noun.
     """
-    by_bin: dict[str, list[Puzzle]] = {name: [] for name in BINS}
-    for pair in shuffled(pairs, rng):
-        sides = [(*both, askable(*both)) for both in (pair, pair[::-1])]
-        for nearer in rng.permutation(OPTIONS).tolist():
-            fitting = [
-                (sight, across, nouns)
-                for sight, across, numbers in sides
-                if (nouns := [noun for noun, possible in numbers.items() if nearer in possible])
-            ]
-            if fitting:
-                sight, across, nouns = fitting[int(rng.integers(len(fitting)))]
-                noun = nouns[int(rng.integers(len(nouns)))]
-                by_bin[sight.walk.bin].append(Puzzle(sight, noun, frozenset(across.clear) - sight.any))
-                break
-    rounds = zip_longest(*(by_bin[name] for name in shuffled(BINS, rng)))
-    return [puzzle for round_ in rounds for puzzle in round_ if puzzle is not None]
+    sides = [(*both, askable(*both)) for both in (pair, pair[::-1])]
+    for nearer in rng.permutation(OPTIONS).tolist():
+        fitting = [
+            (sight, across, nouns)
+            for sight, across, numbers in sides
+            if (nouns := [noun for noun, possible in numbers.items() if nearer in possible])
+        ]
+        if fitting:
+            sight, across, nouns = fitting[int(rng.integers(len(fitting)))]
+            noun = nouns[int(rng.integers(len(nouns)))]
+            return Puzzle(sight, noun, frozenset(across.clear) - sight.any)
+    return None
 
 
 def ask_chances(pairs: Sequence[tuple[Sight, Sight]]) -> dict[str, float]:
-    """How likely :func:`draw_puzzles` is to ask for each noun with these walks, wherever distractors come from; adds up to 1."""
+    """How likely :func:`draw_puzzle` is to ask for each noun with these walks, wherever distractors come from; adds up to 1."""
     chances: Counter[str] = Counter()
     for pair in pairs:
         sides = [sorted(sight.clear) for sight in pair if sight.clear]

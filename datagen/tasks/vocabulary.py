@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from datagen.language import head
 
@@ -171,6 +172,7 @@ SPOKEN_AS: Mapping[str, str] = {"scannetpp": "habitat", "matterport3d": "habitat
 COLOURS = frozenset({"blue", "cyan", "green", "orange", "purple", "red", "white", "yellow"})
 
 
+@lru_cache(maxsize=2**16)
 def shares_head(one: str, other: str) -> bool:
     """Whether two nouns are of one kind, as ``bowl`` and ``fruit bowl`` or ``side table`` and ``coffee table``, unless their
     colours differ."""

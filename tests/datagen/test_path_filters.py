@@ -33,6 +33,7 @@ from datagen.tasks.puzzles import Puzzle
 from datagen.tasks.side_views import Lens, Presentation, SideViewSearch
 from datagen.yields import Yields
 from ipt.common.errors import UserError
+from ipt.samples.sample import SampleImage
 from tests.datagen.made_up import EYE, LAMP, made_up, measures, thing
 from tests.datagen.test_annotate import floor_frame
 from tests.datagen.test_puzzles import ANY_SCENE, told
@@ -341,14 +342,16 @@ def test_a_scene_gives_so_many_questions_of_a_bin_and_in_all(
     most: tuple[int, int, int], in_all: int, given: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walks = [replace(straight_walk(), bin=name) for _ in range(4) for name in BINS]
-    puzzles = [Puzzle(Sight(walk, "left", {"lamp": 0}, frozenset()), "lamp", frozenset()) for walk in walks]
+    on_map = {noun: OnMap(2.0, 2.0, 1.0, 1) for noun in ("lamp", "rug", "sofa", "desk")}
     monkeypatch.setattr(path_tracing, "find_walks", lambda *_: walks)
-    monkeypatch.setattr(path_tracing, "sights", lambda *_: (None, None))
-    monkeypatch.setattr(path_tracing, "draw_puzzles", lambda *_: puzzles)
-    task = PathTracing(PathTracingConfig(most_per_bin=most, samples_per_scene=in_all))
-    monkeypatch.setattr(task, "_finish", lambda scene, puzzle, *_: puzzle.sight.walk.bin)
+    monkeypatch.setattr(
+        path_tracing, "sights", lambda _, walk, *__: [Sight(walk, "left", {"lamp": 0}, frozenset({"lamp"}), on_map)] * 2
+    )
+    task = PathTracing(PathTracingConfig(most_per_bin=most, samples_per_scene=in_all, min_opposite=0))
+    monkeypatch.setattr(task, "_finish", lambda scene, puzzle, *_: [puzzle.sight.walk.bin] * 2)  # of one view
     found = Counter(task.propose(made_up([], task.config), np.random.default_rng(0), Yields()))
-    assert found.total() == in_all if given is None else tuple(found[name] for name in BINS) == given
+    views = tuple(found[name] / 2 for name in BINS)
+    assert sum(views) == in_all if given is None else views == given
 
 
 @pytest.mark.parametrize(
@@ -374,5 +377,46 @@ def test_a_question_needs_options_that_nothing_in_view_may_be_taken_for(opposite
     puzzle = Puzzle(sight, "lamp", frozenset(opposite))
     facts = PathTracing(config)._facts(scene, puzzle, frame, seen, presentation)
     assert set(facts["options"]) == {"lamp", *opposite} - {"television"} and "television" in facts["in_view"]
-    assert PathTracing(config)._finish(scene, puzzle, presentation, search, "00", yields) is None, "it has no colours"
+    assert not PathTracing(config)._finish(scene, puzzle, presentation, search, "00", yields), "it has no colours"
     assert yields.rejected["options.enough_out_of_view"] == (not enough)
+
+
+@pytest.mark.parametrize(
+    ("source", "most", "asked"),
+    [
+        ("same_scene", 6, ["lamp", "sofa", "desk"]),
+        ("same_scene", 2, ["lamp", "sofa"]),
+        ("same_scene", 1, ["lamp"]),
+        ("any_scene", 6, ["lamp"]),
+    ],
+)
+def test_what_a_side_view_shows_clearly_may_be_asked_for(
+    source: str, most: int, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sofa and desk are as clear as the lamp; of the vase a corner is seen, the bed is not clear from M1."""
+    nouns = ("lamp", "sofa", "vase", "desk", "bed")
+    config = PathTracingConfig(options=source, answers_per_view=most, view=ViewFilter(0.0, 0, 0.0, 1.0, 1.0))
+    across = ("chair", "rug", "plant")
+    names, least = (*nouns, *across), config.min_coverage
+    seen = measures([0.1, least, 0.9 * least, 0.1, 0.1, 0.0, 0.0, 0.0], [(0.5, 0.5)] * len(names))
+    frame = Frame(EYE, np.zeros((8, 8, 3), np.uint8), np.ones((8, 8)), np.zeros((8, 8), int))
+    scene = made_up(
+        [thing(i, name, (0.0, 2.0, 1.0)) for i, name in enumerate(names)],
+        config,
+        render=lambda *_: [frame],
+        stats=lambda _: seen,
+        encode=lambda _, role, camera: SampleImage(b"", role, camera),
+    )
+    on_map = {name: OnMap(2.0, 2.0, 1.0, 1) for name in names}
+    clear = {noun: nouns.index(noun) for noun in ("lamp", "sofa", "vase", "desk")}
+    puzzle = Puzzle(Sight(straight_walk(), "left", clear, frozenset(nouns), on_map), "lamp", frozenset(across))
+    task, presentation = PathTracing(config), Presentation(True, "td_path", Lens(1.5, 90.0, 0.0))
+    search = SideViewSearch(scene, config, {}, Yields())
+    monkeypatch.setattr(search, "find", lambda _: EYE)
+    monkeypatch.setattr(path_tracing.verify, "agrees", lambda *_: True)
+    monkeypatch.setattr(task, "_map", lambda *_: SampleImage(b"", "map", EYE))
+    found = task._finish(scene, puzzle, presentation, search, "07", Yields())
+    assert [one.facts["answer"] for one in found] == asked == [one.facts["object"]["name"] for one in found]
+    assert [one.key for one in found] == ([f"07-{noun}" for noun in asked] if source == "same_scene" else ["07"])
+    assert len({id(one.imagination) for one in found}) == 1, "of one picture"
+    assert all(set(one.facts["options"]) == {one.facts["answer"], *across} for one in found if source == "same_scene")

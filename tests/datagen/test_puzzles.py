@@ -12,13 +12,15 @@ import pytest
 
 from datagen.backends.base import Path
 from datagen.backends.embedded.backend import EmbeddedBackend
-from datagen.tasks.balanced_options import MEASURES, OptionPool, SetBalancer, shared_ranks
+from datagen.tasks import path_questions
+from datagen.tasks.balanced_options import MEASURES, Choice, OptionPool, SetBalancer, shared_ranks
 from datagen.tasks.distractors import QuestionNouns, preference
 from datagen.tasks.path_questions import PathTracingSelector, option_pool
 from datagen.tasks.path_settings import PathTracingConfig
 from datagen.tasks.path_tracing import PathTracing, taken_for
 from datagen.tasks.paths import BINS, OnMap, Sight, Walk
-from datagen.tasks.puzzles import draw_puzzles, with_distractors
+from datagen.tasks.places import place_of
+from datagen.tasks.puzzles import draw_puzzle, draw_puzzles, with_distractors
 from datagen.tasks.vocabulary import out_of_view
 from tests.datagen.conftest import candidates_of
 
@@ -56,9 +58,13 @@ def drawn(balanced: bool) -> list[tuple[OptionPool, tuple[str, ...]]]:
     for seed in range(3):
         block = pools(300, seed)
         any_set = [pool.sets(3)[int(rng.integers(len(pool.sets(3))))] for pool in block]
-        picks = balancer.draw(block, rng) if balanced else any_set
+        picks = sets_of(balancer.draw([[pool] for pool in block], rng)) if balanced else any_set
         found += [(pool, pick) for pool, pick in zip(block, picks, strict=True) if pick is not None]
     return found
+
+
+def sets_of(choices: Sequence[Choice | None]) -> list[tuple[str, ...] | None]:
+    return [choice and choice.wrong for choice in choices]
 
 
 def surplus(questions: list[tuple[OptionPool, tuple[str, ...]]], what: str) -> float:
@@ -152,11 +158,12 @@ def test_the_number_of_nearer_distractors_is_drawn_before_the_noun() -> None:
     here, across = sight_pair({}, {})
     sight = Sight(here.walk, "left", dict.fromkeys(names, 0), here.any, here.on_map)
     possible = {name: [0] for name in names[:9]} | {names[9]: [3]}
+
+    def askable(one: Sight, _: Sight) -> dict[str, list[int]]:
+        return possible if one.side == "left" else {}
+
     asked = Counter(
-        draw_puzzles(
-            [(sight, across)], np.random.default_rng(seed), lambda one, _: possible if one.side == "left" else {}
-        )[0].noun
-        for seed in range(400)
+        getattr(draw_puzzle((sight, across), np.random.default_rng(seed), askable), "noun", None) for seed in range(400)
     )
     assert 160 < asked[names[9]] < 240 and len(asked) == 10
 
@@ -213,7 +220,7 @@ def test_a_home_asks_with_its_own_nouns_as_options() -> None:
     with EmbeddedBackend() as backend:
         found = candidates_of(PathTracing(config), backend, range(9, 10), size=64)
         nouns = {item.name for item in backend.objects()}
-    assert len(found) == 2
+    assert {place_of(candidate.key) for _, candidate, _ in found} == {"00", "01"}
     selector = PathTracingSelector(config, 60, np.random.default_rng(0))
     for scene_id, candidate, _ in found:
         facts = candidate.facts
@@ -223,19 +230,61 @@ def test_a_home_asks_with_its_own_nouns_as_options() -> None:
         assert all(len(measures) == len(MEASURES) for measures in facts["on_map"].values())
         assert 30 <= abs(facts["object"]["bearing_deg"]) <= 120, "whichever way one goes"
         selector.offer(f"{scene_id}-{candidate.key}", facts)
-    assert len(selector.pending()) == 2
+    assert len(selector.pending()) == len(found) > 2 and selector.remaining == 58, "several answers of each view"
+
+
+def test_the_balance_asks_for_what_makes_nothing_of_the_options_tell() -> None:
+    """One noun is never out of view, so that it cannot be a wrong option: asked for often, it would be known for the answer."""
+    rng, others = np.random.default_rng(0), NOUNS[1:]
+    views = []
+    for _ in range(300):
+        shown, *wrong = (others[n] for n in rng.permutation(len(others))[:6])
+        on_map = dict.fromkeys(NOUNS, (1.0, 1.0, 1.0, 1))
+        views.append([OptionPool(answer, tuple(wrong), (), on_map, 2) for answer in (NOUNS[0], shown)])
+    first, both = (SetBalancer(3).draw(some, rng) for some in ([view[:1] for view in views], views))
+    assert sum(choice is not None for choice in first) < 100
+    asked = Counter(choice.pool.answer for choice in both if choice)
+    assert asked.total() > 240 and asked[NOUNS[0]] < 30
+    assert all(choice.pool in view for choice, view in zip(both, views, strict=True) if choice)
+
+
+def test_candidates_of_a_view_wait_together_and_one_of_them_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of each view here; the view that closes a block has offered one when the block is drawn."""
+    monkeypatch.setattr(path_questions, "BLOCK", 3)
+    monkeypatch.setattr(
+        SetBalancer, "draw", lambda _, views, rng: [Choice(view[-1], view[-1].sets(3)[0]) for view in views]
+    )
+    selector, asked = PathTracingSelector(PathTracingConfig(), 6, np.random.default_rng(0)), []
+    for number in range(9):
+        facts = pooled(number)
+        for noun in (facts["answer"], "vase", "globe"):
+            waiting = len(selector.pending())
+            asked += selector.offer(f"s{number}-00-{noun}", {**facts, "answer": noun})
+            assert len(selector.pending()) == (waiting + 1 if number % 3 < 2 and number < 6 else 0)
+    assert [question.candidate_id.split("-")[0] for question in asked] == [f"s{number}" for number in range(6)]
+    assert [question.facts["answer"] == "globe" for question in asked] == [True, True, False] * 2
+    assert all(question.candidate_id.endswith(question.facts["answer"]) for question in asked)
 
 
 def test_bins_take_turns_and_what_both_sides_show_is_not_opposite() -> None:
     walks = [Walk(Path(np.zeros((2, 3)), 1.0), np.zeros(2), 0.0, name, "room") for name in BINS for _ in range(3)]
-    pairs = [
-        (
-            Sight(walk, "left", {"lamp": 0}, frozenset({"lamp", "rug"})),
-            Sight(walk, "right", {"rug": 1, "sofa": 2}, frozenset({"rug", "sofa"})),
-        )
-        for walk in walks
-    ]
-    puzzles = draw_puzzles(pairs, np.random.default_rng(0))
+    looked = []
+
+    def look(walk: Walk) -> tuple[Sight, Sight]:
+        looked.append(walk)
+        left = Sight(walk, "left", {"lamp": 0}, frozenset({"lamp", "rug"}))
+        return left, Sight(walk, "right", {"rug": 1, "sofa": 2}, frozenset({"rug", "sofa"}))
+
+    full = set[str]()
+    turns = draw_puzzles(walks, look, full, np.random.default_rng(0))
+    first = next(turns)
+    assert looked == [first.sight.walk], "one looks around where it is a walk's turn"
+    puzzles = [first, *turns]
+    assert len(puzzles) == 9
+    full.add("short")
+    assert {puzzle.sight.walk.bin for puzzle in draw_puzzles(walks, look, full, np.random.default_rng(0))} == {
+        *BINS[1:]
+    }
     assert [{puzzle.sight.walk.bin for puzzle in puzzles[n : n + 3]} for n in (0, 3, 6)] == [set(BINS)] * 3
     opposite = {puzzle.noun: puzzle.opposite for puzzle in puzzles}
     assert opposite.pop("lamp") == {"sofa"} and set(opposite.values()) == {frozenset({"lamp"})}
@@ -265,4 +314,4 @@ def test_options_that_go_together_do_not_betray_the_odd_one_out() -> None:
         return float(np.mean(found))
 
     assert odd_one_is_right([pool.sets(3)[int(rng.integers(len(pool.sets(3))))] for pool in block]) > 0.42
-    assert odd_one_is_right(SetBalancer(3).draw(block, rng)) < 0.36
+    assert odd_one_is_right(sets_of(SetBalancer(3).draw([[pool] for pool in block], rng))) < 0.36

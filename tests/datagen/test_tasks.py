@@ -19,11 +19,12 @@ from datagen.backends.embedded.backend import EmbeddedBackend
 from datagen.counterfactual import PLACES, changed, counterfactuals
 from datagen.tasks import TASK_CONFIGS, TASKS
 from datagen.tasks.base import Candidate, CounterfactualConfig, SceneView, TaskConfig, ViewFilter
-from datagen.tasks.counting_questions import MultiviewCountingSelector, scene_of
+from datagen.tasks.counting_questions import MultiviewCountingSelector
 from datagen.tasks.multiview_counting import countable
 from datagen.tasks.path_settings import VARIANTS
 from datagen.tasks.path_tracing import compass
 from datagen.tasks.paths import along, find_walks
+from datagen.tasks.places import scene_of
 from datagen.tasks.vocabulary import VOCABULARIES
 from datagen.visibility import fractions, inside
 from datagen.yields import Yields

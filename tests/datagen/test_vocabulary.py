@@ -15,8 +15,9 @@ from datagen.backends.embedded.blocks import COLOURS as BLOCK_COLOURS
 from datagen.backends.embedded.furniture import FURNITURE
 from datagen.backends.habitat.categories import FURNITURE as SCANNED
 from datagen.backends.registry import BACKENDS
-from datagen.tasks.counting_questions import MultiviewCountingSelector, candidate_key, place_of, scene_of
+from datagen.tasks.counting_questions import MultiviewCountingSelector
 from datagen.tasks.multiview_counting import countable
+from datagen.tasks.places import candidate_key, place_of, scene_of
 from datagen.tasks.vocabulary import COLOURS, VOCABULARIES, looks_like, vocabulary_of
 
 #: Object types of AI2-THOR 5.0 that a vocabulary may name (ai2thor.allenai.org, "Object Types").

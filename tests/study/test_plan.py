@@ -13,6 +13,7 @@ import train as command
 from ipt.common.files import write_json
 from ipt.common.locking import FolderInUse, held
 from ipt.imagination.recipe import Recipe, load_profile
+from ipt.samples.store import SampleReader
 from ipt.study.run import drawing, make_data, run_study
 from ipt.study.settings import Study, make_study, runs
 from ipt.training.config import train_config
@@ -171,3 +172,14 @@ def test_the_study_of_reinforcement_asks_each_model_as_the_one_before_was_traine
     }
     assert found["shuffled"].grpo.shuffled and found["both"].tuning.lora.experts == ("generation",)
     assert found["both"].imagination == found["start"].imagination and found["both"].imagination.trained == ("ipt",)
+
+
+@pytest.mark.parametrize("name", ["few_labels", "from_base"])
+def test_other_rooms_offer_every_count_that_is_asked(name: str, tmp_path: Path) -> None:
+    """Seven solids of two colours are four and three of each, of which no question can be made."""
+    composed: Any = OmegaConf.to_container(command.COMMAND.compose([f"study={name}"]), resolve=True)
+    composed["plan"] |= {"data": str(tmp_path), "workers": 1}
+    composed["plan"]["tasks"] = {"mvc": {**composed["plan"]["tasks"]["mvc"], "rows": {"train": 2, "val": 2, "test": 2}}}
+    make_data(make_study(composed["plan"]))
+    other = SampleReader(tmp_path / "mvc-transfer")
+    assert len(other) == 2 and all(len(sample.choices) == 4 for sample in other)
