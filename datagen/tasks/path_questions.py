@@ -146,7 +146,7 @@ class PathTracingSelector:
         """Answers and distractors of the views' own maps, None for views whose questions would give themselves away."""
         views = [[option_pool(facts, self._config.min_opposite) for _, facts in view] for view in self._block]
         drawn = self._balancer.draw(views, self._rng)
-        return [choice and (choice.pool.answer, choice.wrong) for choice in drawn]
+        return [None if choice is None else (choice.pool.answer, choice.wrong) for choice in drawn]
 
     def _drawn(self) -> Sequence[tuple[str, Sequence[str]]]:
         """The answers of the block, with distractors of all scenes."""

@@ -64,7 +64,7 @@ def drawn(balanced: bool) -> list[tuple[OptionPool, tuple[str, ...]]]:
 
 
 def sets_of(choices: Sequence[Choice | None]) -> list[tuple[str, ...] | None]:
-    return [choice and choice.wrong for choice in choices]
+    return [None if choice is None else choice.wrong for choice in choices]
 
 
 def surplus(questions: list[tuple[OptionPool, tuple[str, ...]]], what: str) -> float:
