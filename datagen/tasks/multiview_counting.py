@@ -49,7 +49,7 @@ CROP_SHARES = (1.0, 0.8, 0.65, 0.5, 0.4)  # of the largest crop radius, tried in
 SCAN_MAP_SIZE = 256
 PLACES = 200  # tried for a square walk
 BEYOND_M = 0.8  # of the scene that a map may show: room for the arrow of a camera that looks at an outer wall
-RARE = 3  # a place that shows no more of anything is not worth its pictures: low counts come along with high ones
+RARE = 3  # a scene whose places left show no more of anything is done with
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +174,11 @@ class MultiviewCounting(SpatialTask):
         return MultiviewCountingSelector(count, config.max_noun_share, rng, config.plain, config.match_frames)
 
     def _wanted(self, spots: Sequence[Spot], counts: Sequence[Count], rng: np.random.Generator) -> Count:
-        """A count whose number is drawn first, high ones more often: they are rare and decide the yield. Of the places that
-        show so many of a noun, one whose frames show the fewest at a time: frames that must be merged are rare, too."""
-        numbers = np.array(sorted({len(count.instances) for count in counts}))
-        number = int(rng.choice(numbers, p=numbers**2 / (numbers**2).sum()))
+        """A count whose number is drawn first, from two up, each as often: a question needs places of four numbers in a row,
+        and ones come along. Of the places that show so many of a noun, one whose frames show the fewest at a time: frames that
+        must be merged are rare, too."""
+        numbers = sorted({len(count.instances) for count in counts} - {1})
+        number = numbers[int(rng.integers(len(numbers)))]
         nouns = sorted({count.noun for count in counts if len(count.instances) == number})
         noun = nouns[int(rng.integers(len(nouns)))]
         fitting = [count for count in counts if (len(count.instances), count.noun) == (number, noun)]
