@@ -138,6 +138,7 @@ def test_places_of_the_side_view_off_m1_are_worth_less(half: float, expected: fl
     ("changes", "message"),
     [
         ({"min_opposite": 4}, "task.min_opposite must lie in 0..3, got 4"),
+        ({"answers_per_view": 0}, "task.answers_per_view must be at least 1, got 0"),
         ({"bearing_deg": (90.0, 30.0)}, "task.bearing_deg must be two angles"),
         ({"offset_half_m": 0.0}, "task.offset_half_m must be positive"),
         ({"vertical_fov_deg": 60.0}, "task.vertical_fov_deg has no effect on Path Tracing.*fov_deg"),
