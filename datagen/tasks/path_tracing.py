@@ -71,7 +71,7 @@ class PathTracing(SpatialTask):
         search = SideViewSearch(scene, config, presentations, yields)
         askable = with_distractors(config.min_opposite) if same_scene else everything_clear
         tried, given, most = Counter[str](), Counter[str](), dict(zip(BINS, config.most_per_bin, strict=True))
-        full = {name for name in BINS if not most[name]}
+        full = {name for name in BINS if not most[name] or not config.samples_per_scene}
         for puzzle in draw_puzzles(walks, look, full, rng, askable):
             walk = puzzle.sight.walk
             tried[puzzle.noun] += 1
@@ -85,7 +85,7 @@ class PathTracing(SpatialTask):
                     found = [replace(one, facts={**one.facts, "chances": ask_chances(alike)}) for one in found]
                 candidates += found
             if given.total() == config.samples_per_scene:
-                break
+                full.update(BINS)
         yields.check(f"scene.has_puzzles (options={config.options})", bool(tried))
         if candidates and not same_scene:  # once per scene
             candidates[0] = replace(candidates[0], facts={**candidates[0].facts, "tried": dict(sorted(tried.items()))})
