@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import time
@@ -26,6 +27,7 @@ def start(target: Callable[..., object], *arguments: Any, **environment: str) ->
 
 
 def _run(target: Callable[..., object], arguments: tuple[Any, ...], environment: dict[str, str]) -> None:
+    faulthandler.enable(all_threads=True)
     os.environ.update(environment)
     torch.set_num_threads(1)
     target(*arguments)
