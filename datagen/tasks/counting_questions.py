@@ -1,9 +1,10 @@
 """Multiview Counting in words: which candidates become questions, their options, letters and templates.
 
-Options are four consecutive numbers, and a question is released only when the pool holds a place for each of the four
-with the same noun; which of them is asked is then drawn. The published distractors, at most 2 away from the answer,
+Options are four of five consecutive numbers, and a question is released only when the pool holds a place for each of the
+four with the same noun; which of them is asked is then drawn. The published distractors, at most 2 away from the answer,
 give it away: the smallest and the largest of four different numbers are 3 apart or more, so neither could be the answer,
-and guessing between the other two is right half the time. Hence the end of a run has one distractor that is 3 away.
+and guessing between the other two is right half the time. Hence the ends have one distractor that is 3 or 4 away. With
+four in a row, places wait longer for each other: a fifth fewer questions come from as many homes.
 
 One frame alone should not tell either: a count is never smaller than the largest number that a frame shows, and in the paper's
 procedure it is mostly that number. So of the places that wait for a count, the one whose frames show the fewest at a time is
@@ -18,7 +19,8 @@ rarer there).
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from datagen.tasks.places import place_of, scene_of
 from ipt.samples.questions import word, wordings
 
 OPTIONS = 4
+SPAN = 5  # consecutive numbers that the options are taken from
 POOL = 40  # waiting places per noun and count
 
 
@@ -70,11 +73,11 @@ class MultiviewCountingSelector:
         queue = queues.setdefault(facts["count"], deque())
         if len(queue) < POOL:
             queue.append((candidate_id, facts))
-        runs = [first for first in queues if all(queues.get(first + step) for step in range(OPTIONS))]
-        if not runs or not self.remaining or self._too_common(noun):
+        numbers = sorted(number for number, places in queues.items() if places)
+        possible = [some for some in combinations(numbers, OPTIONS) if some[-1] - some[0] < SPAN]
+        if not possible or not self.remaining or self._too_common(noun):
             return []
-        first = sorted(runs)[int(self._rng.integers(len(runs)))]
-        options = list(range(first, first + OPTIONS))
+        options = possible[int(self._rng.integers(len(possible)))]
         waiting = queues[options[int(self._rng.integers(OPTIONS))]]
         chosen_id, chosen = min(waiting, key=lambda place: fullest_frame(place[1]))
         waiting.remove((chosen_id, chosen))
@@ -100,7 +103,7 @@ class MultiviewCountingSelector:
                     if place_of(item[0]) != place and not (other == noun and scene_of(item[0]) == scene)
                 )
 
-    def _word(self, candidate_id: str, facts: Mapping[str, Any], options: list[int]) -> Question:
+    def _word(self, candidate_id: str, facts: Mapping[str, Any], options: Sequence[int]) -> Question:
         template, position = self._templates.deal(), self._letters.deal()
         noun, kinds = facts["category"], facts.get("kinds", ())
         objects = plural(noun)

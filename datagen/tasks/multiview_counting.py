@@ -49,7 +49,7 @@ CROP_SHARES = (1.0, 0.8, 0.65, 0.5, 0.4)  # of the largest crop radius, tried in
 SCAN_MAP_SIZE = 256
 PLACES = 200  # tried for a square walk
 BEYOND_M = 0.8  # of the scene that a map may show: room for the arrow of a camera that looks at an outer wall
-RARE = 3  # a scene whose places left show no more of anything is done with
+RARE = 3  # where the places left show no more of anything, a scene is done with; it is asked about a noun once, so others first
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +155,14 @@ class MultiviewCounting(SpatialTask):
         spots = self._spots(scene, rng, yields)
         counts = self._counts(scene, spots, nouns, vocabulary, yields)
         candidates: list[Candidate] = []
+        chosen_for: set[str] = set()
         for view in range(self.config.samples_per_scene):
-            if max((len(count.instances) for count in counts), default=0) < RARE:
+            others = [count for count in counts if count.noun not in chosen_for]
+            hopeful = next((some for some in (others, counts) if any(len(one.instances) >= RARE for one in some)), None)
+            if hopeful is None:
                 break
-            chosen = self._wanted(spots, counts, rng)
+            chosen = self._wanted(spots, hopeful, rng)
+            chosen_for.add(chosen.noun)
             same = [count for count in counts if count.spot == chosen.spot and count.region == chosen.region]
             counts = [count for count in counts if count.spot != chosen.spot]
             candidates += self._finish(scene, spots[chosen.spot], same, nouns, f"{view:02d}", chosen, yields)
@@ -174,7 +178,7 @@ class MultiviewCounting(SpatialTask):
         return MultiviewCountingSelector(count, config.max_noun_share, rng, config.plain, config.match_frames)
 
     def _wanted(self, spots: Sequence[Spot], counts: Sequence[Count], rng: np.random.Generator) -> Count:
-        """A count whose number is drawn first, from two up, each as often: a question needs places of four numbers in a row,
+        """A count whose number is drawn first, from two up, each as often: a question needs places of four near numbers,
         and ones come along. Of the places that show so many of a noun, one whose frames show the fewest at a time: frames that
         must be merged are rare, too."""
         numbers = sorted({len(count.instances) for count in counts} - {1})

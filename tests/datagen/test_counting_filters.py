@@ -344,3 +344,25 @@ def test_numbers_are_wanted_alike_and_one_not_for_itself() -> None:
     assert places[-1] == 2 and len(set(places)) == len(places), "a place gives its pictures once"
     Found.most = 2
     assert found.propose(scene, np.random.default_rng(0), Yields()) == []
+
+
+def test_a_scene_is_looked_at_for_one_noun_after_the_other() -> None:
+    """Chairs could be asked for at four places and lamps at one: the lamps are among the first two; after them, chairs again."""
+    spots = [Spot("rotation", (), frozenset(range(3)), frozenset(range(3))) for _ in range(5)]
+    nouns = ["chair"] * 4 + ["lamp"]
+    counts = [Count(number, noun, frozenset(range(3)), Region(0, 0, 1, 1)) for number, noun in enumerate(nouns)]
+
+    class Found(MultiviewCounting):
+        def _spots(self, *_: Any) -> Any:
+            return spots
+
+        def _counts(self, *_: Any) -> Any:
+            return counts
+
+        def _finish(self, *arguments: Any) -> Any:
+            return [nouns[arguments[5].spot]]
+
+    found = Found(MultiviewCountingConfig())
+    for seed in range(30):
+        asked = found.propose(made_up([], found.config), np.random.default_rng(seed), Yields())
+        assert set(asked[:2]) == {"chair", "lamp"} and asked[2:] == ["chair"] * 3

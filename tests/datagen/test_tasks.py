@@ -261,7 +261,7 @@ def test_a_scene_is_the_same_in_every_pass_over_the_scenes() -> None:
 def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -> None:
     rng = np.random.default_rng(0)
     selector = MultiviewCountingSelector(800, 0.5, rng)
-    positions, offered, asked = Counter(), 0, set()
+    positions, spans, offered, asked = Counter(), Counter(), 0, set()
     while selector.remaining:
         noun, count = ("chair", "table", "lamp")[int(rng.integers(3))], 1 + int(rng.geometric(0.45))
         offered += 1
@@ -274,8 +274,10 @@ def test_mvc_count_is_uniform_among_its_options_although_small_counts_abound() -
             assert (scene, noun) not in asked, "a scene is asked about a noun once"
             asked.add((scene, noun))
             numbers = sorted(map(int, question.choices))
-            assert numbers == list(range(numbers[0], numbers[0] + 4)) and numbers[0] >= 1
+            assert len(set(numbers)) == 4 and numbers[0] >= 1
+            spans[numbers[-1] - numbers[0]] += 1
             positions[noun, numbers.index(int(question.answer_text))] += 1
+    assert spans.keys() == {3, 4}, "four of five numbers in a row"
     for noun in ("chair", "table", "lamp"):
         counts = [positions[noun, place] for place in range(4)]
         assert max(abs(count - sum(counts) / 4) for count in counts) < 3.5 * math.sqrt(sum(counts) * 3 / 16)

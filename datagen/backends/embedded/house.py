@@ -178,13 +178,14 @@ def _furnished(
 ) -> list[RoomSpace]:
     dining_apart = any(room.kind == "dining room" for room in layout.rooms)
     spaces: list[RoomSpace] = []
+    collections: set[str] | None = set() if config.collections == "on" else None
     # Kitchens first: where one has a table, the living room does without.
     for room in sorted(layout.rooms, key=lambda room: (room.kind != "kitchen", room.index)):
         rng = generator(seed, "furniture", attempt, room.index)
         space = RoomSpace(
             room, layout.height, style, rng, config.density, frozenset(config.include), config.ruled_out, shop
         )
-        space.collections = config.collections == "on"
+        space.collections = collections
         space.dines = not (dining_apart or any(other.of("dining table") for other in spaces))
         furnish(space)
         spaces.append(space)

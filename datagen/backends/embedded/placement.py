@@ -120,7 +120,9 @@ class RoomSpace:
         self.include, self.exclude = include, exclude
         self.placed: list[Placed] = []
         self.dines = False  # whether the house eats in this room
-        self.collections = False  # whether it holds several of a thing
+        self.collections: set[str] | None = (
+            None  # what rooms of this home hold several of, itself included; None: no room shall
+        )
         self.blocked: list[Box] = [self._opening_zone(opening) for opening in room.openings]
         self.blocked += [self._leaf_zone(leaf.hinge, leaf.towards, leaf.opening.side) for leaf in room.leaves]
         self.sills = [self._sill(opening) for opening in room.openings if opening.kind == "window"]

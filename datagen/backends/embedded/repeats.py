@@ -122,15 +122,17 @@ COLLECTIONS: Mapping[str, Sequence[Collection]] = {
 
 def repeat(space: RoomSpace) -> None:
     """Add collections to a furnished room, the more the larger it is; a dense house has them all, a sparse one few."""
-    if not space.collections:
+    if space.collections is None:
         return
-    offered = [entry for entry in COLLECTIONS[space.room.kind] if entry.category not in space.exclude]
+    ruled_out = space.exclude | space.collections
+    offered = [entry for entry in COLLECTIONS[space.room.kind] if entry.category not in ruled_out]
     room_for = min(MOST_COLLECTIONS, 1 + int(space.area / SQUARE_M_PER_COLLECTION))
     for _ in range(room_for):
         if not offered or space.rng.random() >= space.density:
             break
         weights = np.array([entry.weight for entry in offered])
         chosen = offered.pop(int(space.rng.choice(len(offered), p=weights / weights.sum())))
+        space.collections.add(chosen.category)
         wanted = int(space.rng.integers(2, chosen.most + 1)) - len(space.of(chosen.category))
         if wanted > 0 and space.rng.random() < APART:
             around(space, _pieces(space, replace(chosen, alike=False), wanted))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 
 from datagen.backends.base import SceneError
-from datagen.backends.embedded import house
+from datagen.backends.embedded import house, repeats
+from datagen.backends.embedded.furniture import Furniture
 from datagen.backends.embedded.house import NEEDS, HouseConfig, make_house
+from datagen.backends.embedded.placement import RoomSpace
 from datagen.config import run_config
 
 
@@ -66,6 +69,30 @@ def test_most_collections_stand_all_around_the_room() -> None:
                     places = [t.centre[:2] for t in scene.objects if t.room_id == room.id and t.category == category]
                     walls.append(len({nearest_wall(place, room.polygon) for place in places}))
     assert len(walls) >= 5 and np.mean([number >= 3 for number in walls]) > 0.4
+
+
+def test_one_room_of_a_home_holds_several_of_a_thing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What two rooms held several of, places would show in part; the next home may hold the same."""
+    gathered: list[str] = []
+    pieces, furnished = repeats._pieces, house._furnished
+    homes = []
+
+    def gathering(space: RoomSpace, chosen: repeats.Collection, count: int) -> list[Furniture]:
+        gathered.append(chosen.category)
+        return pieces(space, chosen, count)
+
+    def one_home(*arguments: Any) -> list[RoomSpace]:
+        gathered.clear()
+        spaces = furnished(*arguments)
+        homes.append(list(gathered))
+        return spaces
+
+    monkeypatch.setattr(repeats, "_pieces", gathering)
+    monkeypatch.setattr(house, "_furnished", one_home)
+    for seed in range(8):
+        make_house(f"home-{seed}", seed, HouseConfig(collections="on"))
+    assert all(len(home) == len(set(home)) for home in homes) and max(map(len, homes)) > 4
+    assert sum(map(len, homes)) > len(set().union(*homes)), "two homes hold several of the same"
 
 
 def test_a_room_has_what_makes_it_one() -> None:
