@@ -3,7 +3,8 @@
 Two passes a frame: antialiased colour, then instance ids and depth together without antialiasing, so that every pixel
 holds exactly what its centre ray hits. Under a lamp colour takes three: a shadow map, the fixed lights, the lamp's light
 on top. A scene whose template equals the previous one's is re-posed, not recompiled. The GL context is made once per
-process and size; the model's meshes and textures are uploaded once per compiled scene.
+process and size; the model's meshes and textures are uploaded once per compiled scene. What a camera cannot see is left
+out (`culling`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.backends.base import BackendUnavailable, Frame, Layer, Modality, SceneError
-from datagen.backends.embedded import lighting
+from datagen.backends.embedded import culling, lighting
 from datagen.backends.embedded.gl import INSTRUCTION, prepare_gl
 from datagen.backends.embedded.scene import Material, Part, Scene, yaw_matrix
 from ipt.samples.camera import Camera
@@ -81,7 +82,11 @@ class MujocoRenderer:
         data.geom_xpos[:] = np.einsum("pij,pj->pi", rotations, self._mesh_position) + positions
         data.geom_xmat[:] = (rotations @ self._mesh_rotation).reshape(-1, 9)
         model.geom_rgba[:] = [colour_of(part, scene.materials) for part in parts]
-        model.geom_group[:] = [GROUP_OF_LAYER[part.layer] if part.visible else INVISIBLE_GROUP for part in parts]
+        groups = [GROUP_OF_LAYER[part.layer] if part.visible else INVISIBLE_GROUP for part in parts]
+        self._groups = np.array(groups, dtype=np.int32)
+        turned = data.geom_xmat.reshape(-1, 3, 3)
+        middles = data.geom_xpos + np.einsum("nij,nj->ni", turned, model.geom_aabb[:, :3])
+        self._boxes = culling.Boxes(middles, turned.transpose(0, 2, 1) * model.geom_aabb[:, 3:, None])
         self._instance_of_part = np.array([part.instance for part in parts], dtype=np.int32)
         self._cull, self._lamps = scene.closed, scene.lamps
 
@@ -108,20 +113,25 @@ class MujocoRenderer:
         for layer, group in GROUP_OF_LAYER.items():
             self._option.geomgroup[group] = layer not in hide
         self._option.geomgroup[INVISIBLE_GROUP] = False
+        return [self._frame(camera, modalities) for camera in cameras]
+
+    def _show(self, camera: Camera, lamp: lighting.Lamp | None) -> NDArray[np.intp]:
+        """Fill MuJoCo's scene with the parts that the picture needs, in their order; their indices."""
+        needed = culling.needed(self._boxes, camera, lamp.position if lamp else None)
+        self._model.geom_group[:] = np.where(needed, self._groups, INVISIBLE_GROUP)
         self._mj.mjv_updateScene(
             self._model, self._data, self._option, None, self._camera, self._mj.mjtCatBit.mjCAT_ALL.value, self._scene
         )
         shown = np.flatnonzero(np.asarray(self._option.geomgroup)[self._model.geom_group])
         assert self._scene.ngeom == len(shown), "every shown part is one geom of the scene, in order"
-        instance_of_id = np.concatenate([[-1], self._instance_of_part[shown]]).astype(np.int32)
-        return [self._frame(camera, modalities, instance_of_id) for camera in cameras]
+        return shown
 
-    def _frame(self, camera: Camera, modalities: Collection[Modality], instance_of_id: NDArray[np.int32]) -> Frame:
+    def _frame(self, camera: Camera, modalities: Collection[Modality]) -> Frame:
         self._ready(camera.width, camera.height)
         cut = camera.far < SKY_DISTANCE
         rgb = depth = instance = None
         if cut or "depth" in modalities or "instance" in modalities:
-            depth, instance = self._measure(camera, instance_of_id, "depth" in modalities)
+            depth, instance = self._measure(camera, "depth" in modalities)
         if "rgb" in modalities:
             rgb = self._picture(replace(camera, far=SKY_DISTANCE) if cut else camera)
             if cut and instance is not None:
@@ -134,31 +144,35 @@ class MujocoRenderer:
         self._draw(camera, rgb, None, measuring=False)
         return rgb[::-1].copy()
 
-    def _measure(
-        self, camera: Camera, instance_of_id: NDArray[np.int32], with_depth: bool
-    ) -> tuple[NDArray[np.float32] | None, NDArray[np.int32]]:
+    def _measure(self, camera: Camera, with_depth: bool) -> tuple[NDArray[np.float32] | None, NDArray[np.int32]]:
         """Planar depth in metres (if wanted) and instance index at the pixel centres, (h, w) each."""
         colours = np.empty((camera.height, camera.width, 3), np.uint8)
         z = np.empty((camera.height, camera.width), np.float32) if with_depth else None
-        self._draw(camera, colours, z, measuring=True)
+        shown = self._draw(camera, colours, z, measuring=True)
+        instance_of_id = np.concatenate([[-1], self._instance_of_part[shown]]).astype(np.int32)
         colours = colours[::-1]
         code = colours[..., 0] + (colours[..., 1].astype(np.int32) << 8) + (colours[..., 2].astype(np.int32) << 16)
         depth = None if z is None else np.where(code > 0, metric_depth(z[::-1], camera), 0).astype(np.float32)
         return depth, instance_of_id[code]
 
-    def _draw(self, camera: Camera, rgb: NDArray[np.uint8], z: NDArray[np.float32] | None, *, measuring: bool) -> None:
-        """Render into ``rgb`` and ``z``, bottom row first; ``measuring`` draws part ids without antialiasing."""
+    def _draw(
+        self, camera: Camera, rgb: NDArray[np.uint8], z: NDArray[np.float32] | None, *, measuring: bool
+    ) -> NDArray[np.intp]:
+        """Render into ``rgb`` and ``z``, bottom row first; ``measuring`` draws part ids, one more than the place among the
+        returned indices of parts, without antialiasing."""
+        lamp = None if measuring else lighting.lamp_of(self._lamps, camera)
+        shown = self._show(camera, lamp)
         self._aim(camera)
-        lamp = lighting.lamp_of(self._lamps, camera)
         self._light(camera, lamp)
         flags, flag = self._scene.flags, self._mj.mjtRndFlag
         flags[flag.mjRND_REFLECTION] = flags[flag.mjRND_HAZE] = 0
-        flags[flag.mjRND_SHADOW] = lamp is not None and not measuring
+        flags[flag.mjRND_SHADOW] = lamp is not None
         flags[flag.mjRND_CULL_FACE] = self._cull
         flags[flag.mjRND_SEGMENT] = flags[flag.mjRND_IDCOLOR] = measuring
         area = self._mj.MjrRect(0, 0, camera.width, camera.height)
         self._mj.mjr_render(area, self._scene, self._context)
         self._mj.mjr_readPixels(rgb, z, area, self._context)
+        return shown
 
     def _aim(self, camera: Camera) -> None:
         matrix = camera.pose.camera_to_world
