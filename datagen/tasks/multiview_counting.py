@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,7 @@ from datagen.tasks.base import (
 )
 from datagen.tasks.counting_questions import OPTIONS, MultiviewCountingSelector
 from datagen.tasks.places import candidate_key
+from datagen.tasks.standing import Standing
 from datagen.tasks.vocabulary import Vocabulary, looks_like, vocabulary_of
 from datagen.visibility import map_layout_of, pixel_counts
 from datagen.yields import Yields
@@ -56,16 +58,17 @@ RARE = 3  # where the places left show no more of anything, a scene is done with
 class MultiviewCountingConfig(TaskConfig):
     """Procedure of the paper: four frames, crop radius 5 m around a spot and 4 m around a walk.
 
-    ``min_area``: of a frame, and of the map, for an instance to count as shown there. ``min_best_area``: of the frame
-    that shows an instance best; what is seen but nowhere that large, such as a cabinet through a doorway, is a reason
-    to refuse the question rather than to count it or not (the paper has 0.1 % for both). ``max_noun_share``: of the
-    questions for one noun, where there are enough nouns for that. ``min_mark_visible``: of each camera's arrow and of its
-    head on the map. ``groups``: also count kinds ("seats") that join categories; the paper counts categories.
-    ``match_frames``: the four places that a question is drawn from show equally many in their fullest frame, so that no
-    frame alone tells the number. ``mask_unseen``: grey out what no frame saw of the map (the paper shows it). ``map_up``: what
-    the map has at its top, ``north`` as in the paper, or the heading of the ``first_view``, and then the cameras are in its
-    middle: what north is, and where the scene ends, frames need not tell. ``map_marks``: mark the cameras on the map; where it
-    has few pixels, the marks hide what is counted.
+    ``places_per_spot``: a spot is the best of so many free places, the one around which most things stand of which its room has
+    several; with 1 it is any. ``min_area``: of a frame, and of the map, for an instance to count as shown there.
+    ``min_best_area``: of the frame that shows an instance best; what is seen but nowhere that large, such as a cabinet
+    through a doorway, is a reason to refuse the question rather than to count it or not (the paper has 0.1 % for both).
+    ``max_noun_share``: of the questions for one noun, where there are enough nouns for that. ``min_mark_visible``: of each
+    camera's arrow and of its head on the map. ``groups``: also count kinds ("seats") that join categories; the paper counts
+    categories. ``match_frames``: the four places that a question is drawn from show equally many in their fullest frame, so
+    that no frame alone tells the number. ``mask_unseen``: grey out what no frame saw of the map (the paper shows it).
+    ``map_up``: what the map has at its top, ``north`` as in the paper, or the heading of the ``first_view``, and then the
+    cameras are in its middle: what north is, and where the scene ends, frames need not tell. ``map_marks``: mark the cameras
+    on the map; where it has few pixels, the marks hide what is counted.
     """
 
     name: str = "mvc"
@@ -74,6 +77,7 @@ class MultiviewCountingConfig(TaskConfig):
     pitch_deg: float = -12.0
     movements: tuple[str, ...] = MOVEMENTS
     spots_per_scene: int = 20
+    places_per_spot: int = 6
     square_side_m: tuple[float, float] = (0.8, 1.6)
     crop_radius_rotation_m: float = 5.0
     crop_radius_square_m: float = 4.0
@@ -99,6 +103,8 @@ class MultiviewCountingConfig(TaskConfig):
             raise UserError(f"task.map_up must be {' or '.join(MAP_UPS)}, got '{self.map_up}'")
         if self.max_count < OPTIONS:
             raise UserError(f"task.max_count must be at least {OPTIONS} (there are {OPTIONS} options)")
+        if self.places_per_spot < 1:
+            raise UserError(f"task.places_per_spot must be at least 1, got {self.places_per_spot}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,14 +198,16 @@ class MultiviewCounting(SpatialTask):
 
     def _spots(self, scene: SceneView, rng: np.random.Generator, yields: Yields) -> list[Spot]:
         """Places whose four frames pass the quality filter."""
+        standing = Standing.of(scene, countable(scene, vocabulary_of(scene.info.backend), self.config.groups))
         spots = []
         for _ in range(self.config.spots_per_scene):
             movement = self.config.movements[int(rng.integers(len(self.config.movements)))]
-            cameras = self._cameras(scene, movement, rng)
+            cameras = self._cameras(scene, standing, movement, rng)
             if not yields.check(f"spot.{movement}_is_free", cameras is not None) or cameras is None:
                 continue
-            stats = [scene.stats(frame) for frame in scene.render(cameras, ("depth", "instance"))]
-            if all(scene.acceptable(one, yields, "frame") for one in stats):
+            frames = (scene.render([camera], ("depth", "instance"))[0] for camera in cameras)
+            stats = list(takewhile(lambda one: scene.acceptable(one, yields, "frame"), map(scene.stats, frames)))
+            if len(stats) == FRAMES:
                 best = np.max([one.area for one in stats], axis=0)
                 clear = np.flatnonzero(best >= max(self.config.min_best_area, self.config.min_area)).tolist()
                 seen = np.flatnonzero(best >= FAINT).tolist()
@@ -209,9 +217,11 @@ class MultiviewCounting(SpatialTask):
                 )
         return spots
 
-    def _cameras(self, scene: SceneView, movement: str, rng: np.random.Generator) -> list[Camera] | None:
+    def _cameras(
+        self, scene: SceneView, standing: Standing, movement: str, rng: np.random.Generator
+    ) -> list[Camera] | None:
         """Four cameras that turn by 90 degrees, at one place or at the corners of a square walk; None if none is free."""
-        tries = PLACES if movement == "square" else 1
+        tries = PLACES if movement == "square" else self.config.places_per_spot
         places = scene.backend.sample_navigable(tries, rng, self.config.clearance_m)[:, :2]
         starts = rng.uniform(-math.pi, math.pi, tries)
         sides = rng.uniform(*self.config.square_side_m, tries) if movement == "square" else np.zeros(tries)
@@ -221,7 +231,9 @@ class MultiviewCounting(SpatialTask):
         free = scene.backend.is_free(corners.reshape(-1, 2), self.config.clearance_m).reshape(tries, FRAMES).all(axis=1)
         if not free.any():
             return None
-        number, lens = int(np.argmax(free)), drawn_lens(self.config, rng)
+        some = np.flatnonzero(free)[: self.config.places_per_spot]
+        number = max(some, key=lambda one: standing.around(corners[one].mean(axis=0), RARE))
+        lens = drawn_lens(self.config, rng)
         return [
             scene.lens_camera(corner, wrap_angle(float(yaw)), lens, scene.search_size)
             for corner, yaw in zip(corners[number], yaws[number], strict=True)

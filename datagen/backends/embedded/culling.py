@@ -55,5 +55,4 @@ def needed(boxes: Boxes, camera: Camera, lamp: tuple[float, float, float] | None
     outside = distances < -MARGIN
     if lamp is not None:  # no shadow enters where its box is further out than the lamp, which it moves away from
         outside &= distances <= np.asarray(lamp) @ normals.T + offsets
-    seen: NDArray[np.bool_] = ~outside.any(axis=1)
-    return seen
+    return np.asarray(~outside.any(axis=1))
