@@ -6,13 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pytest
 
 from datagen import annotate
-from datagen.backends.base import Frame, top_down_camera
+from datagen.backends.base import Frame, Room, top_down_camera
 from datagen.tasks.base import TaskConfig, ViewFilter
 from datagen.tasks.counting_questions import POOL, MultiviewCountingSelector, fullest_frame
 from datagen.tasks.multiview_counting import (
@@ -25,8 +26,10 @@ from datagen.tasks.multiview_counting import (
     countable,
     shows_exactly,
 )
+from datagen.tasks.standing import NEAR_M, Standing
 from datagen.tasks.vocabulary import VOCABULARIES, Vocabulary
 from datagen.yields import Yields
+from ipt.common.errors import UserError
 from ipt.samples.camera import Camera, CameraPose
 from tests.datagen.made_up import made_up, measures, thing
 from tests.datagen.test_annotate import floor_frame
@@ -136,11 +139,12 @@ def test_spots_tell_clear_from_barely_seen_instances() -> None:
         spots_per_scene=1, movements=("rotation",), view=ViewFilter(0.0, 0, 0.005, 1.0, 1.0)
     )
     objects = [thing(index, "chair", (2.0, 0.0, 0.5)) for index in range(4)]
+    frame = cycle(range(4))
     areas = [[0.0041, 0.0039, 0.0003, 0.0001], [0.0, 0.0, 0.0, 0.0], [0.001, 0.001, 0.0, 0.0], [0.0, 0.0, 0.0001, 0.0]]
     scene = made_up(
         objects,
         config,
-        render=lambda cameras, _: list(range(len(cameras))),
+        render=lambda cameras, _: [next(frame) for _ in cameras],
         stats=lambda number: measures(areas[number], [(0.5, 0.5)] * 4),
     )
     scene.backend.sample_navigable = lambda count, rng, clearance: np.zeros((count, 3))
@@ -164,7 +168,7 @@ def test_four_cameras_turn_or_walk_round_a_square(movement: str, side: float) ->
     config = MultiviewCountingConfig(square_side_m=(1.0, 1.0))
     scene = made_up([], config)
     scene.backend.sample_navigable = lambda count, rng, clearance: np.tile([1.0, 2.0, 0.0], (count, 1))
-    cameras = MultiviewCounting(config)._cameras(scene, movement, np.random.default_rng(0))
+    cameras = MultiviewCounting(config)._cameras(scene, Standing.of(scene, {}), movement, np.random.default_rng(0))
     assert cameras is not None
     places = np.array([camera.pose.position for camera in cameras])
     yaws = np.unwrap([camera.pose.yaw for camera in cameras])
@@ -178,7 +182,63 @@ def test_four_cameras_turn_or_walk_round_a_square(movement: str, side: float) ->
     }
     blocked: Callable[..., Any] = lambda points, _: np.zeros(len(points), bool)  # noqa: E731
     scene.backend.is_free = blocked
-    assert MultiviewCounting(config)._cameras(scene, movement, np.random.default_rng(0)) is None
+    assert MultiviewCounting(config)._cameras(scene, Standing.of(scene, {}), movement, np.random.default_rng(0)) is None
+
+
+def test_a_spot_is_the_best_of_several_free_places() -> None:
+    """Three lamps stand about (3, 0); of the places tried, the second is there. With one try the spot is anywhere."""
+    objects = [thing(index, "lamp", (3.0, index - 1.0, 0.5)) for index in range(3)]
+    tried: list[int] = []
+
+    def navigable(number: int, *_: Any) -> Any:
+        tried.append(number)
+        return np.array([[3.0 if place == 1 else -4.0, 0.0, 0.0] for place in range(number)])
+
+    def eye(places: int) -> float:
+        config = MultiviewCountingConfig(places_per_spot=places)
+        scene = made_up(objects, config)
+        scene.backend.sample_navigable = navigable
+        standing = Standing.of(scene, {"lamp": frozenset(range(3))})
+        cameras = MultiviewCounting(config)._cameras(scene, standing, "rotation", np.random.default_rng(0))
+        assert cameras is not None
+        return cameras[0].pose.position[0]
+
+    assert eye(6) == pytest.approx(3.0) and eye(1) == pytest.approx(-4.0) and tried == [6, 1]
+    with pytest.raises(UserError, match="places_per_spot must be at least 1, got 0"):
+        MultiviewCountingConfig(places_per_spot=0)
+
+
+def test_what_stands_around_a_place_is_near_several_and_in_its_room() -> None:
+    """Two rooms side by side: three lamps in the western one, of which one is far off; two chairs are too few to count."""
+    lamps = [(-1.0, 0.0, 0.5), (-2.0, 0.0, 0.5), (-1.0, 1.0, 0.5), (1.0, 0.0, 0.5), (-0.5, NEAR_M + 0.1, 0.5)]
+    objects = [replace(thing(number, "lamp", place), room_id="west") for number, place in enumerate(lamps)]
+    objects[3] = replace(objects[3], room_id="east")
+    objects += [replace(thing(number, "chair", (-1.5, 0.0, 0.5)), room_id="west") for number in (5, 6)]
+    scene = made_up(objects, MultiviewCountingConfig())
+    nouns = {"chair": frozenset({5, 6}), "lamp": frozenset(range(5))}
+    here = np.array([-0.5, 0.0])
+    assert Standing.of(scene, nouns).around(here, 3) == 4 and Standing.of(scene, nouns).around(here, 2) == 6
+    west, east = (np.array([[x, -5], [x + 5, -5], [x + 5, 5], [x, 5]], float) for x in (-5, 0))
+    rooms = (Room("west", "office", west), Room("east", "office", east))
+    split = made_up(objects, MultiviewCountingConfig(), info=replace(scene.info, rooms=rooms))
+    assert Standing.of(split, nouns).around(here, 3) == 3 and Standing.of(split, nouns).around(-here, 3) == 0
+
+
+def test_a_spot_is_left_at_its_first_frame_that_fails() -> None:
+    config = MultiviewCountingConfig(
+        spots_per_scene=2, movements=("rotation",), view=ViewFilter(1.0, 0, 0.005, 1.0, 1.0)
+    )
+    depths, drawn = iter([3.0, 0.5, 3.0, 3.0, 3.0, 3.0]), list[float]()
+
+    def render(cameras: list[Camera], _: Any) -> list[float]:
+        drawn.extend(next(depths) for _ in cameras)
+        return drawn[-len(cameras) :]
+
+    lamp = thing(0, "lamp", (2.0, 0.0, 0.5))
+    scene = made_up([lamp], config, render=render, stats=lambda depth: measures([0.1], [(0.5, 0.5)], depth))
+    scene.backend.sample_navigable = lambda number, rng, clearance: np.zeros((number, 3))
+    assert len(MultiviewCounting(config)._spots(scene, np.random.default_rng(0), Yields())) == 1
+    assert drawn == [3.0, 0.5, 3.0, 3.0, 3.0, 3.0], "two of the first spot, four of the second"
 
 
 def mvc_offers(
@@ -306,10 +366,11 @@ def test_one_place_is_asked_about_one_noun() -> None:
 @pytest.mark.parametrize(("medians", "kept"), [((3.0, 3.0, 3.0, 3.0), True), ((3.0, 3.0, 3.0, 0.6), False)])
 def test_a_place_needs_four_frames_that_are_worth_showing(medians: tuple[float, ...], kept: bool) -> None:
     config = MultiviewCountingConfig(spots_per_scene=1, movements=("rotation",))
+    frame = iter(medians)
     scene = made_up(
         [thing(index, "chair", (2.0, 0.0, 0.5)) for index in range(2)],
         config,
-        render=lambda cameras, _: medians,
+        render=lambda cameras, _: [next(frame) for _ in cameras],
         stats=lambda median: measures([0.01, 0.01], [(0.5, 0.5)] * 2, median),
     )
     scene.backend.sample_navigable = lambda count, rng, clearance: np.zeros((count, 3))

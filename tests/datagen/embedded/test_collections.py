@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -121,3 +123,48 @@ def test_a_home_without_a_bed_in_its_bedroom_is_drawn_again(monkeypatch: pytest.
     monkeypatch.setattr(house, "lacking", lambda spaces: tried.append(0) or [("bedroom", "bed")])
     make_house("home-3", 3)
     assert 10 < len(tried) <= house.TRIES - house.LENIENT + 1, "at last it may lack one"
+
+
+def test_a_collection_that_finds_no_place_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing fits, a room tries all it offers; where all fits, as many as its size allows; in a sparse house fewer."""
+
+    def tried(stand: int, density: float = 1.0) -> list[str]:
+        names: list[str] = []
+        space = SimpleNamespace(
+            collections=set(), exclude=frozenset(), room=SimpleNamespace(kind="living room"), area=40.0,
+            density=density, rng=np.random.default_rng(0), of=lambda name: [name] * (stand if name in names else 0),
+        )  # fmt: skip
+        monkeypatch.setattr(repeats, "_pieces", lambda space, chosen, count: names.append(chosen.category) or [])
+        monkeypatch.setattr(repeats, "around", lambda *_: None)
+        monkeypatch.setattr(repeats, "MOVES", dict.fromkeys(repeats.MOVES, lambda *_: None))
+        repeats.repeat(space)  # type: ignore[arg-type]
+        return names
+
+    offered = [entry.category for entry in repeats.COLLECTIONS["living room"]]
+    assert sorted(tried(1)) == sorted(offered), "one alone is no collection"
+    assert len(tried(2)) == repeats.MOST_COLLECTIONS and tried(1, density=0.0) == []
+
+
+def test_a_collection_ends_with_the_first_piece_that_has_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+
+    def pieces() -> Iterator[Any]:
+        for number in range(5):
+            built.append(number)
+            yield SimpleNamespace(size=(0.4, 0.4, 0.4), number=number)
+
+    monkeypatch.setattr(repeats, "spread", lambda space, some: int(some[0].number < 2))
+    space = SimpleNamespace(shuffled_sides=lambda: ["north"], spots=lambda *_: [])
+    repeats.around(space, pieces())  # type: ignore[arg-type]
+    assert built == [0, 1, 2], "the third fits nowhere, the others are not even built"
+
+
+def test_counting_homes_hold_several_of_many_things() -> None:
+    """Several of no noun are in more than half of the homes, and most of those that are offered are in some."""
+    offered = {entry.category for kinds in repeats.COLLECTIONS.values() for entry in kinds}
+    several = Counter[str]()
+    for seed in range(24):
+        scene = make_house(f"home-{seed}", seed, HouseConfig(collections="on"))
+        counts = Counter((thing.room_id, thing.category) for thing in scene.objects if not thing.is_structure)
+        several.update({category for (_, category), number in counts.items() if number >= 3 and category in offered})
+    assert max(several.values()) <= 12 and len(several) > 0.8 * len(offered)
