@@ -192,18 +192,22 @@ def test_a_spot_is_the_best_of_several_free_places() -> None:
 
     def navigable(number: int, *_: Any) -> Any:
         tried.append(number)
-        return np.array([[3.0 if place == 1 else -4.0, 0.0, 0.0] for place in range(number)])
+        return np.array([[3.0 if place == best else -4.0, 0.0, 0.0] for place in range(number)])
 
-    def eye(places: int) -> float:
+    def eye(places: int, movement: str = "rotation") -> float:
         config = MultiviewCountingConfig(places_per_spot=places)
         scene = made_up(objects, config)
         scene.backend.sample_navigable = navigable
         standing = Standing.of(scene, {"lamp": frozenset(range(3))})
-        cameras = MultiviewCounting(config)._cameras(scene, standing, "rotation", np.random.default_rng(0))
+        cameras = MultiviewCounting(config)._cameras(scene, standing, movement, np.random.default_rng(0))
         assert cameras is not None
         return cameras[0].pose.position[0]
 
+    best = 1
     assert eye(6) == pytest.approx(3.0) and eye(1) == pytest.approx(-4.0) and tried == [6, 1]
+    assert eye(6, "square") == pytest.approx(3.0), "of many places that are tried for a walk"
+    best = 6
+    assert eye(6, "square") == pytest.approx(-4.0), "the first six that are free"
     with pytest.raises(UserError, match="places_per_spot must be at least 1, got 0"):
         MultiviewCountingConfig(places_per_spot=0)
 

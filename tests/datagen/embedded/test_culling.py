@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from datagen.backends.base import TOP_DOWN_HIDES, top_down_camera
 from datagen.backends.embedded import culling, gl
 from datagen.backends.embedded.backend import EmbeddedBackend, EmbeddedConfig
 from datagen.backends.embedded.culling import MARGIN, Boxes, needed, planes_of
+from datagen.backends.embedded.mujoco_renderer import MujocoRenderer
 from ipt.samples.camera import Camera, CameraPose
+from tests.datagen.embedded.test_shadows import scene_with_pillar
 
 EAST = Camera(CameraPose((0.0, 0.0, 1.5), 0.0), 120, 80, 60.0, near=0.1, far=10.0)
 PLAN = Camera(CameraPose((0.0, 0.0, 5.0), 0.0, -np.pi / 2), 100, 100, ortho_height_m=4.0, near=0.1, far=4.0)
@@ -61,7 +64,27 @@ def test_what_casts_a_shadow_into_the_view_stays() -> None:
     assert needed(near, EAST, (3.0, 0.0, 2.4)).tolist() == [True], "edges of shadows are soft"
 
 
-@pytest.mark.skipif(gl.prepare_gl() is None, reason="no OpenGL on this machine: `make setup` says how to get it")
+needs_gl = pytest.mark.skipif(
+    gl.prepare_gl() is None, reason="no OpenGL on this machine: `make setup` says how to get it"
+)
+
+
+@needs_gl
+def test_the_shadow_of_what_stands_behind_the_camera_is_drawn() -> None:
+    drawing = MujocoRenderer()
+    scene = scene_with_pillar(-1.2)
+    camera = Camera(CameraPose((0.4, 0.0, 2.0), 0.0, -0.9), 96, 72, 70.0)
+    pictures = []
+    for one in (scene, replace(scene, parts=scene.parts[:-1])):
+        drawing.load(one)
+        frame = drawing.render([camera], ("rgb", "instance"), ())[0]
+        assert frame.rgb is not None and frame.instance is not None
+        pictures.append((frame.rgb.astype(int), set(np.unique(frame.instance))))
+    assert pictures[0][1] == pictures[1][1], "the pillar itself is not seen"
+    assert (pictures[0][0] < pictures[1][0] - 20).mean() > 0.05
+
+
+@needs_gl
 @pytest.mark.parametrize("shadows", [True, False])
 def test_pictures_are_those_of_all_parts(shadows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Colours, depths and instances of views from places in a home of several rooms, and from above, to the last bit."""
@@ -76,7 +99,7 @@ def test_pictures_are_those_of_all_parts(shadows: bool, monkeypatch: pytest.Monk
     (x0, y0, _), (x1, y1, _) = info.bounds_min, info.bounds_max
     plans = [top_down_camera(box, 96, info.floor_z) for box in ((x0, y0, x1, y1), (x0 + 1, y0 + 1, x0 + 4, y0 + 4))]
     drawn: list[float] = []
-    of_all = culling.needed
+    of_all, renderer = culling.needed, cast(MujocoRenderer, backend._renderer)
 
     def all_of(boxes: Boxes, *_: Any) -> Any:
         return np.ones(len(boxes.centres), bool)
@@ -88,9 +111,11 @@ def test_pictures_are_those_of_all_parts(shadows: bool, monkeypatch: pytest.Monk
     for cameras, hidden in ((views, ()), (plans, TOP_DOWN_HIDES)):
         monkeypatch.setattr(culling, "needed", all_of)
         whole = backend.render(cameras, ("rgb", "depth", "instance"), hidden)
+        parts = renderer._scene.ngeom
         monkeypatch.setattr(culling, "needed", counted)
         for one, other in zip(backend.render(cameras, ("rgb", "depth", "instance"), hidden), whole, strict=True):
             np.testing.assert_array_equal(one.rgb, other.rgb)
             np.testing.assert_array_equal(one.depth, other.depth)
             np.testing.assert_array_equal(one.instance, other.instance)
+        assert renderer._scene.ngeom < parts
     assert np.mean(drawn) < 0.7, "and most of the home is left out of most of them"
