@@ -152,8 +152,8 @@ class PerspectiveTaking(SpatialTask):
         search = Search(scene, views, self._moves(scene, views))
         candidates: list[Candidate] = []
         start = int(rng.integers(len(KINDS)))
-        for slot in range(self.config.samples_per_scene):
-            kind = tuple(KINDS)[(start + slot) % len(KINDS)]
+        kinds = [tuple(KINDS)[(start + slot) % len(KINDS)] for slot in range(self.config.samples_per_scene)]
+        for kind in sorted(kinds, key=lambda kind: kind != "distance"):  # first what few views allow to ask
             turns = [tuple(TURNS)[index] for index in rng.permutation(len(TURNS))]
             move = next((found for turn in turns if (found := self._draw(search, kind, turn, rng, yields))), None)
             if yields.check("both_answers_possible", move is not None) and move is not None:

@@ -397,3 +397,27 @@ def test_a_view_that_has_served_is_not_taken_again_and_objects_take_turns() -> N
     for seed in range(12):
         move = task._draw(search, "distance", "left", np.random.default_rng(seed), Yields())
         assert move is not None and move.object == 0 and move.view in (1, 2)
+
+
+def test_distances_are_asked_for_before_other_questions_take_their_views() -> None:
+    """Few places show an object at both answers' distance: what is asked first has its choice of views; no kind is left out."""
+    tried: list[list[str]] = []
+
+    class Asked(PerspectiveTaking):
+        def _scan(self, *_: Any) -> Any:
+            return []
+
+        def _draw(self, search: Any, kind: str, *_: Any) -> Any:
+            tried[-1].append(kind)
+            return None
+
+    for count, seeds in ((8, 4), (1, 30)):
+        for seed in range(seeds):
+            tried.append([])
+            config = PerspectiveTakingConfig(samples_per_scene=count)
+            Asked(config).propose(made_up([], config), np.random.default_rng(seed), Yields())
+    for kinds in tried[:4]:  # both turns of each slot
+        last = max(place for place, kind in enumerate(kinds) if kind == "distance")
+        assert set(kinds[: last + 1]) == {"distance"} and len(kinds) == 16 and 4 <= last + 1 <= 6
+        assert set(kinds[last + 1 :]) == {"from_left", "from_right"}
+    assert {kinds[0] for kinds in tried[4:]} == {"distance", "from_left", "from_right"}
