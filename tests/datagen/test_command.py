@@ -113,7 +113,7 @@ def test_every_stored_answer_is_what_its_scene_shows(
 
 def test_a_scene_that_fails_leaves_the_others_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a refused scene nor a dead simulator ends a recomputation; what could not be checked is told with the reason."""
-    run.generate(run_settings(tmp_path, "pet", num_samples=12), quiet=True)
+    run.generate(run_settings(tmp_path, "pet", num_samples=24), quiet=True)
     samples = list(SampleReader(tmp_path))
     scenes = list(dict.fromkeys(sample.provenance.scene_id for sample in samples))
     assert len(scenes) >= 3
