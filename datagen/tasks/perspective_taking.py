@@ -101,9 +101,10 @@ class Shot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A scanned first view, the floor points (n, 3) to step on, and the objects to ask about."""
+    """A scanned first view, its depth, the floor points (n, 3) to step on, and the objects to ask about."""
 
     shot: Shot
+    frame: Frame
     targets: Floats
     objects: tuple[int, ...]
 
@@ -182,7 +183,7 @@ class PerspectiveTaking(SpatialTask):
             objects = tuple(index for index in seen if self._askable(scene, shot, index, yields, "first_view"))
             targets = self._targets(scene, frame, rng)
             if yields.check("first_view.floor_target", len(targets) > 0) and objects:
-                views.append(View(shot, targets, objects))
+                views.append(View(shot, frame, targets, objects))
         return views
 
     def _aim(self, scene: SceneView, place: Floats, rng: np.random.Generator) -> float:
@@ -293,7 +294,11 @@ class PerspectiveTaking(SpatialTask):
     def _possible(
         self, search: Search, kind: str, answer: str, moves: list[Move], rng: np.random.Generator, yields: Yields
     ) -> Move | None:
-        """The first of a few moves, in random order, that low-resolution masks confirm."""
+        """The first of a few moves, in random order, that low-resolution masks confirm, the mark's in the first view included.
+
+        Both answers of a subject must pass before one is drawn: what were refused later would make one of them rarer where the
+        mark is hidden more often, and how far away the object was would tell.
+        """
         fresh = [move for move in moves if move.view not in search.used]
         for number in rng.permutation(len(fresh))[: self.config.tries_per_answer]:
             move = fresh[number]
@@ -301,9 +306,22 @@ class PerspectiveTaking(SpatialTask):
             if after is None:
                 continue
             facts = self._measure(search.scene, search.views[move.view].shot, after, move, yields, "second_view")
-            if facts is not None and yields.check("second_view.answer", (kind, answer) in facts["answers"]):
+            if (
+                facts is not None
+                and yields.check("second_view.answer", (kind, answer) in facts["answers"])
+                and yields.check(
+                    "first_view.marker_visible", self._marked(search, move) >= self.config.min_marker_visible
+                )
+            ):
                 return move
         return None
+
+    def _marked(self, search: Search, move: Move) -> float:
+        """How much of the mark of a move its first view shows, 0..1: of the X, and of the arrow where some have one."""
+        view, floor_z = search.views[move.view], search.scene.info.floor_z
+        cameras = [view.shot.camera, self._camera_after(view, move.target, move.turn)]
+        marks = self._marks(view.frame, floor_z, view.targets[move.target], cameras, self.config.arrow != "without")
+        return annotate.all_shown(view.frame, floor_z, marks[:1], marks[1:])
 
     def _look(self, search: Search, move: Move, yields: Yields) -> Shot | None:
         """The low-resolution second view of a move; None where the quality filter rejects it."""

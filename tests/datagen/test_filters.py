@@ -321,12 +321,18 @@ def test_settings_reach_the_tasks(task: str) -> None:
         TASK_CONFIGS[task](name=task, **limit)
 
 
+FLOOR = floor_frame(EYE)
+
+
 class Imagined(PerspectiveTaking):
     """Perspective Taking whose second views are made up: what each answers, by the number of its view."""
 
-    def __init__(self, told: dict[int, str]) -> None:
+    def __init__(self, told: dict[int, str], hidden: frozenset[int] = frozenset()) -> None:
         super().__init__(PerspectiveTakingConfig())
-        self._told = told
+        self._told, self._hidden = told, hidden
+
+    def _marked(self, search: Search, move: Move) -> float:
+        return 0.89 if move.view in self._hidden else 0.9
 
     def _look(self, search: Search, move: Move, yields: Yields) -> Any:
         return EYE if move.view in self._told else None
@@ -339,7 +345,7 @@ class Imagined(PerspectiveTaking):
 def a_search(**moves: tuple[list[int], list[int]]) -> Search:
     """Objects with the views in which geometry expects them closer, and further."""
     objects = [thing(index, name, LAMP) for index, name in enumerate(moves)]
-    views = [View(Shot(EYE, measures([0.1], [(0.5, 0.5)])), np.zeros((1, 3)), (0,)) for _ in range(20)]
+    views = [View(Shot(EYE, measures([0.1], [(0.5, 0.5)])), FLOOR, np.zeros((1, 3)), (0,)) for _ in range(20)]
     by_name = {
         Subject("distance", "left", name): {
             answer: [Move(view, 0, "left", index) for view in numbers]
@@ -360,7 +366,7 @@ def test_whether_it_comes_closer_is_asked_where_both_can_be_at_the_same_distance
         Shot(replace(EYE, pose=CameraPose((-x, 0.0, 1.5), 0.0, 0.0)), measures([0.1], [(0.5, 0.5)])) for x in starts
     ]
     grid = np.stack(np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-3, 3, 13), [0.0]), axis=-1).reshape(-1, 3)
-    moves = PerspectiveTaking(config)._moves(scene, [View(shot, grid, (0,)) for shot in shots])
+    moves = PerspectiveTaking(config)._moves(scene, [View(shot, FLOOR, grid, (0,)) for shot in shots])
     asked = {subject: by_answer for subject, by_answer in moves.items() if subject.kind == "distance"}
     assert len({subject.step for subject in asked}) == (3 if step_m else 1)
     for subject, by_answer in asked.items():
@@ -381,6 +387,42 @@ def test_an_answer_is_drawn_where_both_are_possible_and_nowhere_else() -> None:
         drawn[move.view] += 1
     assert set(drawn) == {0, 1} and 15 < drawn[0] < 45
     assert task._draw(a_search(sofa=([2], [3])), "distance", "left", np.random.default_rng(0), Yields()) is None
+
+
+def test_an_answer_whose_mark_is_hidden_is_not_possible() -> None:
+    """Else it would be drawn, and refused: the other answer would be the more frequent where marks are often hidden."""
+    told = {0: "closer", 1: "further", 2: "further"}
+    for hidden, kept in (
+        (frozenset[int](), True),
+        (frozenset({1}), True),
+        (frozenset({1, 2}), False),
+        (frozenset({0}), False),
+    ):
+        yields = Yields()
+        search = a_search(lamp=([0], [1, 2]))
+        move = Imagined(told, hidden)._draw(search, "distance", "left", np.random.default_rng(0), yields)
+        assert (move is not None) is kept and (move is None or move.view not in hidden)
+        assert kept or yields.rejected["first_view.marker_visible"] == len(hidden)
+
+
+@pytest.mark.parametrize("arrow", ["without", "with", "mixed"])
+def test_the_mark_that_must_be_seen_is_the_one_that_is_drawn(arrow: str) -> None:
+    """What hides the picture left of the X hides an arrow that leads there, and nothing of an X alone."""
+    task = PerspectiveTaking(PerspectiveTakingConfig(arrow=arrow))
+    frame = FLOOR
+    assert frame.depth is not None
+    scene = made_up([], task.config)
+    place = np.array([[3.0, 0.0, 0.0]])
+    open_floor = View(Shot(EYE, measures([], [])), frame, place, ())
+    near = replace(frame, depth=np.minimum(frame.depth, 0.5))
+    hidden = View(Shot(EYE, measures([], [])), near, place, ())
+    half = frame.depth.copy()
+    half[:, : EYE.width // 2 - 6] = 0.5  # to the left of the X, where an arrow to the left points
+    side = View(Shot(EYE, measures([], [])), replace(frame, depth=half), place, ())
+    search = Search(scene, [open_floor, hidden, side], {})
+    shown = [task._marked(search, Move(number, 0, "left", 0)) for number in range(3)]
+    assert shown[0] > 0.95 and shown[1] == 0
+    assert (shown[2] > 0.95) is (arrow == "without")
 
 
 def test_answers_that_are_possible_at_different_distances_are_not_both_possible() -> None:
